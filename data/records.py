@@ -1,0 +1,89 @@
+"""The records that problems travel in, and the verdict on a completion; read from and written to JSON lines.
+
+In: nothing but values. Out: `Problem`, `StepCheck` and `Check`, and a plain JSON-lines reader and writer.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ErrorKind = Literal["none", "fact", "procedure"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prompt with its reference answer, both as words separated by single spaces."""
+
+    prompt: str
+    answer: str
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits of the prompt's sha256: the identity of the problem, wherever it was drawn."""
+        return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class StepCheck:
+    """The verdict on one step of a completion."""
+
+    text: str  # the step's words, its separator included: the texts of all steps join to the completion
+    procedure_ok: bool  # the step is one that the procedure allows where it stands
+    fact_ok: bool  # the fact it states is true; a step that states none has no wrong fact
+
+    @property
+    def correct(self) -> bool:
+        return self.procedure_ok and self.fact_ok
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on a completion. The reward looks at the answer alone, the steps tell how it was reached."""
+
+    reward: float  # 1.0 when the answer equals the reference, else 0.0
+    answer: str | None  # None when the completion gives none
+    steps: tuple[StepCheck, ...]  # at least one: an empty completion is one empty step
+
+    @property
+    def num_wrong_facts(self) -> int:
+        return sum(not step.fact_ok for step in self.steps)
+
+    @property
+    def num_procedure_errors(self) -> int:
+        return sum(not step.procedure_ok for step in self.steps)
+
+    @property
+    def spurious_steps(self) -> int:
+        """Wrong steps in a completion whose answer is right; 0 when the answer is wrong."""
+        return sum(not step.correct for step in self.steps) if self.reward == 1.0 else 0
+
+    @property
+    def error_kind(self) -> ErrorKind:
+        """What is wrong with the completion, right answer or not; a missing answer is an error of procedure."""
+        if self.num_procedure_errors or self.answer is None:
+            return "procedure"
+        return "fact" if self.num_wrong_facts else "none"
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """One JSON object a line, in UTF-8."""
+    with Path(path).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Every row of a JSON-lines file, in order."""
+    rows = []
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number} is {line[:60]!r}, not a JSON object ({error.msg}); the file is cut short or"
+                    " was edited: delete its artifact and run the sweep again."
+                ) from error
+    return rows

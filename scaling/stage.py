@@ -1,0 +1,149 @@
+"""A stage: one node of a plan, with an identity that holds what changes its result and nothing else.
+
+Identity = kind + VERSIONS[kind] + config + the digests of the inputs, as canonical JSON, sha256, ten hex
+digits. Paths, devices, worker counts and log intervals never enter it. Bump a version in the commit that
+changes what the stage computes; a refactoring does not bump.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+VERSIONS: Mapping[str, int] = MappingProxyType(
+    {
+        "pretrain": 1,
+        "problems": 1,
+        "teacher": 1,
+        "sft": 1,
+        "rollouts": 1,
+        "verification": 1,
+        "step_values": 1,
+        "positives": 1,
+        "pairs": 1,
+        "step_pairs": 1,
+        "good_steps": 1,
+        "rft": 1,
+        "dpo": 1,
+        "step_rft": 1,
+        "evaluation": 1,
+    }
+)
+
+# Which entry of a sweep's `resources` a stage of this kind asks for.
+RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
+    {
+        "pretrain": "train",
+        "problems": "host",
+        "teacher": "host",
+        "sft": "train",
+        "rollouts": "rollouts",
+        "verification": "host",
+        "step_values": "rollouts",
+        "positives": "host",
+        "pairs": "host",
+        "step_pairs": "host",
+        "good_steps": "host",
+        "rft": "train",
+        "dpo": "train",
+        "step_rft": "train",
+        "evaluation": "rollouts",
+    }
+)
+
+DIGEST_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pure function's call: `kind` applied to `config` and the artifacts of `inputs`."""
+
+    kind: str
+    config: Mapping[str, object]  # what changes the result; JSON values only
+    inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
+    slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
+
+    @cached_property
+    def digest(self) -> str:
+        """Ten hex digits; equal for two stages exactly when their results are the same by construction."""
+        identity = {
+            "kind": self.kind,
+            "version": VERSIONS.get(self.kind, 0),
+            "config": self.config,
+            "inputs": {name: stage.digest for name, stage in self.inputs.items()},
+        }
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:DIGEST_LENGTH]
+
+    @cached_property
+    def name(self) -> str:
+        """Directory of the artifact below the store's root: `<kind>/<slug>-<digest>`."""
+        slug = re.sub(r"[^A-Za-z0-9_.]+", "-", self.slug).strip("-")
+        return f"{self.kind}/{slug}-{self.digest}" if slug else f"{self.kind}/{self.digest}"
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stage) and self.digest == other.digest
+
+
+class StageError(RuntimeError):
+    """A stage failed; carries the stage's name."""
+
+    def __init__(self, stage_name: str, message: str) -> None:
+        super().__init__(f"{stage_name}: {message}")
+        self.stage_name = stage_name
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value: keys sorted, no spaces. Raises TypeError or ValueError on what has none."""
+    _require_canonical(value, "value")
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages and all their ancestors, each once, inputs before the stages that need them."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.digest in ordered:
+            return
+        for parent in stage.inputs.values():
+            visit(parent)
+        ordered[stage.digest] = stage
+
+    for stage in stages:
+        visit(stage)
+    return tuple(ordered.values())
+
+
+def _require_canonical(value: object, where: str) -> None:
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}; a stage's config holds finite numbers only.")
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has the key {key!r}; keys are strings.")
+            _require_canonical(item, f"{where}.{key}")
+        return
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_canonical(item, f"{where}[{index}]")
+        return
+    raise TypeError(f"{where} is a {type(value).__name__}; a stage's config holds JSON values only.")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,163 @@
+"""Sweep files: what is accepted, and that every mistake is one clear message with file, key and cure."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scaling.config_error import ConfigError
+from scaling.grid import axes, cell_at, cells
+from scaling.sweep_file import load_sweep
+
+GOOD = {
+    "question": "Does it work?",
+    "problems": {"family": "modular_sum", "modulus": 59},
+    "grid": {"algorithm": ["sft", "rft"], "data_size": [64, 128]},
+    "seeds": [0, 1, 2],
+}
+
+
+def write(tmp_path: Path, change: dict | None = None, text: str | None = None) -> Path:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **(change or {})}) if text is None else text)
+    return path
+
+
+def message(tmp_path: Path, change: dict | None = None, text: str | None = None, overrides=()) -> str:
+    path = write(tmp_path, change, text)
+    with pytest.raises(ConfigError) as error:
+        load_sweep(path, overrides)
+    assert str(path) in str(error.value) or "--set" in str(error.value)
+    return str(error.value)
+
+
+def test_a_good_file_loads_and_its_cells_are_the_product(tmp_path):
+    sweep = load_sweep(write(tmp_path))
+    assert [(cell.algorithm, cell.data_size) for cell in cells(sweep)] == [
+        ("sft", 64),
+        ("sft", 128),
+        ("rft", 64),
+        ("rft", 128),
+    ]
+    assert axes(sweep) == ("algorithm", "data_size")
+
+
+def test_a_list_of_grids_runs_its_union_once(tmp_path):
+    grids = [GOOD["grid"], {"algorithm": ["sft"], "data_size": [128, 256]}]
+    sweep = load_sweep(write(tmp_path, {"grid": grids}))
+    assert [(cell.algorithm, cell.data_size) for cell in cells(sweep)][-1] == ("sft", 256)
+    assert len(cells(sweep)) == 5
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("policy.size", ["xs", "s"]),
+        ("step_dpo.beta", [0.1, 1]),
+        ("rft.max_positives", [1, 2]),
+        ("problems.zipf_exponent", [0.5, 1.5]),
+        ("evaluation.samples_per_problem", [4, 8]),
+    ],
+)
+def test_any_key_of_the_schema_can_be_an_axis(tmp_path, axis, values):
+    sweep = load_sweep(write(tmp_path, {"grid": {**GOOD["grid"], axis: values}}))
+    assert len(cells(sweep)) == 8
+
+
+def test_yaml_key_order_changes_nothing(tmp_path):
+    first = load_sweep(write(tmp_path))
+    second = load_sweep(write(tmp_path, text=yaml.safe_dump(dict(reversed(GOOD.items())), sort_keys=False)))
+    assert cells(first) == cells(second)
+
+
+def test_a_number_with_an_exponent_needs_no_dot(tmp_path):
+    text = yaml.safe_dump(GOOD) + "\nsft: {learning_rate: 1e-4}\n"
+    assert cells(load_sweep(write(tmp_path, text=text)))[0].sft.learning_rate == 1e-4
+
+
+def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
+    sweep = load_sweep(write(tmp_path), ["rft.max_positives=32", "grid.data_size=[256]", "seeds=[5]"])
+    assert cells(sweep)[0].rft.max_positives == 32
+    assert {cell.data_size for cell in cells(sweep)} == {256}
+    assert sweep.seeds == (5,)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"sfft": {}}, ["'sfft'", "Did you mean 'sft'"]),
+        ({"sft": {"epoch": 3}}, ["'sft.epoch'", "Did you mean 'sft.epochs'"]),
+        ({"sft": {"epochs": "five"}}, ["sft.epochs is 'five'", "integer"]),
+        ({"sft": {"epochs": True}}, ["sft.epochs is True", "integer"]),
+        ({"sft": {"epochs": 0}}, ["sft.epochs is 0", "greater than or equal to 1"]),
+        ({"policy": {"size": "xss"}}, ["policy.size is 'xss'", "Did you mean 'xs'"]),
+        ({"problems": {"family": "modular_sums"}}, ["problems.family is 'modular_sums'", "modular_sum"]),
+        ({"problems": {"modulus": 59}}, ["problems.family is missing"]),
+        ({"grid": {"algorithm": []}}, ["grid.algorithm is an empty axis"]),
+        ({"grid": {"algorithm": ["sft", "sft"]}}, ["grid.algorithm[1] repeats 'sft'"]),
+        ({"grid": {"algorithm": "sft"}}, ["grid.algorithm is 'sft'", "['sft']"]),
+        ({"grid": {"algorithm": ["sfft"]}}, ["grid.algorithm[0] is 'sfft'", "Did you mean 'sft'"]),
+        ({"grid": {"step_dpo.betta": [1.0]}}, ["grid.step_dpo.betta", "Did you mean 'step_dpo.beta'"]),
+        ({"grid": {"sft.epochs": [1]}, "sft": {"epochs": 2}}, ["grid.sft.epochs", "also fixed"]),
+        ({"grid": {"data_size": [64]}, "data_size": 64}, ["grid.data_size", "also fixed"]),
+        ({"grid": []}, ["grid is empty"]),
+        ({"grid": {"data_size": [10**7]}}, ["data_size is 10000000", "offers", "enlarge"]),
+        ({"problems": {"family": "modular_sum", "modulus": 7, "num_validation": 5}}, ["num_test is 1024", "offers"]),
+        ({"seeds": [0, 0]}, ["seeds[1] repeats 0"]),
+        ({"seeds": []}, ["seeds"]),
+        ({"seeds": [-1]}, ["seeds.0 is -1"]),
+        ({"select": {"seeds": [0]}}, ["share [0]", "seeds of their own"]),
+        ({"select": {"seeds": [100], "sft": {"epoch": [1]}}}, ["select.sft.epoch", "Did you mean 'sft.epochs'"]),
+        ({"select": {"seeds": [100], "sft": {"epochs": []}}}, ["select.sft.epochs is empty"]),
+        ({"select": {"seeds": [100], "sft": {"epochs": ["x"]}}}, ["select.sft.epochs[0] is 'x'"]),
+        ({"select": {"seeds": [100], "sft": {"epochs": [2]}}, "sft": {"epochs": 5}}, ["also fixed"]),
+        ({"analysis": {"claims": {"rtf": 2}}}, ["analysis.claims.rtf", "Did you mean 'rft'"]),
+        ({"analysis": {"claims": {"rft": "about 2"}}}, ["'about 2'", '"<=1"']),
+        ({"analysis": {"reference": "dpo"}}, ["analysis.reference is 'dpo'", "does not run"]),
+        ({"step_values": {"best_of": 9}}, ["step_values", "best_of is 9", "rollouts_per_prefix"]),
+        ({"resources": {"train": {"cpu": 0}}}, ["resources.train.cpu is 0", "greater than 0"]),
+    ],
+)
+def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
+    found = message(tmp_path, change)
+    for part in parts:
+        assert part in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("question: [unclosed", "is not YAML"),
+        ("just a sentence", "holds a str"),
+        ("", "holds nothing"),
+        ("question: a\nquestion: b\n", "repeats the key 'question'"),
+        ("question: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+        ("question: why\nseeds: [0]\n", "'grid' is missing"),
+    ],
+)
+def test_what_is_no_sweep_is_said_to_be_none(tmp_path, text, part):
+    assert part in message(tmp_path, text=text)
+
+
+@pytest.mark.parametrize("override", ["sft.epochs", "=3", "question.why=3", "sft.epochs=[unclosed"])
+def test_a_wrong_override_says_how_to_write_one(tmp_path, override):
+    assert "--set" in message(tmp_path, overrides=[override])
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
+        load_sweep(tmp_path / "nowhere.yaml")
+
+
+def test_the_whole_point_is_checked_not_only_each_axis(tmp_path):
+    grid = {"step_values.best_of": [1, 8], "step_values.rollouts_per_prefix": [4, 8]}
+    found = message(tmp_path, {"grid": grid})
+    assert "step_values.best_of = 8, step_values.rollouts_per_prefix = 4" in found
+    valid = load_sweep(write(tmp_path, {"grid": {"step_values.best_of": [8], "step_values.rollouts_per_prefix": [8]}}))
+    assert len(cells(valid)) == 1
+
+
+def test_cell_at_sets_dotted_keys(tmp_path):
+    sweep = load_sweep(write(tmp_path))
+    assert cell_at(sweep, {"dpo.beta": 0.5, "data_size": 7}).dpo.beta == 0.5
