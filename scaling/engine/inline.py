@@ -1,0 +1,52 @@
+"""Run stages in this process, one at a time: for a debugger, and for tests without Ray.
+
+In: a store. Out: a pool with the same methods as that of Ray workers; a stage runs while it is waited for.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from scaling.engine.store import Store
+from scaling.engine.worker import RUNNERS, Outcome, Runner, run_stage
+from scaling.stage import Stage
+
+
+class InlinePool:
+    """One slot, in this process."""
+
+    def __init__(self, store: Store, runners: Mapping[str, str | Runner] = RUNNERS) -> None:
+        self._store = store
+        self._runners = runners
+        self._submitted: Stage | None = None
+
+    def __enter__(self) -> "InlinePool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._submitted = None
+
+    def has_room(self, stage: Stage) -> bool:
+        """Whether no stage waits to be run."""
+        return self._submitted is None
+
+    def submit(self, stage: Stage) -> Stage | None:
+        """Put the stage in the one slot; it is its own handle."""
+        if self._submitted is not None:
+            return None
+        self._submitted = stage
+        return stage
+
+    def wait(self, handles: Sequence[Stage], timeout_seconds: float) -> list[tuple[Stage, Outcome]]:
+        """Run what was submitted, however long it takes."""
+        if self._submitted is None:
+            time.sleep(timeout_seconds)
+            return []
+        stage = self._submitted
+        try:
+            return [(stage, run_stage(stage, self._store, self._runners))]
+        finally:
+            self._submitted = None
+
+    def cancel(self, handles: Iterable[Stage]) -> None:
+        """Empty the slot."""
+        self._submitted = None

@@ -1,0 +1,109 @@
+"""What a worker asks of Ray and the environment it gets for it: threads, platform, memory, compile cache.
+
+In: amounts as a sweep states them, `{cpu: 1}`, `{gpu: 0.25}`, `{tpu: 4}`, or any other Ray resource by its name. Out:
+a `Shape`, its Ray options, and environment variables. Workers without an accelerator are single-threaded when they
+ask for at most one core: one such worker a core samples twice as fast as one worker on two cores.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.engine.artifact import is_local
+
+RAY_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
+ACCELERATORS = ("GPU", "TPU")
+GPU_MEMORY_FRACTION = 0.9  # of a worker's share; the rest is for the driver's own needs and fragmentation
+TOLERANCE = 1e-6  # of sums of fractions
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The resources one worker holds, by Ray's names."""
+
+    amounts: tuple[tuple[str, float], ...]
+
+    def options(self) -> dict[str, object]:
+        """The options of a Ray actor."""
+        amounts = dict(self.amounts)
+        cpu, gpu = amounts.pop("CPU", 0), amounts.pop("GPU", 0)
+        return {"num_cpus": cpu, "num_gpus": gpu, "resources": amounts}
+
+    def amount(self, name: str) -> float:
+        """How much of a resource a worker holds."""
+        return dict(self.amounts).get(name, 0.0)
+
+    @property
+    def has_accelerator(self) -> bool:
+        """Whether it asks for a GPU or a TPU."""
+        return any(name in ACCELERATORS for name, _ in self.amounts)
+
+    @property
+    def whole_cores(self) -> int:
+        """How many cores to pin the worker to; 0 for none, when it has an accelerator or shares cores."""
+        cpu = self.amount("CPU")
+        return int(cpu) if cpu >= 1 and cpu == int(cpu) and not self.has_accelerator else 0
+
+
+def shape(resource_class: str, amounts: Mapping[str, float]) -> Shape:
+    """The shape of a resource class; ValueError when it asks for nothing or for a GPU and a half."""
+    if not amounts:
+        raise ValueError(f"resources.{resource_class} asks for nothing; give it an amount, such as {{cpu: 1}}.")
+    for name, amount in amounts.items():
+        if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
+            raise ValueError(
+                f"resources.{resource_class}.{name} is {amount}; expected a fraction of one or a whole number."
+            )
+    return Shape(tuple(sorted((RAY_NAMES.get(name, name), float(amount)) for name, amount in amounts.items())))
+
+
+def fits(shape: Shape, free: Mapping[str, float]) -> bool:
+    """Whether a worker of this shape can be made of what is free."""
+    return all(amount <= free.get(name, 0.0) + TOLERANCE for name, amount in shape.amounts)
+
+
+def environment(shape: Shape, compile_cache: str) -> dict[str, str]:
+    """The environment variables of a worker of this shape, set before its process starts."""
+    variables = {
+        "JAX_COMPILATION_CACHE_DIR": compile_cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    gpu = shape.amount("GPU")
+    if 0 < gpu < 1:
+        variables["XLA_CLIENT_MEM_FRACTION"] = f"{GPU_MEMORY_FRACTION * gpu:.3f}"
+        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = ""  # its older name; jax refuses both
+    if shape.has_accelerator:
+        return variables
+    threads = str(max(1, math.floor(shape.amount("CPU"))))
+    variables["JAX_PLATFORMS"] = "cpu"
+    variables["NPROC"] = threads  # the size of XLA's thread pools
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        variables[name] = threads
+    if threads == "1":
+        others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "multi_thread_eigen" not in flag]
+        variables["XLA_FLAGS"] = " ".join([*others, "--xla_cpu_multi_thread_eigen=false"])
+    return variables
+
+
+def compile_cache(root: str | os.PathLike) -> str:
+    """Where all workers on a store keep what jax compiled: beside a local store's artifacts, else in the home."""
+    if is_local(root):
+        return os.fspath(Path(root).expanduser().absolute() / "compile_cache")
+    return os.fspath(Path("~/.cache/scaling/compile_cache").expanduser())
+
+
+def usable_cores() -> tuple[int, ...]:
+    """The cores this process may run on, fewer where a container's quota is less."""
+    if not hasattr(os, "sched_getaffinity"):
+        return tuple(range(os.cpu_count() or 1))
+    cores = sorted(os.sched_getaffinity(0))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        limit, _, period = quota.read_text().strip().partition(" ")
+        if limit != "max":
+            cores = cores[: max(1, math.ceil(int(limit) / int(period)))]
+    return tuple(cores)

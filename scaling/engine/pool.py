@@ -1,0 +1,220 @@
+"""Run stages on Ray: long-lived worker actors that keep jax and its compiled functions.
+
+In: a store's root, the resources of each class of stages, and optionally the address of a cluster. Out: a pool for
+scaling.engine.run. Workers are made when a stage needs one and the cluster has room; idle ones of another shape are
+ended when they hold what a ready stage needs. On a cluster that is not this machine alone, the project's packages
+are sent to the nodes; its dependencies must be installed there, and the store must be one that all nodes see. What
+other jobs of a shared cluster use is not known here: a worker that finds no room yet waits in Ray's queue.
+"""
+
+import itertools
+import logging
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import ray
+
+from scaling.engine.placement import Shape, compile_cache, environment, fits, shape, usable_cores
+from scaling.engine.provenance import PROJECT, checkout
+from scaling.engine.schedule import resource_class
+from scaling.engine.store import Store
+from scaling.engine.worker import RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("scaling", "algorithms", "data")
+OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
+
+
+@dataclass(eq=False)
+class _Worker:
+    """One actor and what it holds."""
+
+    actor: ray.actor.ActorHandle
+    shape: Shape
+    cores: tuple[int, ...]  # it is pinned to
+    stage: Stage | None = None  # it runs
+    idle_since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A stage that was submitted."""
+
+    number: int
+    stage: Stage
+
+
+class RayPool:
+    """Ray workers. Use as a context manager: leaving it ends them, and Ray too where it was started here."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        shipped: str | os.PathLike | None,
+        resources: Mapping[str, Mapping[str, float]],
+        address: str | None = None,
+        runners: Mapping[str, str | Runner] = RUNNERS,
+    ) -> None:
+        """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine."""
+        self._store = Store(root, shipped)
+        self._shapes = {name: shape(name, amounts) for name, amounts in resources.items()}
+        self._address = address
+        self._runners = dict(runners)
+        self._workers: list[_Worker] = []
+        self._calls: dict[Handle, tuple[ray.ObjectRef, _Worker]] = {}
+        self._numbers = itertools.count()
+        self._cores: list[int] = []  # of this machine, that no worker is pinned to
+        self._started_ray = False
+        self._on_this_machine = True
+
+    def __enter__(self) -> "RayPool":
+        self._started_ray = not ray.is_initialized()
+        if self._started_ray:
+            _start(self._address)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        self._on_this_machine = {node["NodeManagerHostname"] for node in nodes} == {socket.gethostname()}
+        self._cores = list(usable_cores()) if self._on_this_machine and hasattr(os, "sched_setaffinity") else []
+        try:
+            self._check_that_shapes_fit(nodes)
+        except ValueError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in list(self._workers):
+            self._end(worker)
+        if self._started_ray:
+            ray.shutdown()
+
+    def has_room(self, stage: Stage) -> bool:
+        """Whether a worker is idle, or one can be made, if need be by ending idle ones."""
+        wanted = self._shape_of(stage)
+        if any(worker.stage is None and worker.shape == wanted for worker in self._workers):
+            return True
+        return fits(wanted, self._free([worker for worker in self._workers if worker.stage is not None]))
+
+    def submit(self, stage: Stage) -> Handle | None:
+        """Start the stage on a worker of its shape; None when there is no room now."""
+        if not self.has_room(stage):
+            return None
+        if not self._on_this_machine:
+            for parent in stage.inputs.values():
+                self._store.adopt(parent)
+        worker = self._worker(self._shape_of(stage))
+        worker.stage = stage
+        handle = Handle(next(self._numbers), stage)
+        self._calls[handle] = (worker.actor.run.remote(stage), worker)
+        return handle
+
+    def wait(self, handles: Sequence[Handle], timeout_seconds: float) -> list[tuple[Handle, Outcome]]:
+        """The outcomes that are there, as soon as there is one; none after the timeout."""
+        if not handles:
+            time.sleep(timeout_seconds)
+            return []
+        waiting = {self._calls[handle][0]: handle for handle in handles}
+        ready, rest = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
+        if ready and rest:
+            ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        return [(waiting[reference], self._outcome(waiting[reference])) for reference in ready]
+
+    def cancel(self, handles: Iterable[Handle]) -> None:
+        """End the workers of these stages at once; what they had not committed is not there."""
+        for handle in handles:
+            if handle in self._calls:
+                ray.kill(self._calls[handle][1].actor)
+
+    def _outcome(self, handle: Handle) -> Outcome:
+        reference, worker = self._calls.pop(handle)
+        try:
+            outcome = ray.get(reference)
+        except ray.exceptions.RayTaskError:  # outside of the stage itself: the store cannot be reached, say
+            outcome = Failed(self._store.fail(handle.stage, traceback.format_exc(), ""))
+        except ray.exceptions.RayError as error:
+            self._end(worker)
+            return Lost(f"{type(error).__name__}: {error}")
+        worker.stage = None
+        worker.idle_since = time.monotonic()
+        return outcome
+
+    def _worker(self, wanted: Shape) -> _Worker:
+        idle = [worker for worker in self._workers if worker.stage is None]
+        for worker in idle:
+            if worker.shape == wanted:
+                return worker
+        for worker in sorted(idle, key=lambda worker: worker.idle_since):
+            free = self._free(self._workers)
+            if fits(wanted, free):
+                break
+            if any(worker.shape.amount(name) and free.get(name, 0.0) < amount for name, amount in wanted.amounts):
+                self._end(worker)
+        return self._make(wanted)
+
+    def _make(self, wanted: Shape) -> _Worker:
+        number = wanted.whole_cores
+        cores = tuple(self._cores[:number]) if len(self._cores) >= number else ()
+        del self._cores[: len(cores)]
+        variables = environment(wanted, compile_cache(self._store.root))
+        actor = (
+            ray.remote(StageWorker)
+            .options(**wanted.options(), max_restarts=0, runtime_env={"env_vars": variables})
+            .remote(
+                os.fspath(self._store.root),
+                None if self._store.shipped is None else os.fspath(self._store.shipped),
+                self._runners,
+                checkout(),
+                cores,
+            )
+        )
+        worker = _Worker(actor, wanted, cores)
+        self._workers.append(worker)
+        return worker
+
+    def _end(self, worker: _Worker) -> None:
+        ray.kill(worker.actor)
+        self._workers.remove(worker)
+        self._cores = sorted([*self._cores, *worker.cores])
+
+    def _free(self, holders: Sequence[_Worker]) -> dict[str, float]:
+        """What the cluster has besides what these workers hold."""
+        free = dict(ray.cluster_resources())
+        for worker in holders:
+            for name, amount in worker.shape.amounts:
+                free[name] = free.get(name, 0.0) - amount
+        return free
+
+    def _shape_of(self, stage: Stage) -> Shape:
+        return self._shapes[resource_class(stage)]
+
+    def _check_that_shapes_fit(self, nodes: Sequence[Mapping]) -> None:
+        for name, wanted in self._shapes.items():
+            if any(fits(wanted, node["Resources"]) for node in nodes):
+                continue
+            amounts = ", ".join(f"{resource} {amount:g}" for resource, amount in wanted.amounts)
+            present = ", ".join(f"{key} {value:g}" for key, value in sorted(ray.cluster_resources().items()))
+            raise ValueError(
+                f"resources.{name} asks for {amounts}, but no node of the Ray cluster has that much; it has in all:"
+                f" {present}. Lower resources.{name}, or give --address of a cluster that has it."
+            )
+
+
+def _start(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=len(usable_cores()),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    else:
+        packages = [os.fspath(PROJECT / name) for name in PACKAGES]
+        ray.init(address=address, runtime_env={"py_modules": packages}, **quiet)

@@ -1,0 +1,161 @@
+"""Tell how an execution goes: a line a stage change and a status line; on a terminal also a live table.
+
+In: the events of scaling.engine.run, and a rich console to write to. Out: text. Everything here is for a person who
+watches; nothing reads it back.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scaling.engine.eta import Calibration, seconds_to_go, spoken
+from scaling.engine.lease import Holder
+from scaling.stage import Stage
+
+STATUS_SECONDS = 10.0  # between status lines where there is no terminal
+
+
+class Progress:
+    """What is known of one execution while it runs."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._left: dict[Stage, None] = {}  # in order
+        self._started: dict[Stage, float] = {}  # running here -> clock
+        self._counts: Counter[str] = Counter()
+        self._kinds: dict[str, Counter[str]] = {}
+        self._elsewhere: set[Stage] = set()
+        self._slots = 1
+        self._calibration = Calibration(lambda stage: 1.0)
+        self._live: Live | None = None
+        self._status_at = float("-inf")
+
+    def begin(self, to_run: Sequence[Stage], reused: Sequence[Stage], cost: Callable[[Stage], float]) -> None:
+        """The stages that will run, inputs first, and the stored ones that need not."""
+        self._left = dict.fromkeys(to_run)
+        self._calibration = Calibration(cost)
+        for stage in to_run:
+            self._kinds.setdefault(stage.kind, Counter())["all"] += 1
+        if reused:
+            self._print(f"{len(reused)} stages are stored already, {len(to_run)} to run.")
+        if self._console.is_terminal and to_run:
+            self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def started(self, stage: Stage) -> None:
+        """The stage runs here."""
+        self._started[stage] = self._clock()
+        self._slots = max(self._slots, len(self._started))
+        self._change("start", stage)
+
+    def done(self, stage: Stage, record: Mapping) -> None:
+        """The stage's artifact is committed."""
+        self._calibration.observe(stage, self._clock() - self._started[stage])
+        self._settle(stage, "done")
+        self._change("done", stage, spoken(record["wall_seconds"]))
+
+    def reused(self, stage: Stage) -> None:
+        """Another sweep has made the artifact meanwhile."""
+        self._settle(stage, "done")
+        self._change("reuse", stage, "made by another sweep")
+
+    def failed(self, stage: Stage, failure: Mapping) -> None:
+        """The stage raised."""
+        self._settle(stage, "failed")
+        self._change("fail", stage, f"{failure['error']} (log: {failure['log']})")
+
+    def blocked(self, stage: Stage, cause: Stage) -> None:
+        """The stage cannot run, because one it descends from failed."""
+        self._settle(stage, "blocked")
+        self._change("block", stage, f"by {cause.name}")
+
+    def lost(self, stage: Stage, reason: str) -> None:
+        """The stage's worker died; the stage will run again."""
+        self._started.pop(stage, None)
+        self._change("lost", stage, f"its worker died and is replaced: {' '.join(reason.split())[:200]}")
+
+    def elsewhere(self, stage: Stage, holder: Holder | None) -> None:
+        """Another sweep on this store runs the stage."""
+        self._elsewhere.add(stage)
+        self._change("elsewhere", stage, f"on {holder.host} by process {holder.pid}" if holder else "")
+
+    def tick(self) -> None:
+        """Time has passed: show it, on a terminal every time and else every ten seconds."""
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+        elif self._clock() - self._status_at >= STATUS_SECONDS and self._started:
+            self._status_at = self._clock()
+            self._print(self.status_line())
+
+    def end(self) -> None:
+        """Nothing more will happen."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+        self._print(self.status_line())
+
+    def interrupted(self, remaining: int) -> None:
+        """The user stopped it."""
+        self._print(
+            f"Stopped with {remaining} stages to go. What is done is stored, and training goes on from its last"
+            " checkpoint: run the same command again to continue."
+        )
+
+    def status_line(self) -> str:
+        """done / running / blocked / failed, ETA."""
+        counts = self._counts
+        waiting = len(self._left) - len(self._started) - len(self._elsewhere)
+        parts = [f"{counts['done']} done", f"{len(self._started)} running"]
+        if self._elsewhere:
+            parts.append(f"{len(self._elsewhere)} elsewhere")
+        parts += [f"{counts['blocked']} blocked", f"{counts['failed']} failed", f"{waiting} waiting"]
+        return " / ".join(parts) + (f", {self._eta()}" if self._left else "")
+
+    def _eta(self) -> str:
+        now = self._clock()
+        elapsed = {stage: now - start for stage, start in self._started.items()}
+        seconds = seconds_to_go(self._calibration, self._left, elapsed, self._slots)
+        return "ETA not known yet" if seconds is None else f"ETA {spoken(seconds)}"
+
+    def _settle(self, stage: Stage, how: str) -> None:
+        self._started.pop(stage, None)
+        self._elsewhere.discard(stage)
+        self._left.pop(stage, None)
+        self._counts[how] += 1
+        self._kinds.setdefault(stage.kind, Counter())[how] += 1
+
+    def _change(self, event: str, stage: Stage, detail: str = "") -> None:
+        self._print(f"{event:<9} {stage.name}  {detail}".rstrip())
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+    def _table(self) -> Group:
+        now = self._clock()
+        kinds = Table("kind", "done", "failed", "blocked", "of", box=None, pad_edge=False)
+        for kind, counts in self._kinds.items():
+            kinds.add_row(kind, *(str(counts[column]) for column in ("done", "failed", "blocked", "all")))
+        running = Table("running", "for", box=None, pad_edge=False)
+        for stage, start in self._started.items():
+            running.add_row(stage.name, spoken(now - start))
+        return Group(kinds, running, Text(self.status_line()))
+
+
+def format_failures(failed: Iterable[tuple[Stage, Mapping]], cells: Mapping[str, Sequence[str]]) -> list[str]:
+    """One list of what failed: stage, the cells that lack it, root error, log. cells: by the stage's digest."""
+    lines = []
+    for stage, failure in failed:
+        lines.append(f"{stage.name}: {failure['error']}")
+        names = cells.get(stage.digest, ())
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            lines.append(f"  cells: {', '.join(names[:5])}{more}")
+        lines.append(f"  log: {failure['log']}")
+        lines.append(f"  traceback: {failure['traceback']}")
+    return lines

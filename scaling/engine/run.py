@@ -1,0 +1,238 @@
+"""Run a plan: the loop of ready, running and done.
+
+In: stages, a store, a pool that runs one stage per slot (Ray workers in scaling.engine.pool, this process in
+scaling.engine.inline), and something to tell of progress. Out: a `Report`. What is stored is not run; a failed stage
+blocks its descendants and nothing else; a stage that another sweep runs on the same store is waited for.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from scaling.engine.lease import STALE_SECONDS, Holder, Leases
+from scaling.engine.progress import Progress
+from scaling.engine.schedule import Schedule, resource_class
+from scaling.engine.store import Store
+from scaling.engine.worker import Done, Failed, Lost, Outcome
+from scaling.stage import Stage, in_order
+
+MAX_LOSSES = 3  # of workers that died on one stage, before it counts as failed
+WAIT_SECONDS = 1.0  # how long to wait for an outcome before progress is shown
+ELSEWHERE_SECONDS = 0.5  # how often to look at stages that another sweep runs
+
+
+class Pool(Protocol):
+    """Where stages run."""
+
+    def has_room(self, stage: Stage) -> bool:
+        """Whether `submit` would take the stage now."""
+
+    def submit(self, stage: Stage) -> Hashable | None:
+        """Start the stage and return a handle of it, or None when there is no room now."""
+
+    def wait(self, handles: Sequence[Hashable], timeout_seconds: float) -> list[tuple[Hashable, Outcome]]:
+        """The outcomes that are there, as soon as there is one; none after the timeout."""
+
+    def cancel(self, handles: Iterable[Hashable]) -> None:
+        """End what runs; if waited for, its outcome is Lost."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the stages."""
+
+    done: tuple[Stage, ...]  # run here
+    reused: tuple[Stage, ...]  # found in the store, at the start or because another sweep finished them
+    failed: tuple[tuple[Stage, dict], ...]  # with the failure as Store.failure gives it
+    blocked: tuple[Stage, ...]  # descend from a failed stage
+    remaining: tuple[Stage, ...]  # neither, because of an interrupt
+    losses: int  # workers that died
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stage has its artifact."""
+        return not (self.failed or self.blocked or self.remaining)
+
+
+def needed(stages: Iterable[Stage], store: Store) -> tuple[list[Stage], list[Stage]]:
+    """What must run for the stages to be stored, inputs first; and those stored stages that spare it.
+
+    The inputs of a stored stage are not needed for it.
+    """
+    targets = tuple(stages)
+    store.look_up_all(in_order(targets))
+    to_run: dict[str, Stage] = {}
+    stored: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.digest in to_run or stage.digest in stored:
+            return
+        if store.find(stage) is not None:
+            stored[stage.digest] = stage
+            return
+        for parent in stage.inputs.values():
+            visit(parent)
+        to_run[stage.digest] = stage
+
+    for target in targets:
+        visit(target)
+    return list(to_run.values()), list(stored.values())
+
+
+def execute(
+    stages: Iterable[Stage],
+    store: Store,
+    pool: Pool,
+    progress: Progress,
+    cost: Callable[[Stage], float] = lambda stage: 1.0,
+) -> Report:
+    """Run what is not stored of the stages and their ancestors. Ctrl-C stops it: see `Report.remaining`.
+
+    cost: of a stage, in any unit; of the stages that could run, those that start the dearest chain run first.
+    """
+    to_run, reused = needed(stages, store)
+    progress.begin(to_run, reused, cost)
+    with Leases(Path(store.root) / "leases" if store.is_local else None) as leases:
+        execution = _Execution(to_run, store, pool, progress, leases, cost)
+        try:
+            with suppress(KeyboardInterrupt):
+                execution.loop()
+        finally:
+            pool.cancel(list(execution.running))  # before the leases are released
+            progress.end()
+    report = execution.report(to_run, reused)
+    if report.remaining:
+        progress.interrupted(len(report.remaining))
+    return report
+
+
+class _Execution:
+    """The state of one call of `execute`."""
+
+    def __init__(
+        self,
+        to_run: Sequence[Stage],
+        store: Store,
+        pool: Pool,
+        progress: Progress,
+        leases: Leases,
+        cost: Callable[[Stage], float],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._progress = progress
+        self._leases = leases
+        self._schedule = Schedule(to_run, cost)
+        self.running: dict[Hashable, Stage] = {}
+        self._elsewhere: dict[Stage, Holder | None] = {}
+        self._losses: dict[Stage, int] = {}
+        self._done: list[Stage] = []
+        self._reused: list[Stage] = []
+        self._failed: list[tuple[Stage, dict]] = []
+        self._blocked: list[Stage] = []
+
+    def loop(self) -> None:
+        """Until nothing is left that could run."""
+        looked_at = time.time()
+        while self._schedule.has_ready or self.running or self._elsewhere:
+            self._start_what_fits()
+            timeout_seconds = ELSEWHERE_SECONDS if self._elsewhere else WAIT_SECONDS
+            for handle, outcome in self._pool.wait(list(self.running), timeout_seconds):
+                self._take(self.running.pop(handle), outcome)
+            if time.time() - looked_at > STALE_SECONDS:  # this process was suspended, or ran a stage itself
+                self._pool.cancel([handle for handle, stage in self.running.items() if self._leases.is_lost(stage)])
+            looked_at = time.time()
+            self._look_elsewhere()
+            self._progress.tick()
+
+    def report(self, to_run: Sequence[Stage], reused: Sequence[Stage]) -> Report:
+        """What became of everything."""
+        settled = {*self._done, *self._reused, *self._blocked, *(stage for stage, _ in self._failed)}
+        return Report(
+            done=tuple(self._done),
+            reused=(*reused, *self._reused),
+            failed=tuple(self._failed),
+            blocked=tuple(self._blocked),
+            remaining=tuple(stage for stage in to_run if stage not in settled),
+            losses=sum(self._losses.values()),
+        )
+
+    def _start_what_fits(self) -> None:
+        full: set[str] = set()
+        while (stage := self._schedule.next(full)) is not None:
+            if not self._pool.has_room(stage):
+                full.add(resource_class(stage))
+                continue
+            self._schedule.take(stage)
+            if not self._leases.acquire(stage):
+                holder = self._leases.holder(stage)
+                self._elsewhere[stage] = holder
+                self._progress.elsewhere(stage, holder)
+                continue
+            self._store.refresh()
+            if self._store.find(stage) is not None:  # another sweep was quicker
+                self._leases.release(stage)
+                self._reuse(stage)
+                continue
+            self._store.quarantine(stage)
+            handle = self._pool.submit(stage)
+            if handle is None:
+                self._leases.release(stage)
+                self._schedule.put_back(stage)
+                full.add(resource_class(stage))
+                continue
+            self.running[handle] = stage
+            self._progress.started(stage)
+
+    def _take(self, stage: Stage, outcome: Outcome) -> None:
+        if isinstance(outcome, Lost):
+            self._losses[stage] = self._losses.get(stage, 0) + 1
+            if self._losses[stage] < MAX_LOSSES:
+                self._leases.release(stage)
+                self._schedule.put_back(stage)
+                self._progress.lost(stage, outcome.reason)
+                return
+            outcome = Failed(self._store.fail(stage, _lost_text(outcome.reason), self._store.partial_log(stage)))
+        self._leases.release(stage)
+        if isinstance(outcome, Done):
+            self._done.append(stage)
+            self._progress.done(stage, outcome.record)
+            self._schedule.finish(stage)
+        else:
+            self._fail(stage, outcome.failure)
+
+    def _look_elsewhere(self) -> None:
+        for stage, seen in list(self._elsewhere.items()):
+            holder = self._leases.holder(stage)
+            if holder is not None:
+                continue
+            del self._elsewhere[stage]
+            failure = self._store.failure(stage)
+            if self._store.find(stage) is not None:
+                self._reuse(stage)
+            elif failure is not None and seen is not None and failure["time"] > seen.since:
+                self._fail(stage, failure)
+            else:  # the other sweep stopped or died
+                self._schedule.put_back(stage)
+
+    def _reuse(self, stage: Stage) -> None:
+        self._reused.append(stage)
+        self._progress.reused(stage)
+        self._schedule.finish(stage)
+
+    def _fail(self, stage: Stage, failure: dict) -> None:
+        self._failed.append((stage, failure))
+        self._progress.failed(stage, failure)
+        for descendant in self._schedule.fail(stage):
+            self._blocked.append(descendant)
+            self._progress.blocked(descendant, stage)
+
+
+def _lost_text(reason: str) -> str:
+    return (
+        f"WorkerLost: its worker died {MAX_LOSSES} times, often for want of memory: lower its batch size or ask for"
+        f" more in resources. The last time: {' '.join(reason.split())}\n"
+    )

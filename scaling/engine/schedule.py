@@ -1,0 +1,85 @@
+"""Which stage to run next: those whose inputs are there, the longest remaining chain first.
+
+In: the stages to run, inputs first, and a cost for each. Out: ready stages, one at a time, by resource class; a
+failed stage blocks all that descend from it. Pure bookkeeping: it runs nothing and reads nothing.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+
+from scaling.stage import RESOURCE_CLASSES, Stage
+
+
+class Schedule:
+    """The stages of one execution that are not finished. A stage's inputs outside of `stages` count as there."""
+
+    def __init__(self, stages: Sequence[Stage], cost: Callable[[Stage], float]) -> None:
+        self._children: dict[str, list[Stage]] = {stage.digest: [] for stage in stages}
+        self._missing: dict[str, int] = {}  # digest -> number of inputs to wait for
+        for stage in stages:
+            parents = {parent.digest for parent in stage.inputs.values()} & self._children.keys()
+            self._missing[stage.digest] = len(parents)
+            for parent in parents:
+                self._children[parent].append(stage)
+        chains = _chains(stages, self._children, cost)
+        self._priority = {stage.digest: (-chains[stage.digest], index) for index, stage in enumerate(stages)}
+        self._ready: dict[str, list[tuple[tuple[float, int], Stage]]] = {}  # resource class -> heap
+        for stage in stages:
+            if self._missing[stage.digest] == 0:
+                self.put_back(stage)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether some stage could start."""
+        return any(self._ready.values())
+
+    def next(self, full: Iterable[str]) -> Stage | None:
+        """The most urgent ready stage whose resource class is not among those that are full; it stays ready."""
+        heads = [heap[0] for resource_class, heap in self._ready.items() if heap and resource_class not in full]
+        return min(heads)[1] if heads else None
+
+    def take(self, stage: Stage) -> None:
+        """Remove the stage that `next` gave from the ready ones."""
+        heap = self._ready[resource_class(stage)]
+        assert heap[0][1] == stage
+        heapq.heappop(heap)
+
+    def put_back(self, stage: Stage) -> None:
+        """Make a stage ready, the first time or again."""
+        entry = (self._priority[stage.digest], stage)
+        heapq.heappush(self._ready.setdefault(resource_class(stage), []), entry)
+
+    def finish(self, stage: Stage) -> None:
+        """The stage's artifact is there: what waited for it alone becomes ready."""
+        for child in self._children[stage.digest]:
+            self._missing[child.digest] -= 1
+            if self._missing[child.digest] == 0:
+                self.put_back(child)
+
+    def fail(self, stage: Stage) -> list[Stage]:
+        """The stage will not be there: returns its descendants that were not blocked before; they never start."""
+        blocked = []
+        frontier = [stage]
+        while frontier:
+            for child in self._children[frontier.pop().digest]:
+                if self._missing[child.digest] >= 0:
+                    self._missing[child.digest] = -len(child.inputs) - 1  # no number of finished inputs makes it 0
+                    blocked.append(child)
+                    frontier.append(child)
+        return blocked
+
+
+def resource_class(stage: Stage) -> str:
+    """Which entry of a sweep's `resources` the stage asks for."""
+    return RESOURCE_CLASSES.get(stage.kind, "host")
+
+
+def _chains(
+    stages: Sequence[Stage], children: dict[str, list[Stage]], cost: Callable[[Stage], float]
+) -> dict[str, float]:
+    """digest -> cost of the dearest chain that starts with the stage."""
+    chains: dict[str, float] = {}
+    for stage in reversed(stages):
+        below = max((chains[child.digest] for child in children[stage.digest]), default=0.0)
+        chains[stage.digest] = cost(stage) + below
+    return chains

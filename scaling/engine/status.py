@@ -1,0 +1,102 @@
+"""What a store knows of a plan's stages, from any process: for `--status`, and why a stage must run for `--plan`.
+
+In: stages and a store. Out: a `Status`; a sentence. Nothing is written. Who runs what is known from leases, which
+only local stores have.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.engine.artifact import RECORD
+from scaling.engine.lease import Holder, Leases
+from scaling.engine.run import needed
+from scaling.engine.store import Store
+from scaling.stage import VERSIONS, Stage, canonical_json
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every stage that is needed, in the state it is in."""
+
+    done: tuple[Stage, ...]
+    running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder tells host, process and since when
+    failed: tuple[tuple[Stage, dict], ...]  # with the failure as Store.failure gives it
+    blocked: tuple[Stage, ...]
+    waiting: tuple[Stage, ...]
+
+    def lines(self) -> list[str]:
+        """The status for a reader."""
+        now = time.time()
+        counts = ("done", "running", "blocked", "failed", "waiting")
+        lines = [" / ".join(f"{len(getattr(self, name))} {name}" for name in counts)]
+        for stage, holder in self.running:
+            where = f"{holder.host}, process {holder.pid}"
+            lines.append(f"running   {stage.name}  for {now - holder.since:.0f} s on {where}")
+        for stage, failure in self.failed:
+            lines.append(f"failed    {stage.name}  {failure['error']} (log: {failure['log']})")
+        return lines
+
+
+def status(stages: Iterable[Stage], store: Store) -> Status:
+    """The state of the stages and of what they need."""
+    to_run, done = needed(stages, store)
+    leases = Leases(Path(store.root) / "leases" if store.is_local else None)
+    running, failed, blocked, waiting = [], [], [], []
+    stopped: set[Stage] = set()
+    for stage in to_run:
+        holder = leases.holder(stage)
+        failure = store.failure(stage)
+        if holder is not None:
+            running.append((stage, holder))
+        elif failure is not None:
+            failed.append((stage, failure))
+            stopped.add(stage)
+        elif stopped.intersection(stage.inputs.values()):
+            blocked.append(stage)
+            stopped.add(stage)
+        else:
+            waiting.append(stage)
+    return Status(tuple(done), tuple(running), tuple(failed), tuple(blocked), tuple(waiting))
+
+
+def why_it_runs(stage: Stage, store: Store) -> str:
+    """Why a stage that is not stored must run: new, broken, failed before, or what differs from the one stored."""
+    if fault := store.fault(stage):
+        return f"its artifact {fault}"
+    if failure := store.failure(stage):
+        return f"it failed before: {failure['error']}"
+    earlier = _of_same_slug(stage, store)
+    if earlier is None:
+        return "new"
+    version = VERSIONS.get(stage.kind, 0)
+    changes = [f"version {earlier['version']} -> {version}"] if earlier["version"] != version else []
+    changes += _changes("config", earlier["config"], json.loads(canonical_json(stage.config)))
+    inputs = {name: parent.digest for name, parent in stage.inputs.items()}
+    changes += [f"input {name} changed" for name in sorted(inputs) if earlier["inputs"].get(name) != inputs[name]]
+    return "; ".join(changes) or "new"
+
+
+def _of_same_slug(stage: Stage, store: Store) -> dict | None:
+    """The record of the newest other artifact with the stage's kind and slug."""
+    prefix = stage.name.rpartition("/")[2].removesuffix(stage.digest)
+    folder = store.root / stage.kind
+    records = []
+    for entry in folder.iterdir() if folder.exists() else ():
+        if prefix and entry.name.startswith(prefix) and len(entry.name) == len(prefix) + len(stage.digest):
+            try:
+                records.append(json.loads((entry / RECORD).read_text()))
+            except (FileNotFoundError, json.JSONDecodeError):  # a broken artifact explains nothing
+                continue
+    return max(records, key=lambda record: record["committed_at"], default=None)
+
+
+def _changes(where: str, old: object, new: object) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        changes = []
+        for key in sorted({*old, *new}):
+            changes += _changes(f"{where}.{key}", old.get(key, "absent"), new.get(key, "absent"))
+        return changes
+    return [] if old == new else [f"{where} {old} -> {new}"]

@@ -1,0 +1,196 @@
+"""Run one stage: from its inputs in the store to its committed artifact, or to the record of its failure.
+
+In: a stage and a store. Out: `Done` or `Failed`. RUNNERS is the one table from kind to function. `StageWorker` is the
+long-lived process around it that keeps jax and what it compiled; it is made a Ray actor in scaling.engine.ray_pool.
+"""
+
+import contextlib
+import importlib
+import logging
+import math
+import numbers
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from scaling.engine.provenance import provenance
+from scaling.engine.store import LOG, Store
+from scaling.stage import VERSIONS, Stage, StageError
+
+logger = logging.getLogger(__name__)
+
+Runner = Callable[[Mapping, Mapping[str, Path], Path], Mapping[str, float]]
+
+RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
+    {
+        "pretrain": "algorithms.pretrain:run",
+        "problems": "data.problem_sets:run",
+        "teacher": "data.teacher:run",
+        "sft": "algorithms.sft:run",
+        "rollouts": "data.rollouts:run",
+        "verification": "data.verifier:run",
+        "step_values": "data.step_values:run",
+        "positives": "algorithms.rft:select_positives",
+        "rft": "algorithms.rft:run",
+        "pairs": "data.pairs:run",
+        "step_pairs": "data.pairs:run_at_pits",
+        "dpo": "algorithms.dpo:run",
+        "good_steps": "algorithms.step_rft:select_steps",
+        "step_rft": "algorithms.step_rft:run",
+        "evaluation": "data.evaluation:run",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The stage's artifact is committed."""
+
+    record: dict
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The stage raised; what is kept of it is at `failure["traceback"]` and `failure["log"]`."""
+
+    failure: dict  # as Store.failure gives it
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker died before it could say anything."""
+
+    reason: str
+
+
+Outcome = Done | Failed | Lost
+
+
+class StageWorker:
+    """A process that runs one stage after another."""
+
+    def __init__(
+        self,
+        root: str,
+        shipped: str | None,
+        runners: Mapping[str, str | Runner],
+        checkout: Mapping[str, object],
+        cores: tuple[int, ...],
+    ) -> None:
+        """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any."""
+        if cores:
+            os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
+        self._store = Store(root, shipped)
+        self._runners = runners
+        self._checkout = checkout
+
+    def run(self, stage: Stage) -> Outcome:
+        """Run one stage."""
+        return run_stage(stage, self._store, self._runners, self._checkout)
+
+
+def run_stage(
+    stage: Stage,
+    store: Store,
+    runners: Mapping[str, str | Runner] = RUNNERS,
+    checkout: Mapping[str, object] = MappingProxyType({}),
+) -> Done | Failed:
+    """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
+
+    checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
+    """
+    log = ""
+    try:
+        work_dir = store.work_dir(stage)
+        try:
+            with _logging_to(work_dir / LOG):
+                record = _run(stage, store, runners, work_dir)
+            record["provenance"] = {**provenance(), **checkout}
+            return Done(store.commit(stage, work_dir, record))
+        finally:
+            if (work_dir / LOG).exists():
+                log = (work_dir / LOG).read_text()
+            store.leave(stage)
+    except (Exception, SystemExit):  # the worker's edge: whatever a stage raises becomes the record of a failure
+        return Failed(store.fail(stage, traceback.format_exc(), log))
+
+
+def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
+    inputs = {name: _input(stage, name, store) for name in stage.inputs}
+    runner = _runner(stage, runners)
+    start = time.perf_counter()
+    try:
+        returned = runner(stage.config, inputs, work_dir)
+    except (Exception, SystemExit):
+        logger.exception("%s failed.", stage.name)
+        raise
+    record = {
+        "kind": stage.kind,
+        "version": VERSIONS.get(stage.kind, 0),
+        "digest": stage.digest,
+        "slug": stage.slug,
+        "config": dict(stage.config),
+        "inputs": {name: parent.digest for name, parent in stage.inputs.items()},
+        "numbers": _finite(stage, returned),
+        "wall_seconds": time.perf_counter() - start,
+        "committed_at": time.time(),
+    }
+    return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
+
+
+def _input(stage: Stage, name: str, store: Store) -> Path:
+    parent = stage.inputs[name]
+    path = store.find(parent)
+    if path is None:
+        raise StageError(
+            stage.name, f"its input {name!r}, {parent.name}, is not in {store.root}; run the sweep again to make it."
+        )
+    return store.local(path)
+
+
+def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
+    if stage.kind not in runners:
+        raise StageError(stage.name, f"kind {stage.kind!r} has no function; known kinds: {', '.join(sorted(runners))}.")
+    runner = runners[stage.kind]
+    if isinstance(runner, str):
+        module, _, function = runner.partition(":")
+        return getattr(importlib.import_module(module), function)
+    return runner
+
+
+def _finite(stage: Stage, returned: Mapping[str, float]) -> dict[str, float]:
+    """The stage's numbers as plain ints and finite floats."""
+    if not isinstance(returned, Mapping):
+        raise StageError(stage.name, f"returned a {type(returned).__name__}; expected its numbers by name.")
+    plain: dict[str, float] = {}
+    for name, value in returned.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise StageError(stage.name, f"number {name!r} is a {type(value).__name__}; expected an int or a float.")
+        if not math.isfinite(value):
+            raise StageError(
+                stage.name, f"number {name!r} is {value}; expected a finite one. Leave out what is missing."
+            )
+        plain[name] = int(value) if isinstance(value, numbers.Integral) else float(value)
+    return plain
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send what is logged from INFO on, and warnings, to a file as well."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(logging.INFO)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

@@ -1,0 +1,30 @@
+"""Fixtures that several test modules share."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster of two cores on this machine that also claims a GPU and four TPU chips."""
+    ray = pytest.importorskip("ray")
+    # Workers find the project and the toy stages; Ray hands on the driver's own directory only.
+    path = os.pathsep.join(os.fspath(folder) for folder in (TESTS.parent, TESTS))
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=1,
+        resources={"TPU": 4},
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
+    yield
+    ray.shutdown()

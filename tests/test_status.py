@@ -1,0 +1,52 @@
+"""What a store tells of a plan from another process, and why a stage must run."""
+
+import io
+import os
+
+import pytest
+from rich.console import Console
+from toy_stages import RUNNERS, toy
+
+from scaling.engine.inline import InlinePool
+from scaling.engine.lease import Leases
+from scaling.engine.progress import Progress
+from scaling.engine.run import execute
+from scaling.engine.status import status, why_it_runs
+from scaling.engine.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def run(stages, store):
+    execute(stages, store, InlinePool(store, RUNNERS), Progress(Console(file=io.StringIO())))
+
+
+def test_status_tells_the_states_from_the_store_alone(store):
+    broken = toy("x", kind="broken")
+    blocked = toy("blocked", broken)
+    done, running, waiting = toy("done"), toy("running"), toy("waiting")
+    run([done, blocked], store)
+    with Leases(store.root / "leases") as leases:
+        leases.acquire(running)
+        state = status([done, blocked, running, waiting], Store(store.root))
+    assert state.done == (done,) and state.blocked == (blocked,) and state.waiting == (waiting,)
+    assert [stage for stage, _ in state.failed] == [broken]
+    assert [(stage, holder.pid) for stage, holder in state.running] == [(running, os.getpid())]
+    assert state.lines()[0] == "1 done / 1 running / 1 blocked / 1 failed / 1 waiting"
+
+
+def test_the_reason_a_stage_must_run_is_what_differs(store):
+    base = toy("base", slug="base", rate=1)
+    top = toy("top", base, slug="top")
+    assert why_it_runs(top, store) == "new"
+    run([top], store)
+    changed = toy("base", slug="base", rate=2)
+    assert why_it_runs(changed, store) == "config.rate 1 -> 2"
+    assert why_it_runs(toy("top", changed, slug="top"), store) == "input input0 changed"
+    (store.find(top) / "text").write_text("")
+    assert why_it_runs(top, store) == "its artifact has 0 bytes in text, expected 7"
+    run([toy("x", kind="broken")], store)
+    assert why_it_runs(toy("x", kind="broken"), store) == "it failed before: ValueError: the toy is broken"

@@ -1,0 +1,102 @@
+"""One stage in this process: its record, its log, and its failures."""
+
+import importlib
+import logging
+from pathlib import Path
+
+import pytest
+from toy_stages import RUNNERS, toy
+
+from scaling.engine import provenance, worker
+from scaling.engine.store import Store
+from scaling.engine.worker import Done, Failed, StageWorker, run_stage
+from scaling.stage import RESOURCE_CLASSES, VERSIONS
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_a_number_that_is_not_finite_fails_the_stage(store):
+    for value, words in ((float("nan"), "is nan; expected a finite one"), ("3", "is a str"), (True, "is a bool")):
+        outcome = run_stage(toy("a"), store, {"toy": lambda config, inputs, out, value=value: {"accuracy": value}})
+        assert isinstance(outcome, Failed) and words in outcome.failure["error"]
+
+
+def test_the_record_says_what_ran_where_and_how_long(store):
+    base = toy("base")
+    for stage in (base, toy("top", base, seed=3)):
+        run_stage(stage, store, RUNNERS, {"commit": "0123abc", "dirty": True})
+    record = store.record(toy("top", base, seed=3))
+    assert record["kind"] == "toy" and record["seed"] == 3 and record["config"] == {"text": "top", "seed": 3}
+    assert record["inputs"] == {"input0": base.digest} and record["numbers"] == {"length": 7}
+    assert record["wall_seconds"] >= 0 and record["files"].keys() == {"text", "log.txt"}
+    provenance = record["provenance"]
+    assert provenance["commit"] == "0123abc" and provenance["dirty"]
+    assert provenance["packages"]["numpy"] and provenance["host"] and provenance["python"]
+
+
+def test_an_input_that_vanished_is_named(store):
+    outcome = run_stage(toy("top", toy("base")), store, RUNNERS)
+    assert "its input 'input0'" in outcome.failure["error"]
+
+
+def test_what_a_stage_logs_is_in_its_artifact_and_what_a_failed_one_logs_in_its_failure(store):
+    def log(config, inputs, out):
+        logging.getLogger("some.stage").info("accuracy is %s", 0.5)
+        if config["text"] == "raises":
+            raise SystemExit("no more")
+        return {}
+
+    level = logging.getLogger().level
+    assert isinstance(run_stage(toy("fine"), store, {"toy": log}), Done)
+    assert "INFO some.stage: accuracy is 0.5" in (store.find(toy("fine")) / "log.txt").read_text()
+    failed = run_stage(toy("raises"), store, {"toy": log})
+    assert isinstance(failed, Failed) and failed.failure["error"] == "SystemExit: no more"
+    written = Path(failed.failure["log"]).read_text()
+    assert "accuracy is 0.5" in written and "Traceback" in written
+    assert logging.getLogger().level == level
+
+
+def test_a_kind_without_a_function_is_named(store):
+    outcome = run_stage(toy("a"), store, {"other": "toy_stages:write"})
+    assert "kind 'toy' has no function; known kinds: other" in outcome.failure["error"]
+
+
+def test_ctrl_c_in_a_stage_is_no_failure_and_gives_up_the_work_directory(store):
+    def interrupt(config, inputs, out):
+        (out / "checkpoints").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(toy("a"), store, {"toy": interrupt})
+    assert store.failure(toy("a")) is None and store.find(toy("a")) is None
+    assert (store.work_dir(toy("a")) / "checkpoints").exists()
+
+
+def test_numpy_numbers_become_plain_ones(store):
+    numpy = importlib.import_module("numpy")
+    numbers = {"count": numpy.int64(3), "loss": numpy.float32(0.5)}
+    outcome = run_stage(toy("a"), store, {"toy": lambda config, inputs, out: numbers})
+    assert outcome.record["numbers"] == {"count": 3, "loss": 0.5}
+    assert [type(value) for value in outcome.record["numbers"].values()] == [int, float]
+
+
+def test_a_worker_keeps_its_store_between_stages(store):
+    actor = StageWorker(str(store.root), None, RUNNERS, {}, ())
+    assert isinstance(actor.run(toy("base")), Done)
+    assert actor.run(toy("top", toy("base"))).record["numbers"] == {"length": 7}
+
+
+def test_every_kind_has_a_function_a_version_and_a_resource_class():
+    assert worker.RUNNERS.keys() == VERSIONS.keys() == RESOURCE_CLASSES.keys()
+
+
+def test_provenance_is_found_once_and_leaves_out_what_is_not_known(tmp_path, monkeypatch):
+    provenance.checkout.cache_clear()
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    assert provenance.checkout() == {}
+    provenance.checkout.cache_clear()
+    found = provenance.provenance()
+    assert found["packages"].keys() <= set(provenance.PACKAGES) and found["host"]
