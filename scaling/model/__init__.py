@@ -1,0 +1,1 @@
+"""The policy: a Llama-shaped decoder, its sizes, its sampler and its FLOPs."""

@@ -1,0 +1,68 @@
+"""A policy on disk: `policy.safetensors` with its params and `policy.json` with its shape.
+
+In: a directory. Out: `Policy`, whose params are a nested dict of float32 arrays. No pickle.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import Params, architecture
+
+PARAMS_FILE, SHAPE_FILE = "policy.safetensors", "policy.json"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Params and the shape of the decoder that they fit."""
+
+    params: Params
+    config: ModelConfig
+
+
+def save_policy(policy: Policy, directory: Path) -> None:
+    """Write the two files; names are the paths in the nested dict, joined by dots."""
+    arrays = {
+        ".".join(str(getattr(entry, "key", entry)) for entry in path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(policy.params)
+    }
+    save_file(arrays, directory / PARAMS_FILE)
+    (directory / SHAPE_FILE).write_text(json.dumps(asdict(policy.config), indent=1) + "\n")
+
+
+def load_policy(directory: Path) -> Policy:
+    """Read a policy; raises ValueError naming a tensor that is missing, unknown or of another shape."""
+    config = ModelConfig(**json.loads((directory / SHAPE_FILE).read_text()))
+    stored = load_file(directory / PARAMS_FILE)
+    expected = jax.eval_shape(architecture(config).init, jax.random.key(0))
+    names = {
+        ".".join(str(getattr(entry, "key", entry)) for entry in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
+    }
+    for name in sorted(names.keys() ^ stored.keys()):
+        side = "has no tensor" if name in names else "has an unknown tensor"
+        raise ValueError(f"{directory / PARAMS_FILE} {side} {name!r}; was it written for another architecture?")
+    for name, shape in names.items():
+        if stored[name].shape != shape:
+            raise ValueError(
+                f"{directory / PARAMS_FILE}: {name} has shape {stored[name].shape}, {SHAPE_FILE} implies {shape}."
+            )
+    return Policy(_nested(stored), config)
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
+    """The nested dict of dotted names; a number is the index of a layer."""
+    nested: dict = {}
+    for name, array in arrays.items():
+        *parents, leaf = (int(part) if part.isdigit() else part for part in name.split("."))
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = jax.numpy.asarray(array)
+    return nested

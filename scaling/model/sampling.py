@@ -1,0 +1,162 @@
+"""Sampling completions with a cache: the same tokens for a prompt whatever batch it is in.
+
+In: params, prompts (lists of token ids), one random key a row. Out: `Sampled`, completions as padded arrays.
+Each token's randomness is `fold_in(row key, position in the completion)`, so a completion does not depend on the
+batch, the padding or the worker (near-ties in float32 apart).
+
+Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
+Rows are grouped by prompt length in steps of BUCKET tokens, and chunks have one of two sizes: few shapes, so few
+compilations, and no row pays for the longest prompt.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import Params, architecture
+
+BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
+CHUNK_SIZES = (64, 256)  # rows of one compiled call
+
+PAD, BOS, EOS = 0, 1, 2
+
+
+class Sampled(NamedTuple):
+    """Completions in the order of the prompts."""
+
+    tokens: np.ndarray  # int32 [B, T], PAD after EOS
+    lengths: np.ndarray  # int32 [B], tokens of the completion, EOS included
+    logps: np.ndarray  # float32 [B], completion log-probability under the policy at temperature 1
+
+
+def sample(
+    params: Params,
+    config: ModelConfig,
+    prompts: Sequence[Sequence[int]],
+    keys: jax.Array,
+    max_new_tokens: Sequence[int],
+    temperature: float,
+    top_p: float = 1.0,
+) -> Sampled:
+    """Complete each prompt until EOS or its own limit of new tokens.
+
+    keys: typed keys [B], see `row_keys`; temperature 0 is greedy and uses none. Returns arrays as wide as the
+    largest limit.
+    """
+    if not len(prompts) == keys.shape[0] == len(max_new_tokens):
+        raise ValueError(
+            f"{len(prompts)} prompts, {keys.shape[0]} keys and {len(max_new_tokens)} limits; give one of each a row."
+        )
+    width = max(max_new_tokens, default=0)
+    tokens = np.full((len(prompts), width), PAD, np.int32)
+    lengths, logps = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), np.float32)
+    padded_lengths = np.array([_round_up(len(prompt)) for prompt in prompts])
+    limits = np.asarray(max_new_tokens, np.int32)
+    for padded in np.unique(padded_lengths):
+        members = np.flatnonzero(padded_lengths == padded)
+        slots = _round_up(int(limits[members].max()))
+        for rows in _chunks(members):
+            size = next(size for size in CHUNK_SIZES if size >= len(rows))
+            filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
+            batch, starts = _left_padded([prompts[row] for row in filled], int(padded))
+            new, count, logp = _generate(
+                params, batch, starts, keys[filled], limits[filled],
+                jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
+            )  # fmt: skip
+            keep = min(slots, width)
+            tokens[rows, :keep] = np.asarray(new)[: len(rows), :keep]
+            lengths[rows] = np.asarray(count)[: len(rows)]
+            logps[rows] = np.asarray(logp)[: len(rows)]
+    return Sampled(tokens, lengths, logps)
+
+
+@jax.jit
+def row_keys(root: jax.Array, ids: jax.Array) -> jax.Array:
+    """Typed keys [B]: the root key with the uint32 [B, K] ids of each row folded in, one after the other."""
+
+    def fold(row: jax.Array) -> jax.Array:
+        key = root
+        for index in range(ids.shape[1]):
+            key = jax.random.fold_in(key, row[index])
+        return key
+
+    return jax.vmap(fold)(ids)
+
+
+@partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus"))
+def _generate(params, prompts, starts, keys, limits, temperature, top_p, config, num_new, greedy, nucleus):
+    """Tokens int32 [B, num_new], lengths [B] and logps [B] from left-padded prompts int32 [B, P]."""
+    model = architecture(config)
+    batch, prompt_length = prompts.shape
+    logits, caches = model.prefill(params, prompts, starts, prompt_length + num_new)
+
+    def pick(logits: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+        log_probs = jax.nn.log_softmax(logits, axis=-1)
+        if greedy:
+            token = jnp.argmax(logits, axis=-1)
+        else:
+            scaled = logits / temperature
+            if nucleus:
+                scaled = _keep_nucleus(scaled, top_p)
+            noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, position), logits.shape[1:]))(keys)
+            token = jnp.argmax(scaled + noise, axis=-1)
+        return token.astype(jnp.int32), jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
+
+    def unfinished(carry) -> jax.Array:
+        position, _, _, _, done, *_ = carry
+        return (position < num_new) & ~jnp.all(done)
+
+    def advance(carry):
+        position, logits, tokens, lengths, done, logps, caches = carry
+        token, token_logps = pick(logits, position)
+        token = jnp.where(done, PAD, token)
+        tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], position, axis=1)
+        lengths = lengths + ~done
+        logps = logps + jnp.where(done, 0.0, token_logps)
+        done = done | (token == EOS) | (lengths >= limits)
+        logits, caches = model.decode(params, token, prompt_length + position, starts, caches)
+        return position + 1, logits, tokens, lengths, done, logps, caches
+
+    carry = (
+        jnp.int32(0),
+        logits,
+        jnp.full((batch, num_new), PAD, jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+        limits <= 0,
+        jnp.zeros(batch, jnp.float32),
+        caches,
+    )
+    _, _, tokens, lengths, _, logps, _ = jax.lax.while_loop(unfinished, advance, carry)
+    return tokens, lengths, logps
+
+
+def _keep_nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
+    """Mask what is outside the smallest set of tokens whose probability reaches top_p (Holtzman et al. 2020)."""
+    ordered = jnp.sort(logits, axis=-1)[:, ::-1]
+    probs = jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(probs, axis=-1) - probs  # mass of the tokens that rank higher
+    threshold = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where(logits >= threshold, logits, -jnp.inf)
+
+
+def _round_up(length: int) -> int:
+    return max(BUCKET, -(-length // BUCKET) * BUCKET)
+
+
+def _chunks(members: np.ndarray) -> list[np.ndarray]:
+    largest = CHUNK_SIZES[-1]
+    return [members[start : start + largest] for start in range(0, len(members), largest)]
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """int32 [B, length] with the padding in front, and int32 [B], how much padding."""
+    batch = np.full((len(prompts), length), PAD, np.int32)
+    for row, prompt in enumerate(prompts):
+        batch[row, length - len(prompt) :] = prompt
+    starts = np.array([length - len(prompt) for prompt in prompts], np.int32)
+    return batch, starts

@@ -1,0 +1,223 @@
+"""A Llama-shaped decoder in Flax NNX (RMSNorm, rotary, SwiGLU, grouped-query attention, tied embedding).
+
+Axis letters, used everywhere: B sequences, T tokens, V vocabulary, D width, H heads, L layers, S cache slots
+(in data/ and algorithms/ S is steps), M rollouts per prefix, N problems, R seeds; here also E head width.
+
+The module defines the architecture. `architecture(config)` splits it at once, and from there a policy is a plain
+nested dict of float32 arrays, `params`, given to pure functions. Layouts are chosen for XLA's fast batched
+matrix products on CPU: queries and keys [B, H, T, E], cached keys transposed [B, H, E, S], layers unrolled.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling.model.sizes import ModelConfig
+
+Params = Mapping[str, object]
+MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row is no NaN
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer, in slots; slot s of every row is written in the same update."""
+
+    keys: jax.Array  # float32 [B, H_kv, E, S]
+    values: jax.Array  # float32 [B, H_kv, S, E]
+
+
+class Linear(nnx.Module):
+    """A matrix product without bias, on flattened rows.
+
+    Flattened because XLA's CPU code for the kernel's gradient is 1.6 times slower on [B, T, D] than on [B*T, D].
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(nnx.initializers.normal(fan_in**-0.5)(rngs.params(), (fan_in, fan_out)))
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        rows = hidden.reshape(-1, hidden.shape[-1]) @ self.kernel[...]
+        return rows.reshape(*hidden.shape[:-1], -1)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.config = config
+        query_width = config.num_heads * config.head_width
+        kv_width = config.num_kv_heads * config.head_width
+        self.query = Linear(config.width, query_width, rngs)
+        self.key = Linear(config.width, kv_width, rngs)
+        self.value = Linear(config.width, kv_width, rngs)
+        self.output = Linear(query_width, config.width, rngs)
+
+    def full(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array):
+        """Every token attends to the tokens that `mask` float32 [B or 1, 1, T, T] leaves; returns keys and values."""
+        queries, keys, values = self._project(hidden, rotation)  # [B, H, T, E]
+        groups = self.config.num_heads // self.config.num_kv_heads
+        batch, heads, length, head_width = queries.shape
+        # The queries of a group share their keys: as extra rows they stay one plain batched matmul.
+        rows = queries.reshape(batch, heads // groups, groups * length, head_width)
+        logits = jnp.einsum("bhrd,bhsd->bhrs", rows, keys).reshape(batch, heads, length, length)
+        weights = jax.nn.softmax((logits + jnp.broadcast_to(mask, logits.shape)).astype(jnp.float32), axis=-1)
+        weights = weights.reshape(batch, heads // groups, groups * length, length).astype(values.dtype)
+        mixed = jnp.einsum("bhrs,bhsd->bhrd", weights, values).reshape(batch, heads, length, head_width)
+        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)), keys, values
+
+    def decode(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], slot: jax.Array, mask, layer_cache):
+        """One new token a row, [B, 1, D], written to `slot`; mask float32 [B, 1, S]."""
+        queries, keys, values = self._project(hidden, rotation)  # [B, H, 1, E]
+        cache_keys = jax.lax.dynamic_update_slice_in_dim(layer_cache.keys, keys.transpose(0, 1, 3, 2), slot, axis=3)
+        cache_values = jax.lax.dynamic_update_slice_in_dim(layer_cache.values, values, slot, axis=2)
+        kv_heads = self.config.num_kv_heads
+        rows = queries.reshape(queries.shape[0], kv_heads, -1, self.config.head_width)
+        logits = jnp.einsum("bhrd,bhds->bhrs", rows, cache_keys)
+        weights = jax.nn.softmax((logits + jnp.broadcast_to(mask[:, None], logits.shape)).astype(jnp.float32), axis=-1)
+        mixed = jnp.einsum("bhrs,bhsd->bhrd", weights.astype(cache_values.dtype), cache_values)
+        return self.output(mixed.reshape(hidden.shape[0], 1, -1)), LayerCache(cache_keys, cache_values)
+
+    def _project(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array]):
+        batch, length, _ = hidden.shape
+
+        def heads(projected: jax.Array) -> jax.Array:
+            return projected.reshape(batch, length, -1, self.config.head_width).transpose(0, 2, 1, 3)
+
+        scale = self.config.head_width**-0.5
+        queries = _rotate(heads(self.query(hidden)), rotation) * scale
+        return queries, _rotate(heads(self.key(hidden)), rotation), heads(self.value(hidden))
+
+
+class FeedForward(nnx.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.gate = Linear(config.width, config.ffn_width, rngs)
+        self.up = Linear(config.width, config.ffn_width, rngs)
+        self.down = Linear(config.ffn_width, config.width, rngs)
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        return self.down(jax.nn.silu(self.gate(hidden)) * self.up(hidden))
+
+
+class Layer(nnx.Module):
+    """Pre-norm block."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.attention_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        self.attention = Attention(config, rngs)
+        self.ffn_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        self.ffn = FeedForward(config, rngs)
+
+
+class Transformer(nnx.Module):
+    """The decoder. Rows may be padded on the left; `starts` int32 [B] counts the padding."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.embedding = nnx.Embed(
+            config.vocab_size, config.width, embedding_init=nnx.initializers.normal(config.width**-0.5), rngs=rngs
+        )
+        self.layers = nnx.List([Layer(config, rngs) for _ in range(config.num_layers)])
+        self.final_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+
+    def full(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+        """Hidden states float32 [B, T, D] of int32 tokens [B, T], and every layer's keys and values [B, H, T, E]."""
+        length = tokens.shape[1]
+        slots = jnp.arange(length)
+        rotation = self._rotation(jnp.maximum(slots[None, :] - starts[:, None], 0))
+        causal = slots[None, :] <= slots[:, None]  # [T, T]
+        visible = causal[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
+        mask = jnp.where(visible, 0.0, MASKED)[:, None]
+        hidden, kept = self.embedding(tokens), []
+        for layer in self.layers:
+            mixed, keys, values = layer.attention.full(layer.attention_norm(hidden), rotation, mask)
+            hidden = hidden + mixed
+            hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
+            kept.append((keys, values))
+        return self.final_norm(hidden), kept
+
+    def decode(self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
+        """Logits float32 [B, V] after one more token int32 [B] in `slot`, and the caches that hold it."""
+        num_slots = caches[0].values.shape[2]
+        rotation = self._rotation((slot - starts)[:, None])
+        slots = jnp.arange(num_slots)[None, :]
+        visible = (slots <= slot) & (slots >= starts[:, None])
+        mask = jnp.where(visible, 0.0, MASKED)[:, None]  # [B, 1, S]
+        hidden, updated = self.embedding(token[:, None]), []
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            mixed, layer_cache = layer.attention.decode(layer.attention_norm(hidden), rotation, slot, mask, layer_cache)
+            hidden = hidden + mixed
+            hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
+            updated.append(layer_cache)
+        return self.logits(self.final_norm(hidden))[:, 0], updated
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """float32 logits over the vocabulary; the output projection is the embedding."""
+        rows = hidden.reshape(-1, hidden.shape[-1]) @ self.embedding.embedding[...].T
+        return rows.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
+
+    def _rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T]."""
+        half = self.config.head_width // 2
+        frequencies = self.config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+        angles = positions[:, None, :, None].astype(jnp.float32) * frequencies[None, None, None, :]
+        return jnp.cos(angles), jnp.sin(angles)
+
+
+class Architecture(NamedTuple):
+    """Pure functions of a policy's params."""
+
+    init: Callable[[jax.Array], Params]  # key -> params
+    apply: Callable[..., jax.Array]  # (params, tokens [B, T]) -> logits [B, T, V]; padding on the right
+    prefill: Callable[..., tuple[jax.Array, list[LayerCache]]]
+    decode: Callable[..., tuple[jax.Array, list[LayerCache]]]
+
+
+@cache
+def architecture(config: ModelConfig) -> Architecture:
+    """The pure functions of one shape; equal configs give the same objects, so that jit compiles once."""
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+
+    def module(params: Params) -> Transformer:
+        state = jax.tree.map(lambda leaf: leaf, abstract)
+        nnx.replace_by_pure_dict(state, dict(params))
+        return nnx.merge(graphdef, state)
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(params=key))))
+
+    def apply(params: Params, tokens: jax.Array) -> jax.Array:
+        decoder = module(params)
+        hidden, _ = decoder.full(tokens, jnp.zeros(tokens.shape[0], jnp.int32))
+        return decoder.logits(hidden)
+
+    def prefill(params: Params, tokens: jax.Array, starts: jax.Array, num_slots: int):
+        """Logits [B, V] after the last token of left-padded prompts [B, P], and caches of num_slots slots."""
+        decoder = module(params)
+        hidden, kept = decoder.full(tokens, starts)
+        room = num_slots - tokens.shape[1]
+        caches = [
+            LayerCache(
+                jnp.pad(keys.transpose(0, 1, 3, 2), ((0, 0), (0, 0), (0, 0), (0, room))),
+                jnp.pad(values, ((0, 0), (0, 0), (0, room), (0, 0))),
+            )
+            for keys, values in kept
+        ]
+        return decoder.logits(hidden[:, -1:])[:, 0], caches
+
+    def decode(params: Params, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
+        return module(params).decode(token, slot, starts, caches)
+
+    return Architecture(init, apply, prefill, decode)
+
+
+def _rotate(heads: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary embedding of [B, H, T, E]: the first and second halves of E are the pairs (as in Llama)."""
+    cosines, sines = rotation
+    first, second = jnp.split(heads, 2, axis=-1)
+    cosines, sines = jnp.broadcast_to(cosines, first.shape), jnp.broadcast_to(sines, first.shape)
+    return jnp.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
