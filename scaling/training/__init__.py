@@ -1,0 +1,1 @@
+"""Training as functions: batches, log-probabilities, updates, checkpoints and evaluation."""

@@ -1,0 +1,80 @@
+"""From token lists to padded arrays, and the order in which they are trained on.
+
+The order of an epoch depends on the seed and the epoch only, so an update's batch follows from its index: a
+resumed run sees exactly the batches that the unbroken run would have seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
+PAD = 0
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Padded token sequences with what is learned from them."""
+
+    tokens: np.ndarray  # int32 [N, T], PAD on the right
+    mask: np.ndarray  # float32 [N, T], 1 where the token counts in the loss
+    lengths: np.ndarray  # int32 [N], tokens without padding
+
+
+def sequences(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Sequences:
+    """Prompts and completions joined; every token of a completion counts, none of a prompt."""
+    masks = [[1.0] * len(completion) for completion in completions]
+    return masked_sequences(prompts, completions, masks)
+
+
+def masked_sequences(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], masks: Sequence[Sequence[float]]
+) -> Sequences:
+    """The same with one weight, 0 or 1, for each token of a completion."""
+    lengths = np.array(
+        [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)], np.int32
+    )
+    width = -(-int(lengths.max(initial=1)) // BUCKET) * BUCKET
+    tokens = np.full((len(prompts), width), PAD, np.int32)
+    mask = np.zeros((len(prompts), width), np.float32)
+    for row, (prompt, completion, weights) in enumerate(zip(prompts, completions, masks, strict=True)):
+        tokens[row, : lengths[row]] = [*prompt, *completion]
+        mask[row, len(prompt) : lengths[row]] = weights
+    return Sequences(tokens, mask, lengths)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows each update trains on: shuffled epochs, the last batch of an epoch smaller."""
+
+    num_rows: int
+    batch_size: int
+    epochs: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.num_rows < 1:
+            raise ValueError("there is nothing to train on: 0 rows. The stage before made an empty data set.")
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return -(-self.num_rows // self.batch_size)
+
+    @property
+    def num_updates(self) -> int:
+        return self.updates_per_epoch * self.epochs
+
+    def rows(self, update_index: int) -> np.ndarray:
+        """Indices int [batch_size or fewer] of the rows of this update."""
+        epoch, batch = divmod(update_index, self.updates_per_epoch)
+        order = np.random.default_rng([0x0BDE2, self.seed, epoch]).permutation(self.num_rows)
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+def take(arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+    """The rows of each array, filled up to batch_size, with `weight` float32 [B]: 1 for a row, 0 for filler."""
+    filled = np.concatenate([rows, np.zeros(batch_size - len(rows), rows.dtype)])
+    batch = {name: array[filled] for name, array in arrays.items()}
+    batch["weight"] = (np.arange(batch_size) < len(rows)).astype(np.float32)
+    return batch

@@ -1,0 +1,143 @@
+"""The training loop: batches in order, one compiled update, metrics, checkpoints.
+
+In: initial params, rows of arrays, a loss and its settings. Out: trained params, and `metrics.jsonl` with one
+object per logged update, names as in TRL (`train/loss`, `rewards/margins`).
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.config import Optimizer
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import Params
+from scaling.training.batching import Schedule, take
+from scaling.training.checkpoint import Checkpoints
+from scaling.training.update import (
+    Loss,
+    OptimizerSettings,
+    Sum,
+    Sums,
+    init_state,
+    learning_rate_at,
+    make_update,
+)
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+NUM_LOGGED = 20  # metrics are averaged over windows, about this many in a run
+MICRO_BATCH = 32  # rows; a divisor of the batch near it is taken. Small enough for the caches, never changes results
+
+
+def train(
+    params: Params,
+    config: ModelConfig,
+    arrays: Mapping[str, np.ndarray],
+    loss: Loss,
+    optimizer: Optimizer,
+    seed: int,
+    out: Path,
+    constants: Mapping[str, float] = MappingProxyType({}),
+) -> tuple[Params, dict[str, float]]:
+    """Train on all rows of `arrays` for the optimizer's epochs.
+
+    arrays: [N, ...] each, the loss's batch; constants: scalars that the loss reads from its batch.
+    Returns the params, and the metrics of the last window with `num_updates`.
+    """
+    num_rows = len(next(iter(arrays.values())))
+    schedule = Schedule(num_rows, optimizer.batch_size, optimizer.epochs, seed)
+    return run_updates(
+        params,
+        config,
+        batch_at=lambda index: take(arrays, schedule.rows(index), optimizer.batch_size),
+        num_updates=schedule.num_updates,
+        loss=loss,
+        batch_size=optimizer.batch_size,
+        learning_rate=lambda index: learning_rate_at(
+            optimizer.learning_rate, optimizer.warmup_fraction, optimizer.schedule, schedule.num_updates, index
+        ),
+        weight_decay=optimizer.weight_decay,
+        max_gradient_norm=optimizer.max_gradient_norm,
+        out=out,
+        constants=constants,
+    )
+
+
+def run_updates(
+    params: Params,
+    config: ModelConfig,
+    batch_at: Callable[[int], Mapping[str, np.ndarray]],
+    num_updates: int,
+    loss: Loss,
+    batch_size: int,
+    learning_rate: Callable[[int], float],
+    weight_decay: float,
+    max_gradient_norm: float,
+    out: Path,
+    constants: Mapping[str, float] = MappingProxyType({}),
+    checkpoint_seconds: float = 60.0,
+) -> tuple[Params, dict[str, float]]:
+    """Updates 0 to num_updates - 1, or from the checkpoint in `out` on."""
+    update = make_update(config, loss, micro_batch_size(batch_size))
+    checkpoints = Checkpoints(out, checkpoint_seconds)
+    state = checkpoints.restore(init_state(params))
+    first = int(state.update_index)
+    if first:
+        logger.info("continuing at update %d of %d", first, num_updates)
+    metrics_path = out / METRICS_FILE
+    _drop_lines_after(metrics_path, first)
+    shared = {name: jnp.float32(value) for name, value in constants.items()}
+    window, last = [], {}
+    log_every = max(1, num_updates // NUM_LOGGED)
+    with metrics_path.open("a") as metrics_file:
+        for index in range(first, num_updates):
+            settings = OptimizerSettings(
+                jnp.float32(learning_rate(index)), jnp.float32(weight_decay), jnp.float32(max_gradient_norm)
+            )
+            state, sums = update(state, dict(batch_at(index)), shared, settings)
+            window.append(sums)
+            if (index + 1) % log_every == 0 or index + 1 == num_updates:
+                last = _means(window, index + 1)
+                metrics_file.write(json.dumps({"update": index + 1, **last}) + "\n")
+                metrics_file.flush()
+                window = []
+                checkpoints.maybe_save(state, index + 1)
+    checkpoints.close()
+    return state.params, {"num_updates": float(num_updates), **last}
+
+
+def micro_batch_size(batch_size: int) -> int:
+    """The largest divisor of batch_size that is at most MICRO_BATCH."""
+    return max(size for size in range(1, min(batch_size, MICRO_BATCH) + 1) if batch_size % size == 0)
+
+
+def _means(window: list[Sums], update_index: int) -> dict[str, float]:
+    """Total over count for each metric of the window; raises when one is not finite."""
+    fetched = jax.device_get(window)
+    means = {}
+    for name in fetched[0]:
+        sums = [Sum(*entry[name]) for entry in fetched]
+        mean = float(sum(s.total for s in sums)) / max(float(sum(s.count for s in sums)), 1.0)
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"train/{name} is {mean} in the updates up to {update_index}; lower the learning rate, or look at the"
+                f" metrics before it in {METRICS_FILE}."
+            )
+        means[name if "/" in name else f"train/{name}"] = mean
+    return means
+
+
+def _drop_lines_after(path: Path, update_index: int) -> None:
+    """Keep the metrics up to the update that training continues from."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if json.loads(line)["update"] <= update_index]
+    path.write_text("".join(line + "\n" for line in kept))

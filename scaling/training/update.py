@@ -1,0 +1,113 @@
+"""One optimiser update: gradients of summed losses, accumulated over micro-batches, then AdamW.
+
+A loss is `loss(apply, params, batch) -> sums`, where sums maps a name to `Sum(total, count)` and "loss" is what is
+minimised. Totals are added over the micro-batches and divided once, by the total count: the result does not depend
+on how a batch is cut. Settings that change between stages (learning rate, beta) are arguments or entries of
+the batch, never compiled in, so that all stages of one shape share one compiled update.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import Params, architecture
+
+
+class Sum(NamedTuple):
+    """A masked total and how many terms it has; only the loop divides."""
+
+    total: jax.Array  # float32 []
+    count: jax.Array  # float32 []
+
+
+Sums = Mapping[str, Sum]
+Loss = Callable[[Callable, Params, Mapping[str, jax.Array]], Sums]
+
+
+@struct.dataclass
+class TrainState:
+    """What an update changes."""
+
+    params: Params
+    optimizer_state: optax.OptState
+    update_index: jax.Array  # int32 []
+
+
+class OptimizerSettings(NamedTuple):
+    """Traced scalars of AdamW."""
+
+    learning_rate: jax.Array
+    weight_decay: jax.Array
+    max_gradient_norm: jax.Array
+
+
+# b2 = 0.95 as in most language-model training; the direction only, the learning rate is applied in the update.
+_direction = optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8)
+
+
+def init_state(params: Params) -> TrainState:
+    """The state before the first update. The params are copied: an update donates its input."""
+    params = jax.tree.map(jnp.array, params)
+    return TrainState(params, _direction.init(params), jnp.int32(0))
+
+
+@cache
+def make_update(config: ModelConfig, loss: Loss, micro_batch_size: int) -> Callable:
+    """The compiled `update(state, batch, constants, settings) -> (state, sums)` of one shape and loss.
+
+    batch: arrays [B, ...], B a multiple of micro_batch_size; constants: arrays that every row shares.
+    """
+    apply = architecture(config).apply
+
+    def update(
+        state: TrainState,
+        batch: Mapping[str, jax.Array],
+        constants: Mapping[str, jax.Array],
+        settings: OptimizerSettings,
+    ) -> tuple[TrainState, Sums]:
+        def objective(params: Params, rows: Mapping[str, jax.Array]) -> tuple[jax.Array, Sums]:
+            sums = loss(apply, params, {**rows, **constants})
+            return sums["loss"].total, sums
+
+        gradient = jax.grad(objective, has_aux=True)
+        micro = jax.tree.map(lambda array: array.reshape(-1, micro_batch_size, *array.shape[1:]), dict(batch))
+        nothing = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(gradient, state.params, jax.tree.map(lambda array: array[0], micro)),
+        )
+
+        def accumulate(carry, rows):
+            return jax.tree.map(jnp.add, carry, gradient(state.params, rows)), None
+
+        (gradients, sums), _ = jax.lax.scan(accumulate, nothing, micro)
+        count = jnp.maximum(sums["loss"].count, 1.0)
+        gradients = jax.tree.map(lambda leaf: leaf / count, gradients)
+        norm = optax.global_norm(gradients)
+        scale = jnp.minimum(1.0, settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
+        gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
+        directions, optimizer_state = _direction.update(gradients, state.optimizer_state, state.params)
+        params = jax.tree.map(
+            lambda leaf, direction: leaf - settings.learning_rate * (direction + settings.weight_decay * leaf),
+            state.params,
+            directions,
+        )
+        sums = {**sums, "gradient_norm": Sum(norm, jnp.float32(1.0))}
+        return TrainState(params, optimizer_state, state.update_index + 1), sums
+
+    return jax.jit(update, donate_argnums=0)
+
+
+def learning_rate_at(peak: float, warmup_fraction: float, schedule: str, num_updates: int, update_index: int) -> float:
+    """Linear warm-up from peak / warm-up updates, then a cosine to 10 % of the peak, or a constant."""
+    warmup = max(1, round(warmup_fraction * num_updates))
+    rising = min(1.0, (update_index + 1) / warmup)
+    if schedule == "constant":
+        return peak * rising
+    decay = optax.cosine_decay_schedule(peak, max(1, num_updates - warmup), alpha=0.1)
+    return rising * float(decay(max(0, update_index + 1 - warmup)))
