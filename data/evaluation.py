@@ -1,0 +1,69 @@
+"""Evaluation: the 0/1 outcome of every (run, problem), which the statistics need.
+
+In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem: problem (its key), wrong (greedy),
+error_kind (none, fact, procedure), num_correct of num_samples sampled completions. Samples are keyed by (seed,
+problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.problem_sets import load_problems
+from data.problems.families import family_of
+from data.rollouts import EVALUATION, root_key, token_lists
+from data.step_values import best_of_k
+from data.tokenizer import for_problems
+from scaling.config import Evaluation, Problems, parse
+from scaling.model.flops import sampling_flops
+from scaling.model.policy import load_policy
+from scaling.model.sampling import row_keys, sample
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Measure. config: problems, evaluation, split, seed; inputs: policy, problems."""
+    settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
+    tokenizer, family = for_problems(settings), family_of(settings)
+    policy = load_policy(inputs["policy"])
+    problems = load_problems(inputs["problems"], config["split"])
+    prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
+    limit = family.max_completion_words(settings) + 1
+    root = root_key(config["seed"], EVALUATION)
+    num_samples = evaluation.samples_per_problem
+
+    def complete(ids: np.ndarray, temperature: float):
+        """Checks of one completion for each (problem, sample) of ids, and the FLOPs of making them."""
+        rows = [prompts[problem] for problem, _ in ids]
+        keys = row_keys(root, ids.astype(np.uint32))
+        sampled = sample(policy.params, policy.config, rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
+        checks = [
+            family.check(settings, problems[problem], tokenizer.decode(tokens))
+            for (problem, _), tokens in zip(ids, token_lists(sampled), strict=True)
+        ]
+        return checks, sampling_flops(policy.config, map(len, rows), sampled.lengths.tolist())
+
+    greedy, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
+    frame = pd.DataFrame(
+        {
+            "problem": [problem.key for problem in problems],
+            "wrong": np.array([check.reward != 1.0 for check in greedy], np.int8),
+            "error_kind": [check.error_kind for check in greedy],
+        }
+    )
+    numbers = {
+        "error": float(frame["wrong"].mean()),
+        "num_problems": float(len(frame)),
+        "procedure_error_fraction": float((frame["error_kind"] == "procedure").mean()),
+    }
+    if num_samples:
+        sampled, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
+        flops += more
+        rewards = np.array([check.reward for check in sampled]).reshape(len(problems), num_samples)
+        frame["num_correct"] = rewards.sum(axis=1).astype(int)
+        frame["num_samples"] = num_samples
+        for k in evaluation.pass_at:
+            numbers[f"pass_at_{k}"] = float(np.mean([best_of_k(c, num_samples, k) for c in frame["num_correct"]]))
+    frame.to_parquet(out / "outcomes.parquet")
+    return {**numbers, "evaluation_flops": flops}

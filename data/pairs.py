@@ -1,0 +1,125 @@
+"""Preference pairs: what is compared is data, so that DPO and per-step DPO share one loss and one training stage.
+
+In: D_syn, verified rollouts and, for pairs at the first pit, step values. Out: `pairs.parquet`, one row a pair:
+problem, context, chosen, rejected (token lists; context is what both are conditioned on).
+
+- `run` makes the pairs of DPO: full correct against full incorrect completions, at random or, as the second control,
+  each negative with the positive at the largest edit distance.
+- `run_at_pits` makes those of per-step DPO (Setlur et al. 2024, arXiv 2406.14532, algorithm 1). Pair modes:
+  full_vs_prefix: a full correct completion against the negative up to and including its first pit;
+  shared_prefix: after the steps before the pit, a correct continuation of the rollout policy against the pit step;
+  full_vs_full: the same negatives, whole, against a full correct completion.
+
+The positives of a problem are its different correct rollouts and the teacher's solution.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rapidfuzz.distance import Levenshtein
+
+from data.records import read_jsonl
+from data.step_values import first_pit, load_step_values
+from data.tokenizer import Tokenizer, for_problems
+from data.verifier import load_verified
+from scaling.config import Problems, parse
+
+_PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Pairs of full completions. config: problems, pairs, seed; inputs: synthetic, rollouts, verification."""
+    tokenizer = for_problems(parse(Problems, config["problems"]))
+    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
+    positives = positives_by_problem(synthetic, verified, tokenizer)
+    negatives = verified[verified["reward"] == 0.0].groupby("problem")["tokens"]
+    rows = []
+    for problem, tokens in negatives:
+        rng = np.random.default_rng([_PAIRS, config["seed"], int(problem)])
+        different = unique(tokens)
+        for index in rng.permutation(len(different))[:per_problem]:
+            chosen = _partner(different[index], positives[problem], pairing, rng)
+            context = tokenizer.encode_prompt(synthetic[problem]["prompt"])
+            rows.append((int(problem), context, chosen, different[index]))
+    return _write(rows, len(synthetic), out)
+
+
+def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Pairs at the first pit of each negative that has step values. inputs: also step_values."""
+    tokenizer = for_problems(parse(Problems, config["problems"]))
+    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    traces = load_step_values(inputs["step_values"], verified)
+    continuations = pd.read_parquet(inputs["step_values"] / "continuations.parquet")
+    right = continuations[continuations["reward"] == 1.0].groupby(["problem", "sample", "step"])["tokens"]
+    right_after = {key: [list(map(int, tokens)) for tokens in group] for key, group in right}
+    positives = positives_by_problem(synthetic, verified, tokenizer)
+    mode, rule = config["pairs"]["pair_mode"], config["pairs"]["pit_rule"]
+    rows, pits, without_partner = [], [], 0
+    for trace in traces[traces["reward"] == 0.0].itertuples(index=False):
+        rng = np.random.default_rng([_PAIRS, config["seed"], int(trace.problem), int(trace.sample)])
+        pit = first_pit(trace.q_values, trace.prompt_value, rule)
+        prompt = tokenizer.encode_prompt(synthetic[trace.problem]["prompt"])
+        start = trace.step_ends[pit - 1] if pit else 0
+        if mode == "shared_prefix" and pit:
+            partners = right_after.get((trace.problem, trace.sample, pit - 1), [])
+        else:
+            partners = positives[trace.problem]
+        if not partners:  # with a pit rule other than the first Q = 0, no continuation before it need be right
+            without_partner += 1
+            continue
+        chosen = partners[rng.integers(len(partners))]
+        end = trace.step_ends[pit]
+        context, rejected = {
+            "full_vs_prefix": (prompt, trace.tokens[:end]),
+            "shared_prefix": (prompt + trace.tokens[:start], trace.tokens[start:end]),
+            "full_vs_full": (prompt, trace.tokens),
+        }[mode]
+        pits.append(pit)
+        rows.append((int(trace.problem), context, chosen, rejected))
+    numbers = _write(rows, len(synthetic), out)
+    numbers["num_negatives_without_partner"] = float(without_partner)
+    numbers["mean_pit"] = float(np.mean(pits))
+    return numbers
+
+
+def positives_by_problem(synthetic: list[dict], verified: pd.DataFrame, tokenizer: Tokenizer) -> list[list[list[int]]]:
+    """For each problem its different correct rollouts, in order, and the teacher's solution."""
+    own: dict[int, list[list[int]]] = {}
+    right = verified[verified["reward"] == 1.0]
+    for problem, tokens in zip(right["problem"], right["tokens"], strict=True):
+        own.setdefault(int(problem), []).append(tokens)
+    return [
+        unique([*own.get(problem, []), tokenizer.encode_completion(row["completion"])])
+        for problem, row in enumerate(synthetic)
+    ]
+
+
+def unique(completions) -> list[list[int]]:
+    """Different completions, each where it first stands."""
+    return [list(tokens) for tokens in dict.fromkeys(map(tuple, completions))]
+
+
+def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng: np.random.Generator) -> list[int]:
+    if pairing == "random":
+        return positives[rng.integers(len(positives))]
+    distances = [Levenshtein.distance(rejected, positive) for positive in positives]
+    return positives[int(np.argmax(distances))]
+
+
+def _write(rows: list[tuple], num_problems: int, out: Path) -> dict[str, float]:
+    if not rows:
+        raise ValueError(
+            f"pairs: none of {num_problems} problems gives a pair, because no rollout is wrong; raise"
+            " rollouts.samples_per_problem or rollouts.temperature, or train the SFT policy less."
+        )
+    frame = pd.DataFrame(rows, columns=["problem", "context", "chosen", "rejected"])
+    frame.to_parquet(out / "pairs.parquet")
+    return {
+        "num_pairs": float(len(frame)),
+        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / num_problems,
+    }

@@ -1,0 +1,28 @@
+"""The fixed validation and test problems of a family: one stage, shared by every run of a sweep.
+
+In: the family's config. Out: `validation.jsonl` and `test.jsonl`, disjoint from every seed's stream of synthetic
+problems because each problem's split follows from a hash of its content (data.splits).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.records import Problem, read_jsonl, write_jsonl
+from data.splits import fixed_problems
+from scaling.config import Problems, parse
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Draw both sets. config: problems."""
+    problems = parse(Problems, config["problems"])
+    numbers = {}
+    for split, count in (("validation", problems.num_validation), ("test", problems.num_test)):
+        drawn = fixed_problems(problems, split, count)
+        write_jsonl(out / f"{split}.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in drawn))
+        numbers[f"num_{split}"] = float(len(drawn))
+    return numbers
+
+
+def load_problems(directory: Path, split: str) -> list[Problem]:
+    """The problems of one split, in order."""
+    return [Problem(row["prompt"], row["answer"]) for row in read_jsonl(directory / f"{split}.jsonl")]

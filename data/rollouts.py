@@ -1,0 +1,71 @@
+"""Rollouts: completions of D_syn's problems sampled from the SFT policy.
+
+In: a policy and D_syn. Out: `rollouts.parquet`, one row a rollout: problem (row of D_syn), sample, tokens, logp
+(at temperature 1). Each rollout's randomness is keyed by (seed, problem, sample): it is the same whatever the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+
+from data.problems.families import family_of
+from data.records import read_jsonl
+from data.tokenizer import for_problems
+from scaling.config import Problems, Rollouts, parse
+from scaling.model.flops import sampling_flops
+from scaling.model.policy import load_policy
+from scaling.model.sampling import Sampled, row_keys, sample
+
+ROLLOUTS = 1  # what a key is used for; folded into the stage's root key, so that no two uses share one
+STEP_VALUES = 2
+EVALUATION = 3
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Sample. config: problems, rollouts, seed; inputs: policy, synthetic."""
+    problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
+    tokenizer, family = for_problems(problems), family_of(problems)
+    policy = load_policy(inputs["policy"])
+    prompts = [tokenizer.encode_prompt(row["prompt"]) for row in read_jsonl(inputs["synthetic"] / "synthetic.jsonl")]
+    ids = np.indices((len(prompts), settings.samples_per_problem)).reshape(2, -1).T  # (problem, sample)
+    limit = family.max_completion_words(problems) + 1
+    sampled = sample(
+        policy.params,
+        policy.config,
+        [prompts[problem] for problem, _ in ids],
+        row_keys(root_key(config["seed"], ROLLOUTS), ids.astype(np.uint32)),
+        [limit] * len(ids),
+        settings.temperature,
+        settings.top_p,
+    )
+    frame = pd.DataFrame({"problem": ids[:, 0], "sample": ids[:, 1]})
+    frame["tokens"] = token_lists(sampled)
+    frame["logp"] = sampled.logps
+    frame.to_parquet(out / "rollouts.parquet")
+    lengths = sampled.lengths.tolist()
+    flops = sampling_flops(policy.config, [len(prompts[problem]) for problem in frame["problem"]], lengths)
+    return {
+        "num_rollouts": float(len(frame)),
+        "num_generated_tokens": float(sum(lengths)),
+        "generation_flops": flops,
+    }
+
+
+def root_key(seed: int, use: int) -> jax.Array:
+    """The key of one use of a seed."""
+    return jax.random.fold_in(jax.random.key(seed), use)
+
+
+def token_lists(sampled: Sampled) -> Sequence[list[int]]:
+    """Each completion's tokens, EOS included where the policy wrote it."""
+    return [row[:length].tolist() for row, length in zip(sampled.tokens, sampled.lengths, strict=True)]
+
+
+def load_rollouts(directory: Path) -> pd.DataFrame:
+    """Columns problem, sample, tokens (lists of int), logp; sorted by problem and sample."""
+    frame = pd.read_parquet(directory / "rollouts.parquet")
+    frame["tokens"] = [list(map(int, tokens)) for tokens in frame["tokens"]]
+    return frame

@@ -1,0 +1,57 @@
+"""Verification: the reward of every rollout, and the verdict on its steps.
+
+In: rollouts and D_syn. Out: `verification.parquet`, one row a rollout in the rollouts' order: problem, sample,
+reward, answer, num_steps, num_wrong_facts, num_procedure_errors, spurious_steps. A spurious step is a wrong step in
+a rollout whose answer is right.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from data.problems.families import family_of
+from data.records import Problem, read_jsonl
+from data.rollouts import load_rollouts
+from data.tokenizer import for_problems
+from scaling.config import Problems, parse
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Check every rollout. config: problems; inputs: rollouts, synthetic."""
+    settings = parse(Problems, config["problems"])
+    tokenizer, family = for_problems(settings), family_of(settings)
+    synthetic = [Problem(row["prompt"], row["answer"]) for row in read_jsonl(inputs["synthetic"] / "synthetic.jsonl")]
+    rollouts = load_rollouts(inputs["rollouts"])
+    rows = []
+    for problem, sample, tokens in zip(rollouts["problem"], rollouts["sample"], rollouts["tokens"], strict=True):
+        check = family.check(settings, synthetic[problem], tokenizer.decode(tokens))
+        rows.append(
+            {
+                "problem": problem,
+                "sample": sample,
+                "reward": check.reward,
+                "answer": check.answer,
+                "num_steps": len(check.steps),
+                "num_wrong_facts": check.num_wrong_facts,
+                "num_procedure_errors": check.num_procedure_errors,
+                "spurious_steps": check.spurious_steps,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    frame.to_parquet(out / "verification.parquet")
+    positives = frame[frame["reward"] == 1.0]
+    numbers = {
+        "mean_reward": float(frame["reward"].mean()),
+        "problems_without_positive_fraction": float((frame.groupby("problem")["reward"].max() == 0).mean()),
+        "problems_without_negative_fraction": float((frame.groupby("problem")["reward"].min() == 1).mean()),
+    }
+    if len(positives):  # the share among no positives is no number
+        numbers["spurious_positive_fraction"] = float((positives["spurious_steps"] > 0).mean())
+    return numbers
+
+
+def load_verified(rollouts: Path, verification: Path) -> pd.DataFrame:
+    """Rollouts with their verdicts, one row each: the rollouts' columns and the verification's."""
+    verdicts = pd.read_parquet(verification / "verification.parquet")
+    return load_rollouts(rollouts).merge(verdicts, on=["problem", "sample"], validate="one_to_one")
