@@ -1,0 +1,118 @@
+"""Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) against the SFT policy.
+
+In: the reference policy and preference pairs. Out: the trained policy. What is compared is decided where the pairs
+are made (data.pairs): per-step DPO (Setlur et al. 2024, arXiv 2406.14532) is this loss on other pairs, and nothing
+here knows which it is.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from scaling.config import Preference, parse
+from scaling.model.flops import forward_flops, training_flops
+from scaling.model.policy import Policy, load_policy, save_policy
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import Params, architecture
+from scaling.training.batching import Sequences, sequences
+from scaling.training.logps import completion_logps
+from scaling.training.loop import train
+from scaling.training.update import Sum, Sums
+
+REFERENCE_BATCH = 64  # rows of one forward pass for the reference log-probabilities; changes no result
+
+
+def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
+    """Negative log-likelihood of the preference (Rafailov et al. 2023, eq. 7).
+
+    logps, ref_logps: float32 [B, 2], completion log-probability, (chosen, rejected) on the last axis; beta: float32 [].
+    Returns: float32 [B]; ln 2 where policy and reference agree.
+    """
+    rewards = beta * (logps - ref_logps)
+    return -jax.nn.log_sigmoid(rewards[:, 0] - rewards[:, 1])
+
+
+def preference_loss(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
+    """Mean of dpo_loss over pairs, plus nll_weight times the chosen completion's NLL per token (0 in the paper).
+
+    batch: tokens int32 [B, 2, T] and mask float32 [B, 2, T], (chosen, rejected) on the second axis; ref_logps float32
+    [B, 2]; weight float32 [B], 0 for filler; beta and nll_weight float32 [].
+    """
+    batch_size, _, length = batch["tokens"].shape
+    tokens, mask = batch["tokens"].reshape(-1, length), batch["mask"].reshape(-1, length)
+    logps = completion_logps(apply(params, tokens), tokens, mask).reshape(batch_size, 2)
+    losses = dpo_loss(logps, batch["ref_logps"], batch["beta"])
+    chosen_nll = -logps[:, 0] / jnp.maximum(jnp.sum(batch["mask"][:, 0], axis=-1), 1.0)
+    rewards = batch["beta"] * (logps - batch["ref_logps"])
+    margins = rewards[:, 0] - rewards[:, 1]
+    weight, count = batch["weight"], jnp.sum(batch["weight"])
+
+    def mean(values: jax.Array) -> Sum:
+        return Sum(jnp.sum(values * weight), count)
+
+    return {
+        "loss": mean(losses + batch["nll_weight"] * chosen_nll),
+        "rewards/margins": mean(margins),
+        "rewards/accuracies": mean((margins > 0).astype(jnp.float32)),
+        "logps/chosen": mean(logps[:, 0]),
+        "logps/rejected": mean(logps[:, 1]),
+    }
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Train on pairs. config: dpo (a Preference section), seed; inputs: reference, pairs."""
+    settings = parse(Preference, config["dpo"])
+    reference = load_policy(inputs["reference"])
+    rows = pair_sequences(pd.read_parquet(inputs["pairs"] / "pairs.parquet"))
+    ref_logps = reference_logps(reference, rows).reshape(-1, 2)
+    arrays = {
+        "tokens": rows.tokens.reshape(len(ref_logps), 2, -1),
+        "mask": rows.mask.reshape(len(ref_logps), 2, -1),
+        "ref_logps": ref_logps,
+    }
+    constants = {"beta": settings.beta, "nll_weight": settings.nll_weight}
+    params, metrics = train(
+        reference.params, reference.config, arrays, preference_loss, settings, config["seed"], out, constants
+    )
+    save_policy(Policy(params, reference.config), out)
+    lengths = rows.lengths.tolist()
+    return {
+        **metrics,
+        "num_pairs": float(len(ref_logps)),
+        "num_tokens": float(rows.lengths.sum()),
+        "training_flops": settings.epochs * training_flops(reference.config, lengths)
+        + forward_flops(reference.config, lengths),
+    }
+
+
+def pair_sequences(pairs: pd.DataFrame) -> Sequences:
+    """Rows 2i and 2i + 1 are the chosen and the rejected completion of pair i, each after the pair's context."""
+    contexts, completions = [], []
+    for pair in pairs.itertuples(index=False):
+        contexts += [list(pair.context)] * 2
+        completions += [list(pair.chosen), list(pair.rejected)]
+    return sequences(contexts, completions)
+
+
+def reference_logps(reference: Policy, rows: Sequences) -> np.ndarray:
+    """float32 [N], the frozen policy's log-probability of every completion, computed once."""
+    forward = _forward(reference.config)
+    found = []
+    for start in range(0, len(rows.tokens), REFERENCE_BATCH):
+        tokens, mask = rows.tokens[start : start + REFERENCE_BATCH], rows.mask[start : start + REFERENCE_BATCH]
+        filler = ((0, REFERENCE_BATCH - len(tokens)), (0, 0))
+        logps = forward(reference.params, np.pad(tokens, filler), np.pad(mask, filler))
+        found.append(np.asarray(logps)[: len(tokens)])
+    return np.concatenate(found)
+
+
+@cache
+def _forward(config: ModelConfig) -> Callable:
+    """The compiled log-probabilities of one shape."""
+    apply = architecture(config).apply
+    return jax.jit(lambda params, tokens, mask: completion_logps(apply(params, tokens), tokens, mask))

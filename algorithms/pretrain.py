@@ -1,0 +1,70 @@
+"""The base policy: next-token prediction on the family's web text, in place of a pretrained language model.
+
+In: the family's config and the architecture. Out: a policy that knows the procedure and is wrong about facts with
+graded confidence. Text is drawn anew for every update, from a generator keyed by (seed, update).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from algorithms.sft import nll
+from data.problems.families import family_of
+from data.tokenizer import for_problems
+from scaling.config import Policy as PolicySettings
+from scaling.config import Pretrain, Problems, parse
+from scaling.model.flops import training_flops
+from scaling.model.policy import Policy, save_policy
+from scaling.model.sizes import model_config
+from scaling.model.transformer import architecture
+from scaling.training.batching import BUCKET, sequences
+from scaling.training.loop import run_updates
+from scaling.training.update import learning_rate_at
+
+_STREAM = 0x3EB  # keeps the web text's generators apart from every other stream of the same seed
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Train the base policy. config: problems (what the web text depends on), policy, pretrain."""
+    problems, settings = parse(Problems, config["problems"]), parse(Pretrain, config["pretrain"])
+    policy = parse(PolicySettings, config["policy"])
+    family, tokenizer = family_of(problems), for_problems(problems)
+    shape = model_config(policy.size, tokenizer.vocab_size)
+    init = architecture(shape).init(jax.random.key(settings.seed))
+    if policy.base == "random":
+        save_policy(Policy(init, shape), out)
+        return {"training_flops": 0.0, "num_updates": 0.0}
+    facts = family.web_facts(problems, settings.seed)
+    width = -(-(family.max_prompt_words(problems) + family.max_completion_words(problems) + 2) // BUCKET) * BUCKET
+
+    def batch_at(index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([_STREAM, settings.seed, index])
+        texts = [family.web_text(problems, rng, facts) for _ in range(settings.batch_size)]
+        rows = sequences(
+            [tokenizer.encode_prompt(prompt) for prompt, _ in texts],
+            [tokenizer.encode_completion(completion) for _, completion in texts],
+        )
+        pad = ((0, 0), (0, width - rows.tokens.shape[1]))
+        weight = np.ones(settings.batch_size, np.float32)
+        return {"tokens": np.pad(rows.tokens, pad), "mask": np.pad(rows.mask, pad), "weight": weight}
+
+    params, metrics = run_updates(
+        init,
+        shape,
+        batch_at=batch_at,
+        num_updates=settings.num_updates,
+        loss=nll,
+        batch_size=settings.batch_size,
+        learning_rate=lambda index: learning_rate_at(
+            settings.learning_rate, settings.warmup_fraction, "cosine", settings.num_updates, index
+        ),
+        weight_decay=settings.weight_decay,
+        max_gradient_norm=settings.max_gradient_norm,
+        out=out,
+    )
+    save_policy(Policy(params, shape), out)
+    length = int(np.count_nonzero(batch_at(0)["tokens"], axis=1).mean())  # nearly constant within a family
+    flops = settings.num_updates * training_flops(shape, [length] * settings.batch_size)
+    return {**metrics, "training_flops": flops}

@@ -1,0 +1,63 @@
+"""Supervised fine-tuning: negative log-likelihood of solutions, on completion tokens only.
+
+In: the teacher's problems and solutions (D_syn) and the base policy. Out: the SFT policy, which every other
+algorithm starts from or is compared with (Setlur et al. 2024, arXiv 2406.14532, section 3).
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from data.records import read_jsonl
+from data.tokenizer import for_problems
+from scaling.config import Optimizer, Problems, Sft, parse
+from scaling.model.flops import training_flops
+from scaling.model.policy import Policy, load_policy, save_policy
+from scaling.model.transformer import Params
+from scaling.training.batching import Sequences, sequences
+from scaling.training.logps import token_logps
+from scaling.training.loop import train
+from scaling.training.update import Sum, Sums
+
+
+def nll(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
+    """Negative log-likelihood per completion token.
+
+    batch: tokens int32 [B, T]; mask float32 [B, T], 1 where the token counts; weight float32 [B], 0 for filler.
+    """
+    weights = batch["mask"] * batch["weight"][:, None]
+    logps = token_logps(apply(params, batch["tokens"]), batch["tokens"])
+    return {"loss": Sum(-jnp.sum(logps * weights), jnp.sum(weights))}
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Fine-tune the base policy on D_syn.
+
+    config: problems, sft, seed. inputs: base, synthetic.
+    """
+    rows = sequences(*synthetic_pairs(config, inputs["synthetic"]))
+    return fit(load_policy(inputs["base"]), rows, parse(Sft, config["sft"]), config["seed"], out)
+
+
+def synthetic_pairs(config: Mapping, directory: Path) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts and completions of D_syn as token lists. config: problems."""
+    tokenizer = for_problems(parse(Problems, config["problems"]))
+    rows = read_jsonl(directory / "synthetic.jsonl")
+    prompts = [tokenizer.encode_prompt(row["prompt"]) for row in rows]
+    return prompts, [tokenizer.encode_completion(row["completion"]) for row in rows]
+
+
+def fit(start: Policy, rows: Sequences, settings: Optimizer, seed: int, out: Path) -> dict[str, float]:
+    """Minimise the NLL of the rows from a start policy, save the policy, and return the numbers of a record."""
+    arrays = {"tokens": rows.tokens, "mask": rows.mask}
+    params, metrics = train(start.params, start.config, arrays, nll, settings, seed, out)
+    save_policy(Policy(params, start.config), out)
+    return {
+        **metrics,
+        "num_sequences": float(len(rows.lengths)),
+        "num_tokens": float(rows.lengths.sum()),
+        "num_learned_tokens": float(rows.mask.sum()),
+        "training_flops": settings.epochs * training_flops(start.config, rows.lengths.tolist()),
+    }

@@ -1,0 +1,76 @@
+"""Advantage-filtered RFT: NLL on the steps that raise the chance to be right, of right and wrong traces alike.
+
+In: rollouts with step values. Out: a policy trained on the steps whose advantage is above a threshold; the prompt and
+the other steps of a trace are context only (Setlur et al. 2024, arXiv 2406.14532, eq. 3 for the advantage; the
+filter is the senior author's, in his lecture on the paper).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from algorithms.sft import fit, synthetic_pairs
+from data.records import read_jsonl
+from data.step_values import advantages, load_step_values
+from data.tokenizer import for_problems
+from data.verifier import load_verified
+from scaling.config import Problems, StepRft, parse
+from scaling.model.policy import load_policy
+from scaling.training.batching import masked_sequences
+
+
+def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Mark the steps to learn. Writes good_steps.parquet: problem, prompt, tokens, mask (1 where learned).
+
+    config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
+    """
+    tokenizer = for_problems(parse(Problems, config["problems"]))
+    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    rows, num_steps, num_kept = [], 0, 0
+    for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
+        gains = advantages(trace.q_values, trace.prompt_value)
+        kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
+        num_steps, num_kept = num_steps + len(kept), num_kept + sum(kept)
+        if any(kept):
+            prompt = tokenizer.encode_prompt(synthetic[trace.problem]["prompt"])
+            rows.append((int(trace.problem), prompt, trace.tokens, step_mask(trace.step_ends, kept)))
+    frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "mask"])
+    frame.to_parquet(out / "good_steps.parquet")
+    return {
+        "num_traces": float(len(frame)),
+        "kept_steps_fraction": num_kept / num_steps,
+        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
+    }
+
+
+def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
+    """One weight a token: 1 in the kept steps, 0 elsewhere. step_ends are cumulative token counts."""
+    mask: list[float] = []
+    for end, keep in zip(step_ends, kept, strict=True):
+        mask += [float(keep)] * (end - len(mask))
+    return mask
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
+
+    config: problems, step_rft, seed; inputs: start, synthetic, good_steps.
+    """
+    settings = parse(StepRft, config["step_rft"])
+    steps = pd.read_parquet(inputs["good_steps"] / "good_steps.parquet")
+    prompts = [list(tokens) for tokens in steps["prompt"]]
+    completions = [list(tokens) for tokens in steps["tokens"]]
+    masks = [list(mask) for mask in steps["mask"]]
+    if settings.include_synthetic:
+        more_prompts, more_completions = synthetic_pairs(config, inputs["synthetic"])
+        prompts, completions = prompts + more_prompts, completions + more_completions
+        masks += [[1.0] * len(completion) for completion in more_completions]
+    if not prompts:
+        raise ValueError(
+            f"step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"
+            f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
+        )
+    rows = masked_sequences(prompts, completions, masks)
+    return fit(load_policy(inputs["start"]), rows, settings, config["seed"], out)
