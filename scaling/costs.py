@@ -1,0 +1,128 @@
+"""What a plan will cost, before anything runs: FLOPs from the configs, seconds from FLOPs.
+
+In: a stage, and how many FLOPs a second stages of its kind have reached in this store. Out: `Cost`. The FLOPs are
+upper estimates: every completion as long as the family allows, every problem with as many positives, negatives and
+steps as the config admits. Records hold what a stage really took.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from data.problems.families import family_of
+from scaling.config import Problems, parse
+from scaling.model.flops import forward_flops, sampling_flops, training_flops
+from scaling.model.sizes import ModelConfig, model_config
+from scaling.stage import Stage
+
+# FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
+# record of the kind.
+DEFAULT_RATES: Mapping[str, float] = {"training": 2.0e10, "generation": 2.0e10}
+OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimated work of one stage."""
+
+    training_flops: float = 0.0
+    generation_flops: float = 0.0
+
+    @property
+    def flops(self) -> float:
+        return self.training_flops + self.generation_flops
+
+    def seconds(self, rate: float | None = None) -> float:
+        """Wall seconds of one worker; rate in FLOPs a second, from records of the same kind where there are some."""
+        if rate is not None:
+            return OVERHEAD_SECONDS + self.flops / rate
+        return (
+            OVERHEAD_SECONDS
+            + self.training_flops / DEFAULT_RATES["training"]
+            + self.generation_flops / DEFAULT_RATES["generation"]
+        )
+
+
+def cost(stage: Stage) -> Cost:
+    """Estimate the FLOPs of a stage from its config and its ancestors'."""
+    if stage.kind in ("problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"):
+        return Cost()
+    pretrain = _ancestor(stage, "pretrain")
+    problems = parse(Problems, pretrain.config["problems"])
+    family = family_of(problems)
+    prompt, completion = family.max_prompt_words(problems) + 1, family.max_completion_words(problems) + 1
+    shape = _shape(pretrain)
+    config = stage.config
+    if stage.kind == "pretrain":
+        updates = config["pretrain"].get("num_updates", 0)
+        rows = updates * config["pretrain"].get("batch_size", 0)
+        return Cost(training_flops=rows * training_flops(shape, [prompt + completion]))
+    if stage.kind == "evaluation":
+        held_out = parse(Problems, stage.inputs["problems"].config["problems"])
+        count = held_out.num_test if config["split"] == "test" else held_out.num_validation
+        rows = count * (1 + config["evaluation"]["samples_per_problem"])
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    size = _ancestor(stage, "teacher").config["data_size"]
+    if stage.kind == "rollouts":
+        rows = size * config["rollouts"]["samples_per_problem"]
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    if stage.kind == "step_values":
+        prefixes = size * config["traces_per_problem"] * (family.max_steps(problems) - 1)
+        rows = prefixes * config["step_values"]["rollouts_per_prefix"]
+        half = completion / 2  # prefixes end anywhere, on average half-way
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt + half], [half]))
+    if stage.kind == "dpo":
+        pairs = size * _pairs_per_problem(stage.inputs["pairs"])
+        lengths = [prompt + completion]
+        epochs = config["dpo"]["epochs"]
+        work = epochs * training_flops(shape, lengths) + forward_flops(shape, lengths)
+        return Cost(training_flops=2 * pairs * work)
+    rows = size * _rows_per_problem(stage)
+    return Cost(training_flops=config[stage.kind]["epochs"] * rows * training_flops(shape, [prompt + completion]))
+
+
+def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
+    """FLOPs estimated a second taken, by kind, over stored stages; estimates and times of the same stages."""
+    flops: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for stage, record in zip(stages, records, strict=True):
+        estimate = cost(stage).flops
+        if estimate:
+            flops[stage.kind] = flops.get(stage.kind, 0.0) + estimate
+            seconds[stage.kind] = seconds.get(stage.kind, 0.0) + max(record["wall_seconds"] - OVERHEAD_SECONDS, 1e-3)
+    return {kind: flops[kind] / seconds[kind] for kind in flops}
+
+
+def _rows_per_problem(stage: Stage) -> int:
+    if stage.kind == "sft":
+        return 1
+    mixed = int(stage.config[stage.kind]["include_synthetic"])
+    if stage.kind == "rft":
+        return mixed + stage.inputs["positives"].config["positives"]["max_positives"]
+    return mixed + stage.inputs["good_steps"].inputs["step_values"].config["traces_per_problem"]
+
+
+def _pairs_per_problem(pairs: Stage) -> int:
+    if pairs.kind == "pairs":
+        return pairs.config["pairs"]["pairs_per_problem"]
+    return pairs.inputs["step_values"].config["traces_per_problem"]
+
+
+def _shape(pretrain: Stage) -> ModelConfig:
+    problems = parse(Problems, pretrain.config["problems"])
+    words = len(family_of(problems).vocabulary(problems))
+    return model_config(pretrain.config["policy"]["size"], words + 3)  # and the three specials
+
+
+def _ancestor(stage: Stage, kind: str) -> Stage:
+    """The nearest ancestor of a kind, the stage itself included."""
+    if stage.kind == kind:
+        return stage
+    for parent in stage.inputs.values():
+        if parent.kind == kind:
+            return parent
+    for parent in stage.inputs.values():
+        try:
+            return _ancestor(parent, kind)
+        except LookupError:
+            continue
+    raise LookupError(f"{stage.name} has no ancestor of kind {kind!r}.")

@@ -1,0 +1,242 @@
+"""Run, plan or watch a sweep: `python -m scaling.sweep sweeps/NAME.yaml`.
+
+In: a sweep file. Out: artifacts in the store, and `results/NAME/` with tables, figures and the report. What is stored
+is not run again, so the same command starts, continues and redraws a sweep.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scaling.config import Sweep
+from scaling.config_error import ConfigError
+from scaling.costs import Cost, cost, observed_rates
+from scaling.engine.eta import spoken
+from scaling.engine.progress import Progress, format_failures
+from scaling.engine.run import Pool, Report, execute, needed
+from scaling.engine.status import status, why_it_runs
+from scaling.engine.store import Store
+from scaling.grid import axes
+from scaling.plan import Plan, plan
+from scaling.results_dir import open_store
+from scaling.stage import RESOURCE_CLASSES, Stage, in_order
+from scaling.sweep_file import load_sweep
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 complete, 1 some stage failed, 2 wrong usage or sweep file, 130 stopped by Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        sweep = load_sweep(arguments.file, arguments.set)
+        if arguments.plan:
+            return show_plan(sweep, arguments, console)
+        if arguments.status:
+            return show_status(sweep, arguments, console)
+        return run(sweep, arguments, console)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to continue.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+    """Plan and execute until every run has its settings and its evaluation, then write the report."""
+    started = time.monotonic()
+    store = open_store(sweep)
+    current = _plan(sweep, store)
+    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    reports: list[Report] = []
+    to_run, _ = needed(current.stages, store)
+    if to_run:
+        with _pool(sweep, store, arguments) as pool:
+            while True:
+                seconds_of = _estimate(current, store)
+                reports.append(execute(current.ready_stages, store, pool, Progress(console), seconds_of))
+                current = _plan(sweep, store)
+                if not reports[-1].is_complete or not needed(current.ready_stages, store)[0]:
+                    break
+    if reports and reports[-1].remaining:
+        return EXIT_INTERRUPTED
+    failures = [failure for report in reports for failure in report.failed]
+    # _write_report(arguments, console)
+    if failures:
+        console.print(f"\n{len(failures)} stages failed:", style="bold red")
+        for line in format_failures(failures, _cells_by_stage(current)):
+            console.print(line, soft_wrap=True, markup=False)
+        return EXIT_FAILED
+    console.print(f"Finished in {spoken(time.monotonic() - started)}.")
+    return 0
+
+
+def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+    """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
+    store = open_store(sweep)
+    current = _plan(sweep, store)
+    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    to_run, _ = needed(current.stages, store)
+    waiting_digests = {stage.digest for stage in to_run}
+    stored = [stage for stage in current.stages if stage.digest not in waiting_digests and store.find(stage)]
+    console.print(
+        f"Stages: {current.num_named} named, {len(current.stages)} distinct, {len(stored)} stored,"
+        f" {len(to_run)} to run."
+    )
+    if current.waiting:
+        console.print(
+            f"{len(current.waiting)} of {len(current.runs)} runs wait for settings that selection has not chosen yet;"
+            " their first candidates stand in here.",
+            soft_wrap=True,
+        )
+    rates = _rates(current, store)
+    console.print(_cost_table(current, stored, to_run, rates))
+    for line in _reasons(to_run, store):
+        console.print(line, soft_wrap=True, markup=False)
+    seconds = sum(cost(stage).seconds(rates.get(stage.kind)) for stage in to_run)
+    slots = _num_slots(sweep)
+    source = "rates of this store's records" if rates else "rates of a two-core machine"
+    console.print(
+        f"Estimated: {spoken(seconds)} of one worker, about {spoken(seconds / slots)} on {slots} workers here"
+        f" ({source})."
+    )
+    return 0
+
+
+def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+    """Print what is done, running, failed, blocked and waiting, from any terminal."""
+    store = open_store(sweep)
+    current = _plan(sweep, store)
+    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    for line in status(current.stages, store).lines():
+        console.print(line, soft_wrap=True, markup=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scaling.sweep",
+        description="Run a sweep, or continue it: what is stored is not run again. Results go to results/NAME/.",
+        epilog="docs/sweeps.md explains every key of a sweep file.",
+    )
+    parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--plan", action="store_true", help="print what would run and its estimated cost; write nothing")
+    mode.add_argument("--status", action="store_true", help="print what is done, running, blocked and failed")
+    parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
+    parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the file, such as rft.max_positives=32; the results go to a directory named after it",
+    )
+    return parser
+
+
+def _plan(sweep: Sweep, store: Store) -> Plan:
+    def numbers_of(stage: Stage):
+        record = store.record(stage)
+        return record["numbers"] if record else None
+
+    return plan(sweep, numbers_of)
+
+
+def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool]:
+    if arguments.inline:
+        from scaling.engine.inline import InlinePool
+
+        return InlinePool(store)
+    # Ray takes a second to import; plans, status and inline runs do without it.
+    from scaling.engine.pool import RayPool
+
+    return RayPool(store.root, store.shipped, sweep.resources.model_dump(), arguments.address)
+
+
+def _headline(file: Path, sweep: Sweep, current: Plan) -> str:
+    varied = ", ".join(axes(sweep))
+    search = f", and {len(current.search_runs)} runs to choose settings" if sweep.select else ""
+    return f"{file}: {len(current.runs)} runs over {varied} and {len(sweep.seeds)} seeds{search}."
+
+
+def _estimate(current: Plan, store: Store) -> Callable[[Stage], float]:
+    rates = _rates(current, store)
+    return lambda stage: cost(stage).seconds(rates.get(stage.kind))
+
+
+def _rates(current: Plan, store: Store) -> dict[str, float]:
+    stored = [(stage, store.record(stage)) for stage in current.stages]
+    found = [(stage, record) for stage, record in stored if record is not None and stage.kind != "pretrain"]
+    return observed_rates([stage for stage, _ in found], [record for _, record in found])
+
+
+def _cost_table(current: Plan, stored: Sequence[Stage], to_run: Sequence[Stage], rates: dict[str, float]) -> Table:
+    table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", "worker time", box=None)
+    distinct, have = (Counter(stage.kind for stage in stages) for stages in (current.stages, stored))
+    for kind in RESOURCE_CLASSES:
+        if not distinct[kind]:
+            continue
+        members = [stage for stage in to_run if stage.kind == kind]
+        costs = [cost(stage) for stage in members]
+        table.add_row(
+            kind,
+            str(distinct[kind]),
+            str(have[kind]),
+            str(len(members)),
+            _sum_of(costs, lambda item: item.training_flops),
+            _sum_of(costs, lambda item: item.generation_flops),
+            spoken(sum(item.seconds(rates.get(kind)) for item in costs)),
+        )
+    return table
+
+
+def _sum_of(costs: Sequence[Cost], part: Callable[[Cost], float]) -> str:
+    total = sum(map(part, costs))
+    return f"{total:.1e}" if total else "-"
+
+
+def _reasons(to_run: Sequence[Stage], store: Store) -> list[str]:
+    """Why stages run, those that are not simply new, equal reasons counted once."""
+    counted = Counter((stage.kind, why_it_runs(stage, store)) for stage in to_run)
+    lines = [f"  {kind}, {count} stages: {reason}" for (kind, reason), count in counted.items() if reason != "new"]
+    new = sum(count for (_, reason), count in counted.items() if reason == "new")
+    header = [f"{new} of the stages to run are new to this store."] if new else []
+    return header + (["These run again:", *lines] if lines else [])
+
+
+def _num_slots(sweep: Sweep) -> int:
+    from scaling.engine.placement import usable_cores
+
+    cpu = max(dict(amounts).get("cpu", 1.0) for amounts in sweep.resources.model_dump().values())
+    return max(1, int(len(usable_cores()) / cpu))
+
+
+def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
+    """Digest of a stage -> names of the runs that need it."""
+    names: dict[str, list[str]] = {}
+    for run_ in (*current.search_runs, *current.runs):
+        for stage in in_order([run_.stage]):
+            names.setdefault(stage.digest, []).append(run_.name)
+    return names
+
+
+def _write_report(arguments: argparse.Namespace, console: Console) -> None:
+    from analysis.report import report
+
+    summary = report(arguments.file, arguments.set)
+    console.print(summary.table)
+    console.print(f"Report: {summary.path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
