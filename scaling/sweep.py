@@ -70,7 +70,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     if reports and reports[-1].remaining:
         return EXIT_INTERRUPTED
     failures = [failure for report in reports for failure in report.failed]
-    # _write_report(arguments, console)
+    _write_report(arguments, console)
     if failures:
         console.print(f"\n{len(failures)} stages failed:", style="bold red")
         for line in format_failures(failures, _cells_by_stage(current)):
@@ -234,7 +234,12 @@ def _write_report(arguments: argparse.Namespace, console: Console) -> None:
     from analysis.report import report
 
     summary = report(arguments.file, arguments.set)
+    if summary is None:
+        console.print("No run has finished, so there is no report yet.")
+        return
     console.print(summary.table)
+    for sentence in summary.sentences:
+        console.print(sentence, soft_wrap=True, markup=False)
     console.print(f"Report: {summary.path}", soft_wrap=True)
 
 

@@ -1,0 +1,181 @@
+"""Multipliers: how many times more data the reference needs to match an algorithm, with intervals and censoring.
+
+In: outcomes, bootstrap draws and joint fits. Out: `Multiplier`s, point-wise m_alg(D) = D_ref(err_alg(D)) / D without a
+form, and overall from H1. A replicate below the reference's lowest error counts as +inf, one above its highest as 0,
+and quantiles are taken with them in, so that an upper limit can be infinite: nothing censored is dropped.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.bootstrap import Draws
+from analysis.fits import Design, Fit
+from analysis.isotonic import log_size_reaching, non_increasing
+from analysis.outcomes import Outcomes
+
+LEVEL = 0.95
+MAX_EXTRAPOLATION = 4.0  # how far beyond the reference's largest size a model-based multiplier may reach
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """One estimate with its 95 % percentile interval; low may be 0 and high inf, where replicates are censored."""
+
+    algorithm: str
+    kind: str  # "pointwise" or "overall"
+    data_size: int | None  # None for the overall one
+    estimate: float
+    low: float
+    high: float
+    right_censored: float  # share of replicates that beat every reference cell
+    left_censored: float  # share of replicates that every reference cell beats
+    at_least: float  # the bound that data support: 2.5 % quantile of min(m, D_ref,max / D)
+    extrapolation: float  # largest D_ref over the reference's largest size; above 1 the model, not data, carries it
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Paired difference in error between an algorithm and the reference, over the sizes that both have."""
+
+    algorithm: str
+    estimate: float  # negative: the algorithm errs less
+    low: float
+    high: float
+    sizes: tuple[int, ...]
+
+
+def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multiplier]:
+    """m at every cell of every other algorithm, by inverting the isotonic reference of the same replicate."""
+    cells = outcomes.cells_of(reference)
+    log_size = np.log(outcomes.data_size[cells])
+    at_data = non_increasing(outcomes.errors[None, cells])
+    in_draws = non_increasing(_filled(draws.crossed, outcomes.errors)[:, cells])
+    found = []
+    for algorithm in outcomes.algorithms:
+        if algorithm == reference:
+            continue
+        for cell in outcomes.cells_of(algorithm):
+            size = int(outcomes.data_size[cell])
+            (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
+            errors = _filled(draws.crossed, outcomes.errors)[:, cell]
+            log_m = log_size_reaching(in_draws, log_size, errors) - np.log(size)
+            low, high = _interval(np.exp(log_m))
+            bounded = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
+            found.append(
+                Multiplier(
+                    algorithm,
+                    "pointwise",
+                    size,
+                    float(np.exp(estimate)),
+                    low,
+                    high,
+                    right_censored=float(np.mean(np.isposinf(log_m))),
+                    left_censored=float(np.mean(np.isneginf(log_m))),
+                    at_least=float(np.quantile(bounded, (1 - LEVEL) / 2)),
+                    extrapolation=1.0,
+                )
+            )
+    return found
+
+
+def overall(outcomes: Outcomes, reference: str, design: Design, point: Fit, replicates: Fit) -> list[Multiplier]:
+    """The constant multiplier of H1 for every other algorithm. It may extrapolate, which is stated."""
+    largest = float(outcomes.data_size[outcomes.cells_of(reference)].max())
+    smallest = float(outcomes.data_size[outcomes.cells_of(reference)].min())
+    found = []
+    for arm, algorithm in enumerate(arms(outcomes, reference)):
+        if arm == 0:
+            continue
+        sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
+        estimate = float(np.exp(point.log_multiplier(arm)[0]))
+        m = np.exp(replicates.log_multiplier(arm))
+        low, high = _interval(m)
+        found.append(
+            Multiplier(
+                algorithm,
+                "overall",
+                None,
+                estimate,
+                low,
+                high,
+                right_censored=float(np.mean(m * sizes.min() > largest)),
+                left_censored=float(np.mean(m * sizes.max() < smallest)),
+                at_least=float(np.quantile(np.minimum(m, largest / sizes.min()), (1 - LEVEL) / 2)),
+                extrapolation=float(estimate * sizes.max() / largest),
+            )
+        )
+    return found
+
+
+def two_way(
+    estimate: float, crossed: np.ndarray, problems_only: np.ndarray, seeds_only: np.ndarray, num_seeds: int
+) -> tuple[float, float]:
+    """Interval of m from V = V_problems + V_seeds - V_noise, normal on log m, each from draws [B] of log m.
+
+    The crossed draws hold the problem-by-run noise once more than either one-way kind does, which makes them
+    conservative; taken out, the interval is about nominal. seeds_only is scaled by sqrt(R / (R - 1)) already.
+    """
+    of_problems, of_seeds = np.var(problems_only), np.var(seeds_only)
+    noise = max(np.var(crossed) - of_problems - of_seeds * (num_seeds - 1) / num_seeds, 0.0)
+    half = 1.959964 * np.sqrt(max(of_problems + of_seeds - noise, of_problems, of_seeds))
+    return float(estimate * np.exp(-half)), float(estimate * np.exp(half))
+
+
+def differences(outcomes: Outcomes, reference: str, draws: Draws) -> list[Difference]:
+    """Mean difference in error over shared sizes; paired, because a replicate's problems and seeds are the same."""
+    found = []
+    errors = _filled(draws.crossed, outcomes.errors)
+    for algorithm in outcomes.algorithms:
+        shared = sorted(set(_sizes(outcomes, algorithm)) & set(_sizes(outcomes, reference)))
+        if algorithm == reference or not shared:
+            continue
+        ours = [outcomes.index(algorithm, size) for size in shared]
+        theirs = [outcomes.index(reference, size) for size in shared]
+        estimate = float(np.mean(outcomes.errors[ours] - outcomes.errors[theirs]))
+        drawn = np.mean(errors[:, ours] - errors[:, theirs], axis=1)
+        found.append(Difference(algorithm, estimate, *_interval(drawn), sizes=tuple(shared)))
+    return found
+
+
+def rise_after_best(outcomes: Outcomes, algorithm: str, draws: Draws) -> tuple[float, float, float]:
+    """(estimate, low, high) of error at the largest size minus the smallest error before it; above 0: inverse scaling.
+
+    The minimum is selected, so the test leans a little towards flagging.
+    """
+    cells = outcomes.cells_of(algorithm)
+    if len(cells) < 2:
+        return 0.0, 0.0, 0.0
+    errors = outcomes.errors[cells]
+    drawn = _filled(draws.crossed, outcomes.errors)[:, cells]
+    best = int(np.argmin(errors[:-1]))
+    return float(errors[-1] - errors[best]), *_interval(drawn[:, -1] - drawn[:, best])
+
+
+def arms(outcomes: Outcomes, reference: str) -> tuple[str, ...]:
+    """The reference first, then the others in their order."""
+    return (reference, *(name for name in outcomes.algorithms if name != reference))
+
+
+def interval_of_errors(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high), each float64 [P]: the 95 % interval of every cell's error."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(draws.crossed, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Percentile interval, infinite values included; its limits are drawn values, never between one and inf."""
+    tail = (1 - LEVEL) / 2
+    low = np.quantile(values, tail, method="lower")
+    high = np.quantile(values, 1 - tail, method="higher")
+    return float(low), float(high)
+
+
+def _filled(drawn: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Replicates that drew no present run of a cell keep the cell's own error there: only with missing runs."""
+    return np.where(np.isnan(drawn), errors, drawn)
+
+
+def _sizes(outcomes: Outcomes, algorithm: str) -> list[int]:
+    return [int(size) for size in outcomes.data_size[outcomes.cells_of(algorithm)]]

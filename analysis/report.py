@@ -1,0 +1,167 @@
+"""Redraw everything of a sweep from its store: `python -m analysis.report sweeps/NAME.yaml`. Needs neither jax nor ray.
+
+In: a sweep file and its store. Out: `results/NAME/` with runs.csv, outcomes.parquet, choices.csv, ledger.csv,
+errors.csv, multipliers.csv, fits.json, figures/, report.md and report.html. Same store and seed, same bytes.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from analysis import plots
+from analysis.fits_file import dump, fits_document
+from analysis.ledger import ledger
+from analysis.outcomes import from_table
+from analysis.rendering import to_html, to_markdown
+from analysis.sections import Story, sections
+from analysis.study import Study, analyse
+from analysis.tables import Tables, tabulate
+from analysis.verdicts import label, number
+from scaling.config import Sweep
+from scaling.config_error import ConfigError
+from scaling.engine.store import Store
+from scaling.plan import plan
+from scaling.results_dir import open_store, results_dir
+from scaling.stage import Stage
+from scaling.sweep_file import load_sweep
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the command line shows of a report."""
+
+    path: Path  # report.html
+    table: Table
+    sentences: tuple[str, ...]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 written, 1 nothing to report yet, 2 wrong usage or sweep file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description="Redraw tables, fits, figures and the report of a sweep from what its store holds.",
+    )
+    parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
+    arguments = parser.parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        summary = report(arguments.file, arguments.set)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if summary is None:
+        print(
+            f"error: {arguments.file} has no finished run yet; run python -m scaling.sweep {arguments.file} first.",
+            file=sys.stderr,
+        )
+        return 1
+    console.print(summary.table)
+    for sentence in summary.sentences:
+        console.print(sentence, soft_wrap=True, markup=False)
+    console.print(f"Report: {summary.path}", soft_wrap=True)
+    return 0
+
+
+def report(file: Path, overrides: Sequence[str]) -> Summary | None:
+    """Write the results of a sweep; None where no run is finished yet. Raises ConfigError for a wrong file."""
+    sweep = load_sweep(file, overrides)
+    store = open_store(sweep)
+    current = plan(sweep, lambda stage: _numbers(store, stage))
+    tables = tabulate(sweep, current, store)
+    if not tables.outcomes:
+        return None
+    studies = {panel: _study(sweep, table) for panel, table in tables.outcomes.items()}
+    directory = results_dir(file, overrides)
+    _write_tables(directory, tables, ledger(current, store), studies)
+    document = fits_document(studies, sweep.analysis.bootstrap_draws, sweep.analysis.seed)
+    (directory / "fits.json").write_text(dump(document))
+    _draw(directory, studies, tables)
+    story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), studies)
+    parts = sections(story, directory)
+    (directory / "report.md").write_text(to_markdown(file.stem, parts), encoding="utf-8")
+    (directory / "report.html").write_text(to_html(file.stem, parts), encoding="utf-8")
+    sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
+    return Summary(directory / "report.html", _summary_table(studies), sentences)
+
+
+def _study(sweep: Sweep, table: pd.DataFrame) -> Study:
+    settings = sweep.analysis
+    return analyse(from_table(table), settings.reference, settings.claims, settings.bootstrap_draws, settings.seed)
+
+
+def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame, studies: dict[str, Study]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    _csv(tables.runs, directory / "runs.csv")
+    _csv(tables.choices, directory / "choices.csv")
+    _csv(costs, directory / "ledger.csv")
+    _csv(_over_panels(studies, plots.error_table), directory / "errors.csv")
+    _csv(_over_panels(studies, plots.multiplier_table), directory / "multipliers.csv")
+    outcomes = pd.concat([table.assign(panel=panel) for panel, table in tables.outcomes.items()], ignore_index=True)
+    categories = dict.fromkeys(("algorithm", "panel", "problem"), "category")
+    outcomes.astype({"wrong": "int8", **categories}).to_parquet(directory / "outcomes.parquet", compression="zstd")
+
+
+def _draw(directory: Path, studies: dict[str, Study], tables: Tables) -> None:
+    folder = directory / "figures"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    for panel, study in studies.items():
+        suffix = plots.figure_suffix(panel)
+        figures = {
+            "error": plots.error_figure(study, tables.base_errors.get(panel)),
+            "collapsed": plots.collapsed_figure(study),
+            "multiplier": plots.multiplier_figure(study),
+        }
+        for name, figure in figures.items():
+            if figure is not None:
+                plots.save(figure, folder / f"{name}{suffix}.png")
+        _csv(plots.error_table(study), folder / f"error{suffix}.csv")
+        _csv(plots.multiplier_table(study), folder / f"multiplier{suffix}.csv")
+
+
+def _over_panels(studies: dict[str, Study], make) -> pd.DataFrame:
+    tables = []
+    for panel, study in studies.items():
+        table = make(study)
+        table.insert(0, "panel", panel)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _summary_table(studies: dict[str, Study]) -> Table:
+    """Mean test error in percent by algorithm and data size, with the overall multiplier."""
+    sizes = sorted({int(size) for study in studies.values() for size in study.outcomes.data_size})
+    table = Table("algorithm", *(f"D={size}" for size in sizes), "multiplier (95 % interval)", box=None)
+    for panel, study in studies.items():
+        outcomes = study.outcomes
+        for name in outcomes.algorithms:
+            shown = dict(zip(outcomes.data_size[outcomes.cells_of(name)], outcomes.cells_of(name), strict=True))
+            cells = [f"{100 * outcomes.errors[shown[size]]:.1f}" if size in shown else "-" for size in sizes]
+            overall = study.overall(name)
+            text = "reference" if name == study.reference else "-"
+            if overall is not None:
+                text = f"{number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
+            table.add_row(f"{label(name)}{f' [{panel}]' if panel else ''}", *cells, text)
+    return table
+
+
+def _numbers(store: Store, stage: Stage) -> dict | None:
+    record = store.record(stage)
+    return record["numbers"] if record else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

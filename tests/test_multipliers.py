@@ -1,0 +1,90 @@
+"""analysis.multipliers: known answers for the horizontal distance between curves, and for its interval."""
+
+import numpy as np
+import pytest
+from planted import SIZES, planted
+
+from analysis.bootstrap import Draws, crossed_bootstrap
+from analysis.multipliers import differences, pointwise, rise_after_best, two_way
+from analysis.outcomes import Outcomes, from_table
+
+
+def exact_outcomes(curves) -> Outcomes:
+    """One million equal runs would give these errors; here every run has them exactly, in 1,000 problems."""
+    names = [name for name in curves for _ in SIZES]
+    wrong = np.zeros((len(names), 3, 1000), np.uint8)
+    for index, error in enumerate(error for curve in curves.values() for error in curve):
+        wrong[index, :, : round(1000 * error)] = 1
+    return Outcomes(
+        np.array(names, dtype=object),
+        np.tile(SIZES, len(curves)),
+        (0, 1, 2),
+        tuple(f"p{index:04d}" for index in range(1000)),
+        wrong,
+        np.ones((len(names), 3), bool),
+    )
+
+
+def without_noise(outcomes: Outcomes) -> Draws:
+    same = np.repeat(outcomes.errors[None], 50, axis=0)
+    return Draws(same, same, same)
+
+
+def test_a_curve_shifted_by_one_size_has_multiplier_two():
+    sft = [0.8, 0.7, 0.6, 0.5, 0.4]
+    outcomes = exact_outcomes({"sft": sft, "rft": [*sft[1:], 0.35]})
+    found = pointwise(outcomes, "sft", without_noise(outcomes))
+    for item in found[:-1]:
+        assert (item.estimate, item.low, item.high) == pytest.approx((2.0, 2.0, 2.0))
+    assert found[-1].estimate == np.inf
+    assert found[-1].right_censored == 1.0
+    assert found[-1].at_least == pytest.approx(1.0)
+
+
+def test_the_same_curve_has_multiplier_one():
+    sft = [0.8, 0.7, 0.6, 0.5, 0.4]
+    outcomes = exact_outcomes({"sft": sft, "dpo": sft})
+    for item in pointwise(outcomes, "sft", without_noise(outcomes)):
+        assert item.estimate == pytest.approx(1.0)
+
+
+def test_an_error_above_the_reference_is_left_censored():
+    outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.6, 0.5, 0.4], "dpo": [0.9, 0.75, 0.7, 0.6, 0.5]})
+    first, second, *_ = pointwise(outcomes, "sft", without_noise(outcomes))
+    assert (first.estimate, first.left_censored) == (0.0, 1.0)
+    assert 0.5 < second.estimate < 1.0
+
+
+def test_a_rising_reference_counts_with_its_best_so_far():
+    # SFT rises from 0.5 to 0.6 and falls again: pooled to 0.55 at 256, which DPO's 0.55 reaches there and no later.
+    outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.5, 0.6, 0.4], "dpo": [0.55] * 5})
+    item = pointwise(outcomes, "sft", without_noise(outcomes))[0]
+    assert item.estimate == pytest.approx(256 / 64)
+
+
+def test_differences_are_paired_means_over_shared_sizes():
+    outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.6, 0.5, 0.4], "rft": [0.7, 0.6, 0.5, 0.4, 0.3]})
+    (item,) = differences(outcomes, "sft", without_noise(outcomes))
+    assert item.estimate == pytest.approx(-0.1)
+    assert item.sizes == SIZES
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=300)
+    noisy = from_table(table)
+    (paired,) = differences(noisy, "sft", crossed_bootstrap(noisy, 500, 0))
+    assert paired.low < paired.estimate < paired.high < 0
+
+
+def test_a_rise_is_measured_from_the_best_cell_before():
+    outcomes = exact_outcomes({"sft": [0.8, 0.5, 0.6, 0.65, 0.7]})
+    assert rise_after_best(outcomes, "sft", without_noise(outcomes)) == pytest.approx((0.2, 0.2, 0.2))
+
+
+def test_the_two_way_interval_takes_the_noise_out_once():
+    rng = np.random.default_rng(0)
+    # Variances 1 (problems, noise in it), 1.5 = 1 x 3/2 (seeds, rescaled), 2.5 (crossed): noise 2.5 - 1 - 1 = 0.5,
+    # so the variance is 1 + 1.5 - 0.5 = 2 on the scale of 0.1^2.
+    draws = [0.1 * np.sqrt(v) * rng.standard_normal(200_000) for v in (2.5, 1.0, 1.5)]
+    low, high = two_way(2.0, *draws, num_seeds=3)
+    half = 1.959964 * 0.1 * np.sqrt(2.0)
+    # 200,000 draws give variances to about 0.3 %, their combination to about 1 %.
+    assert np.log(high / 2.0) == pytest.approx(half, rel=0.02)
+    assert np.log(2.0 / low) == pytest.approx(half, rel=0.02)

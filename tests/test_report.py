@@ -1,0 +1,115 @@
+"""analysis.report, sections, rendering, plots and fits_file: the results directory, whole and deterministic."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from planted_store import fill
+from test_tables import GRID, SELECT, write
+
+import scaling.results_dir
+from analysis.report import main, report
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Where results go, and the sweep file of a filled store."""
+    folder = tmp_path_factory.mktemp("report")
+    file = write(folder, GRID, SELECT + "analysis: {claims: {rft: 2, dpo: '<=1', step_dpo: 4}, bootstrap_draws: 300}\n")
+    fill(file)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(scaling.results_dir, "REPOSITORY", folder)
+    yield folder / "results" / "planted", file
+    patch.undo()
+
+
+def test_the_directory_holds_everything(results):
+    directory, file = results
+    summary = report(file, ())
+    assert summary.path == directory / "report.html"
+    expected = {
+        *("runs.csv", "outcomes.parquet", "choices.csv", "ledger.csv", "errors.csv", "multipliers.csv", "fits.json"),
+        *("report.md", "report.html", "figures"),
+    }
+    assert {entry.name for entry in directory.iterdir()} == expected
+    for name in ("error", "collapsed", "multiplier"):
+        for suffix in ("png", "svg", "pdf"):
+            assert (directory / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+
+
+def test_the_same_store_gives_the_same_bytes(results):
+    directory, file = results
+    digests = []
+    for _ in range(2):
+        report(file, ())
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    assert digests[0] == digests[1]
+
+
+def test_the_planted_multipliers_are_found_and_said(results):
+    directory, file = results
+    report(file, ())
+    document = json.loads((directory / "fits.json").read_text())
+    found = {item["algorithm"]: item for item in document["panels"][""]["multipliers"] if item["kind"] == "overall"}
+    for name, m in (("rft", 2.0), ("dpo", 1.0), ("step_dpo", 4.0)):
+        assert found[name]["low"] < m < found[name]["high"]
+    text = (directory / "report.md").read_text()
+    assert re.search(r"RFT matches SFT trained on [12]\.\d\dx as many problems", text)
+    assert "Is it there?" in text
+    assert "All 60 runs are in." in text
+
+
+def test_the_page_is_self_contained(results):
+    directory, file = results
+    report(file, ())
+    page = (directory / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for heading in ("Test error", "Multipliers", "Chosen settings", "Costs", "Provenance"):
+        assert f"<h2>{heading}" in page
+
+
+def test_figures_come_with_their_numbers(results):
+    directory, file = results
+    report(file, ())
+    table = pd.read_csv(directory / "figures" / "error.csv")
+    assert list(table.columns) == [
+        *("algorithm", "data_size", "num_runs", "error", "error_low", "error_high", "fitted"),
+    ]
+    assert (table["error_low"] <= table["error"]).all()
+    assert (table["error"] <= table["error_high"]).all()
+
+
+def test_an_empty_store_is_an_error_that_says_what_to_do(tmp_path, capsys):
+    assert main([str(write(tmp_path, GRID))]) == 1
+    assert "run python -m scaling.sweep" in capsys.readouterr().err
+
+
+def test_a_wrong_file_is_a_usage_error(tmp_path, capsys):
+    assert main([str(tmp_path / "none.yaml")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_it_runs_without_jax_and_ray(results):
+    _, file = results
+    code = (
+        "import sys; from analysis.report import main; assert main([sys.argv[1]]) == 0;"
+        "assert not {'jax', 'ray', 'flax'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
+    command = [sys.executable, "-c", f"import scaling.results_dir as r, pathlib; {_redirect(file)}; {code}", str(file)]
+    subprocess.run(command, check=True, env=environment, cwd=ROOT, capture_output=True, timeout=120)
+
+
+def _redirect(file: Path) -> str:
+    """Keep the results of a test out of the repository."""
+    return f"r.REPOSITORY = pathlib.Path({str(file.parent)!r})"

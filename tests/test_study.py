@@ -1,0 +1,120 @@
+"""analysis.study: planted studies are analysed to their known answers, and what cannot be known is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import SIZES, planted, power_law
+
+from analysis.outcomes import from_table
+from analysis.study import analyse
+
+CLAIMS = {"rft": 2, "dpo": "<=1", "step_dpo": 8}
+WIDE = (*SIZES, 2048, 4096, 8192)
+
+
+@pytest.fixture(scope="module")
+def study():
+    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0, "step_dpo": 8.0}, WIDE, num_seeds=4)
+    keep = (table["algorithm"] == "sft") | (table["data_size"] <= 1024)
+    return analyse(from_table(table[keep]), "sft", CLAIMS, num_draws=400)
+
+
+def test_planted_multipliers_are_inside_of_their_intervals(study):
+    for name, m in (("rft", 2.0), ("dpo", 1.0), ("step_dpo", 8.0)):
+        found = study.overall(name)
+        assert found.low < m < found.high
+        low, high = study.model.two_way[name]
+        assert low < found.estimate < high
+        assert high / low < found.high / found.low * 1.2
+
+
+def test_verdicts_and_claims_follow(study):
+    by_name = {item.algorithm: item for item in study.verdicts}
+    assert by_name["rft"].code == "SUPPORTED"
+    assert by_name["rft"].claim_sentence == "The data are consistent with 2x."
+    assert by_name["step_dpo"].code == "SUPPORTED"
+    assert by_name["dpo"].claim_sentence == "The data support the claim of at most 1x."
+
+
+def test_pointwise_multipliers_agree_with_the_overall_one(study):
+    for item in study.multipliers:
+        if item.kind == "pointwise" and item.right_censored == item.left_censored == 0:
+            assert item.low <= study.overall(item.algorithm).high
+            assert item.high >= study.overall(item.algorithm).low
+
+
+def test_the_same_input_and_seed_give_the_same_study():
+    outcomes = from_table(planted({"sft": 1.0, "rft": 2.0}, num_problems=100))
+    one, same, other = (analyse(outcomes, "sft", {}, num_draws=200, seed=seed) for seed in (0, 0, 1))
+    assert one.multipliers == same.multipliers
+    assert one.multipliers != other.multipliers
+
+
+def test_a_reference_that_stops_short_gives_a_lower_bound():
+    table = planted({"sft": 1.0, "step_dpo": 30.0})
+    found = analyse(from_table(table), "sft", {"step_dpo": 8}, num_draws=200)
+    (item,) = found.verdicts
+    assert item.code == "LOWER_BOUND"
+    points = [m for m in found.multipliers if m.kind == "pointwise" and m.data_size == 1024]
+    assert points[0].right_censored == 1.0
+    assert points[0].high == np.inf
+    assert points[0].at_least == pytest.approx(1.0)  # D_max / D = 1024 / 1024
+
+
+def test_an_algorithm_below_the_reference_gives_an_upper_bound():
+    table = planted({"sft": 1.0})
+    worse = planted({"dpo": 1.0}, curve=lambda size: 0.97 - 0.01 * np.log2(size / 64))
+    (item,) = analyse(from_table(pd.concat([table, worse])), "sft", {"dpo": 8}, num_draws=200).verdicts
+    assert item.code == "UPPER_BOUND"
+    assert "do not support" in item.claim_sentence
+
+
+def test_a_growing_multiplier_varies():
+    table = planted({"sft": 1.0}, WIDE)
+    growing = planted({"rft": 1.0}, WIDE, curve=lambda size: power_law(size * (size / 64) ** 0.6), seed=1)
+    growing = growing[growing["data_size"] <= 1024]
+    (item,) = analyse(from_table(pd.concat([table, growing])), "sft", {}, num_draws=200).verdicts
+    assert item.code == "VARIES"
+
+
+def test_inverse_scaling_is_flagged():
+    table = planted({"sft": 1.0})
+    bent = planted({"dpo": 1.0}, curve=lambda size: 0.6 if size < 1000 else 0.8)
+    (item,) = analyse(from_table(pd.concat([table, bent])), "sft", {}, num_draws=200).verdicts
+    assert item.code == "INVERSE"
+
+
+def test_what_cannot_be_known_is_refused_with_its_reason():
+    two_seeds = analyse(from_table(planted({"sft": 1.0, "rft": 2.0}, num_seeds=2, num_problems=50)), "sft", {})
+    assert "number of seeds is 2" in two_seeds.refusal
+    assert two_seeds.multipliers == ()
+    two_sizes = analyse(from_table(planted({"sft": 1.0, "rft": 2.0}, SIZES[:2], num_problems=50)), "sft", {})
+    assert "2 data sizes" in two_sizes.verdicts[0].sentence
+    no_reference = analyse(from_table(planted({"rft": 2.0}, num_problems=50)), "sft", {"rft": 2})
+    assert "no finished run" in no_reference.verdicts[0].sentence
+    assert no_reference.verdicts[0].claim_sentence == "The claim of 2x cannot be tested."
+
+
+def test_missing_runs_are_counted_and_the_rest_is_analysed():
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=200)
+    gone = (table["algorithm"] == "rft") & (table["seed"] == 2) & (table["data_size"] == 256)
+    found = analyse(from_table(table[~gone]), "sft", {}, num_draws=200)
+    assert found.outcomes.num_missing == 1
+    assert found.overall("rft").low < 2.0 < found.overall("rft").high
+
+
+@pytest.mark.slow
+def test_the_interval_covers_the_truth_in_planted_studies():
+    # 40 studies at a nominal 95 %: fewer than 35 covered has a chance of about 1 % if the true coverage is 95 %.
+    covered = {"rft": 0, "step_dpo": 0}
+    logs = []
+    for seed in range(40):
+        table = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 8.0}, num_seeds=3, num_problems=300, seed=100 + seed)
+        found = analyse(from_table(table), "sft", {}, num_draws=200)
+        for name, m in (("rft", 2.0), ("step_dpo", 8.0)):
+            item = found.overall(name)
+            covered[name] += item.low <= m <= item.high
+        logs.append(np.log(found.overall("rft").estimate / 2.0))
+    assert min(covered.values()) >= 35
+    # Nearly unbiased: the mean of 40 logs with sd about 0.2 has a standard error of 0.03.
+    assert abs(np.mean(logs)) < 0.1

@@ -1,0 +1,112 @@
+"""analysis.verdicts: exactly one verdict for every input, and claims are judged by the interval alone."""
+
+import math
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.verdicts import Code, Evidence, check_claim, verdict
+
+KNOWN = {
+    "num_seeds": 4,
+    "num_problems": 500,
+    "sizes": (64, 1024),
+    "largest_reference": 1024,
+    "form_spread": (2.0, 2.1),
+    "difference": (-0.05, -0.07, -0.03),
+}
+
+
+def evidence(**changes) -> Evidence:
+    return Evidence("rft", "sft", **{**KNOWN, "multiplier": 2.0, "low": 1.6, "high": 2.5, **changes})
+
+
+def test_each_condition_has_its_verdict():
+    cases = {
+        "SUPPORTED": {},
+        "NOT_ESTIMABLE": {"not_estimable": "there are 2 seeds."},
+        "INVERSE": {"rise": (0.05, 0.02, 0.08)},
+        "LOWER_BOUND": {"right_censored": 0.8, "at_least": 6.0},
+        "UPPER_BOUND": {"left_censored": 0.8, "at_most": 0.5},
+        "VARIES": {"delta": (0.4, 0.2, 0.6), "ends": (1.0, 4.0)},
+        "NULL": {"multiplier": 1.0, "low": 0.9, "high": 1.1},
+        "NOT_RESOLVED": {"low": 0.6, "high": 2.5, "difference": (0.0, -0.01, 0.01)},
+        "DIRECTION_ONLY": {"low": 0.6, "high": 2.5},
+    }
+    for code, changes in cases.items():
+        assert verdict(evidence(**changes)).code == code
+    assert verdict(evidence(), claim=8.0).code == "CONTRADICTED"
+    assert {*cases, "CONTRADICTED"} == set(typing.get_args(Code))
+
+
+def test_a_single_number_that_does_not_fit_is_not_supported():
+    assert verdict(evidence(lack_of_fit=0.01)).code == "DIRECTION_ONLY"
+    assert verdict(evidence(form_spread=(1.2, 2.0))).code == "DIRECTION_ONLY"
+
+
+@pytest.mark.parametrize(
+    ("claim", "low", "high", "expected"),
+    [
+        (2.0, 1.7, 2.5, "consistent with"),
+        (2.0, 0.9, 2.5, "not resolved"),  # includes 1
+        (8.0, 2.1, 9.0, "not resolved"),  # spans more than a factor of 4
+        (2.0, 2.1, 2.5, "exceeds"),
+        (2.0, 1.5, 1.9, "about"),  # 2 / 1.5 = 1.33 < 1.5
+        (2.0, 1.2, 1.9, "does not support"),
+        (8.0, 2.1, 4.6, "does not support"),
+        ("<=1", 0.9, 1.2, "supported"),
+        ("<=1", 0.9, 1.3, "not resolved"),
+        ("<=1", 1.1, 1.3, "does not support"),
+    ],
+)
+def test_claims(claim, low, high, expected):
+    assert check_claim(claim, low, high) == expected
+
+
+def test_a_malformed_claim_is_an_error():
+    with pytest.raises(ValueError, match="'>=2'"):
+        check_claim(">=2", 1.0, 2.0)
+
+
+multipliers = st.floats(0, 100) | st.just(math.inf)
+triples = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1)).map(
+    lambda values: (sorted(values)[1], sorted(values)[0], sorted(values)[2])
+)
+
+
+@given(
+    st.tuples(multipliers, multipliers, multipliers).map(sorted),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    triples,
+    triples,
+    triples,
+    st.sampled_from([None, 2.0, 8.0, "<=1"]),
+    st.sampled_from([None, "there are 2 seeds."]),
+)
+def test_every_input_has_exactly_one_verdict_and_a_sentence(
+    m, right, left, lack_of_fit, delta, difference, rise, claim, refusal
+):
+    item = evidence(
+        low=m[0],
+        multiplier=m[1],
+        high=m[2],
+        right_censored=right,
+        left_censored=left,
+        at_least=2.0,
+        at_most=0.5,
+        lack_of_fit=lack_of_fit,
+        delta=delta,
+        ends=(1.0, 2.0),
+        difference=difference,
+        rise=rise,
+        not_estimable=refusal,
+    )
+    found = verdict(item, claim)
+    assert found.code in typing.get_args(Code)
+    assert found.sentence.endswith(".")
+    assert "nan" not in found.sentence
+    assert (found.claim_sentence is None) == (claim is None)
