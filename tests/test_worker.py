@@ -44,14 +44,16 @@ def test_an_input_that_vanished_is_named(store):
 
 def test_what_a_stage_logs_is_in_its_artifact_and_what_a_failed_one_logs_in_its_failure(store):
     def log(config, inputs, out):
-        logging.getLogger("some.stage").info("accuracy is %s", 0.5)
+        logging.getLogger("data.some_stage").info("accuracy is %s", 0.5)
+        logging.getLogger("absl").info("a library talks")
         if config["text"] == "raises":
             raise SystemExit("no more")
         return {}
 
     level = logging.getLogger().level
     assert isinstance(run_stage(toy("fine"), store, {"toy": log}), Done)
-    assert "INFO some.stage: accuracy is 0.5" in (store.find(toy("fine")) / "log.txt").read_text()
+    kept = (store.find(toy("fine")) / "log.txt").read_text()
+    assert "INFO data.some_stage: accuracy is 0.5" in kept and "a library talks" not in kept
     failed = run_stage(toy("raises"), store, {"toy": log})
     assert isinstance(failed, Failed) and failed.failure["error"] == "SystemExit: no more"
     written = Path(failed.failure["log"]).read_text()

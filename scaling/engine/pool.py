@@ -18,16 +18,16 @@ from dataclasses import dataclass
 
 import ray
 
+from scaling.config_error import ConfigError
 from scaling.engine.placement import Shape, compile_cache, environment, fits, shape, usable_cores
 from scaling.engine.provenance import PROJECT, checkout
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.engine.worker import PACKAGES, RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
 from scaling.stage import Stage
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("scaling", "algorithms", "data")
 OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
 
 
@@ -82,7 +82,7 @@ class RayPool:
         self._cores = list(usable_cores()) if self._on_this_machine and hasattr(os, "sched_setaffinity") else []
         try:
             self._check_that_shapes_fit(nodes)
-        except ValueError:
+        except ConfigError:
             self.__exit__()
             raise
         return self
@@ -198,7 +198,7 @@ class RayPool:
                 continue
             amounts = ", ".join(f"{resource} {amount:g}" for resource, amount in wanted.amounts)
             present = ", ".join(f"{key} {value:g}" for key, value in sorted(ray.cluster_resources().items()))
-            raise ValueError(
+            raise ConfigError(
                 f"resources.{name} asks for {amounts}, but no node of the Ray cluster has that much; it has in all:"
                 f" {present}. Lower resources.{name}, or give --address of a cluster that has it."
             )
@@ -217,4 +217,7 @@ def _start(address: str | None) -> None:
         )
     else:
         packages = [os.fspath(PROJECT / name) for name in PACKAGES]
-        ray.init(address=address, runtime_env={"py_modules": packages}, **quiet)
+        try:
+            ray.init(address=address, runtime_env={"py_modules": packages}, **quiet)
+        except (ConnectionError, ValueError) as error:  # no cluster there, or no address
+            raise ConfigError(f"--address {address}: {' '.join(str(error).split())}") from error

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 Runner = Callable[[Mapping, Mapping[str, Path], Path], Mapping[str, float]]
 
+PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
+
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
         "pretrain": "algorithms.pretrain:run",
@@ -180,10 +182,11 @@ def _finite(stage: Stage, returned: Mapping[str, float]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Send what is logged from INFO on, and warnings, to a file as well."""
+    """Send warnings, and what our own packages log from INFO on, to a file as well."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
+    handler.addFilter(lambda entry: entry.levelno >= logging.WARNING or entry.name.partition(".")[0] in PACKAGES)
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
