@@ -263,6 +263,16 @@ class Resources(Section):
     rollouts: Amounts = {"cpu": 1.0}
     host: Amounts = {"cpu": 1.0}
 
+    @model_validator(mode="after")
+    def _satisfiable(self) -> "Resources":
+        for section, amounts in self:
+            if not amounts:
+                raise ValueError(f"{section} asks for nothing; give it an amount, such as {{cpu: 1}}.")
+            for name, amount in amounts.items():
+                if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
+                    raise ValueError(f"{section}.{name} is {amount}; use a fraction of one or a whole number.")
+        return self
+
 
 class Sweep(Section):
     """One sweep file: the question, what is fixed, the axes, and how to analyse and run it."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,19 @@ def ray_cluster():
     ray = pytest.importorskip("ray")
     # Workers find the project and the toy stages; Ray hands on the driver's own directory only.
     path = os.pathsep.join(os.fspath(folder) for folder in (TESTS.parent, TESTS))
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=1,
-        resources={"TPU": 4},
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
+    with warnings.catch_warnings():
+        # Ray forks to start its processes; the children become other programs at once and touch nothing of jax.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=1,
+            resources={"TPU": 4},
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+        )
     yield
     ray.shutdown()

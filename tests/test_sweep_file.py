@@ -116,6 +116,8 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"analysis": {"reference": "dpo"}}, ["analysis.reference is 'dpo'", "does not run"]),
         ({"step_values": {"best_of": 9}}, ["step_values", "best_of is 9", "rollouts_per_prefix"]),
         ({"resources": {"train": {"cpu": 0}}}, ["resources.train.cpu is 0", "greater than 0"]),
+        ({"resources": {"train": {}}}, ["resources: train asks for nothing", "cpu: 1"]),
+        ({"resources": {"rollouts": {"gpu": 1.5}}}, ["resources: rollouts.gpu is 1.5", "a fraction of one"]),
     ],
 )
 def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):

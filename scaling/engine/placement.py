@@ -47,15 +47,8 @@ class Shape:
         return int(cpu) if cpu >= 1 and cpu == int(cpu) and not self.has_accelerator else 0
 
 
-def shape(resource_class: str, amounts: Mapping[str, float]) -> Shape:
-    """The shape of a resource class; ValueError when it asks for nothing or for a GPU and a half."""
-    if not amounts:
-        raise ValueError(f"resources.{resource_class} asks for nothing; give it an amount, such as {{cpu: 1}}.")
-    for name, amount in amounts.items():
-        if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
-            raise ValueError(
-                f"resources.{resource_class}.{name} is {amount}; expected a fraction of one or a whole number."
-            )
+def shape(amounts: Mapping[str, float]) -> Shape:
+    """The shape of a worker with these amounts of resources."""
     return Shape(tuple(sorted((RAY_NAMES.get(name, name), float(amount)) for name, amount in amounts.items())))
 
 

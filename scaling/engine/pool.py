@@ -63,7 +63,7 @@ class RayPool:
     ) -> None:
         """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine."""
         self._store = Store(root, shipped)
-        self._shapes = {name: shape(name, amounts) for name, amounts in resources.items()}
+        self._shapes = {name: shape(amounts) for name, amounts in resources.items()}
         self._address = address
         self._runners = dict(runners)
         self._workers: list[_Worker] = []

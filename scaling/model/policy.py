@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from scaling.model.sizes import ModelConfig
@@ -37,9 +38,14 @@ def save_policy(policy: Policy, directory: Path) -> None:
 
 
 def load_policy(directory: Path) -> Policy:
-    """Read a policy; raises ValueError naming a tensor that is missing, unknown or of another shape."""
+    """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape."""
     config = ModelConfig(**json.loads((directory / SHAPE_FILE).read_text()))
-    stored = load_file(directory / PARAMS_FILE)
+    try:
+        stored = load_file(directory / PARAMS_FILE)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{directory / PARAMS_FILE} is no whole safetensors file ({error}); remove the artifact and run it again."
+        ) from error
     expected = jax.eval_shape(architecture(config).init, jax.random.key(0))
     names = {
         ".".join(str(getattr(entry, "key", entry)) for entry in path): leaf.shape

@@ -39,6 +39,10 @@ def masked_sequences(
     tokens = np.full((len(prompts), width), PAD, np.int32)
     mask = np.zeros((len(prompts), width), np.float32)
     for row, (prompt, completion, weights) in enumerate(zip(prompts, completions, masks, strict=True)):
+        if len(weights) != len(completion):  # numpy would spread a single weight over the completion
+            raise ValueError(
+                f"row {row} has {len(completion)} completion tokens and {len(weights)} weights; give one each."
+            )
         tokens[row, : lengths[row]] = [*prompt, *completion]
         mask[row, len(prompt) : lengths[row]] = weights
     return Sequences(tokens, mask, lengths)

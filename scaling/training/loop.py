@@ -93,9 +93,9 @@ def run_updates(
     if first:
         logger.info("continuing at update %d of %d", first, num_updates)
     metrics_path = out / METRICS_FILE
-    _drop_lines_after(metrics_path, first)
+    last = _drop_lines_after(metrics_path, first)
     shared = {name: jnp.float32(value) for name, value in constants.items()}
-    window, last = [], {}
+    window = []
     log_every = max(1, num_updates // NUM_LOGGED)
     with metrics_path.open("a") as metrics_file:
         for index in range(first, num_updates):
@@ -120,24 +120,34 @@ def micro_batch_size(batch_size: int) -> int:
 
 
 def _means(window: list[Sums], update_index: int) -> dict[str, float]:
-    """Total over count for each metric of the window; raises when one is not finite."""
+    """Total over count for each metric of the window that ends at this update; raises when one is not finite."""
     fetched = jax.device_get(window)
     means = {}
-    for name in fetched[0]:
+    for name in sorted(fetched[0], key=lambda name: name != "loss"):  # a broken loss is named before what it breaks
+        metric = name if "/" in name else f"train/{name}"
         sums = [Sum(*entry[name]) for entry in fetched]
         mean = float(sum(s.total for s in sums)) / max(float(sum(s.count for s in sums)), 1.0)
         if not math.isfinite(mean):
             raise FloatingPointError(
-                f"train/{name} is {mean} in the updates up to {update_index}; lower the learning rate, or look at the"
-                f" metrics before it in {METRICS_FILE}."
+                f"{metric} is {mean} in updates {update_index - len(window) + 1} to {update_index}; lower the learning"
+                f" rate, or look at the metrics before it in {METRICS_FILE}."
             )
-        means[name if "/" in name else f"train/{name}"] = mean
+        means[metric] = mean
     return means
 
 
-def _drop_lines_after(path: Path, update_index: int) -> None:
-    """Keep the metrics up to the update that training continues from."""
+def _drop_lines_after(path: Path, update_index: int) -> dict[str, float]:
+    """Cut the metrics behind the update that training continues from; returns those of the last line that is left."""
     if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if json.loads(line)["update"] <= update_index]
-    path.write_text("".join(line + "\n" for line in kept))
+        return {}
+    last, kept_bytes = {}, 0
+    with path.open("r+b") as metrics_file:
+        for line in metrics_file:
+            if not line.endswith(b"\n"):  # cut by a kill: a checkpoint is saved after its line is on disk
+                break
+            metrics = json.loads(line)
+            if metrics.pop("update") > update_index:
+                break
+            last, kept_bytes = metrics, kept_bytes + len(line)
+        metrics_file.truncate(kept_bytes)
+    return last

@@ -88,7 +88,7 @@ def make_update(config: ModelConfig, loss: Loss, micro_batch_size: int) -> Calla
         (gradients, sums), _ = jax.lax.scan(accumulate, nothing, micro)
         count = jnp.maximum(sums["loss"].count, 1.0)
         gradients = jax.tree.map(lambda leaf: leaf / count, gradients)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         scale = jnp.minimum(1.0, settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
         gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
         directions, optimizer_state = _direction.update(gradients, state.optimizer_state, state.params)

@@ -1,0 +1,99 @@
+"""Checkpoints: the whole state comes back bit for bit, the newest wins, and a half-written one is ignored."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_policy import random_params
+
+from scaling.training import checkpoint
+from scaling.training.checkpoint import DIRECTORY, Checkpoints
+from scaling.training.update import TrainState, init_state
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A state in which no leaf is zero or equal to another."""
+    fresh = init_state(random_params(0))
+    leaves, tree = jax.tree.flatten(fresh.optimizer_state)
+    filled = [leaf + jnp.asarray(index + 0.1, leaf.dtype) for index, leaf in enumerate(leaves)]
+    return TrainState(fresh.params, jax.tree.unflatten(tree, filled), jnp.int32(7))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+def save(out, state, update_index):
+    checkpoints = Checkpoints(out, every_seconds=0)
+    assert checkpoints.maybe_save(state, update_index)
+    checkpoints.close()
+
+
+def restored(out):
+    checkpoints = Checkpoints(out)
+    found = checkpoints.restore(init_state(random_params(1)))
+    checkpoints.close()
+    return found
+
+
+def test_without_a_checkpoint_the_given_state_comes_back_and_nothing_is_written(state, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(state) is state
+    checkpoints.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_params_optimizer_state_and_update_index_come_back_bit_for_bit(state, tmp_path):
+    save(tmp_path, state, 7)
+    found = restored(tmp_path)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+    assert int(found.update_index) == 7
+
+
+def test_the_newest_checkpoint_is_restored_and_the_only_one_kept(state, tmp_path):
+    save(tmp_path, state, 7)
+    save(tmp_path, state.replace(update_index=jnp.int32(12)), 12)
+    assert int(restored(tmp_path).update_index) == 12
+    assert [path.name for path in (tmp_path / DIRECTORY).iterdir()] == ["12"]
+
+
+def test_a_checkpoint_that_was_being_written_at_the_kill_is_ignored(state, tmp_path):
+    save(tmp_path, state, 7)
+    unfinished = tmp_path / DIRECTORY / "9.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "half").write_text("x")
+    assert int(restored(tmp_path).update_index) == 7
+
+
+def test_a_kill_during_the_first_save_leaves_the_start(state, tmp_path):
+    (tmp_path / DIRECTORY / "9.orbax-checkpoint-tmp").mkdir(parents=True)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore(state) is state
+    checkpoints.close()
+
+
+def test_saves_are_at_least_every_seconds_apart(state, tmp_path, clock):
+    checkpoints = Checkpoints(tmp_path, every_seconds=60)
+    saved = []
+    for seconds in (0, 59, 60, 61, 119, 121):
+        clock.seconds = seconds
+        saved.append(checkpoints.maybe_save(state, seconds))
+    checkpoints.close()
+    assert saved == [False, False, True, False, False, True]
+
+
+def test_a_short_stage_never_touches_the_disk(state, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert not checkpoints.maybe_save(state, 1)
+    checkpoints.close()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,120 @@
+"""Estimated costs: analytic, complete, growing with what they should grow with, and corrected by what records show."""
+
+import pytest
+
+from scaling import recipes
+from scaling.config import Cell
+from scaling.costs import DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
+from scaling.model.flops import forward_flops, sampling_flops, training_flops
+from scaling.model.sizes import model_config
+from scaling.stage import VERSIONS, in_order
+
+NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}
+# modular_sum with modulus 7 and 3 operands: prompts `a b c ?`, completions `a b = c r ;` `a b = c ;` `# c`; the model
+# has the 11 words ? = ; # 0..6 and three specials, and reads one special more on either side.
+CELL = Cell.model_validate(
+    {
+        "data_size": 10,
+        "problems": {"family": "modular_sum", "modulus": 7, "operands": 3, "num_validation": 5, "num_test": 20},
+        "policy": {"size": "xxs"},
+    }
+)
+SHAPE = model_config("xxs", 14)
+PROMPT, COMPLETION = 4 + 1, 6 + 5 + 2 + 1
+
+
+def stages(cell: Cell, algorithm: str):
+    cell = cell.model_copy(update={"algorithm": algorithm})
+    return {stage.kind: stage for stage in in_order([recipes.evaluation(cell, 0)])}
+
+
+def changed(section: str, **settings) -> Cell:
+    return CELL.model_copy(update={section: getattr(CELL, section).model_copy(update=settings)})
+
+
+def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops():
+    kinds = {}
+    for algorithm in recipes.RECIPES:
+        kinds |= stages(CELL, algorithm)
+    assert set(kinds) == set(VERSIONS)
+    for kind, stage in kinds.items():
+        assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind
+        assert cost(stage).seconds() >= OVERHEAD_SECONDS
+
+
+def test_sft_costs_a_forward_and_a_backward_pass_of_every_row_and_epoch():
+    expected = CELL.sft.epochs * CELL.data_size * training_flops(SHAPE, [PROMPT + COMPLETION])
+    assert cost(stages(CELL, "sft")["sft"]) == Cost(training_flops=expected)
+
+
+def test_rollouts_cost_a_completion_for_every_sample():
+    expected = CELL.data_size * CELL.rollouts.samples_per_problem * sampling_flops(SHAPE, [PROMPT], [COMPLETION])
+    assert cost(stages(CELL, "rft")["rollouts"]).generation_flops == pytest.approx(expected)
+    assert cost(stages(CELL, "rft")["rollouts"]).training_flops == 0
+
+
+def test_rft_trains_on_its_positives_and_on_the_teachers_solutions_where_they_are_mixed_in():
+    mixed, alone = (
+        cost(stages(changed("rft", include_synthetic=flag), "rft")["rft"]).training_flops for flag in (True, False)
+    )
+    per_problem = CELL.rft.epochs * CELL.data_size * training_flops(SHAPE, [PROMPT + COMPLETION])
+    assert alone == pytest.approx(CELL.rft.max_positives * per_problem)
+    assert mixed == pytest.approx((CELL.rft.max_positives + 1) * per_problem)
+
+
+def test_dpo_trains_on_both_sides_of_a_pair_and_reads_the_reference_once():
+    pairs = CELL.data_size * CELL.dpo.pairs_per_problem
+    lengths = [PROMPT + COMPLETION] * 2  # chosen and rejected
+    expected = pairs * (CELL.dpo.epochs * training_flops(SHAPE, lengths) + forward_flops(SHAPE, lengths))
+    assert cost(stages(CELL, "dpo")["dpo"]).training_flops == pytest.approx(expected)
+    negatives = CELL.step_values.negatives_per_problem / CELL.dpo.pairs_per_problem
+    assert cost(stages(CELL, "step_dpo")["dpo"]).training_flops == pytest.approx(negatives * expected)
+
+
+def test_step_values_continue_every_prefix_of_every_negative():
+    work = cost(stages(CELL, "step_dpo")["step_values"]).generation_flops
+    doubled = cost(stages(changed("step_values", rollouts_per_prefix=8), "step_dpo")["step_values"]).generation_flops
+    assert doubled == pytest.approx(2 * work)
+    prefixes = CELL.data_size * CELL.step_values.negatives_per_problem * 2  # two sums; nothing follows the answer
+    half = COMPLETION // 2  # a prefix ends half-way on average: half is read, half is sampled
+    per_prefix = CELL.step_values.rollouts_per_prefix * sampling_flops(SHAPE, [PROMPT + half], [half])
+    assert work == pytest.approx(prefixes * per_prefix)
+
+
+def test_an_evaluation_costs_its_problems_greedy_and_sampled():
+    one = sampling_flops(SHAPE, [PROMPT], [COMPLETION])
+    on_test = cost(recipes.evaluation(CELL, 0)).generation_flops
+    assert on_test == pytest.approx(20 * (1 + CELL.evaluation.samples_per_problem) * one)
+    assert cost(recipes.validation(CELL, 0)).generation_flops == pytest.approx(5 * one)
+    assert cost(recipes.base_evaluation(CELL)).generation_flops == pytest.approx(20 * one)
+
+
+def test_a_random_base_costs_nothing_and_a_pretrained_one_its_updates():
+    assert cost(recipes.base_policy(changed("policy", base="random"))).flops == 0
+    pretrain = CELL.pretrain
+    rows = pretrain.num_updates * pretrain.batch_size
+    expected = rows * training_flops(SHAPE, [PROMPT + COMPLETION])
+    assert cost(recipes.base_policy(CELL)).training_flops == pytest.approx(expected)
+
+
+def test_seconds_follow_the_default_rates_and_the_stores_rate_where_there_is_one():
+    work = Cost(training_flops=DEFAULT_RATES["training"] * 3, generation_flops=DEFAULT_RATES["generation"] * 4)
+    assert work.seconds() == pytest.approx(OVERHEAD_SECONDS + 7)
+    assert work.seconds(rate=work.flops / 2) == pytest.approx(OVERHEAD_SECONDS + 2)
+
+
+def test_observed_rates_weigh_stages_by_their_work_and_leave_out_kinds_without_any():
+    small, large = (recipes.sft_policy(changed("sft", epochs=epochs), 0) for epochs in (1, 3))
+    teacher = recipes.synthetic(CELL, 0)
+    rate = 1e9
+    records = [{"wall_seconds": OVERHEAD_SECONDS + cost(stage).flops / rate} for stage in (small, large)]
+    rates = observed_rates([small, large, teacher], [*records, {"wall_seconds": 5.0}])
+    assert set(rates) == {"sft"}
+    assert rates["sft"] == pytest.approx(rate)
+    for stage, record in zip((small, large), records, strict=True):
+        assert cost(stage).seconds(rates["sft"]) == pytest.approx(record["wall_seconds"])
+
+
+def test_a_stage_quicker_than_its_overhead_gives_a_positive_rate():
+    stage = recipes.sft_policy(CELL, 0)
+    assert observed_rates([stage], [{"wall_seconds": 0.0}])["sft"] > 0

@@ -1,0 +1,54 @@
+"""Where a sweep's store and results are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scaling import results_dir as module
+from scaling.config import Sweep
+from scaling.results_dir import REPOSITORY, SHIPPED, open_store, results_dir
+
+
+def sweep_at(store: str) -> Sweep:
+    return Sweep.model_validate({"question": "?", "grid": ({"algorithm": ("sft",)},), "seeds": [0], "store": store})
+
+
+def test_a_relative_store_is_below_the_repository_wherever_the_command_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert os.fspath(open_store(sweep_at("results/store")).root) == os.fspath(REPOSITORY / "results/store")
+
+
+def test_an_absolute_store_and_one_in_the_home_stay_where_they_are(tmp_path):
+    assert os.fspath(open_store(sweep_at(str(tmp_path))).root) == os.fspath(tmp_path)
+    assert os.fspath(open_store(sweep_at("~/store")).root) == os.fspath(Path.home() / "store")
+
+
+def test_a_bucket_is_not_taken_for_a_folder():
+    store = open_store(sweep_at("s3://bucket/store"))
+    assert os.fspath(store.root) == "s3://bucket/store"
+    assert not store.is_local
+
+
+def test_opening_a_store_makes_no_folder_and_knows_the_shipped_artifacts(tmp_path):
+    store = open_store(sweep_at(str(tmp_path / "store")))
+    assert not (tmp_path / "store").exists()
+    assert os.fspath(store.shipped) == os.fspath(SHIPPED)
+    assert SHIPPED.parent.parent == REPOSITORY == Path(module.__file__).parent.parent
+
+
+def test_the_results_of_a_sweep_are_in_a_folder_of_its_name():
+    assert results_dir(Path("anywhere/main.yaml"), ()) == REPOSITORY / "results" / "main"
+
+
+def test_overrides_give_results_a_folder_of_their_own_whatever_their_order():
+    first = results_dir(Path("main.yaml"), ["sft.epochs=3", "seeds=[0, 1]"])
+    assert first == results_dir(Path("main.yaml"), ["seeds=[0, 1]", "sft.epochs=3"])
+    assert len({first, results_dir(Path("main.yaml"), ()), results_dir(Path("main.yaml"), ["sft.epochs=4"])}) == 3
+
+
+@pytest.mark.parametrize("override", ["store=/tmp/x", "question=a/../../b", 'problems={family: "star_graph"}'])
+def test_an_override_never_leads_out_of_results(override):
+    folder = results_dir(Path("main.yaml"), [override])
+    assert folder.parent == REPOSITORY / "results"
+    assert folder.resolve() == folder
