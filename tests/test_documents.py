@@ -1,0 +1,308 @@
+"""Documents say what the code does: every key, paper, command, path and shipped sweep that they name is real."""
+
+import argparse
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from scaling.config import Analysis, Cell, Resources, Section, Select, Sweep
+from scaling.plan import plan
+from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("scaling", "algorithms", "data", "analysis")
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+ARXIV = re.compile(r"arXiv[\s:]+(\d{4}\.\d{4,5})")
+CITATION = re.compile(r"\b([A-Z][a-z]+(?: et al\.,?| and [A-Z][a-z]+,?)? \(?(?:19|20)\d\d)\b")
+
+
+# docs/sweeps.md
+
+
+def written_type(schema: Mapping) -> str:
+    """How docs/sweeps.md writes the type that a JSON schema states."""
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        *others, last = (f"`{value}`" for value in schema["enum"])
+        return f"{', '.join(others)} or {last}"
+    if "anyOf" in schema:
+        return " or ".join(map(written_type, schema["anyOf"]))
+    if "$ref" in schema or "oneOf" in schema:
+        return "section"
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return kind + _written_bounds(schema)
+    if kind == "array" and "prefixItems" in schema:
+        return f"list of {len(schema['prefixItems'])}: {written_type(schema['prefixItems'][0])}"
+    if kind == "array":
+        return f"list of {written_type(schema['items'])}" if schema["items"] else "list of values"
+    if kind == "object":
+        values = schema["additionalProperties"]
+        return "mapping" if values is True else f"mapping to {written_type(values)}"
+    return {"string": "text", "boolean": "true or false", "null": "null"}[kind]
+
+
+def _written_bounds(schema: Mapping) -> str:
+    low, above, high = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if above is not None:
+        return f", above {above:g}" + (f" and up to {high:g}" if high is not None else "")
+    if low is not None:
+        return f", {low:g} to {high:g}" if high is not None else f", {low:g} or more"
+    return ""
+
+
+def written_default(schema: Mapping, required: bool) -> str:
+    """How docs/sweeps.md writes a default."""
+    if required:
+        return "required"
+    if written_type(schema) == "section":
+        return "see below"
+    return f"`{_written(schema['default'])}`"
+
+
+def _written(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """(heading in docs/sweeps.md, model) of every section of a sweep file."""
+    for name, field in Cell.model_fields.items():
+        if name == "problems":
+            for family in field.annotation.__args__:
+                yield f"`problems`, family `{family.model_fields['family'].default}`", family
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield f"`{name}`", field.annotation
+    yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
+
+
+def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:
+    """Key -> (type, default) of a model's fields, as docs/sweeps.md must write them."""
+    schema = model.model_json_schema()
+    required = schema.get("required", ())
+    return {
+        key: (written_type(field), written_default(field, key in required))
+        for key, field in schema["properties"].items()
+    }
+
+
+def tables(document: Path) -> dict[str, list[list[str]]]:
+    """Heading -> the rows of the table below it, cells stripped, without header and rule."""
+    found: dict[str, list[list[str]]] = {}
+    heading = ""
+    for line in document.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("#").strip()
+        elif line.startswith("|"):
+            found.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return {heading: rows[2:] for heading, rows in found.items()}
+
+
+@pytest.mark.parametrize(("heading", "model"), list(sections()), ids=lambda value: str(value))
+def test_docs_sweeps_gives_every_key_of_a_section_with_type_default_and_meaning(heading, model):
+    rows = tables(ROOT / "docs/sweeps.md").get(heading, [])
+    documented = {row[0].strip("`"): (row[1], row[2]) for row in rows}
+    assert documented == expected_rows(model)
+    for row in rows:
+        assert len(row) == 5, f"{heading}: expected key, type, default, unit, meaning in {row}"
+        assert row[3] and row[4], f"{heading}.{row[0]} has no unit (write - for none) or no meaning"
+
+
+def test_docs_sweeps_gives_every_key_at_the_top_of_a_file():
+    rows = tables(ROOT / "docs/sweeps.md")["Keys at the top of the file"]
+    expected = expected_rows(Sweep) | expected_rows(Cell)
+    del expected["fixed"]  # the loader's name for the cell's sections: no key of a file
+    assert set(expected) == {*SWEEP_KEYS, *CELL_SECTIONS}
+    expected["grid"] = ("mapping to list of values, or list of such mappings", "required")
+    expected["select"] = ("section", "none")
+    assert {row[0].strip("`"): (row[1], row[2]) for row in rows} == expected
+
+
+def test_docs_sweeps_names_every_option_of_the_command_line():
+    from scaling.sweep import _parser
+
+    text = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    for action in _parser()._actions:
+        for option in action.option_strings:
+            assert option in ("-h", "--help") or f"`{option}" in text, option
+
+
+# docs/papers.md
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def is_defined(dotted: str) -> bool:
+    """Whether `package.module.name` is a function, class or method of the project, or `package.module` a module."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:length]).with_suffix(".py")
+        if path.exists():
+            node: ast.AST | None = ast.parse(path.read_text(encoding="utf-8"))
+            for name in parts[length:]:
+                body = [item for item in node.body if getattr(item, "name", None) == name]
+                if not body:
+                    return False
+                node = body[0]
+            return True
+    return False
+
+
+def test_every_row_of_docs_papers_names_functions_that_exist():
+    rows = [row for table in tables(ROOT / "docs/papers.md").values() for row in table]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`([a-z_]+(?:\.\w+)+)`", row[2])
+        assert named, f"docs/papers.md: no function in {row}"
+        for dotted in named:
+            assert is_defined(dotted), f"docs/papers.md names {dotted}, which does not exist"
+        assert re.fullmatch(r"\d{4}\.\d{4,5}|-", row[1]), f"docs/papers.md: {row[1]!r} is no arXiv number"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_paper_that_the_code_cites_is_in_docs_papers(path):
+    papers = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+    for number in ARXIV.findall(text):
+        assert number in papers, f"{path} cites arXiv {number}"
+    for citation in CITATION.findall(text):
+        words = re.sub(r"[(),]", "", citation)
+        assert words in papers, f"{path} cites {words}"
+
+
+def test_every_paper_has_one_row_and_its_own_arxiv_number():
+    rows = [row for table in tables(ROOT / "docs/papers.md").values() for row in table]
+    numbers = [row[1] for row in rows if row[1] != "-"]
+    assert len(set(numbers)) == len(numbers)
+    assert len({row[0] for row in rows}) == len(rows)
+
+
+# sweeps/
+
+
+def test_there_is_a_shipped_sweep():
+    assert SWEEPS, "sweeps/ holds no .yaml file"
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_a_shipped_sweep_loads_plans_and_opens_with_comments(path):
+    sweep = load_sweep(path)
+    planned = plan(sweep, lambda stage: None)
+    assert planned.runs and planned.stages
+    assert path.read_text(encoding="utf-8").startswith("# "), f"{path} does not say what it is for"
+
+
+# README.md
+
+
+def readme_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def readme_commands() -> list[list[str]]:
+    """The words of every command in the bash blocks; comments are left out."""
+    lines = "\n".join(readme_blocks("bash")).replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line.removeprefix("$ "), comments=True) for line in lines) if words]
+
+
+def python_commands() -> list[tuple[str, list[str]]]:
+    """(module, arguments) of every `python -m` in the README."""
+    found = []
+    for words in readme_commands():
+        names = [Path(word).name for word in words]
+        if "-m" in words and words.index("-m") and re.match(r"python[\d.]*$", names[words.index("-m") - 1]):
+            start = words.index("-m") + 1
+            found.append((words[start], words[start + 1 :]))
+    return found
+
+
+class _Parsed(Exception):
+    """The command's arguments were accepted; nothing after that should run."""
+
+
+@pytest.fixture
+def only_parse(monkeypatch):
+    """Make a command-line module stop once argparse has accepted its arguments."""
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(self, *arguments, **options):
+        original(self, *arguments, **options)
+        raise _Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+
+
+def test_the_readme_shows_the_commands_a_visitor_needs():
+    commands = [" ".join(words) for words in readme_commands()]
+    for command in ("make quickstart", "make test", "python -m scaling.sweep", "python -m analysis.report"):
+        assert any(command in shown for shown in commands), f"README.md does not show {command!r} in a bash block"
+
+
+def test_every_python_command_of_the_readme_names_a_module_and_options_that_exist(monkeypatch, only_parse):
+    for module, arguments in python_commands():
+        assert importlib.util.find_spec(module), f"README.md: python -m {module}"
+        if module.split(".")[0] not in PACKAGES:
+            continue
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(_Parsed):
+            importlib.import_module(module).main()
+        for argument in arguments:
+            assert not argument.startswith("sweeps/") or (ROOT / argument).exists(), f"README.md: {argument}"
+
+
+def test_every_make_target_of_the_readme_is_in_the_makefile():
+    targets = set(re.findall(r"^([A-Za-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    for words in readme_commands():
+        if words[0] == "make":
+            named = {word for word in words[1:] if "=" not in word and not word.startswith("-")}
+            assert named <= targets, f"README.md: {' '.join(words)}"
+
+
+def readme_tree() -> list[str]:
+    """The paths of the README's tree; an indented line is below the folder above it."""
+    blocks = [block for block in readme_blocks("text") if re.search(r"^scaling/", block, re.M)]
+    assert len(blocks) == 1, "README.md has one ```text block with the tree, in which scaling/ starts a line"
+    paths, parents = [], []
+    for line in filter(str.strip, blocks[0].splitlines()):
+        indent, name = re.match(r"(\s*)(\S+)", line).groups()
+        parents = [(depth, folder) for depth, folder in parents if depth < len(indent)]
+        path = (parents[-1][1] if parents else "") + name
+        paths.append(path)
+        if name.endswith("/"):
+            parents.append((len(indent), path))
+    return paths
+
+
+def test_every_path_of_the_readmes_tree_exists():
+    for path in readme_tree():
+        pattern = re.sub(r"<[^>]*>|[A-Z]+(?=/|\.yaml)", "*", path)  # <sweep> or NAME stands for any
+        made_later = path.startswith("results/") and path != "results/"
+        assert made_later or any(ROOT.glob(pattern.rstrip("/"))), f"README.md: {path}"
+
+
+def test_the_readmes_tree_holds_every_folder_at_the_top():
+    tree = readme_tree()
+    for folder in (*PACKAGES, "sweeps", "results", "tests", "docs"):
+        assert any(path.startswith(f"{folder}/") for path in tree), f"README.md: {folder}/ is not in the tree"
+
+
+def test_the_schema_of_a_problem_is_found_by_its_family():
+    families = [heading for heading, _ in sections() if heading.startswith("`problems`")]
+    tags = TypeAdapter(Cell.model_fields["problems"].annotation).json_schema()["$defs"]
+    assert len(families) == len(tags) >= 2
