@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 
 from algorithms.sft import fit, synthetic_pairs
 from data.pairs import unique
-from data.records import read_jsonl
+from data.records import read_problems
 from data.tokenizer import for_problems
 from data.verifier import load_verified
 from scaling.config import Problems, Rft, parse
@@ -30,7 +30,7 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
     config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification.
     """
     tokenizer = for_problems(parse(Problems, config["problems"]))
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     right = verified[verified["reward"] == 1.0]
     rows = []
@@ -40,7 +40,7 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
         order = [different[index] for index in rng.permutation(len(different))]
         if config["positives"]["keep"] == "distinct":
             order = most_distinct(order, config["positives"]["max_positives"])
-        prompt = tokenizer.encode_prompt(synthetic[problem]["prompt"])
+        prompt = tokenizer.encode_prompt(synthetic[problem].prompt)
         rows += [(int(problem), prompt, tokens) for tokens in order[: config["positives"]["max_positives"]]]
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens"])
     frame.to_parquet(out / "positives.parquet")

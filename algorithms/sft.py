@@ -44,7 +44,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 def synthetic_pairs(config: Mapping, directory: Path) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and completions of D_syn as token lists. config: problems."""
     tokenizer = for_problems(parse(Problems, config["problems"]))
-    rows = read_jsonl(directory / "synthetic.jsonl")
+    rows = read_jsonl(directory / "synthetic.jsonl", keys=("prompt", "completion"))
     prompts = [tokenizer.encode_prompt(row["prompt"]) for row in rows]
     return prompts, [tokenizer.encode_completion(row["completion"]) for row in rows]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from algorithms.sft import fit, synthetic_pairs
-from data.records import read_jsonl
+from data.records import read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import for_problems
 from data.verifier import load_verified
@@ -26,7 +26,7 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
     tokenizer = for_problems(parse(Problems, config["problems"]))
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     rows, num_steps, num_kept = [], 0, 0
     for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
@@ -34,7 +34,7 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
         num_steps, num_kept = num_steps + len(kept), num_kept + sum(kept)
         if any(kept):
-            prompt = tokenizer.encode_prompt(synthetic[trace.problem]["prompt"])
+            prompt = tokenizer.encode_prompt(synthetic[trace.problem].prompt)
             rows.append((int(trace.problem), prompt, trace.tokens, step_mask(trace.step_ends, kept)))
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "mask"])
     frame.to_parquet(out / "good_steps.parquet")

@@ -10,7 +10,9 @@ problem, context, chosen, rejected (token lists; context is what both are condit
   shared_prefix: after the steps before the pit, a correct continuation of the rollout policy against the pit step;
   full_vs_full: the same negatives, whole, against a full correct completion.
 
-The positives of a problem are its different correct rollouts and the teacher's solution.
+The positives of a problem are its different correct rollouts and the teacher's solution where it verifies. A
+shared-prefix pair whose pit is the first step has the bare prompt as its context: there a correct continuation of the
+rollout policy is a correct rollout, and the teacher's solution is none.
 """
 
 from collections.abc import Mapping
@@ -20,9 +22,10 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from data.records import read_jsonl
+from data.problems.families import family_of
+from data.records import Problem, read_jsonl
 from data.step_values import first_pit, load_step_values
-from data.tokenizer import Tokenizer, for_problems
+from data.tokenizer import for_problems
 from data.verifier import load_verified
 from scaling.config import Problems, parse
 
@@ -31,14 +34,17 @@ _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs of full completions. config: problems, pairs, seed; inputs: synthetic, rollouts, verification."""
-    tokenizer = for_problems(parse(Problems, config["problems"]))
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    problems = parse(Problems, config["problems"])
+    tokenizer = for_problems(problems)
+    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
-    positives = positives_by_problem(synthetic, verified, tokenizer)
+    positives = positives_by_problem(problems, synthetic, right_rollouts(verified))
     negatives = verified[verified["reward"] == 0.0].groupby("problem")["tokens"]
     rows = []
     for problem, tokens in negatives:
+        if not positives[problem]:
+            continue
         rng = np.random.default_rng([_PAIRS, config["seed"], int(problem)])
         different = unique(tokens)
         for index in rng.permutation(len(different))[:per_problem]:
@@ -50,14 +56,16 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 
 def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs at the first pit of each negative that has step values. inputs: also step_values."""
-    tokenizer = for_problems(parse(Problems, config["problems"]))
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
+    problems = parse(Problems, config["problems"])
+    tokenizer = for_problems(problems)
+    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     traces = load_step_values(inputs["step_values"], verified)
     continuations = pd.read_parquet(inputs["step_values"] / "continuations.parquet")
     right = continuations[continuations["reward"] == 1.0].groupby(["problem", "sample", "step"])["tokens"]
     right_after = {key: [list(map(int, tokens)) for tokens in group] for key, group in right}
-    positives = positives_by_problem(synthetic, verified, tokenizer)
+    own = right_rollouts(verified)
+    positives = positives_by_problem(problems, synthetic, own)
     mode, rule = config["pairs"]["pair_mode"], config["pairs"]["pit_rule"]
     rows, pits, without_partner = [], [], 0
     for trace in traces[traces["reward"] == 0.0].itertuples(index=False):
@@ -65,10 +73,12 @@ def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
         pit = first_pit(trace.q_values, trace.prompt_value, rule)
         prompt = tokenizer.encode_prompt(synthetic[trace.problem]["prompt"])
         start = trace.step_ends[pit - 1] if pit else 0
-        if mode == "shared_prefix" and pit:
+        if mode != "shared_prefix":
+            partners = positives[trace.problem]
+        elif pit:
             partners = right_after.get((trace.problem, trace.sample, pit - 1), [])
         else:
-            partners = positives[trace.problem]
+            partners = own.get(trace.problem, [])
         if not partners:  # with a pit rule other than the first Q = 0, no continuation before it need be right
             without_partner += 1
             continue
@@ -87,16 +97,23 @@ def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
     return numbers
 
 
-def positives_by_problem(synthetic: list[dict], verified: pd.DataFrame, tokenizer: Tokenizer) -> list[list[list[int]]]:
-    """For each problem its different correct rollouts, in order, and the teacher's solution."""
-    own: dict[int, list[list[int]]] = {}
+def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
+    """The different correct rollouts of each problem that has any, in order."""
     right = verified[verified["reward"] == 1.0]
-    for problem, tokens in zip(right["problem"], right["tokens"], strict=True):
-        own.setdefault(int(problem), []).append(tokens)
-    return [
-        unique([*own.get(problem, []), tokenizer.encode_completion(row["completion"])])
-        for problem, row in enumerate(synthetic)
-    ]
+    return {int(problem): unique(tokens) for problem, tokens in right.groupby("problem")["tokens"]}
+
+
+def positives_by_problem(
+    problems: Problems, synthetic: list[dict], own: Mapping[int, list[list[int]]]
+) -> list[list[list[int]]]:
+    """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
+    tokenizer, family = for_problems(problems), family_of(problems)
+
+    def teachers(row: dict) -> list[list[int]]:
+        right = family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward == 1.0
+        return [tokenizer.encode_completion(row["completion"])] if right else []
+
+    return [unique([*own.get(problem, []), *teachers(row)]) for problem, row in enumerate(synthetic)]
 
 
 def unique(completions) -> list[list[int]]:
@@ -114,8 +131,9 @@ def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng:
 def _write(rows: list[tuple], num_problems: int, out: Path) -> dict[str, float]:
     if not rows:
         raise ValueError(
-            f"pairs: none of {num_problems} problems gives a pair, because no rollout is wrong; raise"
-            " rollouts.samples_per_problem or rollouts.temperature, or train the SFT policy less."
+            f"pairs: none of {num_problems} problems gives a pair, because no rollout is wrong or no wrong one has a"
+            " correct one to be compared with; raise rollouts.samples_per_problem or rollouts.temperature, or train the"
+            " SFT policy less."
         )
     frame = pd.DataFrame(rows, columns=["problem", "context", "chosen", "rejected"])
     frame.to_parquet(out / "pairs.parquet")

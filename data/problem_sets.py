@@ -7,7 +7,7 @@ problems because each problem's split follows from a hash of its content (data.s
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.records import Problem, read_jsonl, write_jsonl
+from data.records import Problem, read_problems, write_jsonl
 from data.splits import fixed_problems
 from scaling.config import Problems, parse
 
@@ -25,4 +25,4 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 
 def load_problems(directory: Path, split: str) -> list[Problem]:
     """The problems of one split, in order."""
-    return [Problem(row["prompt"], row["answer"]) for row in read_jsonl(directory / f"{split}.jsonl")]
+    return read_problems(directory / f"{split}.jsonl")

@@ -5,7 +5,7 @@ In: nothing but values. Out: `Problem`, `StepCheck` and `Check`, and a plain JSO
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,16 +74,28 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
         file.writelines(json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """Every row of a JSON-lines file, in order."""
+def read_jsonl(path: Path, keys: Collection[str] = ()) -> list[dict]:
+    """Every row of a JSON-lines file, in order; each an object with at least these keys."""
     rows = []
     with Path(path).open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(
                     f"{path}, line {number} is {line[:60]!r}, not a JSON object ({error.msg}); the file is cut short or"
                     " was edited: delete its artifact and run the sweep again."
                 ) from error
+            missing = [key for key in keys if not isinstance(row, dict) or key not in row]
+            if missing:
+                raise ValueError(
+                    f"{path}, line {number} is {line[:60]!r}, a row without {missing[0]!r} ({sorted(keys)} are read):"
+                    " another stage wrote the file or it was edited, delete its artifact and run the sweep again."
+                )
+            rows.append(row)
     return rows
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """The problem of every row, in order."""
+    return [Problem(row["prompt"], row["answer"]) for row in read_jsonl(path, keys=("prompt", "answer"))]

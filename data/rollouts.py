@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from data.problems.families import family_of
-from data.records import read_jsonl
+from data.records import read_problems
 from data.tokenizer import for_problems
 from scaling.config import Problems, Rollouts, parse
 from scaling.model.flops import sampling_flops
@@ -29,7 +29,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
     tokenizer, family = for_problems(problems), family_of(problems)
     policy = load_policy(inputs["policy"])
-    prompts = [tokenizer.encode_prompt(row["prompt"]) for row in read_jsonl(inputs["synthetic"] / "synthetic.jsonl")]
+    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
+    prompts = [tokenizer.encode_prompt(problem.prompt) for problem in synthetic]
     ids = np.indices((len(prompts), settings.samples_per_problem)).reshape(2, -1).T  # (problem, sample)
     limit = family.max_completion_words(problems) + 1
     sampled = sample(

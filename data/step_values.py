@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from data.problems.families import family_of
-from data.records import Problem, read_jsonl
+from data.records import read_problems
 from data.rollouts import STEP_VALUES, root_key, token_lists
 from data.steps import step_ends
 from data.tokenizer import for_problems
@@ -69,8 +69,15 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     settings, values = parse(Problems, config["problems"]), parse(StepValues, config["step_values"])
     tokenizer, family = for_problems(settings), family_of(settings)
     policy = load_policy(inputs["policy"])
-    synthetic = [Problem(row["prompt"], row["answer"]) for row in read_jsonl(inputs["synthetic"] / "synthetic.jsonl")]
+    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
+    fewest = int(verified.groupby("problem").size().min())
+    if values.best_of > fewest:
+        raise ValueError(
+            f"step_values: best_of is {values.best_of}, but the value of a bare problem comes from its own {fewest}"
+            " rollouts, and best-of-K needs at least K: raise rollouts.samples_per_problem or lower"
+            " step_values.best_of."
+        )
     traces = choose_traces(verified, config["traces"], config["traces_per_problem"], config["seed"])
     word = family.step_separator(settings)
     separator = None if word is None else tokenizer.id_of(word)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.problems.families import family_of
-from data.records import Problem, read_jsonl
+from data.records import read_problems
 from data.rollouts import load_rollouts
 from data.tokenizer import for_problems
 from scaling.config import Problems, parse
@@ -21,7 +21,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Check every rollout. config: problems; inputs: rollouts, synthetic."""
     settings = parse(Problems, config["problems"])
     tokenizer, family = for_problems(settings), family_of(settings)
-    synthetic = [Problem(row["prompt"], row["answer"]) for row in read_jsonl(inputs["synthetic"] / "synthetic.jsonl")]
+    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     rollouts = load_rollouts(inputs["rollouts"])
     rows = []
     for problem, sample, tokens in zip(rollouts["problem"], rollouts["sample"], rollouts["tokens"], strict=True):

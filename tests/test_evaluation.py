@@ -1,0 +1,127 @@
+"""Evaluation: one outcome a problem, pass@k against brute force, and independence of what else is measured."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_chain import PROBLEMS, SETTINGS, TOKENIZER, Chain
+
+from data import evaluation, problem_sets
+from data.problem_sets import load_problems
+from data.problems import modular_sum
+from data.rollouts import token_lists
+from scaling.model.sampling import row_keys, sample
+
+NUM_TEST, NUM_VALIDATION, SAMPLES = 12, 5, 5
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """The tiny SFT policy and fixed problems; the test problems include some that it was trained on, so that it is
+    sometimes right.
+    """
+    chain = Chain(tmp_path_factory.mktemp("chain"), "sft")
+    folder = tmp_path_factory.mktemp("problems")
+    config = {"problems": {**PROBLEMS, "num_validation": NUM_VALIDATION, "num_test": 4}}
+    problem_sets.run(config, {}, folder)
+    trained = (chain["synthetic"] / "synthetic.jsonl").read_text()
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(trained)
+    return {"policy": chain["sft"], "problems": folder}
+
+
+def measure(out, inputs, split="test", seed=0, **settings):
+    """The outcomes and the numbers."""
+    out.mkdir()
+    chosen = {"samples_per_problem": SAMPLES, "pass_at": [1, 2, 5], **settings}
+    config = {"problems": PROBLEMS, "evaluation": chosen, "split": split, "seed": seed}
+    numbers = evaluation.run(config, inputs, out)
+    return pd.read_parquet(out / "outcomes.parquet"), numbers
+
+
+@pytest.fixture(scope="module")
+def measured(inputs, tmp_path_factory):
+    return measure(tmp_path_factory.mktemp("evaluation") / "out", inputs)
+
+
+def test_outcomes_have_one_row_a_problem_in_its_order(inputs, measured):
+    frame, _ = measured
+    assert list(frame.columns) == ["problem", "wrong", "error_kind", "num_correct", "num_samples"]
+    assert frame["problem"].tolist() == [problem.key for problem in load_problems(inputs["problems"], "test")]
+    assert len(frame) == NUM_TEST and set(frame["wrong"]) <= {0, 1} and frame["wrong"].dtype == np.int8
+    assert set(frame["error_kind"]) <= {"none", "fact", "procedure"}
+    assert frame["num_correct"].between(0, SAMPLES).all() and (frame["num_samples"] == SAMPLES).all()
+
+
+def test_the_policy_is_right_about_some_problems_and_wrong_about_others(measured):
+    frame, _ = measured
+    assert set(frame["wrong"]) == {0, 1} and 0 < frame["num_correct"].sum() < NUM_TEST * SAMPLES
+
+
+def test_the_numbers_are_those_of_the_outcomes(measured):
+    frame, numbers = measured
+    assert numbers["error"] == frame["wrong"].mean() and numbers["num_problems"] == NUM_TEST
+    assert numbers["procedure_error_fraction"] == (frame["error_kind"] == "procedure").mean()
+    assert numbers["evaluation_flops"] > 0
+    expected = {"error", "num_problems", "procedure_error_fraction", "pass_at_1", "pass_at_2", "pass_at_5"}
+    assert numbers.keys() == expected | {"evaluation_flops"}
+
+
+def test_pass_at_k_is_the_share_of_k_subsets_of_the_samples_with_a_correct_one(measured):
+    frame, numbers = measured
+    for k in (1, 2, 5):
+        shares = [
+            np.mean([any(subset) for subset in combinations([True] * c + [False] * (SAMPLES - c), k)])
+            for c in frame["num_correct"]
+        ]
+        assert numbers[f"pass_at_{k}"] == pytest.approx(np.mean(shares))
+
+
+def test_wrong_and_num_correct_are_what_the_sampler_and_the_verifier_say(inputs, measured):
+    frame, _ = measured
+    policy = evaluation.load_policy(inputs["policy"])
+    problems = load_problems(inputs["problems"], "test")
+    limit = modular_sum.max_completion_words(SETTINGS) + 1
+
+    def rewards(ids, temperature):
+        prompts = [TOKENIZER.encode_prompt(problems[problem].prompt) for problem, _ in ids]
+        keys = row_keys(evaluation.root_key(0, evaluation.EVALUATION), np.array(ids, np.uint32))
+        sampled = sample(policy.params, policy.config, prompts, keys, [limit] * len(ids), temperature)
+        return [
+            modular_sum.check(SETTINGS, problems[problem], TOKENIZER.decode(tokens)).reward
+            for (problem, _), tokens in zip(ids, token_lists(sampled), strict=True)
+        ]
+
+    assert frame["wrong"].tolist() == [1 - reward for reward in rewards([(n, 0) for n in range(NUM_TEST)], 0.0)]
+    drawn = rewards([(n, number) for n in range(NUM_TEST) for number in range(SAMPLES)], 1.0)
+    assert frame["num_correct"].tolist() == np.reshape(drawn, (NUM_TEST, SAMPLES)).sum(axis=1).tolist()
+
+
+def test_without_samples_only_the_greedy_outcome_is_measured(inputs, measured, tmp_path):
+    frame, numbers = measure(tmp_path / "greedy", inputs, samples_per_problem=0, pass_at=[])
+    pd.testing.assert_frame_equal(frame, measured[0][["problem", "wrong", "error_kind"]])
+    assert numbers["error"] == measured[1]["error"] and not any(name.startswith("pass_at") for name in numbers)
+
+
+def test_the_seed_changes_the_samples_and_not_the_greedy_outcome(inputs, measured, tmp_path):
+    frame, _ = measure(tmp_path / "other", inputs, seed=1)
+    pd.testing.assert_frame_equal(frame[["problem", "wrong"]], measured[0][["problem", "wrong"]])
+    assert frame["num_correct"].tolist() != measured[0]["num_correct"].tolist()
+
+
+def test_the_split_chooses_the_problems(inputs, tmp_path):
+    frame, numbers = measure(tmp_path / "out", inputs, "validation", samples_per_problem=0, pass_at=[])
+    assert frame["problem"].tolist() == [problem.key for problem in load_problems(inputs["problems"], "validation")]
+    assert numbers["num_problems"] == NUM_VALIDATION
+
+
+def test_pass_at_more_than_there_are_samples_is_an_error_with_its_cure(inputs, tmp_path):
+    with pytest.raises(ValueError, match=r"k = 9, but samples_per_problem is 5.*raise samples_per_problem"):
+        measure(tmp_path / "out", inputs, pass_at=[9])
+
+
+def test_problems_that_are_cut_short_are_an_error_that_names_the_line(inputs, tmp_path):
+    (tmp_path / "test.jsonl").write_text((inputs["problems"] / "test.jsonl").read_text()[:-30])
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 12 .*cut short"):
+        measure(tmp_path / "out", {**inputs, "problems": tmp_path})

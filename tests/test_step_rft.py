@@ -1,0 +1,140 @@
+"""Advantage-filtered RFT: which steps are learned, that nothing else is, and the stage from end to end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_chain import (
+    OPTIMIZER,
+    PROBLEMS,
+    SYNTHETIC,
+    TOKENIZER,
+    Chain,
+    by_hand,
+    tokens_of,
+    values_by_hand,
+)
+
+from algorithms import step_rft
+from algorithms.sft import nll
+from algorithms.step_rft import step_mask
+from data.records import read_jsonl
+from scaling.training.batching import masked_sequences
+
+RIGHT = SYNTHETIC[0]["completion"]  # steps end after 6, 11 and 14 tokens
+WRONG = "1 2 = 3 3 ; 3 3 = 7 ; # 7"
+SPURIOUS = "1 2 = 4 3 ; 4 3 = 6 ; # 6"
+
+
+def select(root, inputs, min_advantage=0.0):
+    """The rows (problem, prompt, tokens, mask) of steps to learn, and the numbers."""
+    out = root / f"steps-{min_advantage}"
+    out.mkdir()
+    numbers = step_rft.select_steps({"problems": PROBLEMS, "good_steps": {"min_advantage": min_advantage}}, inputs, out)
+    frame = pd.read_parquet(out / "good_steps.parquet")
+    rows = [(row.problem, list(row.prompt), list(row.tokens), list(row.mask)) for row in frame.itertuples(index=False)]
+    return rows, numbers
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), min_size=1))
+def test_a_step_mask_has_one_weight_a_token_constant_within_a_step(steps):
+    ends = np.cumsum([length for length, _ in steps]).tolist()
+    kept = [keep for _, keep in steps]
+    expected = [float(keep) for length, keep in steps for _ in range(length)]
+    assert step_mask(ends, kept) == expected
+
+
+def test_a_mask_for_another_number_of_steps_is_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        step_mask([2, 4], [True])
+
+
+def test_steps_that_raise_q_are_kept_of_right_and_wrong_traces_alike(tmp_path):
+    inputs = by_hand(tmp_path, {0: [RIGHT, WRONG], 1: ["# 5"]})
+    values = {
+        (0, 0): ([0.25, 0.75, 1.0], 0.5),  # down, up, up
+        (0, 1): ([0.75, 0.0, 0.0], 0.5),  # up, down, level
+        (1, 0): ([0.0], 0.5),  # down
+    }
+    rows, numbers = select(tmp_path, {**inputs, "step_values": values_by_hand(tmp_path, inputs, values)})
+    prompt = TOKENIZER.encode_prompt(SYNTHETIC[0]["prompt"])
+    assert rows == [
+        (0, prompt, tokens_of(RIGHT), [0.0] * 6 + [1.0] * 8),
+        (0, prompt, tokens_of(WRONG), [1.0] * 6 + [0.0] * 8),
+    ]
+    assert numbers == {
+        "num_traces": 2.0,
+        "kept_steps_fraction": pytest.approx(3 / 7),
+        "problems_without_data_fraction": pytest.approx(2 / 3),
+    }
+
+
+def test_a_spurious_step_of_a_right_trace_is_left_out(tmp_path):
+    inputs = by_hand(tmp_path, {0: [SPURIOUS]})
+    values = {(0, 0): ([0.25, 1.0, 1.0], 0.75)}  # the first wrong sum lowers Q, the second repairs it
+    (row,), _ = select(tmp_path, {**inputs, "step_values": values_by_hand(tmp_path, inputs, values)})
+    assert row[3] == [0.0] * 6 + [1.0] * 5 + [0.0] * 3
+
+
+@pytest.mark.parametrize(("min_advantage", "num_kept"), [(-1.0, 3), (-0.5, 2), (0.0, 2), (0.25, 1), (0.5, 0), (1.0, 0)])
+def test_a_step_is_kept_when_its_advantage_is_above_the_threshold_not_at_it(tmp_path, min_advantage, num_kept):
+    inputs = by_hand(tmp_path, {0: [RIGHT]})
+    inputs["step_values"] = values_by_hand(tmp_path, inputs, {(0, 0): ([0.25, 0.5, 1.0], 0.75)})  # -1/2, 1/4, 1/2
+    _, numbers = select(tmp_path, inputs, min_advantage)
+    assert numbers["kept_steps_fraction"] == pytest.approx(num_kept / 3)
+
+
+def test_only_the_tokens_of_kept_steps_get_a_gradient():
+    rows = masked_sequences([[1, 3]], [[4, 5, 6, 2]], [step_mask([2, 4], [False, True])])
+    batch = {"tokens": rows.tokens, "mask": rows.mask, "weight": np.ones(1, np.float32)}
+    loss = jax.jit(jax.grad(lambda logits: nll(lambda params, _: params, logits, batch)["loss"].total))
+    touched = np.abs(loss(jnp.zeros((*rows.tokens.shape, 7)))).sum(axis=-1) > 0
+    assert np.argwhere(touched).tolist() == [[0, 3], [0, 4]]  # the logits before tokens 4 and 5
+
+
+# Training.
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    return Chain(tmp_path_factory.mktemp("chain"), "sft")
+
+
+@pytest.fixture(scope="module")
+def artifacts(chain, tmp_path_factory):
+    """Every problem's teacher solution as its one trace, of which every step, or none, raises Q."""
+    root = tmp_path_factory.mktemp("steps")
+    synthetic = read_jsonl(chain["synthetic"] / "synthetic.jsonl")
+    inputs = by_hand(root, {problem: [row["completion"]] for problem, row in enumerate(synthetic)}, synthetic)
+    values = {(problem, 0): ([0.5, 0.75, 1.0], 0.25) for problem in range(len(synthetic))}
+    inputs["step_values"] = values_by_hand(root, inputs, values)
+    for threshold in (0.0, 0.25):  # the advantages are all 1/4
+        select(root, inputs, threshold)
+    return {"start": chain["base"], "synthetic": chain["synthetic"], "root": root}
+
+
+def train(out, artifacts, threshold, **settings):
+    out.mkdir()
+    inputs = {**artifacts, "good_steps": artifacts["root"] / f"steps-{threshold}"}
+    return step_rft.run({"problems": PROBLEMS, "step_rft": {**OPTIMIZER, **settings}, "seed": 0}, inputs, out)
+
+
+def test_with_every_step_kept_it_is_sft_on_the_traces(chain, artifacts, tmp_path):
+    numbers = train(tmp_path / "out", artifacts, 0.0, include_synthetic=False)
+    assert numbers == chain.numbers["sft"]
+    ours, theirs = ((path / "policy.safetensors").read_bytes() for path in (tmp_path / "out", chain["sft"]))
+    assert ours == theirs
+
+
+def test_mixing_d_syn_in_learns_all_its_tokens(chain, artifacts, tmp_path):
+    numbers = train(tmp_path / "out", artifacts, 0.25, include_synthetic=True, epochs=1)
+    assert numbers["num_learned_tokens"] == chain.numbers["sft"]["num_learned_tokens"]
+    assert numbers["num_sequences"] == chain.numbers["sft"]["num_sequences"]
+
+
+def test_no_step_to_learn_and_no_d_syn_is_an_error_with_its_cure(artifacts, tmp_path):
+    with pytest.raises(ValueError, match=r"no step has an advantage above min_advantage.*lower\s+step_rft"):
+        train(tmp_path / "out", artifacts, 0.25, include_synthetic=False)
