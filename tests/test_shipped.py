@@ -1,0 +1,50 @@
+"""The artifacts that come with the repository: used by the plans, whole, and as good as promised."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data import evaluation, problem_sets
+from scaling import recipes
+from scaling.engine.store import Store
+from scaling.grid import cells
+from scaling.results_dir import SHIPPED
+from scaling.stage import VERSIONS
+from scaling.sweep_file import load_sweep
+
+QUICKSTART = Path(__file__).parents[1] / "sweeps" / "quickstart.yaml"
+
+
+@pytest.fixture(scope="module")
+def cell():
+    return cells(load_sweep(QUICKSTART))[0]
+
+
+def test_the_quickstart_needs_no_pretraining(cell):
+    stage = recipes.base_policy(cell)
+    record = Store(SHIPPED).record(stage)
+    assert record is not None, f"{stage.name} is not shipped: the stage's config or version changed; train it anew"
+    assert record["digest"] == stage.digest
+    assert record["version"] == VERSIONS["pretrain"]
+    assert record["provenance"]["dirty"] is False
+
+
+def test_shipped_artifacts_are_whole_and_small():
+    folders = [path.parent for path in SHIPPED.rglob("record.json")]
+    assert folders
+    for cell_ in cells(load_sweep(QUICKSTART)):
+        assert Store(SHIPPED).fault(recipes.base_policy(cell_), check_contents=True) is None
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 4e6
+
+
+def test_the_base_policy_knows_the_procedure_and_errs_in_facts(cell, tmp_path):
+    problems = recipes.fixed_problems(cell)
+    (tmp_path / "problems").mkdir()
+    problem_sets.run(problems.config, {}, tmp_path / "problems")
+    config = {**recipes.base_evaluation(cell).config, "split": "validation"}
+    inputs = {"policy": Store(SHIPPED).find(recipes.base_policy(cell)), "problems": tmp_path / "problems"}
+    numbers = evaluation.run(config, inputs, tmp_path)
+    wrong = pd.read_parquet(tmp_path / "outcomes.parquet").query("wrong == 1")
+    assert (wrong["error_kind"] == "fact").mean() >= 0.95
+    assert 0.5 < numbers["error"] < 0.95  # room on both sides
