@@ -79,7 +79,7 @@ def _panel(study: Study) -> dict:
             "weights": model.design.weight.tolist(),
             "H1": _fit(model.constant, model.design.c_max),
             "H2": _fit(model.varying, model.design.c_max),
-            "lack_of_fit_p": model.lack_of_fit,
+            "lack_of_fit_p": {"H1": model.lack_of_fit, "H2": model.lack_of_fit_varying},
             "delta": {
                 name: {
                     "estimate": float(model.varying.delta(arm)[0]),

@@ -1,8 +1,9 @@
 """Multipliers: how many times more data the reference needs to match an algorithm, with intervals and censoring.
 
 In: outcomes, bootstrap draws and joint fits. Out: `Multiplier`s, point-wise m_alg(D) = D_ref(err_alg(D)) / D without a
-form, and overall from H1. A replicate below the reference's lowest error counts as +inf, one above its highest as 0,
-and quantiles are taken with them in, so that an upper limit can be infinite: nothing censored is dropped.
+form, their mean over the sizes in the reference's range, and overall from H1. A replicate below the reference's lowest
+error counts as +inf, one above its highest as 0, and quantiles are taken with them in, so that an upper limit can be
+infinite: nothing censored is dropped.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from analysis.isotonic import log_size_reaching, non_increasing
 from analysis.outcomes import Outcomes
 
 LEVEL = 0.95
-MAX_EXTRAPOLATION = 4.0  # how far beyond the reference's largest size a model-based multiplier may reach
+MAX_CENSORED = 0.05  # a size with more censored replicates stays out of the mean multiplier; fewer count at the bound
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Multiplier:
     """One estimate with its 95 % percentile interval; low may be 0 and high inf, where replicates are censored."""
 
     algorithm: str
-    kind: str  # "pointwise" or "overall"
-    data_size: int | None  # None for the overall one
+    kind: str  # "pointwise", "mean" of the point-wise ones, or "overall" from the joint fit
+    data_size: int | None  # None but for a point-wise one
     estimate: float
     low: float
     high: float
@@ -46,7 +47,7 @@ class Difference:
 
 
 def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multiplier]:
-    """m at every cell of every other algorithm, by inverting the isotonic reference of the same replicate."""
+    """m at every cell of every other algorithm, from each replicate's isotonic reference, and its mean over cells."""
     cells = outcomes.cells_of(reference)
     log_size = np.log(outcomes.data_size[cells])
     at_data = non_increasing(outcomes.errors[None, cells])
@@ -55,6 +56,7 @@ def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multipli
     for algorithm in outcomes.algorithms:
         if algorithm == reference:
             continue
+        in_range = []
         for cell in outcomes.cells_of(algorithm):
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
@@ -62,6 +64,8 @@ def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multipli
             log_m = log_size_reaching(in_draws, log_size, errors) - np.log(size)
             low, high = _interval(np.exp(log_m))
             bounded = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
+            if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
+                in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))
             found.append(
                 Multiplier(
                     algorithm,
@@ -76,7 +80,17 @@ def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multipli
                     extrapolation=1.0,
                 )
             )
+        if in_range:
+            found.append(_mean(algorithm, in_range))
     return found
+
+
+def _mean(algorithm: str, in_range: list[tuple[float, np.ndarray]]) -> Multiplier:
+    """The geometric mean of point-wise multipliers; in_range: log estimate and log draws [B] of each."""
+    drawn = np.exp(np.mean([log_m for _, log_m in in_range], axis=0))
+    estimate = float(np.exp(np.mean([value for value, _ in in_range])))
+    low, high = _interval(drawn)
+    return Multiplier(algorithm, "mean", None, estimate, low, high, 0.0, 0.0, at_least=low, extrapolation=1.0)
 
 
 def overall(outcomes: Outcomes, reference: str, design: Design, point: Fit, replicates: Fit) -> list[Multiplier]:

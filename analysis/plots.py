@@ -203,7 +203,7 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
         axes.plot([], [], _marker(index), color=colour, markersize=4, label=text)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axes.yaxis.set_major_locator(FixedLocator([0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32]))
+    axes.yaxis.set_major_locator(FixedLocator([0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32]))
     axes.yaxis.set_minor_locator(NullLocator())
 
 

@@ -143,9 +143,11 @@ def _multipliers(panel: str, study: Study) -> Section:
         return Section(title, (f"None: {study.refusal}",))
     model = study.model
     rows = []
+    means = {item.algorithm: item for item in study.multipliers if item.kind == "mean"}
     for name in model.arms[1:]:
         m = study.overall(name)
         assert m is not None
+        mean = means.get(name)
         low, high = model.two_way[name]
         delta_low, delta_high = model.delta_interval(model.arm(name))
         reach = f"{number(m.extrapolation)}" if m.extrapolation > 1 else "inside"
@@ -155,6 +157,7 @@ def _multipliers(panel: str, study: Study) -> Section:
                 number(m.estimate),
                 f"{number(m.low)} to {number(m.high)}",
                 f"{number(low)} to {number(high)}",
+                f"{number(mean.estimate)} ({number(mean.low)} to {number(mean.high)})" if mean else "no size in range",
                 f"{delta_low:+.2f} to {delta_high:+.2f}",
                 ", ".join(f"{score.form} {number(score.multipliers[name])}" for score in model.scores),
                 reach,
@@ -165,6 +168,7 @@ def _multipliers(panel: str, study: Study) -> Section:
         "m",
         "95 % crossed",
         "95 % two-way",
+        "form-free mean",
         "slope of log m",
         "m by form",
         "extrapolation",
@@ -175,8 +179,9 @@ def _multipliers(panel: str, study: Study) -> Section:
     )
     note = (
         f"m: times more {label(study.reference)} problems for the same error, one number for all sizes (joint fit of"
-        f" {fit.form.formula}, chosen by QAICc; {parameters}; lack of fit p = {model.lack_of_fit:.2f};"
-        f" {fit.num_agree} of {fit.num_starts} starts agree). Crossed intervals are conservative, two-way ones about"
+        f" {fit.form.formula}, chosen by QAICc; {parameters}; lack of fit p = {model.lack_of_fit:.2f}, with"
+        f" a multiplier that varies {model.lack_of_fit_varying:.2f}"
+        f"; {fit.num_agree} of {fit.num_starts} starts agree). Crossed intervals are conservative, two-way ones about"
         " nominal. Extrapolation: how far beyond the reference's largest size m reaches; 'inside' needs none."
     )
     by_size = []

@@ -52,6 +52,7 @@ class Model:
     varying: Fit  # H2, point
     varying_draws: Fit
     lack_of_fit: float  # p of H1 by the recentred bootstrap
+    lack_of_fit_varying: float  # p of H2
     scores: tuple[FormScore, ...]  # best first
     two_way: Mapping[str, tuple[float, float]]  # algorithm -> interval of m
 
@@ -142,9 +143,6 @@ def _fit(outcomes: Outcomes, reference: str, draws: Draws) -> tuple[Model | None
     constant_draws = fit_replicates(design, draws.crossed, constant)
     varying = fit_point(design, errors, constant.form, "H2")
     varying_draws = fit_replicates(design, draws.crossed, varying)
-    # Under H1 the cells scatter about its curve as the replicates do about the data: how often is the misfit as large?
-    recentred = np.clip(constant.fitted + draws.crossed - errors, 0.0, 1.0)
-    misfit = fit_replicates(design, recentred, constant).deviance
     of_problems = fit_replicates(design, draws.problems_only, constant)
     of_seeds = fit_replicates(design, draws.seeds_only, constant)
     intervals = {
@@ -158,9 +156,26 @@ def _fit(outcomes: Outcomes, reference: str, draws: Draws) -> tuple[Model | None
         for arm, name in enumerate(names)
         if arm
     }
-    lack_of_fit = float(np.mean(misfit >= constant.deviance[0]))
-    model = Model(design, names, constant, constant_draws, varying, varying_draws, lack_of_fit, scores, intervals)
+    lack_of_fit, lack_of_fit_varying = (_lack_of_fit(design, errors, draws, fit) for fit in (constant, varying))
+    model = Model(
+        design,
+        names,
+        constant,
+        constant_draws,
+        varying,
+        varying_draws,
+        lack_of_fit,
+        lack_of_fit_varying,
+        scores,
+        intervals,
+    )
     return model, None
+
+
+def _lack_of_fit(design: Design, errors: np.ndarray, draws: Draws, fit: Fit) -> float:
+    """How often data that do follow the fit, with the replicates' scatter, would miss it by as much as the data do."""
+    recentred = np.clip(fit.fitted + draws.crossed - errors, 0.0, 1.0)
+    return float(np.mean(fit_replicates(design, recentred, fit).deviance >= fit.deviance[0]))
 
 
 def _evidence(
@@ -180,6 +195,7 @@ def _evidence(
         why = f"it has {len(cells)} data sizes, and a multiplier needs {FORMS['pow2'].min_sizes}."
         return Evidence(algorithm, reference, not_estimable=why)
     (m,) = (item for item in multipliers if item.algorithm == algorithm and item.kind == "overall")
+    mean = next((item for item in multipliers if item.algorithm == algorithm and item.kind == "mean"), None)
     arm = model.arm(algorithm)
     sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
     delta = model.varying.delta(arm)[0]
@@ -206,7 +222,9 @@ def _evidence(
         at_most=min(
             (float(reference_sizes.min()) / (item.data_size or 1) for item in censored_below), default=math.nan
         ),
+        mean=(mean.estimate, mean.low, mean.high) if mean else None,
         lack_of_fit=model.lack_of_fit,
+        lack_of_fit_varying=model.lack_of_fit_varying,
         delta=(float(delta), *model.delta_interval(arm)),
         ends=(float(at_ends[0]), float(at_ends[1])),
         form_spread=(min(spread), max(spread)),

@@ -1,13 +1,14 @@
 """Verdicts: for each algorithm one code and one plain sentence, and for each claim whether the data agree.
 
 In: `Evidence`, finished numbers. Out: `Verdict`. The conditions are tried in a fixed order and the last one is always
-true, so exactly one applies to every input. 2x and 8x are claims like any other; no code here knows them.
+true, so exactly one applies to every input.
 """
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Literal
+
+from analysis.claims import EQUIVALENCE, ClaimOutcome, check_claim, claim_text, upper_bound
 
 Code = Literal[
     "NOT_ESTIMABLE",
@@ -21,8 +22,6 @@ Code = Literal[
     "DIRECTION_ONLY",
     "NOT_RESOLVED",
 ]
-EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
-MAX_CONSISTENT_SPAN = 4.0  # an interval over more than this factor is consistent with too much
 REJECTED = 0.05
 
 
@@ -44,12 +43,24 @@ class Evidence:
     left_censored: float = 0.0  # share of its cells above every error of the reference
     at_least: float = math.nan  # largest bound that a right-censored cell supports
     at_most: float = math.nan  # smallest bound that a left-censored cell supports
+    mean: tuple[float, float, float] | None = None  # form-free mean multiplier with its interval, where sizes overlap
     lack_of_fit: float = 1.0  # p of the constant multiplier
+    lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
     delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D, with its interval
     ends: tuple[float, float] = (math.nan, math.nan)  # m at both ends of the sizes when it varies
     form_spread: tuple[float, float] = (math.nan, math.nan)  # m under every other form that fits about as well
     difference: tuple[float, float, float] = (0.0, 0.0, 0.0)  # paired difference in error, with its interval
     rise: tuple[float, float, float] = (0.0, 0.0, 0.0)  # error at the largest size minus the best before
+
+    @property
+    def forms_agree(self) -> bool:
+        """Whether the joint fit's interval meets the form-free mean's."""
+        return self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high)
+
+    @property
+    def one_number(self) -> bool:
+        """Whether a constant multiplier describes the curves."""
+        return self.lack_of_fit >= REJECTED and self.forms_agree
 
 
 @dataclass(frozen=True)
@@ -77,37 +88,6 @@ def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
     )
 
 
-ClaimOutcome = Literal["consistent with", "not resolved", "exceeds", "about", "does not support", "supported"]
-
-
-def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
-    """Compare a claimed multiplier, a number or "<=k", with an interval."""
-    if isinstance(claim, str):
-        bound = upper_bound(claim)
-        if high < EQUIVALENCE * bound:
-            return "supported"
-        return "does not support" if low > bound else "not resolved"
-    if low <= claim <= high:
-        excludes_one = low > 1 or high < 1
-        return "consistent with" if excludes_one and high <= MAX_CONSISTENT_SPAN * low else "not resolved"
-    if low > claim:
-        return "exceeds"
-    return "about" if low > claim / 1.5 else "does not support"
-
-
-def upper_bound(claim: str) -> float:
-    """k of the claim "<=k"."""
-    found = re.fullmatch(r"<=\s*(\d+(?:\.\d+)?)", claim)
-    if not found:
-        raise ValueError(f"the claim is {claim!r}; it is a multiplier such as 2, or an upper bound such as '<=1'.")
-    return float(found.group(1))
-
-
-def claim_text(claim: float | str) -> str:
-    """For readers: 8x, at most 1x."""
-    return f"at most {upper_bound(claim):g}x" if isinstance(claim, str) else f"{claim:g}x"
-
-
 def _code(e: Evidence, outcome: ClaimOutcome | None) -> Code:
     if e.not_estimable:
         return "NOT_ESTIMABLE"
@@ -117,15 +97,14 @@ def _code(e: Evidence, outcome: ClaimOutcome | None) -> Code:
         return "LOWER_BOUND"
     if e.left_censored > 0.5:
         return "UPPER_BOUND"
-    if e.delta[1] > 0 or e.delta[2] < 0:
+    if (e.delta[1] > 0 or e.delta[2] < 0) and e.lack_of_fit_varying >= REJECTED:
         return "VARIES"
-    single = e.lack_of_fit >= REJECTED
-    if single and outcome == "does not support":
+    if e.one_number and outcome == "does not support":
         return "CONTRADICTED"
     spread_inside = not (e.form_spread[0] < e.low or e.form_spread[1] > e.high)
-    if single and spread_inside and (e.low > 1 or e.high < 1):
+    if e.one_number and spread_inside and (e.low > 1 or e.high < 1):
         return "SUPPORTED"
-    if single and e.low >= 1 / EQUIVALENCE and e.high <= EQUIVALENCE:
+    if e.one_number and e.low >= 1 / EQUIVALENCE and e.high <= EQUIVALENCE:
         return "NULL"
     if e.difference[2] < 0 or e.difference[1] > 0:
         return "DIRECTION_ONLY"
@@ -175,18 +154,27 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
         why = (
             "the interval of the multiplier includes 1"
             if e.low <= 1 <= e.high
-            else "a constant multiplier does not fit the curves"
+            else "no multiplier fits the curves under the forms tried"
             if e.lack_of_fit < REJECTED
+            else "the joint fit and the form-free estimate disagree"
+            if not e.forms_agree
             else "it depends on the form of the curve"
         )
         return (
             f"{name}: {direction} error than {reference} by {points(abs(e.difference[0]))}"
             f" ({points(nearest)} to {points(farthest)}), but how much data that is worth is not determined: {why}"
-            f" ({number(e.multiplier)}x, {interval})."
+            f" ({number(e.multiplier)}x, {interval})." + _form_free(e)
         )
     return (
         f"{name}: not resolved; compatible with {number(e.low)}x to {number(e.high)}x the data of {reference} ({base})."
     )
+
+
+def _form_free(e: Evidence) -> str:
+    if e.mean is None:
+        return ""
+    mean, low, high = e.mean
+    return f" Without a form, the mean over sizes is {number(mean)}x ({number(low)} to {number(high)})."
 
 
 def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str:
@@ -211,6 +199,8 @@ def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code
             where = "met by" if high <= EQUIVALENCE * upper_bound(claim) else "not met by all of"
             return f"The claim of {text} is {where} the range of its multiplier."
         return f"The claim of {text} is {where} the range that its multiplier runs through; as one number it fails."
+    if not e.one_number:
+        return f"The claim of {text} is about one number for all sizes, which these data do not give."
     return {
         "consistent with": f"The data are consistent with {text}.",
         "not resolved": f"Whether it is {text} is not resolved.",
@@ -218,6 +208,7 @@ def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code
         "about": f"The data are a little below the claim of {text}, within a factor of 1.5.",
         "does not support": f"The data do not support the claim of {text}.",
         "supported": f"The data support the claim of {text}.",
+        "slightly above": f"It is above the claim of {text}, by less than 25 %.",
     }[outcome]
 
 

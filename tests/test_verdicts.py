@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.verdicts import Code, Evidence, check_claim, verdict
+from analysis.claims import check_claim
+from analysis.verdicts import Code, Evidence, verdict
 
 KNOWN = {
     "num_seeds": 4,
@@ -44,6 +45,13 @@ def test_each_condition_has_its_verdict():
 def test_a_single_number_that_does_not_fit_is_not_supported():
     assert verdict(evidence(lack_of_fit=0.01)).code == "DIRECTION_ONLY"
     assert verdict(evidence(form_spread=(1.2, 2.0))).code == "DIRECTION_ONLY"
+    disagreeing = verdict(evidence(mean=(1.2, 1.1, 1.3)), claim=2.0)
+    assert disagreeing.code == "DIRECTION_ONLY"
+    assert "disagree" in disagreeing.sentence
+    assert "which these data do not give" in disagreeing.claim_sentence
+    # A slope under a model that does not fit either is no evidence of a varying multiplier.
+    bent = evidence(delta=(0.4, 0.2, 0.6), ends=(1.0, 4.0), lack_of_fit=0.0, lack_of_fit_varying=0.0)
+    assert verdict(bent).code == "DIRECTION_ONLY"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,7 @@ def test_a_single_number_that_does_not_fit_is_not_supported():
         ("<=1", 0.9, 1.2, "supported"),
         ("<=1", 0.9, 1.3, "not resolved"),
         ("<=1", 1.1, 1.3, "does not support"),
+        ("<=1", 1.1, 1.2, "slightly above"),
     ],
 )
 def test_claims(claim, low, high, expected):
@@ -80,7 +89,8 @@ triples = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1)).map(
     st.tuples(multipliers, multipliers, multipliers).map(sorted),
     st.floats(0, 1),
     st.floats(0, 1),
-    st.floats(0, 1),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    st.none() | st.tuples(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0.1, 10)).map(lambda m: tuple(sorted(m))),
     triples,
     triples,
     triples,
@@ -88,7 +98,7 @@ triples = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1)).map(
     st.sampled_from([None, "there are 2 seeds."]),
 )
 def test_every_input_has_exactly_one_verdict_and_a_sentence(
-    m, right, left, lack_of_fit, delta, difference, rise, claim, refusal
+    m, right, left, lack_of_fit, mean, delta, difference, rise, claim, refusal
 ):
     item = evidence(
         low=m[0],
@@ -98,7 +108,9 @@ def test_every_input_has_exactly_one_verdict_and_a_sentence(
         left_censored=left,
         at_least=2.0,
         at_most=0.5,
-        lack_of_fit=lack_of_fit,
+        lack_of_fit=lack_of_fit[0],
+        lack_of_fit_varying=lack_of_fit[1],
+        mean=mean,
         delta=delta,
         ends=(1.0, 2.0),
         difference=difference,

@@ -1,0 +1,43 @@
+"""Claimed multipliers, and whether an interval agrees with one. No code knows of 2x or 8x.
+
+In: a claim as the sweep states it, a number or "<=k", and the limits of an interval. Out: the outcome, from the limits
+alone.
+"""
+
+import re
+from typing import Literal
+
+EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
+MAX_CONSISTENT_SPAN = 4.0  # an interval over more than this factor is consistent with too much
+
+ClaimOutcome = Literal[
+    "consistent with", "not resolved", "exceeds", "about", "does not support", "supported", "slightly above"
+]
+
+
+def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
+    """Compare a claimed multiplier, a number or "<=k", with an interval."""
+    if isinstance(claim, str):
+        bound = upper_bound(claim)
+        if low > bound:
+            return "slightly above" if high < EQUIVALENCE * bound else "does not support"
+        return "supported" if high < EQUIVALENCE * bound else "not resolved"
+    if low <= claim <= high:
+        excludes_one = low > 1 or high < 1
+        return "consistent with" if excludes_one and high <= MAX_CONSISTENT_SPAN * low else "not resolved"
+    if low > claim:
+        return "exceeds"
+    return "about" if low > claim / 1.5 else "does not support"
+
+
+def upper_bound(claim: str) -> float:
+    """k of the claim "<=k"."""
+    found = re.fullmatch(r"<=\s*(\d+(?:\.\d+)?)", claim)
+    if not found:
+        raise ValueError(f"the claim is {claim!r}; it is a multiplier such as 2, or an upper bound such as '<=1'.")
+    return float(found.group(1))
+
+
+def claim_text(claim: float | str) -> str:
+    """For readers: 8x, at most 1x."""
+    return f"at most {upper_bound(claim):g}x" if isinstance(claim, str) else f"{claim:g}x"
