@@ -25,7 +25,9 @@ def ledger(plan: Plan, store: Store) -> pd.DataFrame:
     """Rows: part (run, search, base, total), algorithm, data_size, num_runs and the mean cost of a run or their sum."""
     rows = []
     done = [run for run in plan.runs if run.stage.digest not in set(plan.waiting_digests) and store.record(run.stage)]
-    for key in dict.fromkeys((run.cell.algorithm, run.cell.data_size) for run in done):
+    order = list(dict.fromkeys(run.cell.algorithm for run in plan.runs))
+    keys = {(run.cell.algorithm, run.cell.data_size) for run in done}
+    for key in sorted(keys, key=lambda key: (order.index(key[0]), key[1])):
         runs = {run.stage.digest: run for run in done if (run.cell.algorithm, run.cell.data_size) == key}
         costs = [costs_of_run(run, store) for run in runs.values()]
         mean = {name: sum(cost[name] for cost in costs) / len(costs) for name in COSTS}

@@ -5,6 +5,7 @@ computed here.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ class Picture:
     file: str  # relative to the report
     caption: str
     base64: str  # the PNG
+
+    @property
+    def title(self) -> str:
+        """The caption's first sentence, for those who do not see the picture."""
+        return re.split(r"[.;:] ", self.caption)[0]
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,7 @@ def picture(directory: Path, file: str, caption: str) -> Picture:
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
     """The report for a terminal or a repository; figures are links."""
     text = _environment(autoescape=False).get_template("report.md.j2").render(title=title, sections=sections)
-    lines = text.split("\n")
-    kept = [line for index, line in enumerate(lines) if line.strip() or index == 0 or lines[index - 1].strip()]
-    return "\n".join(kept).strip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:

@@ -1,0 +1,177 @@
+"""The report's part on one study: its figures, its errors, its multipliers.
+
+In: a `Study` and the tables it was made of. Out: `Section`s; every number carries its n, its interval and its form.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.plots import figure_suffix
+from analysis.rendering import Grid, Section, picture
+from analysis.study import Study
+from analysis.tables import Tables
+from analysis.verdicts import label, number
+
+
+def study_sections(panel: str, study: Study, tables: Tables, directory: Path) -> list[Section]:
+    """Figures, errors and multipliers. Figures are read from `directory`/figures."""
+    return [_figures(panel, study, directory), _errors(tables, panel, study), _multipliers(panel, study)]
+
+
+def percent(value: float, low: float | None, high: float | None) -> str:
+    """A fraction in percent, with its limits."""
+    if low is None or high is None:
+        return f"{100 * value:.1f}"
+    return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _figures(panel: str, study: Study, directory: Path) -> Section:
+    outcomes = study.outcomes
+    base = (
+        f"n = {outcomes.num_problems:,} test problems, {len(outcomes.seeds)} seeds"
+        + (f", {outcomes.num_missing} runs missing" if outcomes.num_missing else "")
+        + "; bars: 95 % crossed bootstrap over seeds and problems"
+    )
+    model = study.model
+    if model is None:
+        line = "lines join the means"
+    else:
+        line = f"lines: joint fit of {model.constant.form.formula}, x = m D / D0"
+    captions = {
+        "error": f"Test error (greedy) against unique synthetic problems; small dots are runs. {base}; {line}. "
+        "RFT, DPO and per-step DPO use extra samples of the SFT policy for each problem.",
+        "collapsed": "The same cells at m D: where one multiplier describes an algorithm, they lie on the reference's"
+        " curve; dashed beyond the reference's data.",
+        "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
+        " error, from the isotonic reference; open arrows: the interval leaves the reference's range. Lines and bands:"
+        " one multiplier for all sizes, from the joint fit.",
+    }
+    shown = []
+    for name, caption in captions.items():
+        file = f"figures/{name}{figure_suffix(panel)}.png"
+        if (directory / file).exists():
+            shown.append(picture(directory, file, caption))
+    return Section(f"Figures{_of(panel)}", figures=tuple(shown))
+
+
+def _errors(tables: Tables, panel: str, study: Study) -> Section:
+    outcomes = study.outcomes
+    sizes = sorted(set(outcomes.data_size.tolist()))
+    rows = []
+    for name in outcomes.algorithms:
+        cells = {int(outcomes.data_size[cell]): cell for cell in outcomes.cells_of(name)}
+        row = [label(name)]
+        for size in sizes:
+            if size not in cells:
+                row.append("-")
+                continue
+            cell = cells[size]
+            low, high = (
+                (study.error_low[cell], study.error_high[cell])
+                if study.error_low is not None and study.error_high is not None
+                else (None, None)
+            )
+            text = percent(outcomes.errors[cell], low, high)
+            count = int(outcomes.present[cell].sum())
+            row.append(text if count == len(outcomes.seeds) else f"{text}, {count} runs")
+        rows.append(tuple(row))
+    columns = ("algorithm", *(f"D = {size:,}" for size in sizes))
+    note = "Percent of test problems wrong, greedy, mean over seeds, with the 95 % crossed bootstrap interval."
+    return Section(f"Test error{_of(panel)}", tables=(Grid(columns, tuple(rows), note), *_pass_rates(tables, panel)))
+
+
+def _pass_rates(tables: Tables, panel: str) -> list[Grid]:
+    """Mean pass@k over seeds, for every k that was measured."""
+    runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
+    grids = []
+    for name in (column for column in runs.columns if column.startswith("pass_at_")):
+        table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
+        rows = tuple(
+            (label(str(algorithm)), *("-" if pd.isna(value) else f"{100 * value:.1f}" for value in row))
+            for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
+        )
+        k = name.removeprefix("pass_at_")
+        note = (
+            f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
+        )
+        grids.append(Grid(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
+    return grids
+
+
+def _multipliers(panel: str, study: Study) -> Section:
+    title = f"Multipliers{_of(panel)}"
+    if study.model is None:
+        return Section(title, (f"None: {study.refusal}",))
+    model = study.model
+    rows = []
+    means = {item.algorithm: item for item in study.multipliers if item.kind == "mean"}
+    for name in model.arms[1:]:
+        m = study.overall(name)
+        assert m is not None
+        mean = means.get(name)
+        low, high = model.two_way[name]
+        delta_low, delta_high = model.delta_interval(model.arm(name))
+        reach = f"{number(m.extrapolation)}" if m.extrapolation > 1 else "inside"
+        rows.append(
+            (
+                label(name),
+                number(m.estimate),
+                f"{number(m.low)} to {number(m.high)}",
+                f"{number(low)} to {number(high)}",
+                f"{number(mean.estimate)} ({number(mean.low)} to {number(mean.high)})" if mean else "no size in range",
+                f"{delta_low:+.2f} to {delta_high:+.2f}",
+                "; ".join(
+                    f"{score.form} {number(score.multipliers[name])}, {score.qaicc - model.scores[0].qaicc:.0f}"
+                    for score in model.scores
+                ),
+                reach,
+            )
+        )
+    columns = (
+        "algorithm",
+        "m",
+        "95 % crossed",
+        "95 % two-way",
+        "form-free mean",
+        "slope of log m",
+        "m by form, QAICc over the best",
+        "extrapolation",
+    )
+    fit = model.constant
+    parameters = ", ".join(
+        f"{key} = {value:.3g}" for key, value in fit.form.natural(fit.theta[0], model.design.c_max).items()
+    )
+    note = (
+        f"m: times more {label(study.reference)} problems for the same error, one number for all sizes (joint fit of"
+        f" {fit.form.formula}, chosen by QAICc; {parameters}; lack of fit p = {model.lack_of_fit:.2f}, with"
+        f" a multiplier that varies {model.lack_of_fit_varying:.2f}"
+        f"; {fit.num_agree} of {fit.num_starts} starts agree). Crossed intervals are conservative, two-way ones about"
+        " nominal. Extrapolation: how far beyond the reference's largest size m reaches; 'inside' needs none."
+    )
+    by_size = []
+    for item in study.multipliers:
+        if item.kind == "pointwise":
+            by_size.append(
+                (label(item.algorithm), f"{item.data_size:,}", *_pointwise(item.estimate, item.low, item.high, item))
+            )
+    by_size_columns = ("algorithm", "D", "m(D)", "95 % interval", "supported bound")
+    second = Grid(
+        by_size_columns,
+        tuple(by_size),
+        "From the isotonic reference, without a form. 'above range': the algorithm's error is below every one of the"
+        " reference; 'below range': above every one.",
+    )
+    return Section(title, tables=(Grid(columns, tuple(rows), note), second))
+
+
+def _pointwise(estimate: float, low: float, high: float, item) -> tuple[str, str, str]:
+    shown = "above range" if estimate == float("inf") else "below range" if estimate == 0 else number(estimate)
+    left = "below range" if low == 0 else "above range" if low == float("inf") else number(low)
+    right = "above range" if high == float("inf") else "below range" if high == 0 else number(high)
+    bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
+    return shown, left if left == right else f"{left} to {right}", bound
+
+
+def _of(panel: str) -> str:
+    return f", {panel}" if panel else ""
