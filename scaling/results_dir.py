@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.config import Sweep
+from scaling.config_error import ConfigError
 from scaling.engine.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -14,7 +15,28 @@ SHIPPED = REPOSITORY / "results" / "shipped"  # artifacts that come with the rep
 def open_store(sweep: Sweep) -> Store:
     """The sweep's store; a relative path is below the repository, wherever the command runs."""
     root = sweep.store if "://" in sweep.store else REPOSITORY / Path(sweep.store).expanduser()
-    return Store(root, SHIPPED)
+    store = Store(root, SHIPPED)
+    if not store.is_local:
+        _check_access(store)
+    return store
+
+
+def _check_access(store: Store) -> None:
+    """Fail early, and in one line, where a bucket cannot be read."""
+    failures: tuple[type[Exception], ...] = (OSError, ImportError)
+    if str(store.root).startswith("s3://"):
+        try:
+            from botocore.exceptions import BotoCoreError
+        except ImportError as error:
+            raise ConfigError(f"store is {store.root}; s3:// needs the extra: pip install -e '.[s3]'.") from error
+        failures = (*failures, BotoCoreError)
+    try:
+        store.root.exists()
+    except failures as error:
+        raise ConfigError(
+            f"store is {store.root}, which cannot be read: {' '.join(str(error).split()).rstrip('.')}. Check the name,"
+            " your credentials and that the extra for this kind of store is installed (docs/sweeps.md)."
+        ) from error
 
 
 def results_dir(file: Path, overrides: Sequence[str]) -> Path:

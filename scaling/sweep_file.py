@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from data.splits import TENTHS, pool_size
 from scaling.config import ALGORITHMS, Cell, Select, Sweep
-from scaling.config_error import ConfigError, did_you_mean, explain, location_of
+from scaling.config_error import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.grid import axes, cell_at, cells, dotted_keys
 
 CELL_SECTIONS = tuple(Cell.model_fields)
@@ -40,8 +40,10 @@ _StrictLoader.add_implicit_resolver(
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a file, with `dotted.key=value` overrides put in before anything is checked."""
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist. The shipped sweeps are in sweeps/.")
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} {'is a directory' if path.exists() else 'does not exist'}. The shipped sweeps are in sweeps/."
+        )
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except ConfigError as error:
@@ -195,8 +197,8 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
 
 
 def _check_key(dotted: str, where: str, path: Path) -> None:
-    known = tuple(dotted_keys())
-    if dotted not in known:
+    if dotted not in dotted_keys():
+        known = known_beside(dotted, Cell) if "." in dotted else tuple(dotted_keys())
         raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
 
 

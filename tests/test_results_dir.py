@@ -7,6 +7,7 @@ import pytest
 
 from scaling import results_dir as module
 from scaling.config import Sweep
+from scaling.config_error import ConfigError
 from scaling.results_dir import REPOSITORY, SHIPPED, open_store, results_dir
 
 
@@ -24,10 +25,21 @@ def test_an_absolute_store_and_one_in_the_home_stay_where_they_are(tmp_path):
     assert os.fspath(open_store(sweep_at("~/store")).root) == os.fspath(Path.home() / "store")
 
 
-def test_a_bucket_is_not_taken_for_a_folder():
+def test_a_bucket_is_not_taken_for_a_folder(monkeypatch):
+    monkeypatch.setattr(module, "_check_access", lambda store: None)
     store = open_store(sweep_at("s3://bucket/store"))
     assert os.fspath(store.root) == "s3://bucket/store"
     assert not store.is_local
+
+
+def test_a_bucket_without_credentials_is_one_clear_error(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    with pytest.raises(ConfigError, match=r"store is s3://bucket/store, which cannot be read: .*credentials"):
+        open_store(sweep_at("s3://bucket/store"))
 
 
 def test_opening_a_store_makes_no_folder_and_knows_the_shipped_artifacts(tmp_path):
