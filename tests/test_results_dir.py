@@ -1,13 +1,14 @@
 """Where a sweep's store and results are."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from scaling import results_dir as module
 from scaling.config import Sweep
-from scaling.config_error import ConfigError
 from scaling.results_dir import REPOSITORY, SHIPPED, open_store, results_dir
 
 
@@ -32,14 +33,22 @@ def test_a_bucket_is_not_taken_for_a_folder(monkeypatch):
     assert not store.is_local
 
 
-def test_a_bucket_without_credentials_is_one_clear_error(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    with pytest.raises(ConfigError, match=r"store is s3://bucket/store, which cannot be read: .*credentials"):
-        open_store(sweep_at("s3://bucket/store"))
+def test_a_bucket_without_credentials_is_one_clear_error(tmp_path):
+    file = tmp_path / "bucket.yaml"
+    grid = "{algorithm: [sft], data_size: [16]}"
+    file.write_text(f"question: Is it there?\nstore: s3://bucket/store\ngrid: {grid}\nseeds: [0]\n")
+    hidden = {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "1",
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | hidden
+    # In a process of its own: fsspec keeps a file system without credentials for the rest of the process.
+    command = [sys.executable, "-m", "scaling.sweep", os.fspath(file), "--plan"]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "store is s3://bucket/store, which cannot be read: Unable to locate credentials." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_opening_a_store_makes_no_folder_and_knows_the_shipped_artifacts(tmp_path):
