@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, apply, random_params
 
+from scaling.model import sampling
 from scaling.model.sampling import EOS, PAD, Sampled, _keep_nucleus, row_keys, sample
 from scaling.training.logps import completion_logps
 
@@ -152,6 +153,27 @@ def test_rows_beyond_one_chunk_come_back_in_their_places(params, prompts, keys, 
     rows = np.arange(300) % 64  # a chunk of 256 and one of 64
     many = sample(params, CONFIG, [prompts[row] for row in rows], keys[rows], [NEW] * 300, 1.0)
     np.testing.assert_array_equal(many.tokens, sampled.tokens[rows])
+
+
+def test_rows_that_share_a_prompt_share_its_prefill_and_sample_what_they_would_alone(params, prompts, monkeypatch):
+    prefilled = []
+
+    def watched(*arguments):
+        prefilled.append(arguments[1].shape[0])
+        return generate(*arguments)
+
+    generate = sampling._generate
+    monkeypatch.setattr(sampling, "_generate", watched)
+    # Eight prompts of 8 rows each, interleaved; alone, each row is in a batch of 64 different prompts.
+    chosen = [prompts[row % 8] for row in range(64)]
+    together = sample(params, CONFIG, chosen, keys_of(64, seed=7), [NEW] * 64, temperature=1.0)
+    assert prefilled == [16]
+    for row in (0, 9, 63):
+        company = [chosen[row], *prompts[1:]]
+        alone_keys = jax.numpy.concatenate([keys_of(64, seed=7)[row : row + 1], keys_of(63)])
+        alone = sample(params, CONFIG, company, alone_keys, [NEW] * 64, temperature=1.0)
+        assert completion(alone, 0) == completion(together, row)
+    assert prefilled[1:] == [64] * 3
 
 
 def test_a_lower_limit_cuts_the_same_completion(params, prompts, keys, sampled):

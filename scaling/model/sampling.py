@@ -6,7 +6,8 @@ batch, the padding or the worker (near-ties in float32 apart).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
 Rows are grouped by prompt length in steps of BUCKET tokens, and chunks have one of two sizes: few shapes, so few
-compilations, and no row pays for the longest prompt.
+compilations, and no row pays for the longest prompt. Rows with the same prompt, the M continuations of a prefix, stand
+together, and their prompt is prefilled once.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from scaling.model.transformer import Params, architecture
 
 BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
 CHUNK_SIZES = (64, 256)  # rows of one compiled call
+PREFILL_SIZES = (16, 64, 256)  # different prompts of one compiled call
 
 PAD, BOS, EOS = 0, 1, 2
 
@@ -57,15 +59,22 @@ def sample(
     lengths, logps = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), np.float32)
     padded_lengths = np.array([_round_up(len(prompt)) for prompt in prompts])
     limits = np.asarray(max_new_tokens, np.int32)
+    identity = _first_with_same_prompt(prompts)
     for padded in np.unique(padded_lengths):
         members = np.flatnonzero(padded_lengths == padded)
+        members = members[np.argsort(identity[members], kind="stable")]
         slots = _round_up(int(limits[members].max()))
         for rows in _chunks(members):
             size = next(size for size in CHUNK_SIZES if size >= len(rows))
             filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
-            batch, starts = _left_padded([prompts[row] for row in filled], int(padded))
+            different, prompt_of = np.unique(identity[filled], return_inverse=True)
+            room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
+            if room == size:  # nothing to share: every row brings its own prompt
+                different, prompt_of = filled, None
+            different = np.concatenate([different, np.full(room - len(different), different[0])])
+            batch, starts = _left_padded([prompts[row] for row in different], int(padded))
             new, count, logp = _generate(
-                params, batch, starts, keys[filled], limits[filled],
+                params, batch, starts, prompt_of, keys[filled], limits[filled],
                 jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
             )  # fmt: skip
             keep = min(slots, width)
@@ -89,11 +98,17 @@ def row_keys(root: jax.Array, ids: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus"))
-def _generate(params, prompts, starts, keys, limits, temperature, top_p, config, num_new, greedy, nucleus):
-    """Tokens int32 [B, num_new], lengths [B] and logps [B] from left-padded prompts int32 [B, P]."""
+def _generate(params, prompts, starts, prompt_of, keys, limits, temperature, top_p, config, num_new, greedy, nucleus):
+    """Tokens int32 [B, num_new], lengths [B] and logps [B] from left-padded prompts int32 [U, P].
+
+    prompt_of: int [B], the prompt of each row; None where row i has prompt i and U = B.
+    """
     model = architecture(config)
-    batch, prompt_length = prompts.shape
-    logits, caches = model.prefill(params, prompts, starts, prompt_length + num_new)
+    batch, prompt_length = len(limits), prompts.shape[1]
+    logits, caches = model.prefill(params, prompts, starts, prompt_length)
+    if prompt_of is not None:
+        logits, starts, caches = jax.tree.map(lambda array: array[prompt_of], (logits, starts, caches))
+    caches = [layer_cache.widened(num_new) for layer_cache in caches]
 
     def pick(logits: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_probs = jax.nn.log_softmax(logits, axis=-1)
@@ -142,6 +157,12 @@ def _keep_nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
     before = jnp.cumsum(probs, axis=-1) - probs  # mass of the tokens that rank higher
     threshold = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= threshold, logits, -jnp.inf)
+
+
+def _first_with_same_prompt(prompts: Sequence[Sequence[int]]) -> np.ndarray:
+    """int [B]: for each row the first row that has its prompt."""
+    first: dict[tuple[int, ...], int] = {}
+    return np.array([first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)], int)
 
 
 def _round_up(length: int) -> int:

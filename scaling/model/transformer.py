@@ -28,6 +28,15 @@ class LayerCache(NamedTuple):
     keys: jax.Array  # float32 [B, H_kv, E, S]
     values: jax.Array  # float32 [B, H_kv, S, E]
 
+    def widened(self, num_slots: int) -> "LayerCache":
+        """The cache with empty slots behind."""
+        room = (0, num_slots)
+        nothing = (0, 0)
+        return LayerCache(
+            jnp.pad(self.keys, (nothing, nothing, nothing, room)),
+            jnp.pad(self.values, (nothing, nothing, room, nothing)),
+        )
+
 
 class Linear(nnx.Module):
     """A matrix product without bias, on flattened rows.
@@ -200,13 +209,7 @@ def architecture(config: ModelConfig) -> Architecture:
         decoder = module(params)
         hidden, kept = decoder.full(tokens, starts)
         room = num_slots - tokens.shape[1]
-        caches = [
-            LayerCache(
-                jnp.pad(keys.transpose(0, 1, 3, 2), ((0, 0), (0, 0), (0, 0), (0, room))),
-                jnp.pad(values, ((0, 0), (0, 0), (0, room), (0, 0))),
-            )
-            for keys, values in kept
-        ]
+        caches = [LayerCache(keys.transpose(0, 1, 3, 2), values).widened(room) for keys, values in kept]
         return decoder.logits(hidden[:, -1:])[:, 0], caches
 
     def decode(params: Params, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
