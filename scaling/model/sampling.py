@@ -5,9 +5,9 @@ Each token's randomness is `fold_in(row key, position in the completion)`, so a 
 batch, the padding or the worker (near-ties in float32 apart).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
-Rows are grouped by prompt length in steps of BUCKET tokens, and chunks have one of two sizes: few shapes, so few
-compilations, and no row pays for the longest prompt. Rows with the same prompt, the M continuations of a prefix, stand
-together, and their prompt is prefilled once.
+Rows are sorted by the length of their prompts and cut into chunks of one of two sizes, each padded to a multiple of
+BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. Rows with the
+same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
 """
 
 from collections.abc import Sequence
@@ -57,30 +57,27 @@ def sample(
     width = max(max_new_tokens, default=0)
     tokens = np.full((len(prompts), width), PAD, np.int32)
     lengths, logps = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), np.float32)
-    padded_lengths = np.array([_round_up(len(prompt)) for prompt in prompts])
     limits = np.asarray(max_new_tokens, np.int32)
     identity = _first_with_same_prompt(prompts)
-    for padded in np.unique(padded_lengths):
-        members = np.flatnonzero(padded_lengths == padded)
-        members = members[np.argsort(identity[members], kind="stable")]
-        slots = _round_up(int(limits[members].max()))
-        for rows in _chunks(members):
-            size = next(size for size in CHUNK_SIZES if size >= len(rows))
-            filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
-            different, prompt_of = np.unique(identity[filled], return_inverse=True)
-            room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
-            if room == size:  # nothing to share: every row brings its own prompt
-                different, prompt_of = filled, None
-            different = np.concatenate([different, np.full(room - len(different), different[0])])
-            batch, starts = _left_padded([prompts[row] for row in different], int(padded))
-            new, count, logp = _generate(
-                params, batch, starts, prompt_of, keys[filled], limits[filled],
-                jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
-            )  # fmt: skip
-            keep = min(slots, width)
-            tokens[rows, :keep] = np.asarray(new)[: len(rows), :keep]
-            lengths[rows] = np.asarray(count)[: len(rows)]
-            logps[rows] = np.asarray(logp)[: len(rows)]
+    order = np.lexsort((identity, limits, [len(prompt) for prompt in prompts]))
+    for rows in _chunks(order):
+        padded, slots = _round_up(max(len(prompts[row]) for row in rows)), _round_up(int(limits[rows].max()))
+        size = next(size for size in CHUNK_SIZES if size >= len(rows))
+        filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
+        different, prompt_of = np.unique(identity[filled], return_inverse=True)
+        room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
+        if room == size:  # nothing to share: every row brings its own prompt
+            different, prompt_of = filled, None
+        different = np.concatenate([different, np.full(room - len(different), different[0])])
+        batch, starts = _left_padded([prompts[row] for row in different], padded)
+        new, count, logp = _generate(
+            params, batch, starts, prompt_of, keys[filled], limits[filled],
+            jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
+        )  # fmt: skip
+        keep = min(slots, width)
+        tokens[rows, :keep] = np.asarray(new)[: len(rows), :keep]
+        lengths[rows] = np.asarray(count)[: len(rows)]
+        logps[rows] = np.asarray(logp)[: len(rows)]
     return Sampled(tokens, lengths, logps)
 
 
@@ -169,9 +166,14 @@ def _round_up(length: int) -> int:
     return max(BUCKET, -(-length // BUCKET) * BUCKET)
 
 
-def _chunks(members: np.ndarray) -> list[np.ndarray]:
-    largest = CHUNK_SIZES[-1]
-    return [members[start : start + largest] for start in range(0, len(members), largest)]
+def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+    """Chunks of the largest size, and what is left in small ones where these hold it in two."""
+    small, large = CHUNK_SIZES
+    whole = len(rows) - len(rows) % large
+    chunks = [rows[start : start + large] for start in range(0, whole, large)]
+    left = rows[whole:]
+    step = small if len(left) <= 2 * small else large
+    return chunks + [left[start : start + step] for start in range(0, len(left), step)]
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], length: int) -> tuple[np.ndarray, np.ndarray]:
