@@ -7,10 +7,14 @@ does not see the number of test problems, the SFT policy does not see DPO's beta
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from scaling.config import Cell, Section
 from scaling.stage import Stage
+
+# A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
+_once = lru_cache(maxsize=1024)
 
 
 def evaluation(cell: Cell, seed: int) -> Stage:
@@ -36,6 +40,7 @@ def trained_policy(cell: Cell, seed: int) -> Stage:
     return RECIPES[cell.algorithm](cell, seed)
 
 
+@_once
 def base_policy(cell: Cell) -> Stage:
     """Pretraining on web text, which the operands' distribution, the teacher and the test set do not change."""
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
@@ -46,6 +51,7 @@ def base_policy(cell: Cell) -> Stage:
     return Stage("pretrain", config, slug=f"{cell.problems.family}-{cell.policy.size}")
 
 
+@_once
 def fixed_problems(cell: Cell) -> Stage:
     """The validation and test problems, the same for every seed and size."""
     unseen = {"flaw_rate", "web_confidence"}
@@ -53,6 +59,7 @@ def fixed_problems(cell: Cell) -> Stage:
     return Stage("problems", {"problems": problems}, slug=cell.problems.family)
 
 
+@_once
 def synthetic(cell: Cell, seed: int) -> Stage:
     """D_syn: the first data_size problems of the seed's stream with the teacher's solutions."""
     config = {
@@ -64,6 +71,7 @@ def synthetic(cell: Cell, seed: int) -> Stage:
     return Stage("teacher", config, slug=_slug(cell, seed))
 
 
+@_once
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
     config = {"problems": _family(cell), "sft": _plain(cell.sft), "seed": seed}
@@ -71,6 +79,7 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
     return Stage("sft", config, inputs, slug=_slug(cell, seed))
 
 
+@_once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
     config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed}
@@ -78,12 +87,14 @@ def rollouts(cell: Cell, seed: int) -> Stage:
     return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
 
 
+@_once
 def verification(cell: Cell, seed: int) -> Stage:
     """Rewards and step verdicts of the rollouts."""
     inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed)}
     return Stage("verification", {"problems": _family(cell)}, inputs, slug=_slug(cell, seed))
 
 
+@_once
 def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> Stage:
     """Q of every step of some rollouts: of `negatives` only, or of `all`."""
     settings = _plain(cell.step_values)

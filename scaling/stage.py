@@ -101,8 +101,7 @@ class StageError(RuntimeError):
 
 def canonical_json(value: object) -> str:
     """The one JSON text of a value: keys sorted, no spaces. Raises TypeError or ValueError on what has none."""
-    _require_canonical(value, "value")
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(_canonical(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
@@ -121,29 +120,19 @@ def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
     return tuple(ordered.values())
 
 
-def _require_canonical(value: object, where: str) -> None:
+def _canonical(value: object, where: str) -> object:
+    """The value in plain dicts and lists; raises on what has no canonical JSON."""
     if value is None or isinstance(value, str | bool | int):
-        return
+        return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{where} is {value}; a stage's config holds finite numbers only.")
-        return
+        return value
     if isinstance(value, Mapping):
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{where} has the key {key!r}; keys are strings.")
-            _require_canonical(item, f"{where}.{key}")
-        return
+        return {key: _canonical(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _require_canonical(item, f"{where}[{index}]")
-        return
+        return [_canonical(item, f"{where}[{index}]") for index, item in enumerate(value)]
     raise TypeError(f"{where} is a {type(value).__name__}; a stage's config holds JSON values only.")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
