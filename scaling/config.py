@@ -16,10 +16,11 @@ Size = Literal["xxs", "xs", "s", "m", "l"]
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # jax drops the bits above
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
 
 
 class Section(BaseModel):
@@ -100,7 +101,7 @@ class Pretrain(Section):
     warmup_fraction: Fraction = 0.05
     weight_decay: NonNegative = 0.0
     max_gradient_norm: Positive = 1.0
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Teacher(Section):
@@ -235,7 +236,7 @@ class Analysis(Section):
     reference: Algorithm = "sft"
     claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
     bootstrap_draws: Annotated[int, Field(ge=200, le=100_000)] = 2000
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Select(Section):
@@ -253,7 +254,7 @@ class Select(Section):
         return getattr(self, algorithm)
 
 
-Amounts = Mapping[str, Annotated[float, Field(gt=0.0)]]
+Amounts = Mapping[str, Positive]
 
 
 class Resources(Section):
@@ -285,7 +286,7 @@ class Sweep(Section):
     select: Select | None = None
     analysis: Analysis = Analysis()
     resources: Resources = Resources()
-    store: str = "results/store"
+    store: Annotated[str, Field(min_length=1)] = "results/store"
 
 
 def parse(schema: object, value: object):

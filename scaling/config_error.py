@@ -6,14 +6,24 @@ In: pydantic's ValidationError. Out: one sentence with the dotted key, the value
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from pydantic import ValidationError
 
 from data.problems.families import FAMILIES
+from scaling.config import Problems
 from scaling.grid import dotted_keys
 
 # pydantic's words for Python types, in those of YAML.
-_EXPECTED = {"model_type": "expected a mapping of its keys", "tuple_type": "expected a list"}
+_EXPECTED = {
+    "model_type": "expected a mapping of its keys",
+    "dict_type": "expected a mapping",
+    "mapping_type": "expected a mapping",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "too_short": "expected at least one value",
+    "string_too_short": "expected some text",
+}
 
 
 class ConfigError(ValueError):
@@ -26,7 +36,10 @@ def explain(error: ValidationError, schema: type) -> str:
     location = location_of(first)
     value = first.get("input")
     if first["type"] == "extra_forbidden":
-        message = f"unknown key {location!r}.{did_you_mean(location, known_beside(location, schema))}"
+        known = _keys_of_family(first["loc"]) or known_beside(location, schema)
+        message = f"unknown key {location!r}.{did_you_mean(location, known)}"
+    elif first["type"] == "missing":
+        message = f"{location} is missing."
     elif first["type"] == "value_error":
         message = f"{location}: {first['msg'].removeprefix('Value error, ')}"
     elif first["type"] == "union_tag_invalid":
@@ -38,7 +51,7 @@ def explain(error: ValidationError, schema: type) -> str:
         hint = ""
         if first["type"] == "literal_error" and isinstance(value, str):
             hint = did_you_mean(value, tuple(re.findall(r"'([^']+)'", first["ctx"]["expected"])))
-        message = f"{location} is {value!r}; {expected}.{hint}"
+        message = f"{location} is {_shown(value)}; {expected}.{hint}"
     return message + (f" ({len(others)} more mistakes after this one.)" if others else "")
 
 
@@ -47,9 +60,23 @@ def known_beside(dotted: str, schema: type) -> tuple[str, ...]:
     section = dotted.rpartition(".")[0]
     beside = tuple(dict.fromkeys(key for key in dotted_keys() if section and key.startswith(f"{section}.")))
     if not beside and section in schema.model_fields:
-        names = getattr(schema.model_fields[section].annotation, "model_fields", {})
+        annotation = schema.model_fields[section].annotation
+        models = [part for part in (annotation, *get_args(annotation)) if hasattr(part, "model_fields")]
+        names = models[0].model_fields if models else ()
         beside = tuple(f"{section}.{name}" for name in names)
     return beside or tuple(schema.model_fields)
+
+
+def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
+    """The keys of the problem family whose settings the location is in; none where it is in none."""
+    schemas = {get_args(part.model_fields["family"].annotation)[0]: part for part in get_args(get_args(Problems)[0])}
+    names = [name for part in location if part in schemas for name in schemas[part].model_fields]
+    return tuple(f"problems.{name}" for name in names)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def location_of(mistake: Mapping) -> str:

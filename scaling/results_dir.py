@@ -1,5 +1,6 @@
 """Where a sweep's artifacts and results are: the store it names, the shipped artifacts, its results directory."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,42 @@ SHIPPED = REPOSITORY / "results" / "shipped"  # artifacts that come with the rep
 def open_store(sweep: Sweep) -> Store:
     """The sweep's store; a relative path is below the repository, wherever the command runs."""
     root = sweep.store if "://" in sweep.store else REPOSITORY / Path(sweep.store).expanduser()
-    store = Store(root, SHIPPED)
-    if not store.is_local:
+    try:
+        store = Store(root, SHIPPED)
+    except KeyError as error:  # etils.epath knows no such scheme
+        raise ConfigError(f"store is {sweep.store}; name a folder, or a bucket with gs:// or s3://.") from error
+    if store.is_local:
+        _check_folder(Path(store.root))
+    else:
         _check_access(store)
     return store
+
+
+def make_writable(store: Store) -> None:
+    """Make the folder of a local store; fail in one line where stages could not write to it."""
+    if not store.is_local:
+        return
+    root = Path(store.root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        writable = os.access(root, os.W_OK | os.X_OK)
+        reason = "this user may not write there"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise ConfigError(f"store is {root}, which cannot be written to: {reason}. Name another: --set store=DIR.")
+
+
+def _check_folder(root: Path) -> None:
+    try:
+        os.listdir(root)
+    except FileNotFoundError:  # the first stage makes it
+        return
+    except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"store is {root}, which cannot be read: {reason}. Name a folder: --set store=DIR."
+        ) from error
 
 
 def _check_access(store: Store) -> None:

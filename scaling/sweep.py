@@ -5,11 +5,12 @@ is not run again, so the same command starts, continues and redraws a sweep.
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +26,7 @@ from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
 from scaling.grid import axes
 from scaling.plan import Plan, plan
-from scaling.results_dir import open_store
+from scaling.results_dir import make_writable, open_store
 from scaling.stage import RESOURCE_CLASSES, Stage, in_order
 from scaling.sweep_file import load_sweep
 
@@ -60,17 +61,20 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
     if to_run:
-        with _pool(sweep, store, arguments) as pool:
+        make_writable(store)
+        with _pool(sweep, store, arguments) as pool, _sigterm_as_ctrl_c():
             while True:
                 seconds_of = _estimate(current, store)
-                reports.append(execute(current.ready_stages, store, pool, Progress(console), seconds_of))
+                stages = _not_stopped(current.ready_stages, reports, store)
+                reports.append(execute(stages, store, pool, Progress(console), seconds_of))
                 current = _plan(sweep, store)
-                if not reports[-1].is_complete or not needed(current.ready_stages, store)[0]:
+                stages = _not_stopped(current.ready_stages, reports, store)
+                if reports[-1].remaining or not needed(stages, store)[0]:
                     break
     if reports and reports[-1].remaining:
         return EXIT_INTERRUPTED
     failures = [failure for report in reports for failure in report.failed]
-    _write_report(arguments, console)
+    _write_report(arguments, console, bool(reports))
     if failures:
         console.print(f"\n{len(failures)} stages failed:", style="bold red")
         for line in format_failures(failures, _cells_by_stage(current)):
@@ -163,6 +167,25 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     return RayPool(store.root, store.shipped, sweep.resources.model_dump(), arguments.address)
 
 
+def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:
+    """The stages, inputs first, without those that failed in earlier rounds and those that need one of them."""
+    stopped = {stage for report in reports for stage in (*report.blocked, *(failed for failed, _ in report.failed))}
+    for stage in stages:
+        if stopped.intersection(stage.inputs.values()) and store.find(stage) is None:
+            stopped.add(stage)
+    return [stage for stage in stages if stage not in stopped]
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """What a batch system sends before it kills stops the sweep as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def _headline(file: Path, sweep: Sweep, current: Plan) -> str:
     varied = ", ".join(axes(sweep))
     search = f", and {len(current.search_runs)} runs to choose settings" if sweep.select else ""
@@ -223,16 +246,24 @@ def _num_slots(sweep: Sweep) -> int:
 
 def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
     """Digest of a stage -> names of the runs that need it."""
+    named = [(run_, run_.name) for run_ in current.runs]
+    for choice in current.choices:
+        for candidate in choice.candidates:
+            settings = ", ".join(f"{choice.algorithm}.{key}={value}" for key, value in candidate.settings.items())
+            named += [(run_, f"candidate {settings} of {run_.name}") for run_ in candidate.runs]
     names: dict[str, list[str]] = {}
-    for run_ in (*current.search_runs, *current.runs):
+    for run_, name in named:
         for stage in in_order([run_.stage]):
-            names.setdefault(stage.digest, []).append(run_.name)
+            names.setdefault(stage.digest, []).append(name)
     return names
 
 
-def _write_report(arguments: argparse.Namespace, console: Console) -> None:
-    from analysis.report import report
+def _write_report(arguments: argparse.Namespace, console: Console, changed: bool) -> None:
+    from analysis.report import is_current, report
 
+    if not changed and (path := is_current(arguments.file, arguments.set)):
+        console.print(f"Nothing is left to run, and the report is up to date: {path}", soft_wrap=True)
+        return
     summary = report(arguments.file, arguments.set)
     if summary is None:
         console.print("No run has finished, so there is no report yet.")

@@ -4,6 +4,7 @@ In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from scaling.config_error import ConfigError, did_you_mean, explain, known_besid
 from scaling.grid import axes, cell_at, cells, dotted_keys
 
 CELL_SECTIONS = tuple(Cell.model_fields)
+MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
 SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "store")
 
 
@@ -26,9 +28,12 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
+                raise ConfigError(f"line {line} has a key that is no word, or merges with <<; write the keys out.")
+            key = self.construct_object(key_node)
             if key in seen:
-                raise ConfigError(f"line {key_node.start_mark.line + 1} repeats the key {key!r}; keep one of the two.")
+                raise ConfigError(f"line {line} repeats the key {key!r}; keep one of the two.")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -45,11 +50,11 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
             f"{path} {'is a directory' if path.exists() else 'does not exist'}. The shipped sweeps are in sweeps/."
         )
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        document = _load(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(
             f"{path} holds {_kind(document)}; a sweep is a mapping with the keys {', '.join(SWEEP_KEYS)}"
@@ -58,6 +63,20 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     for override in overrides:
         _override(document, override, path)
     return _parse(document, path)
+
+
+def _load(text: str | bytes) -> object:
+    """The value of a YAML text; whatever is wrong with it is a ConfigError of one line."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except ConfigError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"this is not YAML: {where}{error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no calendar, 3000 brackets
+        raise ConfigError(f"this is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _parse(document: dict, path: Path) -> Sweep:
@@ -96,6 +115,7 @@ def _grids(value: object, path: Path) -> tuple[dict[str, tuple], ...]:
             raise ConfigError(f"{path}: {where} is {_kind(grid)}; it maps dotted keys to lists of values.")
         axes: dict[str, tuple] = {}
         for key, values in grid.items():
+            _check_key(str(key), f"{where}.{key}", path)
             if not isinstance(values, list):
                 raise ConfigError(
                     f"{path}: {where}.{key} is {values!r}; an axis is a list of values, such as [{values!r}]."
@@ -113,7 +133,6 @@ def _check_axes(sweep: Sweep, path: Path) -> None:
     for index, grid in enumerate(sweep.grid):
         where = "grid" if len(sweep.grid) == 1 else f"grid[{index}]"
         for key in grid:
-            _check_key(key, f"{where}.{key}", path)
             if _is_set(sweep.fixed, key):
                 raise ConfigError(f"{path}: {where}.{key} is an axis, and {key} is also fixed; remove one of the two.")
         _check_points(sweep, grid, where, path)
@@ -171,8 +190,8 @@ def _check_analysis(sweep: Sweep, path: Path) -> None:
             raise ConfigError(
                 f'{path}: analysis.claims.{algorithm} is {claim!r}; a claim is a multiplier such as 2, or "<=1".'
             )
-        if not isinstance(claim, str) and not claim > 0:
-            raise ConfigError(f"{path}: analysis.claims.{algorithm} is {claim}; a multiplier is positive.")
+        if not isinstance(claim, str) and not 0 < claim < math.inf:
+            raise ConfigError(f"{path}: analysis.claims.{algorithm} is {claim}; a multiplier is positive and finite.")
     if len(known) > 1 and sweep.analysis.reference not in known:
         raise ConfigError(
             f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run"
@@ -181,7 +200,14 @@ def _check_analysis(sweep: Sweep, path: Path) -> None:
 
 
 def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str, path: Path) -> None:
-    """Every combination of the varied keys' values is a valid cell."""
+    """Every combination of the varied keys' values is a valid cell, and they are not too many to plan."""
+    seeds = sweep.select.seeds if where == "select" and sweep.select else sweep.seeds
+    num_runs = math.prod(map(len, varied.values())) * len(seeds)
+    if num_runs > MAX_RUNS:
+        raise ConfigError(
+            f"{path}: {where} has {num_runs} runs (the product of its axes and {len(seeds)} seeds); at most {MAX_RUNS}"
+            " can be planned. Shorten an axis, or give a list of smaller grids."
+        )
     for values in itertools.product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
         try:
@@ -198,6 +224,9 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
 
 def _check_key(dotted: str, where: str, path: Path) -> None:
     if dotted not in dotted_keys():
+        members = [key for key in dotted_keys() if key.startswith(f"{dotted}.")]
+        if members:
+            raise ConfigError(f"{path}: {where} is a section; name one of its keys, such as {members[0]!r}.")
         known = known_beside(dotted, Cell) if "." in dotted else tuple(dotted_keys())
         raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
 
@@ -220,9 +249,9 @@ def _override(document: dict, override: str, path: Path) -> None:
     if not equals or not dotted:
         raise ConfigError(f"--set {override!r}: write it as dotted.key=value, such as --set rft.max_positives=32.")
     try:
-        value = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+        value = _load(text)
+    except ConfigError as error:
+        raise ConfigError(f"--set {override!r}: {error}") from error
     *parents, leaf = dotted.split(".")
     # An axis's key holds a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
     if parents[:1] == ["grid"]:

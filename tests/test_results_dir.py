@@ -9,7 +9,8 @@ import pytest
 
 from scaling import results_dir as module
 from scaling.config import Sweep
-from scaling.results_dir import REPOSITORY, SHIPPED, open_store, results_dir
+from scaling.config_error import ConfigError
+from scaling.results_dir import REPOSITORY, SHIPPED, make_writable, open_store, results_dir
 
 
 def sweep_at(store: str) -> Sweep:
@@ -49,6 +50,32 @@ def test_a_bucket_without_credentials_is_one_clear_error(tmp_path):
     assert done.returncode == 2
     assert "store is s3://bucket/store, which cannot be read: Unable to locate credentials." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_store_that_is_a_file_is_one_clear_error(tmp_path, below):
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    with pytest.raises(ConfigError, match="which cannot be read: Not a directory"):
+        open_store(sweep_at(os.path.join(file, below) if below else str(file)))
+
+
+def test_a_store_of_an_unknown_kind_is_one_clear_error():
+    with pytest.raises(ConfigError, match="store is ftp://host/store; name a folder, or a bucket"):
+        open_store(sweep_at("ftp://host/store"))
+
+
+def test_a_store_that_cannot_be_made_is_one_clear_error_before_anything_starts(tmp_path, monkeypatch):
+    store = open_store(sweep_at(str(tmp_path / "store")))
+    make_writable(store)
+    assert (tmp_path / "store").is_dir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match="cannot be written to: this user may not write there"):
+        make_writable(store)
+    (tmp_path / "store").rmdir()
+    (tmp_path / "store").write_text("a file meanwhile")
+    with pytest.raises(ConfigError, match="cannot be written to: File exists"):
+        make_writable(store)
 
 
 def test_opening_a_store_makes_no_folder_and_knows_the_shipped_artifacts(tmp_path):

@@ -120,6 +120,21 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"sft": None}, ["sft is None", "a mapping of its keys"]),
         ({"resources": {"train": {}}}, ["resources: train asks for nothing", "cpu: 1"]),
         ({"resources": {"rollouts": {"gpu": 1.5}}}, ["resources: rollouts.gpu is 1.5", "a fraction of one"]),
+        ({"sft": {"learning_rate": float("inf")}}, ["sft.learning_rate is inf", "finite"]),
+        ({"analysis": {"claims": {"rft": float("inf")}}}, ["analysis.claims.rft is inf", "finite"]),
+        ({"analysis": {"claims": ["rft"]}}, ["analysis.claims is ['rft']", "a mapping"]),
+        ({"seeds": [2**32]}, ["seeds[0] is 4294967296", "less than 4294967296"]),
+        ({"seeds": list(range(60_000))}, ["grid has 240000 runs", "at most 100000", "Shorten an axis"]),
+        ({"grid": {"step_dpo": {"beta": [1.0]}}}, ["grid.step_dpo is a section", "'step_dpo."]),
+        ({"grid": {5: [1]}}, ["grid.5: unknown key '5'"]),
+        (
+            {"problems": {"family": "modular_sum", "degree": 2}},
+            ["unknown key 'problems.degree'", "'problems.operands'"],
+        ),
+        ({"select": {"seeds": [100], "stf": {}}}, ["'select.stf'", "Did you mean 'select.sft'"]),
+        ({"select": {"sft": {"epochs": [1, 2]}}}, ["select.seeds is missing"]),
+        ({"store": ""}, ["store is ''", "expected some text"]),
+        ({"question": ["word"] * 100}, ["question is ['word', 'word'", "...; "]),
     ],
 )
 def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
@@ -138,6 +153,11 @@ def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
         ("question: a\nquestion: b\n", "repeats the key 'question'"),
         ("question: !!python/object/apply:os.system ['true']\n", "is not YAML"),
         ("question: why\nseeds: [0]\n", "'grid' is missing"),
+        ("? [a, b]\n: c\n", "line 1 has a key that is no word"),
+        ("question: why\nsft: {<<: {epochs: 1}, epochs: 2}\n", "line 2 has a key that is no word, or merges with <<"),
+        ("question: 2024-13-45\n", "is not YAML: month must be in 1..12"),
+        ("question: " + "[" * 3000 + "]" * 3000, "is not YAML: maximum recursion depth"),
+        ("question: why\ngrid: }\n", "is not YAML: line 2, column 7"),
     ],
 )
 def test_what_is_no_sweep_is_said_to_be_none(tmp_path, text, part):
@@ -147,6 +167,13 @@ def test_what_is_no_sweep_is_said_to_be_none(tmp_path, text, part):
 @pytest.mark.parametrize("override", ["sft.epochs", "=3", "question.why=3", "sft.epochs=[unclosed"])
 def test_a_wrong_override_says_how_to_write_one(tmp_path, override):
     assert "--set" in message(tmp_path, overrides=[override])
+
+
+def test_a_file_of_other_bytes_is_said_to_be_no_yaml(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes(bytes(range(128, 256)))
+    with pytest.raises(ConfigError, match=r"sweep\.yaml: this is not YAML"):
+        load_sweep(path)
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):

@@ -7,13 +7,16 @@ are sent to the nodes; its dependencies must be installed there, and the store m
 other jobs of a shared cluster use is not known here: a worker that finds no room yet waits in Ray's queue.
 """
 
+import contextlib
 import itertools
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
@@ -88,10 +91,11 @@ class RayPool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for worker in list(self._workers):
-            self._end(worker)
-        if self._started_ray:
-            ray.shutdown()
+        with _ignoring_ctrl_c():  # a second one would leave some of Ray's processes behind
+            for worker in list(self._workers):
+                self._end(worker)
+            if self._started_ray:
+                ray.shutdown()
 
     def has_room(self, stage: Stage) -> bool:
         """Whether a worker is idle, or one can be made, if need be by ending idle ones."""
@@ -202,6 +206,18 @@ class RayPool:
                 f"resources.{name} asks for {amounts}, but no node of the Ray cluster has that much; it has in all:"
                 f" {present}. Lower resources.{name}, or give --address of a cluster that has it."
             )
+
+
+@contextlib.contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # where Ctrl-C does not arrive
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(address: str | None) -> None:

@@ -155,7 +155,7 @@ def format_failures(failed: Iterable[tuple[Stage, Mapping]], cells: Mapping[str,
         names = cells.get(stage.digest, ())
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            lines.append(f"  cells: {', '.join(names[:5])}{more}")
+            lines.append(f"  cells: {'; '.join(names[:5])}{more}")
         lines.append(f"  log: {failure['log']}")
         lines.append(f"  traceback: {failure['traceback']}")
     return lines
