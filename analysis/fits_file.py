@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from analysis.fits import Fit
+from analysis.model_document import monotonicity_document, questions_document
 from analysis.outcomes import Outcomes
 from analysis.study import Study
 
@@ -93,6 +94,8 @@ def _panel(study: Study) -> dict:
             "two_way": {name: list(interval) for name, interval in model.two_way.items()},
             "forms": [asdict(score) for score in model.scores],
         }
+        document["model"] |= questions_document(model)
+        document["monotonicity"] = monotonicity_document(study)
     return document
 
 

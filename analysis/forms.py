@@ -1,16 +1,25 @@
 """Forms of a learning curve g(x), x the data size over its geometric mean, with analytic gradients.
 
 In: unconstrained parameters theta [B, q] and log x [B, P], B fits at once. Out: values in (0, 1] and derivatives.
-Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a (x + d)^-b.
-Parameters are (log a, log b[, logit(c / c_max)[, log d]]), c_max the smallest observed error of the data.
+Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a (x + d)^-b; m4, the e with
+(e - c) / (e0 - e)^alpha = a x^-b, which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022, arXiv
+2209.06640); bnsl1 c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
+theta is log a, log b, then logit(c / c_max) with c_max the smallest observed error, then what else the form has; the
+last are squeezed smoothly into bounds, so that no trial step leaves them.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+
+# Half-widths of the bounds of squeezed parameters: alpha within e^+-2.5, break within e^+-8 of D0, and so on.
+BOUNDS: Mapping[str, float] = MappingProxyType({"log_alpha": 2.5, "turn": 4.0, "log_break": 8.0, "log_f": 3.0})
+_NAMES = {"log_a": "a", "log_b": "b", "floor": "c", "log_d": "d", "log_alpha": "alpha", "turn": "c1"}
+_NAMES |= {"log_break": "d", "log_f": "f"}
 
 
 class Values(NamedTuple):
@@ -30,7 +39,7 @@ class Form:
     parameters: tuple[str, ...]  # names of theta's entries
     min_sizes: int  # distinct data sizes below which it is not fitted
     evaluate: Callable[[np.ndarray, np.ndarray, float], Values]  # (theta [B, q], log_x [B, P], c_max)
-    shifts: tuple[float, ...] = ()  # starts for d
+    starts: tuple[tuple[float, ...], ...] = ((),)  # starts for the parameters beyond the floor
 
     @property
     def num_parameters(self) -> int:
@@ -41,13 +50,27 @@ class Form:
         return "floor" in self.parameters
 
     def natural(self, theta: np.ndarray, c_max: float) -> dict[str, float]:
-        """The parameters as the formula writes them; theta: [q]."""
-        found = {"a": float(np.exp(theta[0])), "b": float(np.exp(theta[1]))}
-        if self.has_floor:
-            found["c"] = float(c_max * _sigmoid(theta[2]))
-        if self.shifts:
-            found["d"] = float(np.exp(theta[3]))
+        """The parameters as the formula writes them; theta: [q], or longer, as joint fits have it."""
+        found = {}
+        for name, raw in zip(self.parameters, theta[: self.num_parameters], strict=True):
+            value = _squeeze(raw, BOUNDS[name])[0] if name in BOUNDS else raw
+            if name == "floor":
+                value = c_max * _sigmoid(value)
+            elif name.startswith("log_"):
+                value = np.exp(value)
+            found[_NAMES[name]] = float(value)
         return found
+
+
+def m4(ceiling: float) -> Form:
+    """The form m4 with e0 fixed to chance or the base policy's error; 1 where neither is known."""
+
+    def evaluate(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
+        return _m4(theta, log_x, c_max, ceiling)
+
+    formula = f"e with (e - c) / ({ceiling:g} - e)^alpha = a x^-b"
+    starts = tuple((float(np.log(alpha)),) for alpha in (0.1, 0.5, 1.0, 2.0))
+    return Form("m4", formula, ("log_a", "log_b", "floor", "log_alpha"), 8, evaluate, starts)
 
 
 def _pow2(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
@@ -55,18 +78,79 @@ def _pow2(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
 
 
 def _pow3(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
-    share = _sigmoid(theta[:, 2:3])
-    return _power(theta, log_x, c_max * share, c_max * share * (1 - share))
+    return _power(theta, log_x, *_floor(theta, c_max))
 
 
 def _shift4(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
     log_d = theta[:, 3:4]
     log_sum = np.logaddexp(log_x, log_d)
-    share = _sigmoid(theta[:, 2:3])
-    inner = _power(theta, log_sum, c_max * share, c_max * share * (1 - share))
+    inner = _power(theta, log_sum, *_floor(theta, c_max))
     by_d = inner.by_log_x * np.exp(log_d - log_sum)
     by_theta = np.concatenate([inner.by_theta, by_d[..., None]], axis=2)
     return Values(inner.value, by_theta, inner.by_log_x * np.exp(log_x - log_sum))
+
+
+def _m4(theta: np.ndarray, log_x: np.ndarray, c_max: float, ceiling: float) -> Values:
+    """With e = c + w sigmoid(s), w = e0 - c: alpha softplus(s) - softplus(-s) = log a - b log x - (1 - alpha) log w."""
+    b = np.exp(theta[:, 1:2])
+    floor, by_floor = _floor(theta, c_max)
+    log_alpha, by_alpha = _squeeze(theta[:, 3:4], BOUNDS["log_alpha"])
+    alpha, width = np.exp(log_alpha), np.maximum(ceiling - floor, 1e-9)
+    wanted = theta[:, 0:1] - b * log_x - (1 - alpha) * np.log(width)
+    s = _m4_root(wanted, alpha)
+    low, high = _sigmoid(-s), _sigmoid(s)
+    slope = low + alpha * high  # of the left side by s
+    by_s = width * low * high
+    chain = by_s / slope
+    columns = [
+        chain,
+        -b * log_x * chain,
+        by_floor * (low + chain * (1 - alpha) / width),
+        by_alpha * alpha * (np.log(width) - np.logaddexp(0.0, s)) * chain,
+    ]
+    return Values(floor + width * high, np.stack(columns, axis=2), -b * chain)
+
+
+def _m4_root(wanted: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """s with alpha softplus(s) - softplus(-s) = wanted, by Newton's method.
+
+    The left side is convex or concave throughout, with a slope between 1 and alpha: from the side that the first step
+    reaches, the steps only go one way, so that they cannot miss.
+    """
+    s = np.where(wanted < 0, wanted, wanted / alpha)
+    for _ in range(40):
+        small = np.exp(-np.abs(s))
+        log = np.log1p(small)
+        positive = s > 0
+        low = np.where(positive, small, 1.0) / (1 + small)  # sigmoid(-s)
+        gap = np.where(positive, alpha * s, s) + (alpha - 1) * log - wanted
+        step = gap / (low + alpha * (1 - low))
+        s = s - step
+        if np.abs(step).max(initial=0.0) < 1e-10:
+            break
+    return s
+
+
+def _bnsl1(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
+    b = np.exp(theta[:, 1:2])
+    floor, by_floor = _floor(theta, c_max)
+    (turn, by_turn), (log_d, by_d), (log_f, by_f) = (
+        _squeeze(theta[:, index : index + 1], BOUNDS[name])
+        for index, name in ((3, "turn"), (4, "log_break"), (5, "log_f"))
+    )
+    f = np.exp(log_f)
+    u = (log_x - log_d) / f
+    soft, past = np.logaddexp(0.0, u), _sigmoid(u)
+    power = np.exp(np.clip(theta[:, 0:1] - b * log_x - turn * f * soft, -700.0, 3.0))
+    columns = [
+        power,
+        -b * log_x * power,
+        np.broadcast_to(by_floor, power.shape),
+        -by_turn * f * soft * power,
+        by_d * turn * past * power,
+        -by_f * turn * f * (soft - u * past) * power,
+    ]
+    return Values(floor + power, np.stack(columns, axis=2), (-b - turn * past) * power)
 
 
 def _power(theta: np.ndarray, log_x: np.ndarray, floor: np.ndarray, by_floor: np.ndarray | None) -> Values:
@@ -80,16 +164,38 @@ def _power(theta: np.ndarray, log_x: np.ndarray, floor: np.ndarray, by_floor: np
     return Values(floor + power, np.stack(columns, axis=2), -b * power)
 
 
+def _floor(theta: np.ndarray, c_max: float) -> tuple[np.ndarray, np.ndarray]:
+    """The floor [B, 1] and its derivative by theta."""
+    share = _sigmoid(theta[:, 2:3])
+    return c_max * share, c_max * share * (1 - share)
+
+
+def _squeeze(value: np.ndarray, bound: float) -> tuple[np.ndarray, np.ndarray]:
+    """value squeezed into (-bound, bound), about itself near 0, and the derivative."""
+    share = np.tanh(value / bound)
+    return bound * share, 1 - share**2
+
+
 def _sigmoid(value: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * value))
 
 
+_FLOORED = ("log_a", "log_b", "floor")
+_SHIFTS = tuple((float(np.log(d)),) for d in (0.03, 0.1, 0.3, 1.0, 3.0))
+_BREAKS = tuple(product((-1.0, -0.3, 0.5), (-2.0, -0.7, 0.7, 2.0), (-1.5, -0.3)))
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
-        "pow2": Form("pow2", "a x^-b", ("log_a", "log_b"), 3, _pow2),
-        "pow3": Form("pow3", "c + a x^-b", ("log_a", "log_b", "floor"), 5, _pow3),
-        "shift4": Form(
-            "shift4", "c + a (x + d)^-b", ("log_a", "log_b", "floor", "log_d"), 7, _shift4, (0.03, 0.1, 0.3, 1.0, 3.0)
+        "pow2": Form("pow2", "a x^-b", _FLOORED[:2], 3, _pow2),
+        "pow3": Form("pow3", "c + a x^-b", _FLOORED, 5, _pow3),
+        "shift4": Form("shift4", "c + a (x + d)^-b", (*_FLOORED, "log_d"), 7, _shift4, _SHIFTS),
+        "m4": m4(1.0),
+        "bnsl1": Form(
+            "bnsl1",
+            "c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f)",
+            (*_FLOORED, "turn", "log_break", "log_f"),
+            9,
+            _bnsl1,
+            _BREAKS,
         ),
     }
 )

@@ -1,7 +1,8 @@
 """The reference without a form: a falling curve through its cells, and the data size at which it reaches an error.
 
-In: reference cell errors [B, J] by growing size. Out: their non-increasing least-squares fit, and the inverse
-D_ref(e) = inf{D : g_ref reaches e}, piecewise linear in (log D, logit error), with censoring at both ends.
+In: reference cell errors [B, J] by growing size. Out: their non-increasing least-squares fit, or their running minimum
+where more data made the reference worse; and the inverse D_ref(e) = inf{D : g_ref reaches e}, piecewise linear in
+(log D, logit error), with censoring at both ends.
 """
 
 import numpy as np
@@ -24,6 +25,11 @@ def non_increasing(levels: np.ndarray) -> np.ndarray:
         ]
         fitted[:, j] = np.min(largest, axis=0)
     return fitted
+
+
+def running_minimum(levels: np.ndarray) -> np.ndarray:
+    """The smallest level so far [B, J]: the best that can be had with at most so much data."""
+    return np.minimum.accumulate(levels, axis=1)
 
 
 def log_size_reaching(levels: np.ndarray, log_size: np.ndarray, error: np.ndarray) -> np.ndarray:

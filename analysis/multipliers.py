@@ -6,13 +6,15 @@ error counts as +inf, one above its highest as 0, and quantiles are taken with t
 infinite: nothing censored is dropped.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.bootstrap import Draws
-from analysis.fits import Design, Fit
+from analysis.fits import Fit
 from analysis.isotonic import log_size_reaching, non_increasing
+from analysis.joint import Design
 from analysis.outcomes import Outcomes
 
 LEVEL = 0.95
@@ -46,12 +48,20 @@ class Difference:
     sizes: tuple[int, ...]
 
 
-def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multiplier]:
-    """m at every cell of every other algorithm, from each replicate's isotonic reference, and its mean over cells."""
+def pointwise(
+    outcomes: Outcomes,
+    reference: str,
+    draws: Draws,
+    falling: Callable[[np.ndarray], np.ndarray] = non_increasing,
+) -> list[Multiplier]:
+    """m at every cell of every other algorithm, from each replicate's falling reference, and its mean over cells.
+
+    falling: the isotonic fit, or the running minimum where the reference gets worse with more data.
+    """
     cells = outcomes.cells_of(reference)
     log_size = np.log(outcomes.data_size[cells])
-    at_data = non_increasing(outcomes.errors[None, cells])
-    in_draws = non_increasing(_filled(draws.crossed, outcomes.errors)[:, cells])
+    at_data = falling(outcomes.errors[None, cells])
+    in_draws = falling(filled(draws.crossed, outcomes.errors)[:, cells])
     found = []
     for algorithm in outcomes.algorithms:
         if algorithm == reference:
@@ -60,9 +70,9 @@ def pointwise(outcomes: Outcomes, reference: str, draws: Draws) -> list[Multipli
         for cell in outcomes.cells_of(algorithm):
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
-            errors = _filled(draws.crossed, outcomes.errors)[:, cell]
+            errors = filled(draws.crossed, outcomes.errors)[:, cell]
             log_m = log_size_reaching(in_draws, log_size, errors) - np.log(size)
-            low, high = _interval(np.exp(log_m))
+            low, high = percentile_interval(np.exp(log_m))
             bounded = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
             if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
                 in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))
@@ -89,7 +99,7 @@ def _mean(algorithm: str, in_range: list[tuple[float, np.ndarray]]) -> Multiplie
     """The geometric mean of point-wise multipliers; in_range: log estimate and log draws [B] of each."""
     drawn = np.exp(np.mean([log_m for _, log_m in in_range], axis=0))
     estimate = float(np.exp(np.mean([value for value, _ in in_range])))
-    low, high = _interval(drawn)
+    low, high = percentile_interval(drawn)
     return Multiplier(algorithm, "mean", None, estimate, low, high, 0.0, 0.0, at_least=low, extrapolation=1.0)
 
 
@@ -104,7 +114,7 @@ def overall(outcomes: Outcomes, reference: str, design: Design, point: Fit, repl
         sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
         estimate = float(np.exp(point.log_multiplier(arm)[0]))
         m = np.exp(replicates.log_multiplier(arm))
-        low, high = _interval(m)
+        low, high = percentile_interval(m)
         found.append(
             Multiplier(
                 algorithm,
@@ -128,7 +138,8 @@ def two_way(
     """Interval of m from V = V_problems + V_seeds - V_noise, normal on log m, each from draws [B] of log m.
 
     The crossed draws hold the problem-by-run noise once more than either one-way kind does, which makes them
-    conservative; taken out, the interval is about nominal. seeds_only is scaled by sqrt(R / (R - 1)) already.
+    conservative; taken out, the interval covers a little less than nominally (docs/coverage.md). seeds_only is scaled
+    by sqrt(R / (R - 1)) already.
     """
     of_problems, of_seeds = np.var(problems_only), np.var(seeds_only)
     noise = max(np.var(crossed) - of_problems - of_seeds * (num_seeds - 1) / num_seeds, 0.0)
@@ -139,7 +150,7 @@ def two_way(
 def differences(outcomes: Outcomes, reference: str, draws: Draws) -> list[Difference]:
     """Mean difference in error over shared sizes; paired, because a replicate's problems and seeds are the same."""
     found = []
-    errors = _filled(draws.crossed, outcomes.errors)
+    errors = filled(draws.crossed, outcomes.errors)
     for algorithm in outcomes.algorithms:
         shared = sorted(set(_sizes(outcomes, algorithm)) & set(_sizes(outcomes, reference)))
         if algorithm == reference or not shared:
@@ -148,7 +159,7 @@ def differences(outcomes: Outcomes, reference: str, draws: Draws) -> list[Differ
         theirs = [outcomes.index(reference, size) for size in shared]
         estimate = float(np.mean(outcomes.errors[ours] - outcomes.errors[theirs]))
         drawn = np.mean(errors[:, ours] - errors[:, theirs], axis=1)
-        found.append(Difference(algorithm, estimate, *_interval(drawn), sizes=tuple(shared)))
+        found.append(Difference(algorithm, estimate, *percentile_interval(drawn), sizes=tuple(shared)))
     return found
 
 
@@ -161,9 +172,9 @@ def rise_after_best(outcomes: Outcomes, algorithm: str, draws: Draws) -> tuple[f
     if len(cells) < 2:
         return 0.0, 0.0, 0.0
     errors = outcomes.errors[cells]
-    drawn = _filled(draws.crossed, outcomes.errors)[:, cells]
+    drawn = filled(draws.crossed, outcomes.errors)[:, cells]
     best = int(np.argmin(errors[:-1]))
-    return float(errors[-1] - errors[best]), *_interval(drawn[:, -1] - drawn[:, best])
+    return float(errors[-1] - errors[best]), *percentile_interval(drawn[:, -1] - drawn[:, best])
 
 
 def arms(outcomes: Outcomes, reference: str) -> tuple[str, ...]:
@@ -178,7 +189,7 @@ def interval_of_errors(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     """Percentile interval, infinite values included; its limits are drawn values, never between one and inf."""
     tail = (1 - LEVEL) / 2
     low = np.quantile(values, tail, method="lower")
@@ -186,7 +197,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _filled(drawn: np.ndarray, errors: np.ndarray) -> np.ndarray:
+def filled(drawn: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Replicates that drew no present run of a cell keep the cell's own error there: only with missing runs."""
     return np.where(np.isnan(drawn), errors, drawn)
 

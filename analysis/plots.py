@@ -1,38 +1,21 @@
 """Figures of a study, from finished numbers: error against data, curves shifted onto one, and the multipliers.
 
-In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot computes nothing. Colours are Okabe and
-Ito's, safe for colour-blind readers, and every algorithm has a marker of its own besides.
+In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot computes nothing.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from analysis.figure_style import blank, colour, marker, multipliers_on, ordered, percent_on_y, sizes_on_x, styled
 from analysis.outcomes import Outcomes
 from analysis.study import Study
-from analysis.verdicts import label
+from analysis.verdicts import label, number
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_STYLE = {
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "scaling",  # the same figure gives the same bytes
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-}
-WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
+_FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of the figure
 
 
 def error_table(study: Study) -> pd.DataFrame:
@@ -60,16 +43,15 @@ def multiplier_table(study: Study) -> pd.DataFrame:
 
 def error_figure(study: Study, base_error: float | None) -> Figure:
     """Test error against data, log-log: every run, cell means with intervals, the joint fit."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.subplots()
+    with styled():
+        figure, axes = blank()
         draw_errors(axes, study)
         if base_error is not None:
             axes.axhline(base_error, color="#888888", linewidth=0.7, linestyle=":")
             smallest = study.outcomes.data_size.min()
             axes.annotate("base policy", (smallest, base_error), (0, 2), textcoords="offset points", color="#666666")
-        _sizes_on_x(axes, study.outcomes.data_size)
-        _percent_on_y(axes)
+        sizes_on_x(axes, study.outcomes.data_size)
+        percent_on_y(axes)
         axes.set_xlabel("synthetic problems D")
         axes.set_ylabel("test error, greedy (%)")
         axes.legend(loc="lower left")
@@ -80,11 +62,10 @@ def collapsed_figure(study: Study) -> Figure | None:
     """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
     if study.model is None:
         return None
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.subplots()
+    with styled():
+        figure, axes = blank()
         draw_collapsed(axes, study)
-        _percent_on_y(axes)
+        percent_on_y(axes)
         axes.set_xscale("log")
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
         axes.set_ylabel("test error, greedy (%)")
@@ -96,11 +77,10 @@ def multiplier_figure(study: Study) -> Figure | None:
     """Multiplier against data: points with intervals, arrows where censored, a band for the overall estimate."""
     if not study.multipliers:
         return None
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.subplots()
+    with styled():
+        figure, axes = blank()
         draw_multipliers(axes, study)
-        _sizes_on_x(axes, study.outcomes.data_size)
+        sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel("synthetic problems D")
         axes.set_ylabel(f"multiplier m (times more {label(study.reference)} data)")
         axes.legend(loc="best")
@@ -111,12 +91,12 @@ def draw_errors(axes: Axes, study: Study) -> None:
     """Run points, cell means with intervals and the joint fit onto axes."""
     outcomes = study.outcomes
     axes.set_yscale("log")
-    for index, name in enumerate(_ordered(study)):
+    for index, name in enumerate(ordered(study)):
         cells = outcomes.cells_of(name)
-        sizes, colour = outcomes.data_size[cells], _colour(index)
+        sizes, shade = outcomes.data_size[cells], colour(index)
         for cell in cells:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
-            axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=colour, alpha=0.35, markersize=3)
+            axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
         bars = None
         if study.error_low is not None and study.error_high is not None:
             mean = outcomes.errors[cells]
@@ -126,9 +106,9 @@ def draw_errors(axes: Axes, study: Study) -> None:
             sizes,
             outcomes.errors[cells],
             yerr=bars,
-            fmt=_marker(index),
+            fmt=marker(index),
             linestyle=line,
-            color=colour,
+            color=shade,
             markersize=4,
             linewidth=0.9,
             elinewidth=0.8,
@@ -136,9 +116,12 @@ def draw_errors(axes: Axes, study: Study) -> None:
             label=label(name),
         )
         if study.model is not None:
-            grid = np.linspace(np.log(sizes.min()), np.log(sizes.max()), 50)
-            curve = study.model.constant.curve(grid, study.model.arm(name), study.model.design)[0]
-            axes.plot(np.exp(grid), curve, "-", color=colour, linewidth=0.9)
+            turn = np.log(sizes[study.model.used[cells]].max())
+            for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
+                if low < high:
+                    grid = np.linspace(low, high, 50)
+                    curve = study.model.constant.curve(grid, study.model.arm(name), study.model.design)[0]
+                    axes.plot(np.exp(grid), curve, style, color=shade, linewidth=0.9)
 
 
 def draw_collapsed(axes: Axes, study: Study) -> None:
@@ -147,13 +130,13 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
     outcomes, model = study.outcomes, study.model
     axes.set_yscale("log")
     largest = smallest = 0.0
-    for index, name in enumerate(_ordered(study)):
+    for index, name in enumerate(ordered(study)):
         cells = outcomes.cells_of(name)
         moved = np.log(outcomes.data_size[cells]) + model.constant.log_multiplier(model.arm(name))[0]
         smallest = min(smallest or moved.min(), moved.min())
         largest = max(largest, moved.max())
         axes.plot(
-            np.exp(moved), outcomes.errors[cells], _marker(index), color=_colour(index), markersize=4, label=label(name)
+            np.exp(moved), outcomes.errors[cells], marker(index), color=colour(index), markersize=4, label=label(name)
         )
     reached = np.log(outcomes.data_size[outcomes.cells_of(study.reference)].max())
     for low, high, style in ((smallest, reached, "-"), (reached, largest, "--")):
@@ -167,10 +150,10 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
 def draw_multipliers(axes: Axes, study: Study) -> None:
     """Point-wise multipliers with intervals; the overall one as a line with a band."""
     axes.set_yscale("log")
-    names = [name for name in _ordered(study) if name != study.reference]
+    names = [name for name in ordered(study) if name != study.reference]
     bound = 1.0
     for index, name in enumerate(names, start=1):
-        colour = _colour(index)
+        shade = colour(index)
         points = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
         offset = 1.05 ** (index - (len(names) + 1) / 2)  # beside each other, not on top
         sizes = outcomes_sizes(study.outcomes, study.reference)
@@ -187,24 +170,24 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
             bound = max(bound, shown)
             up, down = np.isinf(high), low == 0.0
             ends = (max(low, floor if down else low), min(high, max(ceiling, shown) if up else high))
-            axes.plot([at, at], ends, color=colour, linewidth=0.8)
-            axes.plot(at, shown, _marker(index), color=colour, markersize=4)
+            axes.plot([at, at], ends, color=shade, linewidth=0.8)
+            axes.plot(at, shown, marker(index), color=shade, markersize=4)
             for flag, end, arrow in ((up, ends[1], "^"), (down, ends[0], "v")):
                 if flag:
                     axes.plot(
-                        at, end * (1.12 if arrow == "^" else 1 / 1.12), arrow, color=colour, markersize=3, mfc="none"
+                        at, end * (1.12 if arrow == "^" else 1 / 1.12), arrow, color=shade, markersize=3, mfc="none"
                     )
         overall = study.overall(name)
         text = label(name)
         if overall is not None:
-            text += f": {overall.estimate:.2f} ({overall.low:.2f} to {overall.high:.2f})"
-            axes.axhspan(overall.low, overall.high, color=colour, alpha=0.12, linewidth=0)
-            axes.axhline(overall.estimate, color=colour, linewidth=0.9)
-        axes.plot([], [], _marker(index), color=colour, markersize=4, label=text)
+            text += f": {number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
+            axes.axhspan(overall.low, overall.high, color=shade, alpha=0.12, linewidth=0)
+            axes.axhline(overall.estimate, color=shade, linewidth=0.9)
+        axes.plot([], [], marker(index), color=shade, markersize=4, label=text)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axes.yaxis.set_major_locator(FixedLocator([0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32]))
-    axes.yaxis.set_minor_locator(NullLocator())
+    multipliers_on(axes.yaxis)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 1 / _FARTHEST), min(high, _FARTHEST))
 
 
 def outcomes_sizes(outcomes: Outcomes, algorithm: str) -> np.ndarray:
@@ -214,7 +197,7 @@ def outcomes_sizes(outcomes: Outcomes, algorithm: str) -> np.ndarray:
 
 def save(figure: Figure, path: Path) -> None:
     """PNG, SVG and PDF beside each other, without the time of day in them."""
-    with matplotlib.rc_context(_STYLE):
+    with styled():
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
@@ -223,33 +206,3 @@ def save(figure: Figure, path: Path) -> None:
 def figure_suffix(panel: str) -> str:
     """File-name ending of a panel's figures."""
     return f"-{''.join(c if c.isalnum() else '-' for c in panel)}" if panel else ""
-
-
-def _ordered(study: Study) -> Sequence[str]:
-    names = study.outcomes.algorithms
-    first = [study.reference] if study.reference in names else []
-    return [*first, *(name for name in names if name != study.reference)]
-
-
-def _sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(sizes.tolist()))))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _percent_on_y(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(
-        FixedLocator([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-    )
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _marker(index: int) -> str:
-    return MARKERS[index % len(MARKERS)]

@@ -5,9 +5,11 @@ errors.csv, multipliers.csv, fits.json, figures/, report.md and report.html. Sam
 """
 
 import argparse
+import hashlib
+import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis import plots
-from analysis.fits_file import dump, fits_document
+from analysis import diagnostic_plots, plots
+from analysis.fits_file import SCHEMA_VERSION, dump, fits_document
 from analysis.ledger import ledger
 from analysis.outcomes import from_table
 from analysis.rendering import to_html, to_markdown
@@ -27,10 +29,12 @@ from analysis.verdicts import label, number
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
 from scaling.engine.store import Store
-from scaling.plan import plan
+from scaling.plan import Plan, plan
 from scaling.results_dir import open_store, results_dir
 from scaling.stage import Stage
 from scaling.sweep_file import load_sweep
+
+SOURCE = "source.txt"  # a digest of what the report was drawn from
 
 
 @dataclass(frozen=True)
@@ -78,23 +82,51 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
     tables = tabulate(sweep, current, store)
     if not tables.outcomes:
         return None
-    studies = {panel: _study(sweep, table) for panel, table in tables.outcomes.items()}
+    studies = {panel: _study(sweep, table, tables.base_errors.get(panel)) for panel, table in tables.outcomes.items()}
     directory = results_dir(file, overrides)
     _write_tables(directory, tables, ledger(current, store), studies)
     document = fits_document(studies, sweep.analysis.bootstrap_draws, sweep.analysis.seed)
     (directory / "fits.json").write_text(dump(document))
-    _draw(directory, studies, tables)
+    _draw(directory, studies, tables, sweep.analysis.claims)
     story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), studies)
     parts = sections(story, directory)
     (directory / "report.md").write_text(to_markdown(file.stem, parts), encoding="utf-8")
     (directory / "report.html").write_text(to_html(file.stem, parts), encoding="utf-8")
+    (directory / SOURCE).write_text(source_of(sweep, current, store) + "\n")
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
     return Summary(directory / "report.html", _summary_table(studies), sentences)
 
 
-def _study(sweep: Sweep, table: pd.DataFrame) -> Study:
+def is_current(file: Path, overrides: Sequence[str]) -> Path | None:
+    """The report, when it was drawn from the same sweep and the same runs by the same version of fits.json."""
+    sweep = load_sweep(file, overrides)
+    store = open_store(sweep)
+    current = plan(sweep, lambda stage: _numbers(store, stage))
+    directory = results_dir(file, overrides)
+    if not (directory / SOURCE).exists() or not (directory / "report.html").exists():
+        return None
+    same = (directory / SOURCE).read_text().strip() == source_of(sweep, current, store)
+    return directory / "report.html" if same else None
+
+
+def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
+    """A digest of all that a report is drawn from."""
+    runs = [[run.name, run.stage.digest, store.record(run.stage) is not None] for run in current.runs]
+    text = json.dumps([SCHEMA_VERSION, sweep.model_dump(mode="json"), runs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _study(sweep: Sweep, table: pd.DataFrame, base_error: float | None) -> Study:
+    """Analyse one panel. The base policy's error is where a curve that starts flat begins."""
     settings = sweep.analysis
-    return analyse(from_table(table), settings.reference, settings.claims, settings.bootstrap_draws, settings.seed)
+    return analyse(
+        from_table(table),
+        settings.reference,
+        settings.claims,
+        settings.bootstrap_draws,
+        settings.seed,
+        ceiling=base_error,
+    )
 
 
 def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame, studies: dict[str, Study]) -> None:
@@ -109,7 +141,7 @@ def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame, studies:
     outcomes.astype({"wrong": "int8", **categories}).to_parquet(directory / "outcomes.parquet", compression="zstd")
 
 
-def _draw(directory: Path, studies: dict[str, Study], tables: Tables) -> None:
+def _draw(directory: Path, studies: dict[str, Study], tables: Tables, claims: Mapping[str, float | str]) -> None:
     folder = directory / "figures"
     if folder.exists():
         shutil.rmtree(folder)
@@ -120,12 +152,24 @@ def _draw(directory: Path, studies: dict[str, Study], tables: Tables) -> None:
             "error": plots.error_figure(study, tables.base_errors.get(panel)),
             "collapsed": plots.collapsed_figure(study),
             "multiplier": plots.multiplier_figure(study),
+            "holdout": diagnostic_plots.holdout_figure(study),
+            "density": diagnostic_plots.density_figure(study, claims),
+            "spread": diagnostic_plots.spread_figure(study),
+            "residual": diagnostic_plots.residual_figure(study),
         }
         for name, figure in figures.items():
             if figure is not None:
                 plots.save(figure, folder / f"{name}{suffix}.png")
-        _csv(plots.error_table(study), folder / f"error{suffix}.csv")
-        _csv(plots.multiplier_table(study), folder / f"multiplier{suffix}.csv")
+        numbers = {
+            "error": plots.error_table(study),
+            "multiplier": plots.multiplier_table(study),
+            "holdout": diagnostic_plots.holdout_table(study),
+            "density": diagnostic_plots.density_table(study),
+            "spread": diagnostic_plots.spread_table(study),
+            "residual": diagnostic_plots.residual_table(study),
+        }
+        for name, table in numbers.items():
+            _csv(table, folder / f"{name}{suffix}.csv")
 
 
 def _over_panels(studies: dict[str, Study], make) -> pd.DataFrame:

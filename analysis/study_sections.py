@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.plots import figure_suffix
+from analysis.question_sections import CAPTIONS, question_sections
 from analysis.rendering import Grid, Section, picture
 from analysis.study import Study
 from analysis.tables import Tables
@@ -16,7 +17,8 @@ from analysis.verdicts import label, number
 
 def study_sections(panel: str, study: Study, tables: Tables, directory: Path) -> list[Section]:
     """Figures, errors and multipliers. Figures are read from `directory`/figures."""
-    return [_figures(panel, study, directory), _errors(tables, panel, study), _multipliers(panel, study)]
+    parts = [_figures(panel, study, directory), _errors(tables, panel, study), _multipliers(panel, study)]
+    return [*parts, *question_sections(panel, study)]
 
 
 def percent(value: float, low: float | None, high: float | None) -> str:
@@ -46,7 +48,7 @@ def _figures(panel: str, study: Study, directory: Path) -> Section:
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
         " error, from the isotonic reference; open arrows: the interval leaves the reference's range. Lines and bands:"
         " one multiplier for all sizes, from the joint fit.",
-    }
+    } | CAPTIONS
     shown = []
     for name, caption in captions.items():
         file = f"figures/{name}{figure_suffix(panel)}.png"
@@ -144,10 +146,11 @@ def _multipliers(panel: str, study: Study) -> Section:
     )
     note = (
         f"m: times more {label(study.reference)} problems for the same error, one number for all sizes (joint fit of"
-        f" {fit.form.formula}, chosen by QAICc; {parameters}; lack of fit p = {model.lack_of_fit:.2f}, with"
+        f" {fit.form.formula}, chosen by {model.selection}; {parameters}; lack of fit p = {model.lack_of_fit:.2f}, with"
         f" a multiplier that varies {model.lack_of_fit_varying:.2f}"
-        f"; {fit.num_agree} of {fit.num_starts} starts agree). Crossed intervals are conservative, two-way ones about"
-        " nominal. Extrapolation: how far beyond the reference's largest size m reaches; 'inside' needs none."
+        f"; {fit.num_agree} of {fit.num_starts} starts agree). Crossed intervals are conservative, two-way ones a"
+        " little below nominal (docs/coverage.md)."
+        " Extrapolation: how far beyond the reference's largest size m reaches; 'inside' needs none."
     )
     by_size = []
     for item in study.multipliers:

@@ -5,8 +5,9 @@ import pytest
 from planted import power_law
 from scipy.optimize import minimize
 
-from analysis.fits import Design, by_qaicc, fit_point, fit_replicates, polish
+from analysis.fits import by_qaicc, fit_point, fit_replicates, polish
 from analysis.forms import FORMS
+from analysis.joint import Design, predict, prior_precision
 
 SIZES = np.array([64, 128, 256, 512, 1024])
 
@@ -55,12 +56,11 @@ def test_a_growing_multiplier_is_recovered_under_h2_and_missed_under_h1():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_minimum_is_that_of_an_independent_optimiser(form):
-    sizes = np.geomspace(32, 4096, 8)
+    sizes = np.geomspace(32, 4096, 10)
     design, errors = design_of([1.0, 2.0], sizes)
     noisy = np.clip(errors + np.random.default_rng(0).normal(0, 0.01, len(errors)), 0.01, 0.99)
     fit = fit_point(design, noisy, FORMS[form], "H1")
-    floor_or_shift = [1 / 49 if name in ("floor", "log_d") else 0.0 for name in FORMS[form].parameters]
-    precision = np.array([*floor_or_shift, 0.0])
+    precision = prior_precision(design, FORMS[form], "H1")
 
     def objective(theta):
         x = design.log_size - design.log_center + np.where(design.arm == 1, theta[-1], 0.0)
@@ -105,3 +105,26 @@ def test_qaicc_prefers_the_form_that_made_the_data():
         design = Design(log_size, arm, np.full(18, 1500.0), float(errors.min()))
         fits = [fit_point(design, errors, FORMS[name], "H1") for name in ("pow2", "pow3")]
         assert by_qaicc(fits, len(errors))[0][1].form.name == expected
+
+
+@pytest.mark.parametrize("hypothesis", ["H0", "H1", "H2", "H3"])
+def test_the_joint_models_gradients_agree_with_finite_differences(hypothesis):
+    design, _ = design_of([1.0, 2.0, 4.0])
+    form = FORMS["shift4"]
+    theta = np.array([[-0.7, -1.2, 0.3, -0.5, 0.7, 1.3, 0.2, -0.4][: prior_precision(design, form, hypothesis).size]])
+    _, jacobian = predict(design, form, hypothesis, theta)
+    for index, direction in enumerate(np.eye(theta.shape[1])):
+        up, down = (predict(design, form, hypothesis, theta + sign * 1e-6 * direction)[0] for sign in (1, -1))
+        np.testing.assert_allclose(jacobian[..., index], (up - down) / 2e-6, atol=1e-8)
+
+
+def test_a_floor_of_its_own_is_recovered_under_h3():
+    sizes = np.geomspace(16, 65536, 9)
+    log_size, arm = np.tile(np.log(sizes), 2), np.repeat([0, 1], 9)
+    floors = np.where(arm == 1, 0.05, 0.15)
+    errors = floors + 0.2 * (2.0**arm * np.exp(log_size) / 1024) ** -0.3
+    design = Design(log_size, arm, np.full(18, 1e5), 0.2)
+    fit = fit_point(design, errors, FORMS["pow3"], "H3")
+    assert fit.natural_floor(1, design)[0] == pytest.approx(0.05, rel=0.02)
+    assert fit.natural_floor(0, design)[0] == pytest.approx(0.15, rel=0.02)
+    assert np.exp(fit.log_multiplier(1)[0]) == pytest.approx(2.0, rel=0.02)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.isotonic import log_size_reaching, non_increasing
+from analysis.isotonic import log_size_reaching, non_increasing, running_minimum
 
 LOG_SIZE = np.log([64.0, 128.0, 256.0])
 
@@ -48,3 +48,8 @@ def test_outside_of_the_range_it_is_censored():
 def test_on_a_plateau_the_smallest_size_counts():
     found = log_size_reaching(np.array([[0.8, 0.5, 0.5]]), LOG_SIZE, np.array([0.5]))
     assert np.exp(found[0]) == pytest.approx(128)
+
+
+def test_the_running_minimum_keeps_the_best_so_far():
+    levels = np.array([[0.8, 0.5, 0.6, 0.7, 0.4], [0.3, 0.4, 0.5, 0.2, 0.9]])
+    assert running_minimum(levels).tolist() == [[0.8, 0.5, 0.5, 0.5, 0.4], [0.3, 0.3, 0.3, 0.2, 0.2]]

@@ -37,7 +37,7 @@ def test_the_directory_holds_everything(results):
     assert summary.path == directory / "report.html"
     expected = {
         *("runs.csv", "outcomes.parquet", "choices.csv", "ledger.csv", "errors.csv", "multipliers.csv", "fits.json"),
-        *("report.md", "report.html", "figures"),
+        *("report.md", "report.html", "figures", "source.txt"),
     }
     assert {entry.name for entry in directory.iterdir()} == expected
     for name in ("error", "collapsed", "multiplier"):
@@ -72,7 +72,7 @@ def test_the_page_is_self_contained(results):
     directory, file = results
     report(file, ())
     page = (directory / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 7
     assert not re.search(r'(src|href)="(?!data:)', page)
     for heading in ("Test error", "Multipliers", "Chosen settings", "Costs", "Provenance"):
         assert f"<h2>{heading}" in page

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from planted import SIZES, planted, power_law
 
+from analysis.forms import FORMS
 from analysis.outcomes import from_table
 from analysis.study import analyse
 
@@ -101,6 +102,54 @@ def test_missing_runs_are_counted_and_the_rest_is_analysed():
     found = analyse(from_table(table[~gone]), "sft", {}, num_draws=200)
     assert found.outcomes.num_missing == 1
     assert found.overall("rft").low < 2.0 < found.overall("rft").high
+
+
+def test_the_form_is_chosen_by_hold_out_from_seven_sizes_on(study):
+    assert study.model.selection == "hold-out"
+    assert {score.form for score in study.model.scores} == {"pow2", "pow3", "shift4", "m4"}
+    forms = {score.form for score in study.model.holdout.scores}
+    assert forms == {"pow2", "pow3", "shift4", "m4", "last1"}
+    assert study.model.holdout.best_form(list(FORMS.values())) == study.model.constant.form.name
+    few = analyse(from_table(planted({"sft": 1.0, "rft": 2.0}, num_problems=100)), "sft", {}, num_draws=100)
+    assert few.model.selection == "QAICc"
+    assert few.model.scores[0].form == few.model.constant.form.name
+
+
+def test_every_algorithm_is_questioned(study):
+    others = {"rft", "dpo", "step_dpo"}
+    model = study.model
+    assert {item.algorithm for item in model.held_out} == others
+    assert {item.algorithm for item in model.more_than_one} == others
+    assert {item.algorithm for item in model.bands} == others
+    assert {(item.numerator, item.denominator) for item in model.ratios} >= {("step_dpo", "rft")}
+    assert all(set(item.multipliers) == others for item in model.variants)
+    assert [item.larger for item in model.comparisons][:2] == ["H1", "H2"]
+    p = {item.algorithm: item.p_holm for item in model.more_than_one}
+    assert p["rft"] < 0.05 and p["step_dpo"] < 0.05 < p["dpo"]
+    (ratio,) = (item for item in model.ratios if (item.numerator, item.denominator) == ("step_dpo", "rft"))
+    assert ratio.low < 4.0 < ratio.high
+
+
+def test_a_known_ceiling_is_that_of_m4():
+    outcomes = from_table(planted({"sft": 1.0, "rft": 2.0}, WIDE, num_problems=200))
+    pair = [analyse(outcomes, "sft", {}, num_draws=100, ceiling=ceiling).model for ceiling in (None, 0.95)]
+    qaicc = [next(score.qaicc for score in model.scores if score.form == "m4") for model in pair]
+    assert qaicc[0] != qaicc[1]
+
+
+def test_an_algorithm_that_is_always_wrong_does_not_spoil_the_others_fit():
+    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, num_problems=200)
+    table.loc[table["algorithm"] == "dpo", "wrong"] = 1
+    found = analyse(from_table(table), "sft", {}, num_draws=150)
+    assert {item.algorithm: item.code for item in found.verdicts} == {"rft": "SUPPORTED", "dpo": "UPPER_BOUND"}
+
+
+def test_a_reference_that_does_not_fall_has_no_multipliers():
+    table = planted({"sft": 1.0, "rft": 1.0}, num_problems=100)
+    table["wrong"] = np.arange(len(table)) % 2
+    (item,) = analyse(from_table(table), "sft", {}, num_draws=100).verdicts
+    assert item.code == "NOT_ESTIMABLE"
+    assert "falls by 0.0 pp" in item.sentence
 
 
 @pytest.mark.slow

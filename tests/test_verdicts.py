@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.claims import check_claim
-from analysis.verdicts import Code, Evidence, verdict
+from analysis.evidence import Code, Evidence
+from analysis.inverse import Inversion
+from analysis.verdicts import verdict
 
 KNOWN = {
     "num_seeds": 4,
@@ -32,7 +34,7 @@ def test_each_condition_has_its_verdict():
         "LOWER_BOUND": {"right_censored": 0.8, "at_least": 6.0},
         "UPPER_BOUND": {"left_censored": 0.8, "at_most": 0.5},
         "VARIES": {"delta": (0.4, 0.2, 0.6), "ends": (1.0, 4.0)},
-        "NULL": {"multiplier": 1.0, "low": 0.9, "high": 1.1},
+        "NULL": {"multiplier": 1.0, "low": 0.9, "high": 1.1, "form_spread": (1.0, 1.05)},
         "NOT_RESOLVED": {"low": 0.6, "high": 2.5, "difference": (0.0, -0.01, 0.01)},
         "DIRECTION_ONLY": {"low": 0.6, "high": 2.5},
     }
@@ -52,6 +54,56 @@ def test_a_single_number_that_does_not_fit_is_not_supported():
     # A slope under a model that does not fit either is no evidence of a varying multiplier.
     bent = evidence(delta=(0.4, 0.2, 0.6), ends=(1.0, 4.0), lack_of_fit=0.0, lack_of_fit_varying=0.0)
     assert verdict(bent).code == "DIRECTION_ONLY"
+
+
+def test_support_needs_the_hold_out_and_data_of_the_reference_within_reach():
+    assert verdict(evidence(held_out=True)).code == "SUPPORTED"
+    failed = verdict(evidence(held_out=False), claim=2.0)
+    assert failed.code == "DIRECTION_ONLY"
+    assert "not what the other sizes predict" in failed.sentence
+    assert "these data do not give" in failed.claim_sentence
+    far = verdict(evidence(extrapolation=(4.1, 60.0)), claim=2.0)
+    assert far.code == "DIRECTION_ONLY"
+    assert "more than 4 times the data of SFT" in far.sentence
+    assert far.claim_sentence == "The claim of 2x cannot be tested without more data of the reference."
+    near = verdict(evidence(extrapolation=(0.2, 3.0)))
+    assert near.code == "SUPPORTED"
+    assert "takes the curve of SFT to 3.00 times its data" in near.sentence
+
+
+def test_a_spread_over_forms_beyond_the_interval_is_quoted_with_it():
+    item = evidence(form_spread=(1.4, 2.2))
+    assert item.quoted == (1.4, 2.5)
+    found = verdict(item, claim=8.0)
+    assert found.code == "CONTRADICTED"
+    assert "95 % interval with the spread over forms 1.40 to 2.50" in found.sentence
+    # 1.8 to 2.5 alone would contradict 1.1; with a form that says 1.05 it does not.
+    assert verdict(evidence(low=1.8, form_spread=(1.05, 2.0)), claim=1.1).code == "DIRECTION_ONLY"
+
+
+def test_the_number_of_seeds_that_would_resolve_follows_the_root():
+    # log m = 0.1, half-width 0.3 (m = 1 needs 0.1): 9 times as many. Within 25 %: room 0.223 - 0.1 = 0.123 for 0.3,
+    # (0.3 / 0.123)^2 = 5.94 times as many: 4 seeds to 24.
+    m = math.exp(0.1)
+    wide = evidence(
+        **{"multiplier": m, "low": m * math.exp(-0.3), "high": m * math.exp(0.3), "form_spread": (m, m)},
+        difference=(0.0, -0.01, 0.01),
+    )
+    assert wide.more_seeds == 20
+    found = verdict(wide)
+    assert found.code == "NOT_RESOLVED"
+    assert "about 20 more seeds" in found.sentence
+    # log m = 0.5 and a half-width of 0.6: (0.6 / 0.5)^2 = 1.44, 4 seeds to 5.76.
+    m = math.exp(0.5)
+    assert evidence(multiplier=m, low=m * math.exp(-0.6), high=m * math.exp(0.6), form_spread=(m, m)).more_seeds == 2
+    assert evidence(low=0.0, high=math.inf).more_seeds is None
+
+
+def test_an_inversion_says_where_it_turns_and_what_is_left():
+    turned = Inversion("rft", (0.05, 0.02, 0.08), 256, 128, 512, (0.5, 0.4, 0.6), (0.125, 0.1, 0.2))
+    found = verdict(evidence(rise=turned.rise, inversion=turned))
+    assert "turns at D = 256 (128 to 512)" in found.sentence
+    assert "best policy so far is worth 0.50x (0.40 to 0.60), the last one 0.12x (0.10 to 0.20)" in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -96,9 +148,12 @@ triples = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1)).map(
     triples,
     st.sampled_from([None, 2.0, 8.0, "<=1"]),
     st.sampled_from([None, "there are 2 seeds."]),
+    st.tuples(multipliers, multipliers),
+    st.tuples(st.floats(0, 100), st.floats(0, 100)),
+    st.sampled_from([None, True, False]),
 )
 def test_every_input_has_exactly_one_verdict_and_a_sentence(
-    m, right, left, lack_of_fit, mean, delta, difference, rise, claim, refusal
+    m, right, left, lack_of_fit, mean, delta, difference, rise, claim, refusal, spread, reach, held_out
 ):
     item = evidence(
         low=m[0],
@@ -116,6 +171,9 @@ def test_every_input_has_exactly_one_verdict_and_a_sentence(
         difference=difference,
         rise=rise,
         not_estimable=refusal,
+        form_spread=tuple(sorted(spread)),
+        extrapolation=reach,
+        held_out=held_out,
     )
     found = verdict(item, claim)
     assert found.code in typing.get_args(Code)

@@ -1,0 +1,81 @@
+"""How figures look: sizes, colours, markers and axes, the same in all of them.
+
+Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm has a marker of its own besides.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from analysis.study import Study
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
+_STYLE = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "scaling",  # the same figure gives the same bytes
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+_PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_MULTIPLIERS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
+
+
+def styled() -> AbstractContextManager:
+    """The settings under which figures are made and saved."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def blank(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def ordered(study: Study) -> Sequence[str]:
+    """The reference first: an algorithm's place decides its colour and marker."""
+    names = study.outcomes.algorithms
+    first = [study.reference] if study.reference in names else []
+    return [*first, *(name for name in names if name != study.reference)]
+
+
+def colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    return MARKERS[index % len(MARKERS)]
+
+
+def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(set(sizes.tolist()))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def percent_on_y(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(FixedLocator(_PERCENTS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def multipliers_on(axis, logarithmic: bool = True) -> None:
+    """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2."""
+    at = _MULTIPLIERS if logarithmic else np.log2(_MULTIPLIERS)
+    axis.set_major_locator(FixedLocator(at))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value if logarithmic else 2.0**value:.3g}x"))
+    axis.set_minor_locator(NullLocator())

@@ -1,0 +1,63 @@
+"""analysis.inverse: where more data make an algorithm worse, and what the reference then counts with."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import SIZES, planted, power_law
+from test_multipliers import exact_outcomes, without_noise
+
+from analysis.inverse import before_turning, inversions
+from analysis.isotonic import non_increasing, running_minimum
+from analysis.multipliers import pointwise
+from analysis.outcomes import from_table
+from analysis.study import analyse
+
+SFT = [0.8, 0.7, 0.6, 0.5, 0.4]
+
+
+def test_the_turning_point_is_the_best_size_and_both_multipliers_are_at_the_last():
+    outcomes = exact_outcomes({"sft": SFT, "dpo": [0.8, 0.6, 0.5, 0.55, 0.7]})
+    (found,) = inversions(outcomes, "sft", without_noise(outcomes), non_increasing)
+    assert found.algorithm == "dpo"
+    assert (found.turning_point, found.turning_low, found.turning_high) == (256, 256, 256)
+    assert found.rise == pytest.approx((0.2, 0.2, 0.2))
+    # SFT has 0.5 at 512 and 0.7 at 128; the last D is 1024.
+    assert found.envelope == pytest.approx((512 / 1024,) * 3)
+    assert found.last == pytest.approx((128 / 1024,) * 3)
+    assert outcomes.data_size[before_turning(outcomes, (found,))].tolist() == [*SIZES, 64, 128, 256]
+
+
+def test_falling_curves_are_not_flagged():
+    outcomes = exact_outcomes({"sft": SFT, "rft": [0.7, 0.6, 0.5, 0.45, 0.4]})
+    assert inversions(outcomes, "sft", without_noise(outcomes), non_increasing) == ()
+    assert before_turning(outcomes, ()).all()
+
+
+def test_a_reference_that_rises_counts_with_the_best_so_far():
+    # SFT is best at 256, with 0.5, and worse after: DPO's 0.5 at 64 is worth 256. Pooling would say it beats SFT.
+    outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.5, 0.6, 0.7], "dpo": [0.5] * 5})
+    draws = without_noise(outcomes)
+    assert pointwise(outcomes, "sft", draws, running_minimum)[0].estimate == pytest.approx(4.0)
+    assert pointwise(outcomes, "sft", draws)[0].estimate == np.inf
+    (found,) = inversions(outcomes, "sft", draws, running_minimum)
+    assert (found.algorithm, found.turning_point, found.envelope) == ("sft", 256, None)
+
+
+def test_a_study_tells_the_turning_point_and_spares_the_others_fit():
+    table = planted({"sft": 1.0, "rft": 2.0}, num_seeds=4)
+    bent = planted({"dpo": 1.0}, num_seeds=4, curve=lambda size: power_law(size) if size < 500 else 0.75)
+    study = analyse(from_table(pd.concat([table, bent])), "sft", {}, num_draws=300)
+    by_name = {item.algorithm: item for item in study.verdicts}
+    assert by_name["dpo"].code == "INVERSE"
+    assert "It turns at D = 256 (" in by_name["dpo"].sentence
+    assert by_name["rft"].code == "SUPPORTED"
+    assert not study.best_so_far
+    assert study.outcomes.data_size[~study.model.used].tolist() == [512, 1024]
+    assert study.model.lack_of_fit > 0.05
+
+
+def test_a_rising_reference_is_flagged_in_the_study():
+    rising = planted({"sft": 1.0}, num_seeds=4, curve=lambda size: power_law(size) if size < 500 else 0.75)
+    study = analyse(from_table(pd.concat([rising, planted({"rft": 2.0}, num_seeds=4)])), "sft", {}, num_draws=300)
+    assert study.best_so_far
+    assert study.model is not None

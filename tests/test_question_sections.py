@@ -1,0 +1,47 @@
+"""analysis.question_sections and analysis.model_document: every question's numbers reach the report and the file."""
+
+import json
+
+import pytest
+from planted import planted
+
+from analysis.fits_file import dump
+from analysis.model_document import monotonicity_document, questions_document
+from analysis.outcomes import from_table
+from analysis.question_sections import question_sections
+from analysis.rendering import to_html, to_markdown
+from analysis.study import analyse
+
+
+@pytest.fixture(scope="module")
+def study():
+    table = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 4.0}, num_problems=200)
+    return analyse(from_table(table), "sft", {}, num_draws=200)
+
+
+def test_the_section_has_a_table_for_every_question(study):
+    (section,) = question_sections("", study)
+    text = to_markdown("name", [section])
+    for wanted in ("quasi-F", "last1", "D left out", "Huber", "Per-step DPO over RFT", "RFT: m > 1"):
+        assert wanted in text
+    assert "nan" not in text
+    assert "<table" in to_html("name", [section])
+
+
+def test_rows_are_as_long_as_their_heads(study):
+    (section,) = question_sections("s", study)
+    for grid in section.tables:
+        assert {len(row) for row in grid.rows} == {len(grid.columns)}
+
+
+def test_the_document_is_json_with_every_algorithm(study):
+    document = json.loads(dump({**questions_document(study.model), **monotonicity_document(study)}))
+    assert {item["algorithm"] for item in document["held_out"]} == {"rft", "step_dpo"}
+    assert document["comparisons"][0]["larger"] == "H1"
+    assert document["reference_levels"] == "isotonic"
+    assert document["selection"] == "QAICc"
+
+
+def test_without_a_joint_fit_there_is_no_section():
+    refused = analyse(from_table(planted({"sft": 1.0, "rft": 2.0}, num_seeds=2, num_problems=20)), "sft", {})
+    assert question_sections("", refused) == []
