@@ -36,7 +36,7 @@ def inspect(folder: epath.Path, stage: Stage) -> tuple[Artifact | None, str | No
         return None, f"has no {RECORD}"
     except ValueError:  # covers bytes that are no text
         return None, f"has a {RECORD} that cannot be parsed"
-    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+    if not _lists_files(record):
         return None, f"has a {RECORD} without a list of files"
     if record.get("digest") != stage.digest:
         return None, f"has a {RECORD} of digest {record.get('digest')}, expected {stage.digest}"
@@ -48,6 +48,12 @@ def inspect(folder: epath.Path, stage: Stage) -> tuple[Artifact | None, str | No
         if size != described["bytes"]:
             return None, f"has {size} bytes in {name}, expected {described['bytes']}"
     return Artifact(folder, files, record), None
+
+
+def _lists_files(record: object) -> bool:
+    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+        return False
+    return all(isinstance(described, dict) and "bytes" in described for described in record["files"].values())
 
 
 def changed_file(artifact: Artifact) -> str | None:
