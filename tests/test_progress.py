@@ -102,5 +102,5 @@ def test_durations_read_well():
 def test_failures_are_one_list_of_stage_cells_error_and_log():
     lines = format_failures([(toy("a"), FAILURE)], {toy("a").digest: [f"cell {index}" for index in range(7)]})
     assert lines[0] == f"{toy('a').name}: ValueError: no"
-    assert lines[1] == "  cells: cell 0, cell 1, cell 2, cell 3, cell 4 and 2 more"
+    assert lines[1] == "  cells: cell 0; cell 1; cell 2; cell 3; cell 4 and 2 more"
     assert lines[2:] == ["  log: store/log.txt", "  traceback: store/traceback.txt"]

@@ -95,6 +95,11 @@ def _empty_record(folder):
     (folder / "record.json").write_text("[]")
 
 
+def _spoil_files(folder):
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "files": dict.fromkeys(record["files"], 5)}))
+
+
 def _remove_record(folder):
     (folder / "record.json").unlink()
 
@@ -116,6 +121,7 @@ def _swap_record(folder):
         (_truncate_record, "cannot be parsed"),
         (_garble_record, "cannot be parsed"),
         (_empty_record, "without a list of files"),
+        (_spoil_files, "without a list of files"),
         (_remove_record, "has no record.json"),
         (_swap_record, "of digest 0123456789"),
     ],
