@@ -31,6 +31,7 @@ from scaling.stage import Stage
 
 logger = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 10.0  # for a cluster's address to accept a connection
 OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
 
 
@@ -234,6 +235,18 @@ def _start(address: str | None) -> None:
     else:
         packages = [os.fspath(PROJECT / name) for name in PACKAGES]
         try:
+            _check_that_something_listens(address)
             ray.init(address=address, runtime_env={"py_modules": packages}, **quiet)
-        except (ConnectionError, ValueError) as error:  # no cluster there, or no address
-            raise ConfigError(f"--address {address}: {' '.join(str(error).split())}") from error
+        except (OSError, ValueError) as error:  # no cluster there, or no address
+            found = " ".join(str(error).split()).rstrip(".")
+            raise ConfigError(
+                f"--address {address}: {found}. Name a cluster that runs (and set RAY_AUTH_MODE=token if it wants a"
+                " token), or leave --address out to run here."
+            ) from error
+
+
+def _check_that_something_listens(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
