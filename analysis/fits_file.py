@@ -9,22 +9,25 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from analysis.counts import Counts
 from analysis.fits import Fit
 from analysis.model_document import monotonicity_document, questions_document
 from analysis.outcomes import Outcomes
 from analysis.study import Study
+from analysis.wording import Wording, interval_kind, pairing
 
 SCHEMA_VERSION = 1
 
 
-def fits_document(studies: Mapping[str, Study], num_draws: int, seed: int) -> dict:
+def fits_document(studies: Mapping[str, Study], num_draws: int, seed: int, wording: Wording) -> dict:
     """The document; one entry for each panel."""
+    kinds = dict.fromkeys(interval_kind(study.outcomes) for study in studies.values())
     return {
         "schema_version": SCHEMA_VERSION,
-        "interval": "95 % percentile, crossed bootstrap over whole seeds and shared test problems",
+        "interval": f"95 % percentile, {'; '.join(kinds)}",
         "bootstrap_draws": num_draws,
         "seed": seed,
-        "panels": {panel: _panel(study) for panel, study in studies.items()},
+        "panels": {panel: _panel(study, wording) for panel, study in studies.items()},
     }
 
 
@@ -33,20 +36,24 @@ def dump(document: dict) -> str:
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
 
-def data_hash(outcomes: Outcomes) -> str:
+def data_hash(outcomes: Outcomes | Counts) -> str:
     """Sixteen hex digits over every outcome and what it belongs to."""
+    items = isinstance(outcomes, Outcomes)
     digest = hashlib.sha256(repr((outcomes.algorithm.tolist(), outcomes.data_size.tolist())).encode())
-    digest.update(repr((outcomes.seeds, outcomes.problems)).encode())
-    digest.update(outcomes.present.tobytes() + outcomes.wrong.tobytes())
+    digest.update(repr((outcomes.seeds, outcomes.problems if items else outcomes.num_problems)).encode())
+    digest.update(outcomes.present.tobytes() + (outcomes.wrong if items else outcomes.num_wrong).tobytes())
+    if outcomes.seed_group is not None:
+        digest.update(repr(outcomes.seed_group.tolist()).encode())
     return digest.hexdigest()[:16]
 
 
-def _panel(study: Study) -> dict:
+def _panel(study: Study, wording: Wording) -> dict:
     outcomes = study.outcomes
     document = {
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
-        "D_definition": "unique synthetic problems given to the algorithm",
+        "D_definition": wording.size_definition,
+        "pairing": pairing(outcomes),
         "seeds": list(outcomes.seeds),
         "num_problems": outcomes.num_problems,
         "num_missing_runs": outcomes.num_missing,

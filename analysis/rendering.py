@@ -54,6 +54,12 @@ def picture(directory: Path, file: str, caption: str) -> Picture:
     return Picture(file, caption, base64.b64encode((directory / file).read_bytes()).decode())
 
 
+def write_report(directory: Path, title: str, sections: Sequence[Section]) -> None:
+    """report.md and report.html."""
+    (directory / "report.md").write_text(to_markdown(title, sections), encoding="utf-8")
+    (directory / "report.html").write_text(to_html(title, sections), encoding="utf-8")
+
+
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
     """The report for a terminal or a repository; figures are links."""
     text = _environment(autoescape=False).get_template("report.md.j2").render(title=title, sections=sections)

@@ -7,9 +7,8 @@ errors.csv, multipliers.csv, fits.json, figures/, report.md and report.html. Sam
 import argparse
 import hashlib
 import json
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +16,16 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis import diagnostic_plots, plots
-from analysis.fits_file import SCHEMA_VERSION, dump, fits_document
+from analysis.fits_file import SCHEMA_VERSION
 from analysis.ledger import ledger
 from analysis.outcomes import from_table
-from analysis.rendering import to_html, to_markdown
+from analysis.rendering import write_report
 from analysis.sections import Story, sections
 from analysis.study import Study, analyse
+from analysis.study_files import write_csv, write_study_files
 from analysis.tables import Tables, tabulate
 from analysis.verdicts import label, number
+from analysis.wording import SWEEP
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
 from scaling.engine.store import Store
@@ -84,14 +84,12 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
         return None
     studies = {panel: _study(sweep, table, tables.base_errors.get(panel)) for panel, table in tables.outcomes.items()}
     directory = results_dir(file, overrides)
-    _write_tables(directory, tables, ledger(current, store), studies)
-    document = fits_document(studies, sweep.analysis.bootstrap_draws, sweep.analysis.seed)
-    (directory / "fits.json").write_text(dump(document))
-    _draw(directory, studies, tables, sweep.analysis.claims)
+    _write_tables(directory, tables, ledger(current, store))
+    settings = sweep.analysis
+    numbers = (settings.claims, settings.bootstrap_draws, settings.seed)
+    write_study_files(directory, studies, *numbers, SWEEP, tables.base_errors)
     story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), studies)
-    parts = sections(story, directory)
-    (directory / "report.md").write_text(to_markdown(file.stem, parts), encoding="utf-8")
-    (directory / "report.html").write_text(to_html(file.stem, parts), encoding="utf-8")
+    write_report(directory, file.stem, sections(story, directory))
     (directory / SOURCE).write_text(source_of(sweep, current, store) + "\n")
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
     return Summary(directory / "report.html", _summary_table(studies), sentences)
@@ -129,60 +127,14 @@ def _study(sweep: Sweep, table: pd.DataFrame, base_error: float | None) -> Study
     )
 
 
-def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame, studies: dict[str, Study]) -> None:
+def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    _csv(tables.runs, directory / "runs.csv")
-    _csv(tables.choices, directory / "choices.csv")
-    _csv(costs, directory / "ledger.csv")
-    _csv(_over_panels(studies, plots.error_table), directory / "errors.csv")
-    _csv(_over_panels(studies, plots.multiplier_table), directory / "multipliers.csv")
+    write_csv(tables.runs, directory / "runs.csv")
+    write_csv(tables.choices, directory / "choices.csv")
+    write_csv(costs, directory / "ledger.csv")
     outcomes = pd.concat([table.assign(panel=panel) for panel, table in tables.outcomes.items()], ignore_index=True)
     categories = dict.fromkeys(("algorithm", "panel", "problem"), "category")
     outcomes.astype({"wrong": "int8", **categories}).to_parquet(directory / "outcomes.parquet", compression="zstd")
-
-
-def _draw(directory: Path, studies: dict[str, Study], tables: Tables, claims: Mapping[str, float | str]) -> None:
-    folder = directory / "figures"
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir()
-    for panel, study in studies.items():
-        suffix = plots.figure_suffix(panel)
-        figures = {
-            "error": plots.error_figure(study, tables.base_errors.get(panel)),
-            "collapsed": plots.collapsed_figure(study),
-            "multiplier": plots.multiplier_figure(study),
-            "holdout": diagnostic_plots.holdout_figure(study),
-            "density": diagnostic_plots.density_figure(study, claims),
-            "spread": diagnostic_plots.spread_figure(study),
-            "residual": diagnostic_plots.residual_figure(study),
-        }
-        for name, figure in figures.items():
-            if figure is not None:
-                plots.save(figure, folder / f"{name}{suffix}.png")
-        numbers = {
-            "error": plots.error_table(study),
-            "multiplier": plots.multiplier_table(study),
-            "holdout": diagnostic_plots.holdout_table(study),
-            "density": diagnostic_plots.density_table(study),
-            "spread": diagnostic_plots.spread_table(study),
-            "residual": diagnostic_plots.residual_table(study),
-        }
-        for name, table in numbers.items():
-            _csv(table, folder / f"{name}{suffix}.csv")
-
-
-def _over_panels(studies: dict[str, Study], make) -> pd.DataFrame:
-    tables = []
-    for panel, study in studies.items():
-        table = make(study)
-        table.insert(0, "panel", panel)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _summary_table(studies: dict[str, Study]) -> Table:

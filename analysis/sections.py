@@ -10,9 +10,10 @@ import pandas as pd
 
 from analysis.rendering import Grid, Section
 from analysis.study import Study
-from analysis.study_sections import percent, study_sections
+from analysis.study_sections import percent, study_sections, verdict_bullets
 from analysis.tables import Tables
 from analysis.verdicts import label
+from analysis.wording import SWEEP
 from scaling.config import Sweep
 from scaling.plan import Plan
 
@@ -33,17 +34,12 @@ def sections(story: Story, directory: Path) -> list[Section]:
     """The report, in order. Figures are read from `directory`/figures."""
     parts = [_conclusions(story)]
     for panel, study in story.studies.items():
-        parts += study_sections(panel, study, story.tables, directory)
+        parts += study_sections(panel, study, directory, SWEEP, _pass_rates(story.tables, panel))
     return [*parts, _settings(story), _costs(story), _runs(story), _provenance(story)]
 
 
 def _conclusions(story: Story) -> Section:
-    bullets = []
-    for panel, study in story.studies.items():
-        where = f"[{panel}] " if panel else ""
-        for item in study.verdicts:
-            claim = f" {item.claim_sentence}" if item.claim_sentence else ""
-            bullets.append(f"{where}{item.sentence}{claim} ({item.code})")
+    bullets = [bullet for panel, study in story.studies.items() for bullet in verdict_bullets(panel, study)]
     paragraphs = [story.sweep.question]
     if story.sweep.expectation:
         paragraphs.append(f"Expected before the run: {story.sweep.expectation}")
@@ -80,6 +76,24 @@ def _fall_sentence(study: Study) -> str:
         f" {study.outcomes.data_size[first]:,} to {percent(errors[last], low[last], high[last])} at D ="
         f" {study.outcomes.data_size[last]:,}, {beyond}."
     )
+
+
+def _pass_rates(tables: Tables, panel: str) -> list[Grid]:
+    """Mean pass@k over seeds, for every k that was measured."""
+    runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
+    grids = []
+    for name in (column for column in runs.columns if column.startswith("pass_at_")):
+        table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
+        rows = tuple(
+            (label(str(algorithm)), *("-" if pd.isna(value) else f"{100 * value:.1f}" for value in row))
+            for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
+        )
+        k = name.removeprefix("pass_at_")
+        note = (
+            f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
+        )
+        grids.append(Grid(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
+    return grids
 
 
 def _settings(story: Story) -> Section:

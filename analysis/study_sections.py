@@ -3,22 +3,33 @@
 In: a `Study` and the tables it was made of. Out: `Section`s; every number carries its n, its interval and its form.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from analysis.plots import figure_suffix
 from analysis.question_sections import CAPTIONS, question_sections
 from analysis.rendering import Grid, Section, picture
 from analysis.study import Study
-from analysis.tables import Tables
 from analysis.verdicts import label, number
+from analysis.wording import Wording, interval_kind, is_paired, sample_size
 
 
-def study_sections(panel: str, study: Study, tables: Tables, directory: Path) -> list[Section]:
-    """Figures, errors and multipliers. Figures are read from `directory`/figures."""
-    parts = [_figures(panel, study, directory), _errors(tables, panel, study), _multipliers(panel, study)]
+def study_sections(
+    panel: str, study: Study, directory: Path, wording: Wording, more_tables: Sequence[Grid] = ()
+) -> list[Section]:
+    """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables stand by the errors."""
+    errors = Section(f"Test error{_of(panel)}", tables=(_errors(study, wording), *more_tables))
+    parts = [_figures(panel, study, directory, wording), errors, _multipliers(panel, study)]
     return [*parts, *question_sections(panel, study)]
+
+
+def verdict_bullets(panel: str, study: Study) -> list[str]:
+    """One conclusion an algorithm, with its claim and code."""
+    where = f"[{panel}] " if panel else ""
+    return [
+        f"{where}{item.sentence}{f' {item.claim_sentence}' if item.claim_sentence else ''} ({item.code})"
+        for item in study.verdicts
+    ]
 
 
 def percent(value: float, low: float | None, high: float | None) -> str:
@@ -28,21 +39,19 @@ def percent(value: float, low: float | None, high: float | None) -> str:
     return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _figures(panel: str, study: Study, directory: Path) -> Section:
+def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Section:
     outcomes = study.outcomes
-    base = (
-        f"n = {outcomes.num_problems:,} test problems, {len(outcomes.seeds)} seeds"
-        + (f", {outcomes.num_missing} runs missing" if outcomes.num_missing else "")
-        + "; bars: 95 % crossed bootstrap over seeds and problems"
-    )
+    base = sample_size(outcomes)
+    if study.error_low is not None:
+        base += f"; bars: 95 % {interval_kind(outcomes)}"
     model = study.model
     if model is None:
         line = "lines join the means"
     else:
         line = f"lines: joint fit of {model.constant.form.formula}, x = m D / D0"
     captions = {
-        "error": f"Test error (greedy) against unique synthetic problems; small dots are runs. {base}; {line}. "
-        "RFT, DPO and per-step DPO use extra samples of the SFT policy for each problem.",
+        "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
+        + wording.caution,
         "collapsed": "The same cells at m D: where one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
@@ -57,7 +66,7 @@ def _figures(panel: str, study: Study, directory: Path) -> Section:
     return Section(f"Figures{_of(panel)}", figures=tuple(shown))
 
 
-def _errors(tables: Tables, panel: str, study: Study) -> Section:
+def _errors(study: Study, wording: Wording) -> Grid:
     outcomes = study.outcomes
     sizes = sorted(set(outcomes.data_size.tolist()))
     rows = []
@@ -79,26 +88,9 @@ def _errors(tables: Tables, panel: str, study: Study) -> Section:
             row.append(text if count == len(outcomes.seeds) else f"{text}, {count} runs")
         rows.append(tuple(row))
     columns = ("algorithm", *(f"D = {size:,}" for size in sizes))
-    note = "Percent of test problems wrong, greedy, mean over seeds, with the 95 % crossed bootstrap interval."
-    return Section(f"Test error{_of(panel)}", tables=(Grid(columns, tuple(rows), note), *_pass_rates(tables, panel)))
-
-
-def _pass_rates(tables: Tables, panel: str) -> list[Grid]:
-    """Mean pass@k over seeds, for every k that was measured."""
-    runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
-    grids = []
-    for name in (column for column in runs.columns if column.startswith("pass_at_")):
-        table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
-        rows = tuple(
-            (label(str(algorithm)), *("-" if pd.isna(value) else f"{100 * value:.1f}" for value in row))
-            for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
-        )
-        k = name.removeprefix("pass_at_")
-        note = (
-            f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
-        )
-        grids.append(Grid(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
-    return grids
+    note = f"{wording.error_title} in percent of the test problems, mean over seeds"
+    note += f", with the 95 % interval by {interval_kind(outcomes)}." if study.error_low is not None else "."
+    return Grid(columns, tuple(rows), note)
 
 
 def _multipliers(panel: str, study: Study) -> Section:
@@ -133,7 +125,7 @@ def _multipliers(panel: str, study: Study) -> Section:
     columns = (
         "algorithm",
         "m",
-        "95 % crossed",
+        "95 % crossed" if is_paired(study.outcomes) else "95 % unpaired",
         "95 % two-way",
         "form-free mean",
         "slope of log m",

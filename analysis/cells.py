@@ -1,0 +1,144 @@
+"""What every table of errors offers the analysis: cells (algorithm, data size), runs in them, and their errors.
+
+In: the fields of `Outcomes`, which knows every problem, or of `Counts`, which knows only how many were wrong. Out: the
+quantities that both have, computed in one way.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+_MEANINGS: Mapping[str, str] = MappingProxyType(
+    {"data_size": "it counts unique synthetic problems", "num_problems": "it counts test problems"}
+)
+
+
+class OutcomesError(ValueError):
+    """A table of outcomes is wrong; the message names the row or cell and the cure."""
+
+
+class Cells(ABC):
+    """P cells (algorithm, data size) x R seeds. A run that is missing has present = False and no number."""
+
+    algorithm: np.ndarray  # str [P]
+    data_size: np.ndarray  # int [P], unique synthetic problems
+    seeds: tuple[int, ...]  # R
+    present: np.ndarray  # bool [P, R]
+    seed_group: np.ndarray | None  # int [P]; cells of different groups have no run in common; None: one group
+
+    @property
+    @abstractmethod
+    def num_problems(self) -> int:
+        """Test problems of every run."""
+
+    @property
+    @abstractmethod
+    def run_errors(self) -> np.ndarray:
+        """float64 [P, R], error of each run; a missing run's is NaN, so that no mean can forget it."""
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """In the order of the table."""
+        return tuple(dict.fromkeys(self.algorithm))
+
+    @property
+    def groups(self) -> np.ndarray:
+        """int [P], the group of every cell."""
+        return np.zeros(len(self.data_size), int) if self.seed_group is None else self.seed_group
+
+    @property
+    def num_missing(self) -> int:
+        """Runs that some other cell's seed promises and that are not there."""
+        promised = [self.present[self.groups == group] for group in np.unique(self.groups)]
+        return sum(int((~part[:, part.any(axis=0)]).sum()) for part in promised)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """float64 [P], mean error of each cell over the runs that are present."""
+        return np.nanmean(self.run_errors, axis=1)
+
+    def cells_of(self, algorithm: str) -> np.ndarray:
+        """int [J], indices of the algorithm's cells by growing data size."""
+        (indices,) = np.nonzero(self.algorithm == algorithm)
+        return indices[np.argsort(self.data_size[indices])]
+
+    def index(self, algorithm: str, data_size: int) -> int:
+        """The cell of an algorithm at a data size."""
+        (found,) = np.nonzero((self.algorithm == algorithm) & (self.data_size == data_size))
+        if len(found) == 0:
+            raise OutcomesError(f"there is no cell ({algorithm}, data_size={data_size}).")
+        return int(found[0])
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str], each: str) -> None:
+    """Raise OutcomesError unless the columns are there with rows below them and nothing missing in them."""
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise OutcomesError(
+            f"the table lacks the columns {', '.join(missing)}; it needs {', '.join(columns)}, one row for each {each},"
+            f" and has {', '.join(map(str, table.columns))}."
+        )
+    if table.empty:
+        raise OutcomesError("the table has no rows.")
+    for name in columns:
+        empty = table[name].isna()
+        if empty.any():
+            raise OutcomesError(f"row {first(empty)}: {name} is missing; a missing run has no rows at all.")
+
+
+def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.DataFrame:
+    """The table with these columns as int; least: the smallest value of each. Raises OutcomesError for any other."""
+    converted = {}
+    for name, smallest in least.items():
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if numbers.isna().any():
+            row = first(numbers.isna())
+            raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]!r}; the column holds numbers.")
+        bad = (numbers < smallest) | (numbers % 1 != 0)
+        if bad.any():
+            row = first(bad)
+            meaning = _MEANINGS.get(name, "it is a whole number")
+            raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]}; {meaning}, {smallest} or more.")
+        converted[name] = numbers.astype(np.int64)
+    return table.assign(**converted)
+
+
+def check_repeats(table: pd.DataFrame, keys: Sequence[str], each: str) -> None:
+    """Raise OutcomesError where two rows have the same keys."""
+    repeated = table.duplicated(subset=list(keys))
+    if repeated.any():
+        row = first(repeated)
+        what = ", ".join(f"{name}={table[name].iloc[row]}" for name in keys)
+        raise OutcomesError(f"row {row} repeats {what}; keep one row for each {each}.")
+
+
+def first(mask: pd.Series) -> int:
+    """Position of the first True."""
+    return int(np.argmax(mask.to_numpy()))
+
+
+def arrange(table: pd.DataFrame, order: Sequence[str]) -> tuple[list, tuple[int, ...], np.ndarray, np.ndarray]:
+    """Cells sorted by algorithm and size, seeds, and for every row its cell [n] and the place of its seed [n]."""
+    pairs = list(zip(table["algorithm"], table["data_size"].tolist(), strict=True))
+    cells = sorted(set(pairs), key=lambda cell: (order.index(cell[0]), cell[1]))
+    place = {cell: index for index, cell in enumerate(cells)}
+    seeds = tuple(int(seed) for seed in sorted(set(table["seed"])))
+    return cells, seeds, np.array([place[pair] for pair in pairs]), np.searchsorted(seeds, table["seed"].to_numpy())
+
+
+def seed_groups(present: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Which cells share runs, from present [P, R]: the group of every cell, None for one group, and new places [G, R].
+
+    Cells that share a seed, directly or through others, form a group. In a table whose algorithms were run on seeds of
+    their own a seed's name says nothing across groups; places number the seeds within each.
+    """
+    group = np.arange(len(present))
+    for column in present.T:
+        joined = np.unique(group[column])
+        group[np.isin(group, joined)] = joined.min(initial=len(present))
+    names, group = np.unique(group, return_inverse=True)
+    used = np.array([present[group == index].any(axis=0) for index in range(len(names))])
+    return (group if len(names) > 1 else None), np.cumsum(used, axis=1) - 1

@@ -1,0 +1,122 @@
+"""Multipliers, curves and surfaces from anyone's table: `python -m analysis.fit TABLE ... --out DIR`.
+
+In: outcomes of runs (`--reference`, `--claims`), or points of a curve or surface (`--x`, `--y`, `--form`), as CSV or
+parquet. Out: DIR with fits.json, figures/, report.md and report.html. Same table and seed, same bytes. Needs neither
+jax nor ray; docs/results.md explains everything.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.cells import OutcomesError
+from analysis.curve_report import FORM_NAMES, fit_points
+from analysis.fits_file import data_hash
+from analysis.outcome_file import parse_claims, read_outcomes, read_table
+from analysis.points import PointsError
+from analysis.rendering import Section, write_report
+from analysis.study import Study, analyse
+from analysis.study_files import write_study_files
+from analysis.study_sections import study_sections, verdict_bullets
+from analysis.verdicts import label
+from analysis.wording import TABLE, interval_kind, is_paired, sample_size
+
+MIN_DRAWS = 200  # fewer say nothing of a 2.5 % quantile
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 written, 2 wrong usage or a table that cannot be analysed."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.draws < MIN_DRAWS:
+        parser.error(f"--draws is {arguments.draws}; an interval needs at least {MIN_DRAWS}.")
+    if arguments.seed < 0:
+        parser.error(f"--seed is {arguments.seed}; it is 0 or more.")
+    is_curve = arguments.x is not None or arguments.y is not None
+    if is_curve == (arguments.reference is not None):
+        parser.error("give either --reference, for a table of outcomes, or --x and --y, for points of a curve.")
+    if is_curve and (arguments.x is None or arguments.y is None):
+        parser.error("a curve needs both --x and --y, names of columns.")
+    try:
+        if is_curve:
+            columns = [name.strip() for name in arguments.x.split(",")]
+            table = read_table(arguments.table)
+            settings = (arguments.form, arguments.loss, arguments.draws, arguments.seed)
+            sentences = fit_points(table, arguments.table.name, columns, arguments.y, arguments.out, *settings)
+        else:
+            sentences = fit_outcomes(
+                arguments.table, arguments.reference, arguments.claims, arguments.out, arguments.draws, arguments.seed
+            )
+    except (OutcomesError, PointsError) as error:
+        rows = " Rows count from 0, the first below the header." if str(error).startswith("row ") else ""
+        print(f"error: {arguments.table}: {error}{rows}", file=sys.stderr)
+        return 2
+    for sentence in sentences:
+        print(sentence)
+    print(f"Report: {arguments.out / 'report.html'}")
+    return 0
+
+
+def fit_outcomes(
+    file: Path, reference: str, claims: str, directory: Path, num_draws: int = 2000, seed: int = 0
+) -> tuple[str, ...]:
+    """Analyse a table of outcomes into a directory; the verdicts' sentences. Raises OutcomesError for a bad table."""
+    outcomes = read_outcomes(file, reference)
+    claimed = parse_claims(claims, outcomes.algorithms, reference)
+    study = analyse(outcomes, reference, claimed, num_draws, seed)
+    write_study_files(directory, {"": study}, claimed, num_draws, seed, TABLE, {})
+    parts = [_conclusions(study), *study_sections("", study, directory, TABLE)]
+    parts.append(_provenance(study, file.name, claims, num_draws, seed))
+    write_report(directory, f"{file.stem}: data multipliers", parts)
+    return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in study.verdicts)
+
+
+def _conclusions(study: Study) -> Section:
+    outcomes = study.outcomes
+    others = ", ".join(label(name) for name in outcomes.algorithms if name != study.reference)
+    data = (
+        f"{others} against {label(study.reference)}: {sample_size(outcomes)}. Intervals: 95 %,"
+        f" {interval_kind(outcomes)}."
+    )
+    if not is_paired(outcomes):
+        data += (
+            " The table has counts only. Which problems were wrong is not known, so that nothing is paired over"
+            " problems and intervals are wider than item-level outcomes would give."
+        )
+    if outcomes.seed_group is not None:
+        data += (
+            " Some cells share no seed with others; each such group of cells draws seeds of its own, and no run is"
+            " matched across groups."
+        )
+    return Section("", (data,), tuple(verdict_bullets("", study)))
+
+
+def _provenance(study: Study, name: str, claims: str, num_draws: int, seed: int) -> Section:
+    command = f"python -m analysis.fit {name} --reference {study.reference}"
+    command += (f" --claims '{claims}'" if claims else "") + f" --draws {num_draws} --seed {seed} --out DIR"
+    return Section("Provenance", bullets=(f"data: {name}, hash {data_hash(study.outcomes)}", f"regenerate: {command}"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.fit",
+        description="How many times more data would the baseline need? Or: fit a curve or a loss surface.",
+        epilog="outcomes: columns algorithm,data_size,seed,problem,wrong, or algorithm,data_size,seed,num_problems,"
+        "num_wrong. Points: --x size --y error --form auto, or --x N,D --y loss --form chinchilla.",
+    )
+    parser.add_argument("table", type=Path, help="a CSV or parquet file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    parser.add_argument("--reference", metavar="NAME", help="the algorithm that the others are compared with")
+    parser.add_argument("--claims", default="", metavar="NAME=M,...", help="such as rft=2,step_dpo=8,dpo=<=1")
+    parser.add_argument("--x", metavar="COLUMN[,COLUMN]", help="size, or parameters and tokens of a surface")
+    parser.add_argument("--y", metavar="COLUMN", help="error or loss")
+    parser.add_argument("--form", default="auto", choices=FORM_NAMES, help="auto chooses among the one-variable forms")
+    parser.add_argument("--loss", default="huber", choices=("huber", "squares"), help="of a surface; default huber")
+    parser.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap draws, default 2000")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap, default 0")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

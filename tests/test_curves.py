@@ -1,0 +1,136 @@
+"""analysis.curves and curve_choice: published errors of extrapolation on 92 curves, and planted laws."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.curve_choice import choose, hold_out
+from analysis.curves import PARAMETERS, STEEPEST, bootstrap_curve, fit_curve, rmsle
+
+BENCHMARK = Path(__file__).parents[2] / "shared" / "known_answers" / "alabdulmohsin_benchmark"
+X = np.geomspace(50, 1e5, 10)
+
+
+def law(x: np.ndarray, a=0.6, b=0.5, c=0.0, d=0.0, noise=0.0, seed=0) -> np.ndarray:
+    """c + a ((x + d) / 100)^-b."""
+    return (c + a * ((x + d) / 100) ** -b) * np.exp(np.random.default_rng(seed).normal(0, noise, len(x)))
+
+
+@pytest.mark.skipif(not BENCHMARK.exists(), reason="the curves of Alabdulmohsin et al. are not here")
+def test_ninety_two_published_curves_extrapolate_as_known():
+    table = pd.concat([pd.read_csv(BENCHMARK / f"benchmark.{name}.csv") for name in ("vision", "lang")])
+    answers = pd.read_csv(BENCHMARK / "reference_rmsle.csv")
+    curves = dict(iter(table.groupby(["Domain", "Task", "Model"])))
+    assert len(answers) == 92
+    shifted = []
+    for row in answers.itertuples():
+        fitted, ahead = (_points(curves[row.domain, row.task, row.model], part) for part in (1, 0))
+        missed = rmsle(fit_curve(*fitted, "pow2").predict(ahead[0])[0], ahead[1])
+        assert missed == pytest.approx(row.logNLS_pow2, abs=1e-5)
+        if row.domain == "IC":
+            shifted.append(rmsle(fit_curve(*fitted, "shift4").predict(ahead[0])[0], ahead[1]))
+    assert len(shifted) == 72
+    assert np.mean(shifted) <= 0.048
+
+
+def _points(curve: pd.DataFrame, training: int) -> tuple[np.ndarray, np.ndarray]:
+    part = curve[curve["Training"] == training]
+    found = dict(zip(part["Seen Examples"], part["Loss"], strict=True))
+    x = np.array(sorted(found))
+    return x, np.array([found[value] for value in x])
+
+
+@pytest.mark.parametrize(
+    ("form", "planted"),
+    [
+        ("pow2", {"a": 0.6, "b": 0.3}),
+        ("pow3", {"a": 0.6, "b": 0.5, "c": 0.1}),
+        ("shift4", {"a": 0.6, "b": 0.5, "c": 0.1, "d": 300.0}),
+    ],
+)
+def test_a_planted_law_is_found_exactly(form, planted):
+    curve = fit_curve(X, law(X, **planted), form)
+    wanted = {**planted, "a": planted["a"] * 100 ** planted["b"]}
+    np.testing.assert_allclose(curve.natural[0], list(wanted.values()), rtol=1e-4)
+    assert curve.mean_square[0] < 1e-12
+    assert not curve.at_bound
+
+
+def test_units_do_not_matter():
+    y = law(X, c=0.1, noise=0.02)
+    one, other = fit_curve(X, y, "shift4"), fit_curve(1e6 * X, 100 * y, "shift4")
+    np.testing.assert_allclose(100 * one.predict(X), other.predict(1e6 * X), rtol=1e-5)
+
+
+def test_more_parameters_never_fit_worse():
+    y = law(X, c=0.05, d=100.0, noise=0.05)
+    squares = [fit_curve(X, y, form).mean_square[0] for form in PARAMETERS]
+    assert squares[0] >= squares[1] - 1e-9
+    assert squares[1] >= squares[2] - 1e-9
+
+
+def test_aicc_counts_the_variance_as_a_parameter():
+    y = law(X, noise=0.02)
+    curve = fit_curve(X, y, "pow2")
+    assert curve.aicc == pytest.approx(10 * np.log(curve.mean_square[0]) + 6 + 24 / 6)
+
+
+def test_an_exponential_ends_at_the_bound_and_says_so():
+    curve = fit_curve(X, 0.1 + np.exp(-X / 3e4), "shift4")
+    assert curve.at_bound
+    assert curve.natural[0, 1] == pytest.approx(STEEPEST)
+
+
+@pytest.mark.parametrize(("num_sizes", "by"), [(5, "AICc"), (10, "hold-out"), (30, "AICc")])
+def test_the_number_of_sizes_decides_how_a_form_is_chosen(num_sizes, by):
+    x = np.geomspace(50, 1e5, num_sizes)
+    choice = choose(x, law(x, c=0.15, noise=0.003))
+    assert choice.by == by
+    assert choice.chosen in ("pow3", "shift4") or num_sizes == 5
+
+
+def test_a_pure_power_law_seldom_gets_a_floor():
+    x = np.geomspace(50, 1e5, 20)
+    chosen = [choose(x, law(x, b=0.3, noise=0.01, seed=seed)).chosen for seed in range(8)]
+    assert chosen.count("pow2") >= 6
+
+
+def test_a_requested_form_is_taken():
+    choice = choose(X, law(X), "shift4")
+    assert (choice.chosen, choice.by) == ("shift4", "request")
+
+
+def test_too_few_sizes_are_refused_with_the_cure():
+    with pytest.raises(ValueError, match=r"2 distinct sizes, and pow2 needs 3\. Add sizes"):
+        choose(X[:2], law(X[:2]))
+    with pytest.raises(ValueError, match="4 distinct sizes, and shift4 needs 5"):
+        choose(X[:4], law(X[:4]), "shift4")
+
+
+def test_the_hold_out_sees_only_smaller_sizes_and_last1_repeats_the_last():
+    y = law(X, b=0.3)
+    scores = {(score.form, score.num_left_out): score.rmsle for score in hold_out(X, y)}
+    assert scores["pow2", 1] < 1e-6
+    assert scores["last1", 1] == pytest.approx(np.log(y[-2] / y[-1]))
+    changed = y.copy()
+    changed[-1] *= 2
+    assert {(s.form, s.num_left_out): s.rmsle for s in hold_out(X, changed)}["pow2", 1] == pytest.approx(np.log(2))
+
+
+def test_intervals_hold_the_truth_and_repeat_with_their_seed():
+    x = np.repeat(np.geomspace(50, 1e5, 10), 3)
+    y = law(x, b=0.5, c=0.1, noise=0.03)
+    curve = fit_curve(x, y, "pow3")
+    draws = bootstrap_curve(x, y, curve, 300, seed=1)
+    low, high = np.quantile(draws.natural, [0.025, 0.975], axis=0)
+    assert ((low < (6.0, 0.5, 0.1)) & ((6.0, 0.5, 0.1) < high)).all()
+    np.testing.assert_array_equal(draws.theta, bootstrap_curve(x, y, curve, 300, seed=1).theta)
+
+
+def test_draws_with_too_few_sizes_are_drawn_again():
+    x, y = X[:4], law(X[:4], c=0.1, noise=0.02)
+    draws = bootstrap_curve(x, y, fit_curve(x, y, "pow3"), 200, seed=0)
+    assert len(draws.theta) == 200
+    assert np.isfinite(draws.natural).all()

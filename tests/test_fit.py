@@ -1,0 +1,211 @@
+"""python -m analysis.fit: anyone's outcomes, curves and surfaces, and what it says of every bad table."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import planted
+from test_counts import counted
+
+from analysis.fit import main
+
+SIZES = (64, 128, 256, 512, 1024)
+
+
+@pytest.fixture(scope="module")
+def items():
+    return planted({"sft": 1.0, "rft": 2.0}, sizes=SIZES, num_seeds=4, num_problems=300)
+
+
+def fit(table: pd.DataFrame, folder, *arguments: str, name: str = "table.csv") -> int:
+    path = folder / name
+    if name.endswith("parquet"):
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False)
+    return main([str(path), "--out", str(folder / "out"), "--draws", "200", *arguments])
+
+
+def test_item_level_outcomes_give_everything(items, tmp_path, capsys):
+    assert fit(items, tmp_path, "--reference", "sft", "--claims", "rft=2") == 0
+    out = tmp_path / "out"
+    assert {entry.name for entry in out.iterdir()} == {
+        *("fits.json", "errors.csv", "multipliers.csv", "figures", "report.md", "report.html"),
+    }
+    document = json.loads((out / "fits.json").read_text())
+    panel = document["panels"][""]
+    (m,) = (item for item in panel["multipliers"] if item["kind"] == "overall")
+    assert m["low"] < 2 < m["high"]
+    assert panel["pairing"]["items"] == "shared by all runs"
+    text = (out / "report.md").read_text()
+    assert "n = 300 test problems, 4 seeds" in text
+    assert "greedy" not in text
+    assert "python -m analysis.fit table.csv --reference sft --claims 'rft=2' --draws 200 --seed 0" in text
+    assert "RFT" in capsys.readouterr().out
+
+
+def test_counts_are_marked_as_unpaired_and_wider(items, tmp_path):
+    widths = []
+    for name, table in (("items", items), ("counts", counted(items))):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert fit(table, folder, "--reference", "sft") == 0
+        document = json.loads((folder / "out" / "fits.json").read_text())
+        (m,) = (item for item in document["panels"][""]["multipliers"] if item["kind"] == "overall")
+        widths.append(np.log(m["high"] / m["low"]))
+    assert widths[1] > widths[0]
+    assert document["panels"][""]["pairing"]["items"].startswith("unavailable")
+    assert "The table has counts only." in (folder / "out" / "report.md").read_text()
+
+
+def test_parquet_is_read_and_the_same_table_gives_the_same_bytes(items, tmp_path):
+    contents = []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert fit(items, folder, "--reference", "sft", name="table.parquet") == 0
+        files = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
+        contents.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
+    assert contents[0] == contents[1]
+
+
+def _at(row: int, column: str, value: object):
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table = table.astype({column: object})
+        table.loc[row, column] = value
+        return table
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns=["seed", "wrong"]), "lacks the columns seed, wrong; it needs algorithm, data_size"),
+        (_at(7, "wrong", 2), "row 7: wrong is 2; it is 1 for a wrong answer"),
+        (_at(7, "wrong", "yes"), "row 7: wrong is yes"),
+        (_at(7, "wrong", None), "row 7: wrong is missing; a missing run has no rows at all"),
+        (_at(7, "seed", 0.5), "row 7: seed is 0.5; it is a whole number"),
+        (_at(7, "data_size", "many"), "row 7: data_size is 'many'; the column holds numbers"),
+        (_at(7, "algorithm", None), "row 7: algorithm is missing"),
+        (lambda t: pd.concat([t, t.iloc[3:4]]), "repeats algorithm=sft, data_size=64, seed=0, problem=p0003; keep one"),
+        (lambda t: t.drop(index=3), "run (sft, data_size=64, seed=0) has 299 of 300 problems; 'p0003' is absent"),
+        (lambda t: t[t["data_size"] == 64], "reference sft has 1 data size (64); a curve needs at least 3. Add sizes"),
+        (lambda t: t[t["seed"] == 0], "the cell (sft, data_size=64) has 1 run as every cell; an interval needs"),
+        (lambda t: t.assign(wrong=0), "the error of sft is 0 at every data size: every problem is solved"),
+        (lambda t: t.assign(wrong=t["wrong"].where(t["algorithm"] == "sft", 1)), "the error of rft is 1 at every data"),
+        (lambda t: t[t["algorithm"] == "rft"], "no row has the reference 'sft' as its algorithm"),
+        (lambda t: t[t["algorithm"] == "sft"], "sft is the only algorithm; a multiplier compares another one"),
+        (lambda t: t.assign(num_wrong=1), "has both wrong and counts"),
+        (lambda t: t.iloc[:0], "the table has no rows"),
+        (
+            lambda t: t.assign(seed=t["seed"] + 10 * (t["algorithm"] == "rft"))[lambda u: u["seed"] < 12],
+            "the cell (rft, data_size=64) has 2 runs and shares no seed with other cells; an interval needs at least 3",
+        ),
+    ],
+)
+def test_a_bad_table_is_refused_with_the_place_and_the_cure(items, tmp_path, capsys, change, message):
+    assert fit(change(items), tmp_path, "--reference", "sft") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "table.csv" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [("dpo=2", "with one of rft"), ("rft", "ALGORITHM=MULTIPLIER"), ("rft=much", "such as 2"), ("rft=-1", "above 0")],
+)
+def test_a_bad_claim_is_refused(items, tmp_path, capsys, claims, message):
+    assert fit(items, tmp_path, "--reference", "sft", "--claims", claims) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--reference", "sft", "--x", "D"), ("--x", "D"), ("--seed", "-1")])
+def test_wrong_usage_exits_with_two(items, tmp_path, arguments):
+    with pytest.raises(SystemExit) as exit_:
+        fit(items.iloc[:5], tmp_path, *arguments)
+    assert exit_.value.code == 2
+
+
+def test_a_file_that_is_not_there_or_no_table_is_named(tmp_path, capsys):
+    assert main([str(tmp_path / "none.csv"), "--reference", "sft", "--out", str(tmp_path)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "empty.csv").write_text("")
+    assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def curve() -> pd.DataFrame:
+    size = np.geomspace(100, 1e5, 10)
+    noise = np.random.default_rng(0).normal(0, 0.01, 10)
+    return pd.DataFrame({"size": size, "error": (0.1 + 0.6 * (size / 100) ** -0.5) * np.exp(noise)})
+
+
+def surface() -> pd.DataFrame:
+    grid = np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e8, 1e10, 5))
+    num_params, data_size = (axis.ravel() for axis in grid)
+    noise = np.random.default_rng(0).normal(0, 0.003, 25)
+    loss = (1.8 + 480 / num_params**0.35 + 2100 / data_size**0.37) * np.exp(noise)
+    return pd.DataFrame({"N": num_params, "D": data_size, "loss": loss})
+
+
+def test_a_curve_gets_a_form_intervals_and_hold_out_scores(tmp_path):
+    assert fit(curve(), tmp_path, "--x", "size", "--y", "error") == 0
+    out = tmp_path / "out"
+    document = json.loads((out / "fits.json").read_text())
+    assert document["kind"] == "curve"
+    assert document["chosen_by"] == "hold-out"
+    assert {item["form"] for item in document["holdout"]} == {"last1", "pow2", "pow3", "shift4"}
+    b = document["parameters"]["b"]
+    assert b["low"] < 0.5 < b["high"]
+    assert [item["extrapolated"] for item in document["predictions"]] == [False, True, True]
+    assert "extrapolated" in (out / "report.md").read_text()
+    assert {path.name for path in (out / "figures").iterdir()} == {"fit.png", "fit.svg", "fit.pdf"}
+    assert len(pd.read_csv(out / "fit.csv")) == 10
+
+
+def test_a_surface_gets_intervals_and_a_hold_out_score(tmp_path):
+    assert fit(surface(), tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla") == 0
+    document = json.loads((tmp_path / "out" / "fits.json").read_text())
+    assert document["kind"] == "surface"
+    for name, planted_value in (("E", 1.8), ("alpha", 0.35), ("beta", 0.37)):
+        assert document["parameters"][name]["low"] < planted_value < document["parameters"][name]["high"]
+    assert document["holdout"]["surface"] < document["holdout"]["last1"]
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "message"),
+    [
+        (curve().rename(columns={"size": "n"}), ("--x", "size"), "lacks the columns size; it has n, error"),
+        (curve().replace({"error": {curve()["error"][4]: np.nan}}), ("--x", "size"), "row 4: error is missing"),
+        (curve().assign(error=0.0), ("--x", "size"), "row 0: error is 0.0; it is a finite number above 0"),
+        (curve().assign(error="x"), ("--x", "size"), "row 0: error is x"),
+        (curve().assign(error=0.5), ("--x", "size"), "error is 0.5 in every row"),
+        (pd.concat([curve(), curve().iloc[2:3]]), ("--x", "size"), "row 10 repeats an earlier row in every column"),
+        (curve().iloc[:2], ("--x", "size"), "2 distinct sizes, and pow2 needs 3"),
+        (curve().iloc[:0], ("--x", "size"), "the table has no rows"),
+        (curve(), ("--x", "size,error"), "--x names 2 columns, and the form auto has 1"),
+        (curve(), ("--x", "size", "--form", "chinchilla"), "--x names 1 columns, and the form chinchilla has 2"),
+        (curve(), ("--x", "error"), "each column can be used once"),
+    ],
+)
+def test_bad_points_are_refused_with_the_place_and_the_cure(tmp_path, capsys, table, arguments, message):
+    assert fit(table, tmp_path, *arguments, "--y", "error") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.iloc[:5], "there are 5 points"),
+        (lambda t: t[t["N"] < 2e7].assign(D=np.geomspace(1e8, 1e10, 5)), "there are 5 points"),
+        (lambda t: t[t["N"] < 4e7], "N has 2 distinct values; its exponent needs 3"),
+        (lambda t: t.assign(D=20 * t["N"]), "N and D grow together in every row"),
+    ],
+)
+def test_a_surface_that_cannot_be_told_is_refused(tmp_path, capsys, change, message):
+    assert fit(change(surface()), tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla") == 2
+    assert message in capsys.readouterr().err
