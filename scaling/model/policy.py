@@ -5,7 +5,7 @@ In: a directory. Out: `Policy`, whose params are a nested dict of float32 arrays
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -34,12 +34,12 @@ def save_policy(policy: Policy, directory: Path) -> None:
         for path, leaf in jax.tree_util.tree_leaves_with_path(policy.params)
     }
     save_file(arrays, directory / PARAMS_FILE)
-    (directory / SHAPE_FILE).write_text(json.dumps(asdict(policy.config), indent=1) + "\n")
+    (directory / SHAPE_FILE).write_text(json.dumps(policy.config.as_json(), indent=1) + "\n")
 
 
 def load_policy(directory: Path) -> Policy:
     """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape."""
-    config = ModelConfig(**json.loads((directory / SHAPE_FILE).read_text()))
+    config = ModelConfig.from_json(json.loads((directory / SHAPE_FILE).read_text()))
     try:
         stored = load_file(directory / PARAMS_FILE)
     except SafetensorError as error:
