@@ -24,18 +24,22 @@ def hub(monkeypatch, tmp_path):
     return repository / "snapshots" / COMMIT
 
 
-def test_a_folder_is_taken_as_it_is(tmp_path):
+def test_a_folder_or_a_gguf_file_is_taken_as_it_is(tmp_path):
     assert fetch(str(tmp_path)) == Source(tmp_path, None)
+    (tmp_path / "tiny.gguf").touch()
+    assert fetch(str(tmp_path / "tiny.gguf")) == Source(tmp_path / "tiny.gguf", None)
 
 
-def test_a_folder_has_no_revision(tmp_path):
-    with pytest.raises(ValueError, match="is a local folder, but revision is 'main'"):
+def test_what_is_local_has_no_revision(tmp_path):
+    with pytest.raises(ValueError, match="is on this machine, but revision is 'main'; only the hub has revisions"):
         fetch(str(tmp_path), "main")
 
 
 @pytest.mark.parametrize("name", ["models/of/mine", "./nowhere", "gpt2", "https://example.org/x", ""])
 def test_what_is_neither_a_folder_nor_a_hub_name_is_refused_before_any_request(name):
-    with pytest.raises(ValueError, match=f"'{re.escape(name)}' is no folder on this machine and no name of the hub"):
+    with pytest.raises(
+        ValueError, match=f"'{re.escape(name)}' is no folder and no .gguf file on this machine, and no name"
+    ):
         fetch(name)
 
 

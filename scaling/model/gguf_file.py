@@ -14,6 +14,7 @@ from scaling.model.policy import Policy
 from scaling.model.sizes import ModelConfig
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
+_STOP = "tokenizer.ggml.eos_token_id"
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _IN_LAYER = {
@@ -43,7 +44,8 @@ def load_gguf(path: Path) -> Policy:
         ) from error
     reader = GGUFReader(path)
     tensors = {hf_name(tensor.name): tensor for tensor in reader.tensors}
-    fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+    scalar = (name for name in reader.fields if not name.startswith("tokenizer.") or name == _STOP)
+    fields = {name: reader.fields[name].contents() for name in scalar}
     config = _shape(fields, tensors, str(path))
     grouped = fields["general.architecture"] == "llama"
 
@@ -98,6 +100,7 @@ def _shape(fields: dict[str, Any], tensors: dict[str, Any], where: str) -> Model
         untied_head="lm_head.weight" in tensors,
         qkv_bias=kind == "qwen2",
         qk_norm=kind == "qwen3",
+        stop_tokens=(fields[_STOP],) if _STOP in fields else None,
     )
 
 

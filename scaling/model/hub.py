@@ -1,7 +1,7 @@
-"""Where a named checkpoint lies: a local folder, or a repository of the Hugging Face hub, downloaded once.
+"""Where a named checkpoint lies: on this machine, or in a repository of the Hugging Face hub, downloaded once.
 
-In: a folder's path or a hub name, and for the hub a revision. Out: `Source`: the folder, and the commit it is of. Only
-configs, tokenizers and safetensors are fetched: no pickle and no code.
+In: the path of a folder or .gguf file, or a hub name and a revision. Out: `Source`: the path, and the hub's commit.
+Only configs, tokenizers and safetensors are fetched: no pickle and no code.
 """
 
 import re
@@ -17,22 +17,21 @@ _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 class Source:
     """A checkpoint on this machine."""
 
-    folder: Path
-    commit: str | None  # of the hub's repository; None for a local folder
+    path: Path  # a folder, or a .gguf file
+    commit: str | None  # of the hub's repository; None for what is local
 
 
 def fetch(name: str, revision: str | None = None) -> Source:
-    """The folder of a checkpoint; raises ValueError or OSError that names it and says what to do."""
-    if name and Path(name).is_dir():
+    """Where a checkpoint is; raises ValueError or OSError that names it and says what to do."""
+    path = Path(name)
+    if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
         if revision is not None:
-            raise ValueError(
-                f"{name} is a local folder, but revision is {revision!r}; a folder has none: leave it out."
-            )
-        return Source(Path(name), None)
+            raise ValueError(f"{name} is on this machine, but revision is {revision!r}; only the hub has revisions.")
+        return Source(path, None)
     if not _HUB_NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no folder on this machine and no name of the hub, which are like Qwen/Qwen2.5-0.5B;"
-            " correct the path or the name."
+            f"{name!r} is no folder and no .gguf file on this machine, and no name of the hub, which are like"
+            " Qwen/Qwen2.5-0.5B; correct the path or the name."
         )
     try:
         from huggingface_hub import snapshot_download
