@@ -10,15 +10,6 @@ from analysis.robustness import spread
 from analysis.study import Study
 from analysis.verdicts import label, number
 
-CAPTIONS = {
-    "holdout": "Error minus prediction for the largest sizes, left out of the fit, by form. Filled: one size left out"
-    " of every algorithm; open: two. last1 repeats the last error seen.",
-    "density": "Bootstrap draws of each multiplier (crossed, joint fit), smoothed; dotted: the claims.",
-    "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % crossed interval; thin above:"
-    " two-way; below: other forms, other losses and the smallest size left out, and the mean without a form.",
-    "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means that no"
-    " one multiplier describes it; open marks lie beyond a turning point and were not fitted.",
-}
 _MODELS = {
     "H0": "one curve for all",
     "H1": "a constant multiplier each",
@@ -26,6 +17,19 @@ _MODELS = {
     "H3": "a floor of each algorithm's own",
     "H4": "separate curves",
 }
+
+
+def captions_of(interval: str) -> dict[str, str]:
+    """Figure -> caption. interval: what was resampled."""
+    return {
+        "holdout": "Error minus prediction for the largest sizes, left out of the fit, by form. Filled: one size left"
+        " out of every algorithm; open: two. last1 repeats the last error seen.",
+        "density": f"Bootstrap draws of each multiplier (joint fit), smoothed: {interval}. Dotted: the claims.",
+        "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % bootstrap interval; thin"
+        " above: two-way; below: other forms, other losses and the smallest size left out; then the form-free mean.",
+        "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means that"
+        " no one multiplier describes it; open marks lie beyond a turning point and were not fitted.",
+    }
 
 
 def question_sections(panel: str, study: Study) -> list[Section]:
