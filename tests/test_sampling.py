@@ -150,7 +150,7 @@ def test_prompts_of_other_padded_lengths_come_back_in_their_places(params, promp
 
 
 def test_rows_beyond_one_chunk_come_back_in_their_places(params, prompts, keys, sampled):
-    rows = np.arange(300) % 64  # a chunk of 256 and one of 64
+    rows = np.arange(300) % 64  # two chunks of 128 and one of 64
     many = sample(params, CONFIG, [prompts[row] for row in rows], keys[rows], [NEW] * 300, 1.0)
     np.testing.assert_array_equal(many.tokens, sampled.tokens[rows])
 

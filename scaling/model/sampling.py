@@ -22,7 +22,7 @@ from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
 BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
-CHUNK_SIZES = (64, 256)  # rows of one compiled call
+CHUNK_SIZES = (64, 128)  # rows of one compiled call
 PREFILL_SIZES = (16, 64, 256)  # different prompts of one compiled call
 
 PAD, BOS, EOS = 0, 1, 2
@@ -110,14 +110,14 @@ def _generate(params, prompts, starts, prompt_of, keys, limits, temperature, top
     def pick(logits: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_probs = jax.nn.log_softmax(logits, axis=-1)
         if greedy:
-            token = jnp.argmax(logits, axis=-1)
+            token = _first_of_largest(logits)
         else:
             scaled = logits / temperature
             if nucleus:
                 scaled = _keep_nucleus(scaled, top_p)
             noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, position), logits.shape[1:]))(keys)
-            token = jnp.argmax(scaled + noise, axis=-1)
-        return token.astype(jnp.int32), jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
+            token = _first_of_largest(scaled + noise)
+        return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
     def unfinished(carry) -> jax.Array:
         position, _, _, _, done, *_ = carry
@@ -145,6 +145,13 @@ def _generate(params, prompts, starts, prompt_of, keys, limits, temperature, top
     )
     _, _, tokens, lengths, _, logps, _ = jax.lax.while_loop(unfinished, advance, carry)
     return tokens, lengths, logps
+
+
+def _first_of_largest(values: jax.Array) -> jax.Array:
+    """What argmax gives, int32 [B] of [B, V]; XLA's CPU code for argmax is scalar, and draws the noise in it twice."""
+    vocabulary = values.shape[-1]
+    largest = jnp.max(values, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(values == largest, jnp.arange(vocabulary, dtype=jnp.int32), vocabulary), axis=-1)
 
 
 def _keep_nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from scaling.model.sizes import ModelConfig
@@ -137,7 +138,7 @@ class Transformer(nnx.Module):
         """Hidden states float32 [B, T, D] of int32 tokens [B, T], and every layer's keys and values [B, H, T, E]."""
         length = tokens.shape[1]
         slots = jnp.arange(length)
-        rotation = self._rotation(jnp.maximum(slots[None, :] - starts[:, None], 0))
+        rotation = self._rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), length)
         causal = slots[None, :] <= slots[:, None]  # [T, T]
         visible = causal[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
         mask = jnp.where(visible, 0.0, MASKED)[:, None]
@@ -152,7 +153,7 @@ class Transformer(nnx.Module):
     def decode(self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
         """Logits float32 [B, V] after one more token int32 [B] in `slot`, and the caches that hold it."""
         num_slots = caches[0].values.shape[2]
-        rotation = self._rotation((slot - starts)[:, None])
+        rotation = self._rotation((slot - starts)[:, None], num_slots)
         slots = jnp.arange(num_slots)[None, :]
         visible = (slots <= slot) & (slots >= starts[:, None])
         mask = jnp.where(visible, 0.0, MASKED)[:, None]  # [B, 1, S]
@@ -169,12 +170,18 @@ class Transformer(nnx.Module):
         rows = hidden.reshape(-1, hidden.shape[-1]) @ self.embedding.embedding[...].T
         return rows.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
 
-    def _rotation(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T]."""
+    def _rotation(self, positions: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T] below `length`.
+
+        Looked up in a table of constants: XLA fuses what it can compute into every use, and so would take the cosines
+        anew in every layer and for every head.
+        """
         half = self.config.head_width // 2
-        frequencies = self.config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-        angles = positions[:, None, :, None].astype(jnp.float32) * frequencies[None, None, None, :]
-        return jnp.cos(angles), jnp.sin(angles)
+        frequencies = self.config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
+        angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
+        table = jnp.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))  # [length, E]
+        cosines, sines = jnp.split(table[positions][:, None], 2, axis=-1)
+        return cosines, sines
 
 
 class Architecture(NamedTuple):
