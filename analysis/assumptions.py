@@ -42,11 +42,12 @@ class Assumptions:
     multipliers: Mapping[str, float]
     item_sd: float  # of problem difficulty, in logits
     run_sd: float  # of run effects, in logits
+    seed_share: float  # of the run effects' variance, common to the runs of a seed
     form: str  # of the curve
     source: str  # for readers: where all this comes from
 
     def noise(self, grid: Grid) -> Noise:
-        return Noise(grid.num_seeds, grid.num_problems, self.item_sd, self.run_sd)
+        return Noise(grid.num_seeds, grid.num_problems, self.item_sd, self.run_sd, self.seed_share)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def default_assumptions(
         f" {100 * curve(np.array(float(sizes[-1]))):.0f} % at D = {sizes[-1]:,}; every claim true"
     )
     multipliers = claimed_multipliers(grid, reference, claims)
-    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, "pow3", source)
+    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, Noise.seed_share, "pow3", source)
 
 
 def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, float]:
@@ -147,7 +148,10 @@ def measured_assumptions(
         f"the first run in {where}: its curve ({form.name}), its multipliers and its noise, of"
         f" {len(outcomes.seeds)} seeds and {outcomes.num_problems:,} problems"
     )
-    return Assumptions(curve, multipliers, noise.item_sd, noise.run_sd, form.name, source)
+    new = [name for name in multipliers if name not in known and name != reference]
+    if new:
+        source += f"; what it has not run as claimed, else {UNCLAIMED:g}x: {', '.join(new)}"
+    return Assumptions(curve, multipliers, noise.item_sd, noise.run_sd, noise.seed_share, form.name, source)
 
 
 def with_claims(assumptions: Assumptions, grid: Grid, reference: str, claims: Mapping[str, float | str]) -> Assumptions:

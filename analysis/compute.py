@@ -3,9 +3,10 @@
 In: a `Study` and what a run of each cell costs. Out: `ComputeMultiplier`s. A run's compute is the training and the
 generation (rollouts and continuations) of everything that it needs but the base policy, from the ledger.
 
-With C(D) the compute of a reference run, an algorithm that spends c at D and is worth m times the problems is worth
-C(m D) / c times the compute. This grows with m, so the limits of m become those of the compute multiplier. Between the
-reference's sizes C is interpolated in logs; beyond them the compute per problem is that of the nearest size.
+Let C(D) be the least compute of a reference run on D problems or more: where a larger run is cheaper, because fewer
+epochs were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth
+C(m D) / c times the compute. C never falls, so the limits of m become those of the compute multiplier. Between the
+reference's sizes C is interpolated in logs; beyond them the compute per problem is that of the end.
 """
 
 from collections.abc import Mapping
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.evidence import MAX_EXTRAPOLATION
 from analysis.study import Study
 
-COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high")
+COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high", "extrapolation")
+_NO_NUMBER = ("NOT_ESTIMABLE", "INVERSE", "VARIES", "LOWER_BOUND", "UPPER_BOUND")  # verdicts without one multiplier
 
 
 @dataclass(frozen=True)
@@ -24,41 +27,50 @@ class ComputeMultiplier:
     """One estimate with its 95 % interval; 0 and inf where the error leaves the reference's range."""
 
     algorithm: str
-    kind: str  # "pointwise", or "overall": the geometric mean over sizes under the joint fit's one m
-    data_size: int | None  # None but for a point-wise one
-    flops: float  # of one run; the geometric mean over sizes for an overall one
+    kind: str  # "pointwise", or "overall": from the joint fit's one m, at the algorithm's largest size
+    data_size: int
+    flops: float  # of one run there
     estimate: float
     low: float
     high: float
+    extrapolation: float  # m D over the reference's largest size; above 1 the reference's cost a problem carries it
 
 
 def flops_by_cell(runs: pd.DataFrame, panel: str) -> dict[tuple[str, int], float]:
-    """(algorithm, data size) -> mean training and generation FLOPs of a finished run of one panel."""
+    """(algorithm, data size) -> mean training and generation FLOPs of a finished run of one panel.
+
+    Nothing at all where a cost is not known: no number stands in for it.
+    """
     done = runs[(runs["panel"] == panel) & (runs["status"] == "done")]
     if done.empty:
         return {}
-    total = (done["training_flops"] + done["generation_flops"]).groupby([done["algorithm"], done["data_size"]]).mean()
+    spent = done["training_flops"] + done["generation_flops"]
+    if not (spent > 0).all():
+        return {}
+    total = spent.groupby([done["algorithm"], done["data_size"]]).mean()
     return {(str(name), int(size)): float(value) for (name, size), value in total.items()}
 
 
 def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[ComputeMultiplier, ...]:
-    """The study's point-wise and overall multipliers, per FLOP."""
+    """The point-wise multipliers per FLOP, and the overall ones at the largest size where one number is given.
+
+    flops: of one run of each cell. A multiplier that asks for more than four times the reference's data is left out.
+    """
     of_reference = {size: value for (name, size), value in flops.items() if name == study.reference}
     found = []
     for item in study.multipliers:
         if item.kind == "pointwise":
-            sizes = [item.data_size]
-        elif item.kind == "overall":
-            sizes = study.outcomes.data_size[study.outcomes.cells_of(item.algorithm)].tolist()
-        else:
+            assert item.data_size is not None
+            m = (item.estimate, item.low, item.high)
+            found.append(_priced(item.algorithm, item.kind, item.data_size, m, flops, of_reference))
+    for verdict in study.verdicts:
+        overall = study.overall(verdict.algorithm)
+        if overall is None or verdict.quoted is None or verdict.code in _NO_NUMBER:
             continue
-        own = np.array([flops[item.algorithm, size] for size in sizes])
-        estimate, low, high = (
-            _compute_ratio(m, np.array(sizes, dtype=float), own, of_reference)
-            for m in (item.estimate, item.low, item.high)
-        )
-        spent = float(np.exp(np.log(own).mean()))
-        found.append(ComputeMultiplier(item.algorithm, item.kind, item.data_size, spent, estimate, low, high))
+        largest = int(study.outcomes.data_size[study.outcomes.cells_of(verdict.algorithm)].max())
+        if overall.estimate * largest <= MAX_EXTRAPOLATION * max(of_reference):
+            m = (overall.estimate, *verdict.quoted)
+            found.append(_priced(verdict.algorithm, "overall", largest, m, flops, of_reference))
     return tuple(found)
 
 
@@ -69,18 +81,28 @@ def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) 
 
 def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
     """One row each, for compute_multipliers.csv."""
-    table = pd.DataFrame([vars(item) for item in multipliers], columns=list(COLUMNS))
-    return table.astype({"data_size": "Int64"})
+    return pd.DataFrame([vars(item) for item in multipliers], columns=list(COLUMNS))
 
 
-def reference_flops(of_reference: Mapping[int, float], size: np.ndarray) -> np.ndarray:
-    """C(D) at any sizes, from the compute of the sizes that were run."""
-    at = np.log(np.array(sorted(of_reference), dtype=float))
-    per_problem = np.log([of_reference[known] / known for known in sorted(of_reference)])
-    return size * np.exp(np.interp(np.log(size), at, per_problem))
+def reference_flops(of_reference: Mapping[int, float], size: float) -> float:
+    """C(D) at any size, from the compute of the sizes that were run; it never falls with D."""
+    sizes = sorted(of_reference)
+    least = np.minimum.accumulate([of_reference[known] for known in reversed(sizes)])[::-1]
+    inside = min(max(size, sizes[0]), sizes[-1])
+    return float(size / inside * np.exp(np.interp(np.log(inside), np.log(sizes), np.log(least))))
 
 
-def _compute_ratio(m: float, sizes: np.ndarray, own: np.ndarray, of_reference: Mapping[int, float]) -> float:
-    if m == 0 or np.isinf(m):
-        return float(m)
-    return float(np.exp(np.mean(np.log(reference_flops(of_reference, m * sizes) / own))))
+def _priced(
+    algorithm: str,
+    kind: str,
+    size: int,
+    multipliers: tuple[float, float, float],
+    flops: Mapping[tuple[str, int], float],
+    of_reference: Mapping[int, float],
+) -> ComputeMultiplier:
+    """multipliers: estimate, low and high of m."""
+    own = flops[algorithm, size]
+    worth = [m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers]
+    return ComputeMultiplier(
+        algorithm, kind, size, own, *worth, extrapolation=multipliers[0] * size / max(of_reference)
+    )

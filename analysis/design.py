@@ -9,44 +9,24 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from analysis.assumptions import (
-    Assumptions,
-    Defaults,
-    Grid,
-    default_assumptions,
-    first_run,
-    grids_of,
-    measured_assumptions,
-    with_claims,
-)
-from analysis.bootstrap import MIN_SEEDS
+from analysis.assumptions import Defaults
 from analysis.design_page import Page, design_page, suggestion_page
+from analysis.planned import Planned, panels_of, why_not_measured
 from analysis.planner import expect
 from analysis.suggest import suggest
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
-from scaling.plan import plan
-from scaling.results_dir import REPOSITORY, open_store, results_dir
+from scaling.results_dir import open_store, results_dir
 from scaling.stage import Stage
 from scaling.sweep_file import load_sweep
 
-NUM_STUDIES, NUM_STUDIES_AFTER = 40, 12  # before and after a first run, whose richer curve takes longer to fit
+NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
 _DEFAULTS = Defaults()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel of a sweep and what is assumed of it."""
-
-    grid: Grid
-    assumptions: Assumptions
-    is_measured: bool  # whether a first run gave the curve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,36 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Panel]:
-    """Every panel, with the first run's curve, multipliers and noise where there is one, else stated defaults."""
-    reference, claims = sweep.analysis.reference, sweep.analysis.claims
-    if len(sweep.seeds) < MIN_SEEDS:
-        raise ConfigError(
-            f"{arguments.file}: seeds has {len(sweep.seeds)} of the {MIN_SEEDS} that an interval needs; add seeds."
-        )
-    defaults = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
-    folders = [results_dir(arguments.file, arguments.set), results_dir(arguments.file, [])]
-    folder = next((item for item in folders if (item / "outcomes.parquet").exists()), folders[0])
-    found = []
-    for grid in grids_of(sweep, plan(sweep, lambda stage: None)):
-        if reference not in grid.sizes or len(grid.sizes) == 1:
-            raise ConfigError(
-                f"{arguments.file}: the grid runs {', '.join(grid.sizes)}; a multiplier needs the reference {reference}"
-                " and another algorithm."
-            )
-        outcomes = None if arguments.truth == "defaults" else first_run(folder, grid.panel)
-        where = folder.relative_to(REPOSITORY).as_posix()
-        measured = outcomes and measured_assumptions(grid, reference, claims, outcomes, where)
-        if measured is None:
-            found.append(Panel(grid, default_assumptions(grid, reference, claims, defaults), False))
-        elif arguments.truth == "claims":
-            found.append(Panel(grid, with_claims(measured, grid, reference, claims), True))
-        else:
-            found.append(Panel(grid, measured, True))
-    return found
-
-
-def _design(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Panel]) -> Page:
+def _design(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planned]) -> Page:
     reference, claims = sweep.analysis.reference, sweep.analysis.claims
     expected = []
     studies = [arguments.studies or (NUM_STUDIES_AFTER if item.is_measured else NUM_STUDIES) for item in panels]
@@ -107,15 +58,20 @@ def _design(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Panel]
             settings = (count, arguments.draws, arguments.seed, on_study)
             expected.append(expect(item.grid, item.assumptions, reference, claims, *settings))
     assumed = [(item.grid, item.assumptions) for item in panels]
-    return design_page(arguments.file.name, assumed, expected, reference, arguments.draws, arguments.seed)
+    command = _command(arguments, str(max(studies)))
+    return design_page(arguments.file.name, assumed, expected, reference, arguments.draws, arguments.seed, command)
 
 
-def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Panel]) -> Page:
-    item = next((item for item in panels if item.is_measured), None)
-    if item is None:
+def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planned]) -> Page:
+    if len(panels) > 1:
         raise ConfigError(
-            f"{arguments.file}: --suggest starts from the curve of a first run, and there is none; run"
-            f" python -m scaling.sweep {arguments.file} first."
+            f"{arguments.file}: --suggest plans one panel, and there are {len(panels)}"
+            f" ({'; '.join(item.grid.panel for item in panels)}); fix their axis with --set."
+        )
+    (item,) = panels
+    if not item.is_measured:
+        raise ConfigError(
+            f"{arguments.file}: --suggest starts from the curve of a first run, and {why_not_measured(arguments)}"
         )
     store = open_store(sweep)
 
@@ -127,7 +83,9 @@ def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Pa
     settings = (arguments.suggest, studies, arguments.draws, arguments.seed)
     with _studies_shown(arguments.suggest * studies) as on_study:
         candidates = suggest(sweep, item.grid.panel, item.assumptions, numbers_of, *settings, on_study)
-    return suggestion_page(arguments.file.name, item.grid, item.assumptions, candidates, studies, arguments.seed)
+    command = _command(arguments, str(studies))
+    settings = (studies, arguments.seed, command)
+    return suggestion_page(arguments.file.name, item.grid, item.assumptions, candidates, *settings)
 
 
 @contextmanager
@@ -136,6 +94,17 @@ def _studies_shown(total: int) -> Iterator[Callable[[], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulated studies", total=total)
         yield lambda: progress.advance(task)
+
+
+def _command(arguments: argparse.Namespace, studies: str) -> str:
+    """What makes the same page again."""
+    parts = [f"python -m analysis.design {arguments.file}", *(f"--set '{item}'" for item in arguments.set)]
+    parts += [f"--suggest {arguments.suggest}"] if arguments.suggest else []
+    parts += [f"--studies {studies} --draws {arguments.draws} --seed {arguments.seed} --truth {arguments.truth}"]
+    for name in ("floor", "exponent", "error", "item_sd", "run_sd"):
+        if getattr(arguments, name) != getattr(_DEFAULTS, "first_error" if name == "error" else name):
+            parts.append(f"--{name.replace('_', '-')} {getattr(arguments, name):g}")
+    return " ".join(parts)
 
 
 def _save(page: Page, directory: Path, name: str) -> Path:

@@ -16,8 +16,11 @@ from analysis.planner import Expected, sentence
 from analysis.suggest import Candidate
 from analysis.verdicts import label, number
 
-_EXPECTED = ("algorithm", "claim", "assumed", "width", "coverage", "right verdict", "told from half", "told from 1")
-_SUGGESTED = ("round", "addition", "gain", "FLOPs", "gain per 1e12 FLOPs", "chosen")
+_EXPECTED = (
+    *("algorithm", "claim", "assumed", "no interval", "width", "coverage"),
+    *("right on claim", "told from half", "told from 1"),
+)
+_SUGGESTED = ("round", "addition", "gain", "standard error", "FLOPs", "gain per 1e12 FLOPs", "chosen")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def design_page(
     reference: str,
     num_draws: int,
     seed: int,
+    command: str,
 ) -> Page:
     """What each panel can be expected to show."""
     sentences, tables, rows = [], {}, []
@@ -67,14 +71,21 @@ def design_page(
     counts = " and ".join(str(count) for count in sorted({one.num_studies for found in expected for one in found}))
     about = (
         f"{counts} simulated studies, {num_draws} draws each, seed {seed}. Width: upper limit over lower in the median"
-        " study; the columns after it are shares of studies. docs/design.md explains them."
+        f" study; shares of studies have standard errors of up to {100 * _worst_error(expected):.0f} points."
+        f" Made by {command}; docs/design.md explains it."
     )
     heading = f"What {name} can be expected to show"
     return Page(heading, tuple(sentences), _EXPECTED, tables, about, pd.DataFrame(rows))
 
 
 def suggestion_page(
-    name: str, grid: Grid, assumptions: Assumptions, candidates: Sequence[Candidate], num_studies: int, seed: int
+    name: str,
+    grid: Grid,
+    assumptions: Assumptions,
+    candidates: Sequence[Candidate],
+    num_studies: int,
+    seed: int,
+    command: str,
 ) -> Page:
     """Which additions to make, in order."""
     sentences = [
@@ -83,12 +94,13 @@ def suggestion_page(
         for one in candidates
         if one.chosen
     ]
-    nothing = "No addition narrows the widest interval in the simulated studies."
+    nothing = "No addition clearly narrows the widest interval: none exceeds two standard errors. Try more --studies."
     rows = [
         [
             str(one.round),
             one.what,
             f"{one.gain:+.3f}",
+            f"{one.error:.3f}",
             f"{one.flops:.2g}",
             f"{one.gain_per_flop * 1e12:+.2g}",
             "yes" if one.chosen else "",
@@ -97,25 +109,34 @@ def suggestion_page(
     ]
     about = (
         "Gain: log2 of how many times narrower the widest interval becomes, upper limit over lower, a mean over"
-        f" {num_studies} studies that all candidates share, under the form {assumptions.form}; seed {seed}. Sizes and"
-        " test problems that the problem family does not offer are left out. docs/design.md says what is assumed."
+        f" {num_studies} studies that all candidates share, under the form {assumptions.form}; seed {seed}. An addition"
+        " is chosen only where its gain exceeds two standard errors. Sizes and test problems that the problem family"
+        f" does not offer are left out. Made by {command}; docs/design.md says what is assumed."
     )
     numbers = pd.DataFrame([{**asdict(one), "gain_per_flop": one.gain_per_flop} for one in candidates])
     tables = {_title(grid, assumptions): rows}
     return Page(f"What to add to {name}", tuple(sentences) or (nothing,), _SUGGESTED, tables, about, numbers)
 
 
+def _worst_error(expected: Sequence[Sequence[Expected]]) -> float:
+    """Standard error of a share of one half."""
+    return 0.5 / math.sqrt(min(one.num_studies for found in expected for one in found))
+
+
 def _title(grid: Grid, assumptions: Assumptions) -> str:
     panel = f"{grid.panel}: " if grid.panel else ""
     return (
         f"{panel}{grid.num_seeds} seeds, {grid.num_problems:,} test problems. Assumed: {assumptions.source}; problem"
-        f" difficulty of sd {assumptions.item_sd:.2f} and run effects of sd {assumptions.run_sd:.2f}, in logits."
+        f" difficulty of sd {assumptions.item_sd:.2f} and run effects of sd {assumptions.run_sd:.2f}, in logits,"
+        f" {100 * assumptions.seed_share:.0f} % of their variance common to a seed."
     )
 
 
 def _expected_row(one: Expected) -> list[str]:
-    shares = (one.coverage, one.right_verdict, one.from_half, one.from_one)
-    width = "a bound only" if math.isinf(one.width) else f"factor {one.width:.2f}"
+    shares = (one.right_verdict, one.from_half, one.from_one)
+    width = "none, or a bound" if math.isinf(one.width) else f"factor {one.width:.2f}"
+    coverage = "-" if math.isnan(one.coverage) else f"{100 * one.coverage:.0f} %"
     claim = "-" if one.claim is None else claim_text(one.claim)
     shown = ["-" if share is None else f"{100 * share:.0f} %" for share in shares]
-    return [label(one.algorithm), claim, f"{number(one.multiplier)}x", width, *shown]
+    refused = f"{100 * one.refused:.0f} %"
+    return [label(one.algorithm), claim, f"{number(one.multiplier)}x", refused, width, coverage, *shown]

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.assumptions import Assumptions, Grid, claimed
-from analysis.claim_sentences import claim_sentence
 from analysis.claims import check_claim, claim_text
-from analysis.evidence import Evidence
 from analysis.simulation import simulate
 from analysis.study import Study, analyse
 from analysis.verdicts import Verdict, label, number
@@ -30,9 +28,10 @@ class Expected:
     claim: float | str | None
     multiplier: float  # assumed
     num_studies: int
-    coverage: float  # share whose interval, or bound, holds the assumed multiplier
-    width: float  # median of the upper limit over the lower; inf where only a bound comes out
-    right_verdict: float | None  # share that say of the claim what endless data would
+    refused: float  # share that give neither an interval nor a bound
+    coverage: float  # of the others, share whose interval, or bound, holds the assumed multiplier
+    width: float  # median of the upper limit over the lower; inf where only a bound, or nothing, comes out
+    right_verdict: float | None  # share that say rightly whether the claim is met
     from_half: float | None  # share that tell the claim from half of it
     from_one: float | None  # share that tell the claim from 1
     code: str  # the most frequent verdict
@@ -73,8 +72,7 @@ def expect(
 def allowed(study: Study, verdict: Verdict) -> tuple[float, float]:
     """The multipliers that a study's verdict leaves: its quoted interval, a bound with 0 or inf, or everything."""
     name = verdict.algorithm
-    overall = study.overall(name)
-    if overall is None or study.model is None or verdict.code in ("NOT_ESTIMABLE", "INVERSE"):
+    if verdict.quoted is None or verdict.code == "INVERSE":
         return 0.0, math.inf
     cells = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
     if verdict.code == "LOWER_BOUND":
@@ -82,14 +80,18 @@ def allowed(study: Study, verdict: Verdict) -> tuple[float, float]:
     if verdict.code == "UPPER_BOUND":
         smallest = study.outcomes.data_size[study.outcomes.cells_of(study.reference)].min()
         return 0.0, min(smallest / item.data_size for item in cells if item.left_censored > 0.5 and item.data_size)
-    spread = study.model.form_spread(name)
-    return Evidence(name, study.reference, low=overall.low, high=overall.high, form_spread=spread).quoted
+    return verdict.quoted
 
 
-def right_sentence(claim: float | str, multiplier: float, algorithm: str, reference: str) -> str:
-    """What a study of endless data would say of a claim."""
-    exact = Evidence(algorithm, reference, multiplier=multiplier, low=multiplier, high=multiplier)
-    return claim_sentence(claim, check_claim(claim, multiplier, multiplier), "SUPPORTED", exact)
+def is_met(claim: float | str, low: float, high: float) -> bool | None:
+    """Whether an interval says that a claim holds; None where it does not say."""
+    outcome = check_claim(claim, low, high)
+    return None if outcome == "not resolved" else outcome in ("consistent with", "supported", "exceeds")
+
+
+def is_true(claim: float | str, multiplier: float) -> bool:
+    """Whether a claim holds of a known multiplier, as endless data would find; 1 of 1 does."""
+    return is_met(claim, multiplier, multiplier) is True
 
 
 def told(one: float, other: float, truth: float, low: float, high: float) -> bool:
@@ -100,23 +102,19 @@ def told(one: float, other: float, truth: float, low: float, high: float) -> boo
 
 def sentence(e: Expected, reference: str) -> str:
     """In plain words, whether the grid can decide the claim, and why not."""
-    name = label(e.algorithm)
+    name, share = label(e.algorithm), f"{number(e.multiplier)}x is assumed"
     if e.claim is None:
-        return f"{name}: nothing is claimed; its multiplier would come out {_precision(e)}."
+        return f"{name}: nothing is claimed and {share}, which would come out {_precision(e)}."
     assert e.right_verdict is not None
-    if e.from_half is None:
-        verb = "can" if e.right_verdict >= RELIABLE else "cannot reliably"
-        share = f"{100 * e.right_verdict:.0f} % of studies say so rightly"
-        text = f"{name}: whether its multiplier is {claim_text(e.claim)} {verb} be decided ({share})"
-        return f"{text}." if e.right_verdict >= RELIABLE else f"{text}: {_why_not(e, reference)}."
-    k = float(e.claim)
-    pairs = [(k / 2, e.from_half)] + ([(1.0, e.from_one)] if e.from_one is not None and k != 2 else [])
-    parts = [_told_from(other, chance) for other, chance in pairs]
-    text = f"{name}: {number(k)}x {' and '.join(parts)}"
-    is_enough = min(chance for _, chance in pairs) >= RELIABLE and e.right_verdict >= RELIABLE
-    if is_enough:
-        return f"{text}; {100 * e.right_verdict:.0f} % of studies give the right verdict."
-    return f"{text}; {100 * e.right_verdict:.0f} % of studies give the right verdict: {_why_not(e, reference)}."
+    met = "is met" if is_true(e.claim, e.multiplier) else "is not met"
+    verb = "can" if e.right_verdict >= RELIABLE else "cannot reliably"
+    text = f"{name}: {share}, and that the claim of {claim_text(e.claim)} {met} {verb} be told"
+    text += f" ({100 * e.right_verdict:.0f} % of studies do)"
+    if e.from_half is not None:
+        k = float(e.claim)
+        pairs = [(k / 2, e.from_half)] + ([(1.0, e.from_one)] if e.from_one is not None and k != 2 else [])
+        text += "".join(f"; {number(k)}x {_told_from(other, chance)}" for other, chance in pairs)
+    return f"{text}." if e.right_verdict >= RELIABLE else f"{text}: {_why_not(e, reference)}."
 
 
 def _expected(
@@ -131,15 +129,17 @@ def _expected(
     intervals = [(low, high) for _, low, high in results]
     code, count = Counter(verdict.code for verdict, _, _ in results).most_common(1)[0]
     k = None if claim is None or isinstance(claim, str) else float(claim)
-    wanted = None if claim is None else right_sentence(claim, truth, name, reference)
+    given = [(low, high) for low, high in intervals if (low, high) != (0.0, math.inf)]
+    right = [claim is not None and is_met(claim, *limits) is is_true(claim, truth) for limits in intervals]
     return Expected(
         name,
         claim,
         truth,
         len(results),
-        coverage=_share(low <= truth <= high for low, high in intervals),
+        refused=1 - len(given) / len(intervals),
+        coverage=_share(low <= truth <= high for low, high in given) if given else math.nan,
         width=float(np.median([high / low if low > 0 else math.inf for low, high in intervals])),
-        right_verdict=None if wanted is None else _share(item.claim_sentence == wanted for item, _, _ in results),
+        right_verdict=None if claim is None else _share(right),
         from_half=None if k is None else _share(told(k, k / 2, truth, *limits) for limits in intervals),
         from_one=None if k in (None, 1.0) else _share(told(k, 1.0, truth, *limits) for limits in intervals),
         code=code,
@@ -164,14 +164,14 @@ def _precision(e: Expected) -> str:
 
 def _why_not(e: Expected, reference: str) -> str:
     base = label(reference)
-    if e.code == "LOWER_BOUND" or (e.reach > 1 and math.isinf(e.width)):
+    if e.code == "NOT_ESTIMABLE":
+        return "most studies allow no estimate; the report on one says why"
+    if e.code == "LOWER_BOUND":
         needed = math.ceil(e.multiplier * e.largest)
         return (
             f"{base} is not run far enough, so that most studies end in a lower bound; {number(e.multiplier)}x at"
             f" D = {e.largest:,} asks for {base} on {needed:,} problems, and it ends at {e.largest_reference:,}"
         )
-    if e.code == "NOT_ESTIMABLE":
-        return "most studies allow no estimate; the report on one says why"
     if math.isinf(e.width):
         return f"most studies end in a bound ({e.code})"
     text = f"the interval spans a factor of {e.width:.2f} in the median study"

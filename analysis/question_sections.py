@@ -4,7 +4,7 @@ In: a `Study`. Out: `Section`s with tables of finished numbers; none where there
 """
 
 from analysis.hierarchy import NUM_REPLICATES
-from analysis.model import Model
+from analysis.model import SPREAD_QAICC, Model
 from analysis.rendering import Grid, Section
 from analysis.robustness import spread
 from analysis.study import Study
@@ -54,7 +54,7 @@ def _hierarchy(model: Model) -> Grid:
             f"{item.larger}, {_MODELS[item.larger]}",
             f"{item.statistic:.2f}",
             str(item.num_added),
-            f"{item.p:.3f}",
+            _p(item.p, NUM_REPLICATES, 3),
         )
         for item in model.comparisons
     )
@@ -97,20 +97,23 @@ def _held_out(model: Model) -> Grid:
 
 def _ways(model: Model) -> Grid:
     columns = [item.name for item in model.variants]
+    num_alike = sum(item.qaicc <= model.scores[0].qaicc + SPREAD_QAICC for item in model.scores)
     rows = []
     for name in model.arms[1:]:
         ways = [number(item.multipliers[name]) for item in model.variants]
         low, high = spread(model.variants, name)
         form_low, form_high = model.form_spread(name)
-        ranges = (f"{number(low)} to {number(high)}", f"{number(form_low)} to {number(form_high)}")
+        over_forms = f"{number(form_low)} to {number(form_high)}" if num_alike > 1 else "one form only"
+        ranges = (f"{number(low)} to {number(high)}", over_forms)
         rows.append((label(name), *ways, *ranges))
     note = "m fitted otherwise; never the headline. Forms: those within 4 of the best QAICc, and the chosen one."
     return Grid(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
 
 
 def _contrasts(model: Model) -> Grid:
+    num_draws = len(model.constant_draws.theta)
     rows = [
-        (f"{label(item.algorithm)}: m > 1", "", "", f"{item.p:.4f}", f"{item.p_holm:.4f}")
+        (f"{label(item.algorithm)}: m > 1", "", "", _p(item.p, num_draws, 4), _p(item.p_holm, num_draws, 4))
         for item in model.more_than_one
     ]
     rows += [
@@ -125,3 +128,9 @@ def _contrasts(model: Model) -> Grid:
     ]
     note = "Ratios of multipliers come from the same bootstrap draws; p by Holm is adjusted for all algorithms."
     return Grid(("contrast", "ratio", "95 % interval", "p", "p by Holm"), tuple(rows), note)
+
+
+def _p(value: float, num_replicates: int, digits: int) -> str:
+    """A p value; where no replicate was as extreme, as the bound that so many of them give."""
+    bound = "<= " if value <= 1.001 / (num_replicates + 1) else ""
+    return f"{bound}{value:.{digits}f}"

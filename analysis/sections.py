@@ -109,7 +109,7 @@ def _settings(story: Story) -> Section:
             (
                 label(str(algorithm)),
                 f"{size:,}",
-                chosen["settings"].iloc[0] + (" (at an end)" if chosen["at_edge"].iloc[0] else "")
+                chosen["settings"].iloc[0] + (_end(len(group)) if chosen["at_edge"].iloc[0] else "")
                 if len(chosen)
                 else "open",
                 f"{100 * chosen['validation_error'].iloc[0]:.1f}" if len(chosen) else "-",
@@ -122,12 +122,18 @@ def _settings(story: Story) -> Section:
             )
         )
     seeds = ", ".join(map(str, story.sweep.select.seeds)) if story.sweep.select else ""
+    selected = ", ".join(label(name) for name in dict.fromkeys(map(str, choices["algorithm"])))
     note = (
         f"Chosen by mean error on the validation problems, on seeds of their own ({seeds}); the test problems are never"
-        " looked at. '(at an end)': the best candidate is the first or last one, so a better one may lie beyond."
+        " looked at. '(at an end)', '(of two)': the best candidate is the first or last one, so a better one may lie"
+        f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
     )
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
     return Section("Chosen settings", tables=(Grid(columns, tuple(rows), note),))
+
+
+def _end(num_candidates: int) -> str:
+    return " (of two)" if num_candidates == 2 else " (at an end)"
 
 
 def _costs(story: Story) -> Section:

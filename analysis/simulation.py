@@ -59,11 +59,12 @@ def simulate(
 
 
 def noise_of(outcomes: Outcomes) -> Noise:
-    """The noise of a measured study, by moments pooled over its cells; runs count as independent within a seed.
+    """The noise of a measured study, by moments pooled over its cells.
 
     A problem that two runs of a cell both miss tells of difficulty: E[Y Y'] = E[p^2]. With E[p^2] the variance of a
     run's error splits into (E[p] - E[p^2]) / N of luck and the run effect's variance times (E[p] - E[p^2])^2, the
-    square of an error's slope in the logit. Raises ValueError without a cell of two runs.
+    square of an error's slope in the logit. Luck differs between cells, so what the runs of a seed have in common
+    across cells is their seed's. Raises ValueError without a cell of two runs.
     """
     num_runs = outcomes.present.sum(axis=1)
     cells = np.flatnonzero((num_runs > 1) & (outcomes.errors > 0) & (outcomes.errors < 1))
@@ -81,7 +82,24 @@ def noise_of(outcomes: Outcomes) -> Noise:
     slope = np.maximum(error - both, 1e-9)
     excess = np.nanvar(outcomes.run_errors[cells], axis=1) * count / (count - 1) - slope / outcomes.num_problems
     run_variance = max(float(excess.sum() / (slope**2).sum()), 0.0)
-    return Noise(len(outcomes.seeds), outcomes.num_problems, 0.5 * (low + high), run_variance**0.5)
+    share = _seed_variance(outcomes.run_errors[cells] - error[:, None], slope) / run_variance if run_variance else 0.0
+    item_sd, shared = 0.5 * (low + high), min(max(share, 0.0), 1.0)
+    return Noise(len(outcomes.seeds), outcomes.num_problems, item_sd, run_variance**0.5, shared)
+
+
+def _seed_variance(deviation: np.ndarray, slope: np.ndarray) -> float:
+    """Variance of what a seed's runs share, in logits: the mean product of two cells' deviations.
+
+    deviation: [P, R] of a run's error from its cell's, NaN where it is missing; slope: [P].
+    """
+    scaled = np.nan_to_num(deviation / slope[:, None]) * slope[:, None] ** 2  # weighted as the run variance is
+    weight = np.where(np.isnan(deviation), 0.0, slope[:, None] ** 2)
+    products = (scaled.sum(axis=0) ** 2 - (scaled**2).sum(axis=0)).sum()
+    weights = (weight.sum(axis=0) ** 2 - (weight**2).sum(axis=0)).sum()
+    if weights == 0:
+        return 0.0
+    num_seeds = deviation.shape[1]
+    return float(products / weights) * num_seeds / (num_seeds - 1)
 
 
 def logit_of_mean(error: np.ndarray, spread: float) -> np.ndarray:

@@ -46,8 +46,14 @@ class Candidate:
     algorithm: str  # whose multiplier was the widest
     width: float  # upper limit over lower, before
     gain: float  # log2 of how many times narrower it becomes; negative where it does not
+    error: float  # standard error of the gain, over the studies
     flops: float
     chosen: bool
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the gain is beyond the luck of the studies."""
+        return self.gain > 2 * self.error
 
     @property
     def gain_per_flop(self) -> float:
@@ -66,7 +72,7 @@ def suggest(
     seed: int = 0,
     on_study: Callable[[], None] = lambda: None,
 ) -> tuple[Candidate, ...]:
-    """Round by round: all additions tried, the one with the largest gain per FLOP made, until num_rounds are.
+    """Round by round: all additions tried, the clear one with the most gain per FLOP made, until num_rounds are.
 
     on_study: called after each simulated study of each round.
     """
@@ -79,25 +85,26 @@ def suggest(
         base = _panel(sweep, before, panel)
         grids = [_panel(item.sweep, plan(item.sweep, numbers_of), panel) for item in options]
         settings = (sweep.analysis.reference, num_studies, num_draws, seed)
-        widths = mean_widths([base, *grids], assumptions, *settings, on_study)
-        algorithm = max(widths[0], key=lambda name: widths[0][name])
+        widths = widths_of([base, *grids], assumptions, *settings, on_study)
+        algorithm = max(widths[0], key=lambda name: widths[0][name].mean())
         tried = [
             Candidate(
                 index,
                 item.what,
                 algorithm,
-                2 ** widths[0][algorithm],
-                widths[0][algorithm] - after[algorithm],
+                2 ** float(widths[0][algorithm].mean()),
+                *_mean_and_error(widths[0][algorithm] - after[algorithm]),
                 item.flops,
                 chosen=False,
             )
             for item, after in zip(options, widths[1:], strict=True)
         ]
-        best = max(range(len(tried)), key=lambda at: tried[at].gain_per_flop)
-        if tried[best].gain > 0:
+        clear = [at for at in range(len(tried)) if tried[at].is_clear]
+        best = max(clear, key=lambda at: tried[at].gain_per_flop, default=None)
+        if best is not None:
             tried[best] = replace(tried[best], chosen=True)
         found += sorted(tried, key=lambda item: -item.gain_per_flop)
-        if tried[best].gain <= 0:
+        if best is None:
             break
         sweep = options[best].sweep
     return tuple(found)
@@ -128,7 +135,7 @@ def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Additio
     ]
 
 
-def mean_widths(
+def widths_of(
     grids: Sequence[Grid],
     assumptions: Assumptions,
     reference: str,
@@ -136,8 +143,8 @@ def mean_widths(
     num_draws: int,
     seed: int,
     on_study: Callable[[], None] = lambda: None,
-) -> list[dict[str, float]]:
-    """For every grid, log2 of upper over lower limit of each multiplier, a mean over studies that the grids share."""
+) -> list[dict[str, np.ndarray]]:
+    """For every grid, log2 of upper over lower limit of each multiplier in each of the studies that the grids share."""
     names = list(dict.fromkeys(name for grid in grids for name in grid.sizes))
     union = Grid(
         "",
@@ -146,16 +153,16 @@ def mean_widths(
         max(grid.num_problems for grid in grids),
     )
     multipliers = {name: assumptions.multipliers[name] for name in names}
-    total = [dict.fromkeys((name for name in names if name != reference), 0.0) for _ in grids]
+    found = [{name: np.zeros(num_studies) for name in names if name != reference} for _ in grids]
     for index in range(num_studies):
         generator = np.random.default_rng([seed, 0x5066, index])
         everything = simulate(multipliers, union.sizes, assumptions.curve, assumptions.noise(union), generator)
-        for grid, widths in zip(grids, total, strict=True):
+        for grid, widths in zip(grids, found, strict=True):
             part = _part(everything, grid)
             for name, width in log2_widths(part, reference, assumptions.form, num_draws, seed + index).items():
-                widths[name] += width / num_studies
+                widths[name][index] = width
         on_study()
-    return total
+    return found
 
 
 def log2_widths(outcomes: Outcomes, reference: str, form: str, num_draws: int, seed: int) -> dict[str, float]:
@@ -175,6 +182,12 @@ def log2_widths(outcomes: Outcomes, reference: str, form: str, num_draws: int, s
             low, high = percentile_interval(drawn.log_multiplier(arm))
             found[name] = (high - low) / math.log(2)
     return found
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error; unknown, so infinite, of one study."""
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return float(values.mean()), float(error)
 
 
 def _part(outcomes: Outcomes, grid: Grid) -> Outcomes:
