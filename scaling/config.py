@@ -162,6 +162,7 @@ class StepValues(Section):
     best_of: Count = 1  # K of the rollout policy, at most M; the paper's is 5
     negatives_per_problem: Count = 2  # the paper's is 8
     temperature: Positive = 1.0
+    adaptive: bool = False  # sample what the first pits of negatives need, not M after every step
 
     @model_validator(mode="after")
     def _estimable(self) -> "StepValues":
@@ -228,6 +229,19 @@ class Cell(Section):
     step_dpo: StepDpo = StepDpo()
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _values_of_every_step_where_needed(self) -> "Cell":
+        if self.step_values.adaptive:
+            needing = "step_rft" if self.algorithm == "step_rft" else None
+            if self.step_dpo.pit_rule == "largest_drop":
+                needing = "step_dpo.pit_rule: largest_drop"
+            if needing is not None:
+                raise ValueError(
+                    f"step_values.adaptive is true, which finds first pits of the rule lowest, but {needing} needs an"
+                    " unbiased Q of every step; set step_values.adaptive: false."
+                )
+        return self
 
 
 class Analysis(Section):
