@@ -7,8 +7,8 @@ The last Q of a negative is 0, so its first pit (Setlur et al. 2024, arXiv 2406.
 2404.10346) is the first step after which none of M continuations is correct. To find it, the steps are scanned from the
 first: a step is left at its first correct continuation, and the scan ends at the step that has none among M. What comes
 later is not sampled. A continuation is keyed by (problem, sample, step, index), so those that are sampled are those
-of an exhaustive estimate, and the pit is the exhaustive one, step for step; that Q falls along a negative is not assumed.
-Continuations are completed by `scaling.model.replay`, which computes no token twice.
+of an exhaustive estimate, and the pit is the exhaustive one; that Q falls along a negative is not assumed.
+`scaling.model.replay` completes them and computes no token twice.
 
 What stopping costs: 1 correct of n, n being where the scan stopped, is no estimate of a step's Q. Its mean is
 Q ln(1/Q) / (1 - Q) for M without bound, 0.69 where Q is 0.5. So q_values is null for every step but the pit, where
@@ -91,8 +91,9 @@ def with_known_values(traces: pd.DataFrame, continuations: pd.DataFrame, num_rol
     table["num_continuations"] = [[int(sizes.get(key, 0)) for key in steps] for steps in keys]
     table["num_correct"] = [[int(sums.get(key, 0)) for key in steps] for steps in keys]
     table["q_values"] = [
-        [0.0 if size == num_rollouts and not correct else None for size, correct in zip(*counts, strict=True)][:-1]
-        + [reward]
-        for *counts, reward in zip(table["num_continuations"], table["num_correct"], table["reward"], strict=True)
+        [0.0 if (size, correct) == (num_rollouts, 0) else None for size, correct in zip(*counts, strict=True)]
+        for counts in zip(table["num_continuations"], table["num_correct"], strict=True)
     ]
+    for q_values, reward in zip(table["q_values"], table["reward"], strict=True):
+        q_values[-1] = reward
     return table

@@ -1,10 +1,10 @@
 """Sampling that computes no token twice: the completions of `sample`, for less where they have a beginning in common.
 
-In: as for `sample`, in as many calls as one likes. Out: the same completions. A token is the argmax of logits / temperature
+In: as for `sample`, in as many calls as one likes. Out: the same completions. A token is the argmax of scaled logits
 plus noise that follows from the row's key and its position, and the logits follow from the tokens before it. So where
 these tokens have been met in an earlier call, with whatever key, the next token needs no policy: only noise, and the
 logits that were kept. A completion is replayed in this way up to the first place that nobody has been to, and sampled
-from there. It has the same tokens as if sampled whole (near-ties in float32 apart: kept logits come from another batch).
+from there. It has the same tokens as if sampled whole, near-ties in float32 apart: kept logits are of another batch.
 
 Completions of one prompt by a trained policy mostly differ in few places, so most of their tokens are replayed. The
 kept logits take 4 V bytes for each sampled token.
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.model.flops import sampling_flops
-from scaling.model.sampling import EOS, gumbel_noise, sample
+from scaling.model.sampling import EOS, chosen_keys, gumbel_noise, sample
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
 
@@ -33,6 +33,7 @@ class Replay:
             raise ValueError("temperature is 0; a greedy completion has no noise to replay, use `sample`.")
         self._params, self._config, self._temperature = params, config, np.float32(temperature)
         self._logits: dict[tuple[int, ...], np.ndarray] = {}  # prompt and completion so far -> float32 [V]
+        self._width = 0  # positions that noise is drawn for; never less than before, so that it compiles once
         self.num_generated_tokens = 0
         self.num_replayed_tokens = 0
         self.generation_flops = 0.0
@@ -41,12 +42,13 @@ class Replay:
         self, prompts: Sequence[Sequence[int]], keys: jax.Array, max_new_tokens: Sequence[int]
     ) -> list[list[int]]:
         """The tokens of each prompt's completion, EOS included where the policy wrote it. keys: typed keys [B]."""
-        width, noise = max(max_new_tokens, default=0), np.zeros((0, 0, 0), np.float32)
+        self._width = max(self._width, *max_new_tokens) if len(prompts) else self._width
+        noise = np.zeros((0, 0, 0), np.float32)
         found: list[list[int]] = []
         for row, (prompt, limit) in enumerate(zip(prompts, max_new_tokens, strict=True)):
             if row % _ROWS == 0:
                 rows = np.minimum(np.arange(row, row + _ROWS), len(prompts) - 1)  # the filler repeats a row
-                noise = np.asarray(_noise(keys[rows], width, self._config.vocab_size))
+                noise = np.asarray(_noise(chosen_keys(keys, rows), self._width, self._config.vocab_size))
             found.append(self._replayed(tuple(prompt), noise[row % _ROWS], limit))
         self.num_replayed_tokens += sum(map(len, found))
         unfinished = [
@@ -74,7 +76,7 @@ class Replay:
         written = [len(replayed[row]) for row in rows]
         limits = [max_new_tokens[row] - done for row, done in zip(rows, written, strict=True)]
         sampled = sample(
-            self._params, self._config, starts, keys[np.array(rows)], limits, float(self._temperature),
+            self._params, self._config, starts, chosen_keys(keys, np.array(rows)), limits, float(self._temperature),
             positions=written, keep_logits=True,
         )  # fmt: skip
         lengths = sampled.lengths.tolist()

@@ -76,7 +76,7 @@ def sample(
         different = np.concatenate([different, np.full(room - len(different), different[0])])
         batch, starts = _left_padded([prompts[row] for row in different], padded)
         new, count, logp, drawn_from = _generate(
-            params, batch, starts, prompt_of, keys[filled], limits[filled],
+            params, batch, starts, prompt_of, chosen_keys(keys, filled), limits[filled],
             jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
             keep_logits, None if written is None else written[filled],
         )  # fmt: skip
@@ -89,10 +89,21 @@ def sample(
     return Sampled(tokens, lengths, logps, logits)
 
 
-@jax.jit
-def row_keys(root: jax.Array, ids: jax.Array) -> jax.Array:
+def row_keys(root: jax.Array, ids: np.ndarray) -> jax.Array:
     """Typed keys [B]: the root key with the uint32 [B, K] ids of each row folded in, one after the other."""
+    room = max(64, 1 << (len(ids) - 1).bit_length())  # few shapes to compile, whatever the number of rows
+    padded = np.zeros((room, ids.shape[1]), np.uint32)
+    padded[: len(ids)] = ids
+    return chosen_keys(_folded(root, padded), np.arange(len(ids)))
 
+
+def chosen_keys(keys: jax.Array, rows: np.ndarray) -> jax.Array:
+    """keys[rows], on the host: indexing on the device compiles anew for every number of keys and of rows."""
+    return jax.random.wrap_key_data(np.asarray(jax.random.key_data(keys))[rows], impl=jax.random.key_impl(keys))
+
+
+@jax.jit
+def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
     def fold(row: jax.Array) -> jax.Array:
         key = root
         for index in range(ids.shape[1]):
