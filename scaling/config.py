@@ -230,19 +230,6 @@ class Cell(Section):
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
 
-    @model_validator(mode="after")
-    def _values_of_every_step_where_needed(self) -> "Cell":
-        if self.step_values.adaptive:
-            needing = "step_rft" if self.algorithm == "step_rft" else None
-            if self.step_dpo.pit_rule == "largest_drop":
-                needing = "step_dpo.pit_rule: largest_drop"
-            if needing is not None:
-                raise ValueError(
-                    f"step_values.adaptive is true, which finds first pits of the rule lowest, but {needing} needs an"
-                    " unbiased Q of every step; set step_values.adaptive: false."
-                )
-        return self
-
 
 class Analysis(Section):
     """The claims to test and how the intervals are made."""

@@ -41,7 +41,7 @@ def explain(error: ValidationError, schema: type) -> str:
     elif first["type"] == "missing":
         message = f"{location} is missing."
     elif first["type"] == "value_error":
-        message = f"{location}: ".removeprefix(": ") + first["msg"].removeprefix("Value error, ")
+        message = f"{location}: {first['msg'].removeprefix('Value error, ')}"
     elif first["type"] == "union_tag_invalid":
         message = f"{location}.family is {first['ctx']['tag']!r}; expected one of {first['ctx']['expected_tags']}."
     elif first["type"] == "union_tag_not_found":
