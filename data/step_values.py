@@ -7,6 +7,9 @@ Setlur et al. 2024 (arXiv 2406.14532), eq. 3: Q(x, y_1..y_i) is the chance that 
 step i, is correct, and A_i = Q_i - Q_{i-1}. The rollout policy is best-of-K of the SFT policy: from M rollouts with
 c correct, 1 - C(M-c, K) / C(M, K) is its unbiased estimate. After the last step there is nothing to continue: Q is
 the trace's reward. The value of the bare problem comes from the rollouts that were sampled from it.
+
+The estimate is exhaustive, M continuations of every prefix, unless `step_values.adaptive` is set: then the first pits
+are found with fewer, and most Q stay unknown (data.adaptive_values).
 """
 
 import math

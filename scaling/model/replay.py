@@ -83,7 +83,7 @@ class Replay:
         completions = [tokens[:length].tolist() for tokens, length in zip(sampled.tokens, lengths, strict=True)]
         for start, tokens, logits in zip(starts, completions, sampled.logits, strict=True):
             for position in range(len(tokens)):
-                self._logits.setdefault((*start, *tokens[:position]), logits[position])
+                self._logits.setdefault((*start, *tokens[:position]), logits[position].copy())  # not the whole batch's
         self.num_generated_tokens += sum(lengths)
         self.generation_flops += sampling_flops(self._config, map(len, starts), lengths)
         return completions
