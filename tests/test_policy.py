@@ -10,6 +10,8 @@ from safetensors.numpy import load_file, save_file
 from tiny_policy import CONFIG, random_params
 
 from scaling.model.policy import PARAMS_FILE, SHAPE_FILE, Policy, load_policy, save_policy
+from scaling.model.sizes import RopeScaling
+from scaling.model.transformer import architecture
 
 NAME = "layers.1.attention.key.kernel"
 
@@ -52,7 +54,24 @@ def test_tensors_have_dotted_names_that_other_programs_can_read(saved):
     arrays = load_file(saved / PARAMS_FILE)
     assert arrays[NAME].shape == (CONFIG.width, CONFIG.num_kv_heads * CONFIG.head_width)
     assert sum(array.size for array in arrays.values()) == CONFIG.num_params
-    assert json.loads((saved / SHAPE_FILE).read_text()) == asdict(CONFIG)
+
+
+def test_a_policy_without_later_features_is_written_as_before_they_were_known(policy, saved):
+    known = {"vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width"}
+    fields = json.loads((saved / SHAPE_FILE).read_text())
+    assert set(fields) == known | {"rope_theta", "norm_epsilon"}
+    assert fields == {name: asdict(CONFIG)[name] for name in fields}
+
+
+@pytest.mark.parametrize("scaling", [None, RopeScaling("linear", 4.0), RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)])
+def test_a_shape_with_every_feature_comes_back(tmp_path, scaling):
+    features = {"sliding_window": 9, "max_positions": 40, "untied_head": True, "qkv_bias": True, "output_bias": True}
+    config = replace(CONFIG, rope_scaling=scaling, qk_norm=True, **features)
+    params = architecture(config).init(jax.random.key(0))
+    save_policy(Policy(params, config), tmp_path)
+    loaded = load_policy(tmp_path)
+    assert loaded.config == config and hash(loaded.config) == hash(config)
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(dict(params))
 
 
 def test_a_missing_tensor_is_named(saved):

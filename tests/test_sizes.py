@@ -8,7 +8,7 @@ import jax
 import pytest
 from tiny_policy import CONFIG, TINY
 
-from scaling.model.sizes import SIZES, ModelConfig, model_config
+from scaling.model.sizes import SIZES, ModelConfig, RopeScaling, model_config
 from scaling.model.transformer import architecture
 
 VOCAB_SIZE = 50
@@ -20,7 +20,11 @@ def num_stored_params(config: ModelConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
 
 
-@pytest.mark.parametrize("config", [CONFIG, LADDER[0], LADDER[3]])
+FEATURES = [{"untied_head": True}, {"qkv_bias": True}, {"output_bias": True}, {"qk_norm": True}]
+VARIANTS = [replace(CONFIG, **feature) for feature in FEATURES]
+
+
+@pytest.mark.parametrize("config", [CONFIG, LADDER[0], LADDER[3], *VARIANTS])
 def test_num_params_counts_what_init_makes(config):
     assert num_stored_params(config) == config.num_params
 
@@ -61,3 +65,10 @@ def test_heads_that_cannot_be_grouped_are_refused():
 def test_an_odd_head_width_is_refused():
     with pytest.raises(ValueError, match="head_width is 5; rotary positions need an even number"):
         replace(CONFIG, head_width=5)
+
+
+def test_a_rope_scaling_that_is_unknown_or_half_told_is_refused():
+    with pytest.raises(ValueError, match="rope scaling is 'yarn'; the decoder knows linear, llama3"):
+        RopeScaling("yarn", 4.0)
+    with pytest.raises(ValueError, match=r"= \(1.0, None, 8192\); it needs all three"):
+        RopeScaling("llama3", 8.0, low_frequency_factor=1.0, original_max_positions=8192)

@@ -16,8 +16,8 @@ SHAPES = jax.eval_shape(TINY.init, jax.random.key(0))
 apply = jax.jit(TINY.apply)
 
 
-def random_params(seed: int) -> Params:
-    """Params as spread as fresh ones, with every norm's scale moved away from 1 so that none can be left out unseen.
+def random_params(seed: int, shapes: Params = SHAPES) -> Params:
+    """Params as spread as fresh ones, with scales moved away from 1 and biases from 0: none can be left out unseen.
 
     Drawn with numpy: nothing to compile.
     """
@@ -27,10 +27,10 @@ def random_params(seed: int) -> Params:
         normal = generator.normal(size=leaf.shape)
         name = path[-1].key
         fan_in = leaf.shape[1] if name == "embedding" else leaf.shape[0]
-        values = np.exp(0.3 * normal) if name == "scale" else normal * fan_in**-0.5
+        values = {"scale": np.exp(0.3 * normal), "bias": 0.5 * normal}.get(name, normal * fan_in**-0.5)
         return jnp.asarray(values, leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, SHAPES)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def nll(apply, params: Params, batch) -> Sums:

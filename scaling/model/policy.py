@@ -5,7 +5,7 @@ In: a directory. Out: `Policy`, whose params are a nested dict of float32 arrays
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -29,28 +29,20 @@ class Policy:
 
 def save_policy(policy: Policy, directory: Path) -> None:
     """Write the two files; names are the paths in the nested dict, joined by dots."""
-    arrays = {
-        ".".join(str(getattr(entry, "key", entry)) for entry in path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(policy.params)
-    }
-    save_file(arrays, directory / PARAMS_FILE)
-    (directory / SHAPE_FILE).write_text(json.dumps(asdict(policy.config), indent=1) + "\n")
+    save_file({name: np.asarray(leaf) for name, leaf in flat(policy.params).items()}, directory / PARAMS_FILE)
+    (directory / SHAPE_FILE).write_text(json.dumps(policy.config.as_json(), indent=1) + "\n")
 
 
 def load_policy(directory: Path) -> Policy:
     """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape."""
-    config = ModelConfig(**json.loads((directory / SHAPE_FILE).read_text()))
+    config = ModelConfig.from_json(json.loads((directory / SHAPE_FILE).read_text()))
     try:
         stored = load_file(directory / PARAMS_FILE)
     except SafetensorError as error:
         raise ValueError(
             f"{directory / PARAMS_FILE} is no whole safetensors file ({error}); remove the artifact and run it again."
         ) from error
-    expected = jax.eval_shape(architecture(config).init, jax.random.key(0))
-    names = {
-        ".".join(str(getattr(entry, "key", entry)) for entry in path): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
-    }
+    names = param_shapes(config)
     for name in sorted(names.keys() ^ stored.keys()):
         side = "has no tensor" if name in names else "has an unknown tensor"
         raise ValueError(f"{directory / PARAMS_FILE} {side} {name!r}; was it written for another architecture?")
@@ -59,16 +51,28 @@ def load_policy(directory: Path) -> Policy:
             raise ValueError(
                 f"{directory / PARAMS_FILE}: {name} has shape {stored[name].shape}, {SHAPE_FILE} implies {shape}."
             )
-    return Policy(_nested(stored), config)
+    return Policy(nested(stored), config)
 
 
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
+def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Dotted name -> shape of every param of a decoder; nothing is computed."""
+    abstract = jax.eval_shape(architecture(config).init, jax.random.key(0))
+    return {name: leaf.shape for name, leaf in flat(abstract).items()}
+
+
+def flat(params: Params) -> dict[str, jax.Array]:
+    """Dotted name -> array of a nested dict."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {".".join(str(getattr(entry, "key", entry)) for entry in path): leaf for path, leaf in leaves}
+
+
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
     """The nested dict of dotted names; a number is the index of a layer."""
-    nested: dict = {}
+    root: dict = {}
     for name, array in arrays.items():
         *parents, leaf = (int(part) if part.isdigit() else part for part in name.split("."))
-        node = nested
+        node = root
         for parent in parents:
             node = node.setdefault(parent, {})
         node[leaf] = jax.numpy.asarray(array)
-    return nested
+    return root

@@ -1,11 +1,34 @@
-"""The ladder of policy sizes: one dial, the name, sets width, depth and heads.
+"""The shape of a decoder, and the ladder of policy sizes: one dial, the name, sets width, depth and heads.
 
 In: a size's name and a vocabulary size. Out: the frozen `ModelConfig` of a Llama-shaped decoder.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+
+ROPE_SCALINGS = ("linear", "llama3")
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are slowed down for contexts longer than the original one."""
+
+    kind: str  # one of ROPE_SCALINGS
+    factor: float
+    low_frequency_factor: float | None = None  # this and the two below: llama3 only
+    high_frequency_factor: float | None = None
+    original_max_positions: int | None = None  # tokens
+
+    def __post_init__(self) -> None:
+        if self.kind not in ROPE_SCALINGS:
+            raise ValueError(f"rope scaling is {self.kind!r}; the decoder knows {', '.join(ROPE_SCALINGS)}.")
+        bounds = (self.low_frequency_factor, self.high_frequency_factor, self.original_max_positions)
+        if self.kind == "llama3" and None in bounds:
+            raise ValueError(
+                "rope scaling llama3 has low_frequency_factor, high_frequency_factor, original_max_positions ="
+                f" {bounds}; it needs all three."
+            )
 
 
 @dataclass(frozen=True)
@@ -21,6 +44,13 @@ class ModelConfig:
     ffn_width: int
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-5
+    rope_scaling: RopeScaling | None = None
+    sliding_window: int | None = None  # tokens that a query looks at, itself included; None: all before it
+    max_positions: int | None = None  # tokens the checkpoint was made for; None: not stated
+    untied_head: bool = False  # an output projection of its own instead of the embedding
+    qkv_bias: bool = False
+    output_bias: bool = False  # of the attention's output projection
+    qk_norm: bool = False  # RMSNorm on each head's queries and keys
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -32,10 +62,22 @@ class ModelConfig:
 
     @property
     def num_params(self) -> int:
-        """Number of parameters; the embedding is tied, so it counts once."""
+        """Number of parameters; a tied embedding counts once."""
         attention = self.width * self.head_width * 2 * (self.num_heads + self.num_kv_heads)
+        attention += self.qkv_bias * self.head_width * (self.num_heads + 2 * self.num_kv_heads)
+        attention += self.output_bias * self.width + self.qk_norm * 2 * self.head_width
         layer = attention + 3 * self.width * self.ffn_width + 2 * self.width
-        return self.vocab_size * self.width + self.num_layers * layer + self.width
+        return (1 + self.untied_head) * self.vocab_size * self.width + self.num_layers * layer + self.width
+
+    def as_json(self) -> dict[str, object]:
+        """The fields, without those that are off: a policy from before one was known is written as it was."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, object]) -> "ModelConfig":
+        """The config that `as_json` wrote."""
+        scaling = fields.get("rope_scaling")
+        return cls(**{**fields, "rope_scaling": None if scaling is None else RopeScaling(**scaling)})
 
 
 # Width doubles from rung to rung, so parameters grow about fivefold; the feed-forward width is 8/3 of the width.

@@ -1,4 +1,4 @@
-"""A Llama-shaped decoder in Flax NNX (RMSNorm, rotary, SwiGLU, grouped-query attention, tied embedding).
+"""A Llama-shaped decoder in Flax NNX (RMSNorm, rotary, SwiGLU, grouped-query attention; see `ModelConfig`).
 
 Axis letters, used everywhere: B sequences, T tokens, V vocabulary, D width, H heads, L layers, S cache slots
 (in data/ and algorithms/ S is steps), M rollouts per prefix, N problems, R seeds; here also E head width.
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
+from scaling.model.rope import rotate, rotation
 from scaling.model.sizes import ModelConfig
 
 Params = Mapping[str, object]
@@ -40,16 +40,19 @@ class LayerCache(NamedTuple):
 
 
 class Linear(nnx.Module):
-    """A matrix product without bias, on flattened rows.
+    """A matrix product, on flattened rows.
 
     Flattened because XLA's CPU code for the kernel's gradient is 1.6 times slower on [B, T, D] than on [B*T, D].
     """
 
-    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs, bias: bool = False) -> None:
         self.kernel = nnx.Param(nnx.initializers.normal(fan_in**-0.5)(rngs.params(), (fan_in, fan_out)))
+        self.bias = nnx.Param(jnp.zeros(fan_out)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         rows = hidden.reshape(-1, hidden.shape[-1]) @ self.kernel[...]
+        if self.bias is not None:
+            rows = rows + self.bias[...][None]
         return rows.reshape(*hidden.shape[:-1], -1)
 
 
@@ -60,10 +63,13 @@ class Attention(nnx.Module):
         self.config = config
         query_width = config.num_heads * config.head_width
         kv_width = config.num_kv_heads * config.head_width
-        self.query = Linear(config.width, query_width, rngs)
-        self.key = Linear(config.width, kv_width, rngs)
-        self.value = Linear(config.width, kv_width, rngs)
-        self.output = Linear(query_width, config.width, rngs)
+        self.query = Linear(config.width, query_width, rngs, config.qkv_bias)
+        self.key = Linear(config.width, kv_width, rngs, config.qkv_bias)
+        self.value = Linear(config.width, kv_width, rngs, config.qkv_bias)
+        self.output = Linear(query_width, config.width, rngs, config.output_bias)
+        if config.qk_norm:
+            self.query_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
+            self.key_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
 
     def full(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array):
         """Every token attends to the tokens that `mask` float32 [B or 1, 1, T, T] leaves; returns keys and values."""
@@ -96,9 +102,11 @@ class Attention(nnx.Module):
         def heads(projected: jax.Array) -> jax.Array:
             return projected.reshape(batch, length, -1, self.config.head_width).transpose(0, 2, 1, 3)
 
+        queries, keys = heads(self.query(hidden)), heads(self.key(hidden))
+        if self.config.qk_norm:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
         scale = self.config.head_width**-0.5
-        queries = _rotate(heads(self.query(hidden)), rotation) * scale
-        return queries, _rotate(heads(self.key(hidden)), rotation), heads(self.value(hidden))
+        return rotate(queries, rotation) * scale, rotate(keys, rotation), heads(self.value(hidden))
 
 
 class FeedForward(nnx.Module):
@@ -133,18 +141,21 @@ class Transformer(nnx.Module):
         )
         self.layers = nnx.List([Layer(config, rngs) for _ in range(config.num_layers)])
         self.final_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        if config.untied_head:
+            self.head = Linear(config.width, config.vocab_size, rngs)
 
     def full(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
         """Hidden states float32 [B, T, D] of int32 tokens [B, T], and every layer's keys and values [B, H, T, E]."""
         length = tokens.shape[1]
+        self._check_room(length)
         slots = jnp.arange(length)
-        rotation = self._rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), length)
-        causal = slots[None, :] <= slots[:, None]  # [T, T]
-        visible = causal[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
+        turned = rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), length, self.config)
+        in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
+        visible = in_reach[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
         mask = jnp.where(visible, 0.0, MASKED)[:, None]
         hidden, kept = self.embedding(tokens), []
         for layer in self.layers:
-            mixed, keys, values = layer.attention.full(layer.attention_norm(hidden), rotation, mask)
+            mixed, keys, values = layer.attention.full(layer.attention_norm(hidden), turned, mask)
             hidden = hidden + mixed
             hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
             kept.append((keys, values))
@@ -153,35 +164,38 @@ class Transformer(nnx.Module):
     def decode(self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
         """Logits float32 [B, V] after one more token int32 [B] in `slot`, and the caches that hold it."""
         num_slots = caches[0].values.shape[2]
-        rotation = self._rotation((slot - starts)[:, None], num_slots)
+        self._check_room(num_slots)
+        turned = rotation((slot - starts)[:, None], num_slots, self.config)
         slots = jnp.arange(num_slots)[None, :]
-        visible = (slots <= slot) & (slots >= starts[:, None])
+        visible = self._in_reach(slot - slots) & (slots >= starts[:, None])
         mask = jnp.where(visible, 0.0, MASKED)[:, None]  # [B, 1, S]
         hidden, updated = self.embedding(token[:, None]), []
         for layer, layer_cache in zip(self.layers, caches, strict=True):
-            mixed, layer_cache = layer.attention.decode(layer.attention_norm(hidden), rotation, slot, mask, layer_cache)
+            mixed, layer_cache = layer.attention.decode(layer.attention_norm(hidden), turned, slot, mask, layer_cache)
             hidden = hidden + mixed
             hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
             updated.append(layer_cache)
         return self.logits(self.final_norm(hidden))[:, 0], updated
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """float32 logits over the vocabulary; the output projection is the embedding."""
+        """float32 logits over the vocabulary; the output projection is the embedding, unless a head is."""
+        if self.config.untied_head:
+            return self.head(hidden).astype(jnp.float32)
         rows = hidden.reshape(-1, hidden.shape[-1]) @ self.embedding.embedding[...].T
         return rows.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
 
-    def _rotation(self, positions: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
-        """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T] below `length`.
+    def _check_room(self, num_slots: int) -> None:
+        limit = self.config.max_positions
+        if limit is not None and num_slots > limit:
+            raise ValueError(
+                f"a batch is {num_slots} tokens long, padding included, but the policy was made for max_positions ="
+                f" {limit}; shorten prompts or completions."
+            )
 
-        Looked up in a table of constants: XLA fuses what it can compute into every use, and so would take the cosines
-        anew in every layer and for every head.
-        """
-        half = self.config.head_width // 2
-        frequencies = self.config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
-        angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
-        table = jnp.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))  # [length, E]
-        cosines, sines = jnp.split(table[positions][:, None], 2, axis=-1)
-        return cosines, sines
+    def _in_reach(self, distance: jax.Array) -> jax.Array:
+        """Which keys a query may look at, by how many slots they are behind it."""
+        window = self.config.sliding_window
+        return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 
 
 class Architecture(NamedTuple):
@@ -223,11 +237,3 @@ def architecture(config: ModelConfig) -> Architecture:
         return module(params).decode(token, slot, starts, caches)
 
     return Architecture(init, apply, prefill, decode)
-
-
-def _rotate(heads: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotary embedding of [B, H, T, E]: the first and second halves of E are the pairs (as in Llama)."""
-    cosines, sines = rotation
-    first, second = jnp.split(heads, 2, axis=-1)
-    cosines, sines = jnp.broadcast_to(cosines, first.shape), jnp.broadcast_to(sines, first.shape)
-    return jnp.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
