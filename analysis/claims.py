@@ -23,6 +23,8 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
             return "slightly above" if high < EQUIVALENCE * bound else "does not support"
         return "supported" if high < EQUIVALENCE * bound else "not resolved"
     if low <= claim <= high:
+        if max(claim, high) <= EQUIVALENCE and min(claim, low) >= 1 / EQUIVALENCE:
+            return "consistent with"  # a claim of about 1 cannot be told from 1, nor need it be
         excludes_one = low > 1 or high < 1
         return "consistent with" if excludes_one and high <= MAX_CONSISTENT_SPAN * low else "not resolved"
     if low > claim:

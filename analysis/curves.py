@@ -17,9 +17,7 @@ import numpy as np
 PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"pow2": ("a", "b"), "pow3": ("a", "b", "c"), "shift4": ("a", "b", "c", "d")}
 )
-FORMULAS: Mapping[str, str] = MappingProxyType(
-    {"pow2": "a x^-b", "pow3": "c + a x^-b", "shift4": "c + a (x + d)^-b"}
-)
+FORMULAS: Mapping[str, str] = MappingProxyType({"pow2": "a x^-b", "pow3": "c + a x^-b", "shift4": "c + a (x + d)^-b"})
 _EXPONENTS = np.geomspace(0.02, 4.0, 26)
 _SHIFTS = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 _NUM_POLISHED = 8

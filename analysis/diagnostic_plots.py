@@ -15,6 +15,7 @@ from analysis.figure_style import blank, colour, marker, multipliers_on, ordered
 from analysis.model import SPREAD_QAICC
 from analysis.study import Study
 from analysis.verdicts import label
+from analysis.wording import Wording
 
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")
@@ -121,7 +122,7 @@ def spread_figure(study: Study) -> Figure | None:
         return figure
 
 
-def residual_figure(study: Study) -> Figure | None:
+def residual_figure(study: Study, wording: Wording) -> Figure | None:
     """Error minus the joint fit against data: a trend in an algorithm means that no one multiplier describes it."""
     table = residual_table(study)
     if table.empty:
@@ -130,7 +131,7 @@ def residual_figure(study: Study) -> Figure | None:
         figure, axes = blank()
         draw_residuals(axes, table, {name: index for index, name in enumerate(ordered(study))})
         sizes_on_x(axes, study.outcomes.data_size)
-        axes.set_xlabel("synthetic problems D")
+        axes.set_xlabel(wording.size_axis)
         axes.set_ylabel("error minus joint fit (points)")
         axes.legend(loc="best", ncols=2)
         return figure
@@ -189,7 +190,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
             found = part.loc[part["kind"] == kind, "m"]
             axes.plot(found, [row + offset] * len(found), shape, color=shade, fillstyle=fill, markersize=3.5)
     grey = "#444444"
-    axes.plot([], [], color=grey, linewidth=2.4, label="95 % crossed")
+    axes.plot([], [], color=grey, linewidth=2.4, label="95 % bootstrap")
     axes.plot([], [], color=grey, linewidth=1.0, label="95 % two-way")
     axes.plot([], [], "D-", color=grey, linewidth=1.0, markersize=4, label="without a form")
     for shape, fill, _, text in marks.values():

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.cells import OutcomesError
+from analysis.conclusions import conclusion, measurement
 from analysis.curve_report import FORM_NAMES, fit_points
 from analysis.fits_file import data_hash
 from analysis.outcome_file import parse_claims, read_outcomes, read_table
+from analysis.panel import Panel
 from analysis.points import PointsError
 from analysis.rendering import Section, write_report
 from analysis.study import Study, analyse
 from analysis.study_files import write_study_files
-from analysis.study_sections import study_sections, verdict_bullets
+from analysis.study_sections import study_sections
 from analysis.verdicts import label
-from analysis.wording import TABLE, interval_kind, is_paired, sample_size
+from analysis.wording import TABLE, is_paired
 
 MIN_DRAWS = 200  # fewer say nothing of a 2.5 % quantile
 
@@ -65,20 +67,18 @@ def fit_outcomes(
     outcomes = read_outcomes(file, reference)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
     study = analyse(outcomes, reference, claimed, num_draws, seed)
-    write_study_files(directory, {"": study}, claimed, num_draws, seed, TABLE, {})
-    parts = [_conclusions(study), *study_sections("", study, directory, TABLE)]
+    panel = Panel(study)
+    write_study_files(directory, {"": panel}, claimed, num_draws, seed, TABLE)
+    parts = [_conclusions(panel), *study_sections("", panel, directory, TABLE)]
     parts.append(_provenance(study, file.name, claims, num_draws, seed))
     write_report(directory, f"{file.stem}: data multipliers", parts)
     return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in study.verdicts)
 
 
-def _conclusions(study: Study) -> Section:
-    outcomes = study.outcomes
-    others = ", ".join(label(name) for name in outcomes.algorithms if name != study.reference)
-    data = (
-        f"{others} against {label(study.reference)}: {sample_size(outcomes)}. Intervals: 95 %,"
-        f" {interval_kind(outcomes)}."
-    )
+def _conclusions(panel: Panel) -> Section:
+    outcomes, reference = panel.study.outcomes, panel.study.reference
+    others = ", ".join(label(name) for name in outcomes.algorithms if name != reference)
+    data = f"{others} against {label(reference)}: {measurement('', panel.study)}"
     if not is_paired(outcomes):
         data += (
             " The table has counts only. Which problems were wrong is not known, so that nothing is paired over"
@@ -89,7 +89,7 @@ def _conclusions(study: Study) -> Section:
             " Some cells share no seed with others; each such group of cells draws seeds of its own, and no run is"
             " matched across groups."
         )
-    return Section("", (data,), tuple(verdict_bullets("", study)))
+    return Section("", (conclusion("", panel), data))
 
 
 def _provenance(study: Study, name: str, claims: str, num_draws: int, seed: int) -> Section:

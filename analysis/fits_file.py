@@ -1,6 +1,6 @@
 """fits.json: everything a study concluded, as plain JSON for other programs; docs/results.md explains every key.
 
-In: a `Study`. Out: a JSON document. Infinite limits are the string "inf"; what is not known is absent, never NaN.
+In: `Panel`s. Out: a JSON document. Infinite limits are the string "inf"; what is not known is absent, never NaN.
 """
 
 import hashlib
@@ -13,21 +13,21 @@ from analysis.counts import Counts
 from analysis.fits import Fit
 from analysis.model_document import monotonicity_document, questions_document
 from analysis.outcomes import Outcomes
-from analysis.study import Study
+from analysis.panel import Panel
 from analysis.wording import Wording, interval_kind, pairing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-def fits_document(studies: Mapping[str, Study], num_draws: int, seed: int, wording: Wording) -> dict:
+def fits_document(panels: Mapping[str, Panel], num_draws: int, seed: int, wording: Wording) -> dict:
     """The document; one entry for each panel."""
-    kinds = dict.fromkeys(interval_kind(study.outcomes) for study in studies.values())
+    kinds = dict.fromkeys(interval_kind(panel.study.outcomes) for panel in panels.values())
     return {
         "schema_version": SCHEMA_VERSION,
         "interval": f"95 % percentile, {'; '.join(kinds)}",
         "bootstrap_draws": num_draws,
         "seed": seed,
-        "panels": {panel: _panel(study, wording) for panel, study in studies.items()},
+        "panels": {name: _panel(panel, wording) for name, panel in panels.items()},
     }
 
 
@@ -47,8 +47,8 @@ def data_hash(outcomes: Outcomes | Counts) -> str:
     return digest.hexdigest()[:16]
 
 
-def _panel(study: Study, wording: Wording) -> dict:
-    outcomes = study.outcomes
+def _panel(panel: Panel, wording: Wording) -> dict:
+    study, outcomes = panel.study, panel.study.outcomes
     document = {
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
@@ -74,6 +74,7 @@ def _panel(study: Study, wording: Wording) -> dict:
         ],
         "multipliers": [asdict(item) for item in study.multipliers],
         "differences": [asdict(item) for item in study.differences],
+        "multipliers_per_flop": [asdict(item) for item in panel.compute],
         "verdicts": [asdict(item) for item in study.verdicts],
     }
     if study.model is not None:

@@ -6,6 +6,7 @@ error counts as +inf, one above its highest as 0, and quantiles are taken with t
 infinite: nothing censored is dropped.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -143,8 +144,9 @@ def two_way(
     """
     of_problems, of_seeds = np.var(problems_only), np.var(seeds_only)
     noise = max(np.var(crossed) - of_problems - of_seeds * (num_seeds - 1) / num_seeds, 0.0)
-    half = 1.959964 * np.sqrt(max(of_problems + of_seeds - noise, of_problems, of_seeds))
-    return float(estimate * np.exp(-half)), float(estimate * np.exp(half))
+    half = 1.959964 * math.sqrt(max(of_problems + of_seeds - noise, of_problems, of_seeds))
+    factor = math.exp(min(half, 700.0))  # beyond, a double overflows
+    return estimate / factor, estimate * factor
 
 
 def differences(outcomes: Outcomes, reference: str, draws: Draws) -> list[Difference]:

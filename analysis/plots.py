@@ -14,6 +14,7 @@ from analysis.figure_style import blank, colour, marker, multipliers_on, ordered
 from analysis.outcomes import Outcomes
 from analysis.study import Study
 from analysis.verdicts import label, number
+from analysis.wording import Wording
 
 _FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of the figure
 
@@ -41,7 +42,16 @@ def multiplier_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame([vars(item) for item in study.multipliers])
 
 
-def error_figure(study: Study, base_error: float | None) -> Figure:
+def band_table(study: Study) -> pd.DataFrame:
+    """m(D) of the joint fit with a multiplier that may change with D, with limits that hold at all sizes at once."""
+    rows = []
+    if study.model is not None:
+        for band in study.model.bands:
+            rows += [(band.algorithm, *row) for row in zip(band.sizes, band.estimate, band.low, band.high, strict=True)]
+    return pd.DataFrame(rows, columns=["algorithm", "data_size", "m", "low", "high"])
+
+
+def error_figure(study: Study, wording: Wording, base_error: float | None) -> Figure:
     """Test error against data, log-log: every run, cell means with intervals, the joint fit."""
     with styled():
         figure, axes = blank()
@@ -52,13 +62,13 @@ def error_figure(study: Study, base_error: float | None) -> Figure:
             axes.annotate("base policy", (smallest, base_error), (0, 2), textcoords="offset points", color="#666666")
         sizes_on_x(axes, study.outcomes.data_size)
         percent_on_y(axes)
-        axes.set_xlabel("synthetic problems D")
-        axes.set_ylabel("test error, greedy (%)")
+        axes.set_xlabel(wording.size_axis)
+        axes.set_ylabel(wording.error_axis)
         axes.legend(loc="lower left")
         return figure
 
 
-def collapsed_figure(study: Study) -> Figure | None:
+def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
     """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
     if study.model is None:
         return None
@@ -68,12 +78,12 @@ def collapsed_figure(study: Study) -> Figure | None:
         percent_on_y(axes)
         axes.set_xscale("log")
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
-        axes.set_ylabel("test error, greedy (%)")
+        axes.set_ylabel(wording.error_axis)
         axes.legend(loc="lower left")
         return figure
 
 
-def multiplier_figure(study: Study) -> Figure | None:
+def multiplier_figure(study: Study, wording: Wording) -> Figure | None:
     """Multiplier against data: points with intervals, arrows where censored, a band for the overall estimate."""
     if not study.multipliers:
         return None
@@ -81,7 +91,7 @@ def multiplier_figure(study: Study) -> Figure | None:
         figure, axes = blank()
         draw_multipliers(axes, study)
         sizes_on_x(axes, study.outcomes.data_size)
-        axes.set_xlabel("synthetic problems D")
+        axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(f"multiplier m (times more {label(study.reference)} data)")
         axes.legend(loc="best")
         return figure
@@ -184,6 +194,11 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
             axes.axhspan(overall.low, overall.high, color=shade, alpha=0.12, linewidth=0)
             axes.axhline(overall.estimate, color=shade, linewidth=0.9)
         axes.plot([], [], marker(index), color=shade, markersize=4, label=text)
+        if study.model is not None:
+            for band in study.model.bands:
+                if band.algorithm == name:
+                    for limit in (band.low, band.high):
+                        axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
     multipliers_on(axes.yaxis)
     low, high = axes.get_ylim()

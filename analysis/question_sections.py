@@ -4,21 +4,12 @@ In: a `Study`. Out: `Section`s with tables of finished numbers; none where there
 """
 
 from analysis.hierarchy import NUM_REPLICATES
-from analysis.model import Model
+from analysis.model import SPREAD_QAICC, Model
 from analysis.rendering import Grid, Section
 from analysis.robustness import spread
 from analysis.study import Study
 from analysis.verdicts import label, number
 
-CAPTIONS = {
-    "holdout": "Error minus prediction for the largest sizes, left out of the fit, by form. Filled: one size left out"
-    " of every algorithm; open: two. last1 repeats the last error seen.",
-    "density": "Bootstrap draws of each multiplier (crossed, joint fit), smoothed; dotted: the claims.",
-    "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % crossed interval; thin above:"
-    " two-way; below: other forms, other losses and the smallest size left out, and the mean without a form.",
-    "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means that no"
-    " one multiplier describes it; open marks lie beyond a turning point and were not fitted.",
-}
 _MODELS = {
     "H0": "one curve for all",
     "H1": "a constant multiplier each",
@@ -26,6 +17,19 @@ _MODELS = {
     "H3": "a floor of each algorithm's own",
     "H4": "separate curves",
 }
+
+
+def captions_of(interval: str) -> dict[str, str]:
+    """Figure -> caption. interval: what was resampled."""
+    return {
+        "holdout": "Error minus prediction for the largest sizes, left out of the fit, by form. Filled: one size left"
+        " out of every algorithm; open: two. last1 repeats the last error seen.",
+        "density": f"Bootstrap draws of each multiplier (joint fit), smoothed: {interval}. Dotted: the claims.",
+        "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % bootstrap interval; thin"
+        " above: two-way; below: other forms, other losses and the smallest size left out; then the form-free mean.",
+        "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means that"
+        " no one multiplier describes it; open marks lie beyond a turning point and were not fitted.",
+    }
 
 
 def question_sections(panel: str, study: Study) -> list[Section]:
@@ -50,7 +54,7 @@ def _hierarchy(model: Model) -> Grid:
             f"{item.larger}, {_MODELS[item.larger]}",
             f"{item.statistic:.2f}",
             str(item.num_added),
-            f"{item.p:.3f}",
+            _p(item.p, NUM_REPLICATES, 3),
         )
         for item in model.comparisons
     )
@@ -93,20 +97,23 @@ def _held_out(model: Model) -> Grid:
 
 def _ways(model: Model) -> Grid:
     columns = [item.name for item in model.variants]
+    num_alike = sum(item.qaicc <= model.scores[0].qaicc + SPREAD_QAICC for item in model.scores)
     rows = []
     for name in model.arms[1:]:
         ways = [number(item.multipliers[name]) for item in model.variants]
         low, high = spread(model.variants, name)
         form_low, form_high = model.form_spread(name)
-        ranges = (f"{number(low)} to {number(high)}", f"{number(form_low)} to {number(form_high)}")
+        over_forms = f"{number(form_low)} to {number(form_high)}" if num_alike > 1 else "one form only"
+        ranges = (f"{number(low)} to {number(high)}", over_forms)
         rows.append((label(name), *ways, *ranges))
     note = "m fitted otherwise; never the headline. Forms: those within 4 of the best QAICc, and the chosen one."
     return Grid(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
 
 
 def _contrasts(model: Model) -> Grid:
+    num_draws = len(model.constant_draws.theta)
     rows = [
-        (f"{label(item.algorithm)}: m > 1", "", "", f"{item.p:.4f}", f"{item.p_holm:.4f}")
+        (f"{label(item.algorithm)}: m > 1", "", "", _p(item.p, num_draws, 4), _p(item.p_holm, num_draws, 4))
         for item in model.more_than_one
     ]
     rows += [
@@ -121,3 +128,9 @@ def _contrasts(model: Model) -> Grid:
     ]
     note = "Ratios of multipliers come from the same bootstrap draws; p by Holm is adjusted for all algorithms."
     return Grid(("contrast", "ratio", "95 % interval", "p", "p by Holm"), tuple(rows), note)
+
+
+def _p(value: float, num_replicates: int, digits: int) -> str:
+    """A p value; where no replicate was as extreme, as the bound that so many of them give."""
+    bound = "<= " if value <= 1.001 / (num_replicates + 1) else ""
+    return f"{bound}{value:.{digits}f}"

@@ -16,9 +16,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from analysis.compute import flops_by_cell
 from analysis.fits_file import SCHEMA_VERSION
 from analysis.ledger import ledger
 from analysis.outcomes import from_table
+from analysis.panel import Panel
 from analysis.rendering import write_report
 from analysis.sections import Story, sections
 from analysis.study import Study, analyse
@@ -82,15 +84,16 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
     tables = tabulate(sweep, current, store)
     if not tables.outcomes:
         return None
-    studies = {panel: _study(sweep, table, tables.base_errors.get(panel)) for panel, table in tables.outcomes.items()}
+    panels = {name: _panel(sweep, tables, name) for name in tables.outcomes}
     directory = results_dir(file, overrides)
     _write_tables(directory, tables, ledger(current, store))
     settings = sweep.analysis
     numbers = (settings.claims, settings.bootstrap_draws, settings.seed)
-    write_study_files(directory, studies, *numbers, SWEEP, tables.base_errors)
-    story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), studies)
+    write_study_files(directory, panels, *numbers, SWEEP)
+    story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels)
     write_report(directory, file.stem, sections(story, directory))
     (directory / SOURCE).write_text(source_of(sweep, current, store) + "\n")
+    studies = {name: panel.study for name, panel in panels.items()}
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
     return Summary(directory / "report.html", _summary_table(studies), sentences)
 
@@ -114,17 +117,12 @@ def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _study(sweep: Sweep, table: pd.DataFrame, base_error: float | None) -> Study:
+def _panel(sweep: Sweep, tables: Tables, name: str) -> Panel:
     """Analyse one panel. The base policy's error is where a curve that starts flat begins."""
-    settings = sweep.analysis
-    return analyse(
-        from_table(table),
-        settings.reference,
-        settings.claims,
-        settings.bootstrap_draws,
-        settings.seed,
-        ceiling=base_error,
-    )
+    settings, base_error = sweep.analysis, tables.base_errors.get(name)
+    outcomes = from_table(tables.outcomes[name])
+    numbers = (settings.reference, settings.claims, settings.bootstrap_draws, settings.seed)
+    return Panel(analyse(outcomes, *numbers, ceiling=base_error), base_error, flops_by_cell(tables.runs, name))
 
 
 def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:

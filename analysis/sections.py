@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.conclusions import conclusion, measurement
+from analysis.panel import Panel
 from analysis.rendering import Grid, Section
 from analysis.study import Study
-from analysis.study_sections import percent, study_sections, verdict_bullets
+from analysis.study_sections import percent, study_sections
 from analysis.tables import Tables
 from analysis.verdicts import label
 from analysis.wording import SWEEP
@@ -27,29 +29,29 @@ class Story:
     plan: Plan
     tables: Tables
     costs: pd.DataFrame
-    studies: dict[str, Study]
+    panels: dict[str, Panel]
 
 
 def sections(story: Story, directory: Path) -> list[Section]:
     """The report, in order. Figures are read from `directory`/figures."""
     parts = [_conclusions(story)]
-    for panel, study in story.studies.items():
-        parts += study_sections(panel, study, directory, SWEEP, _pass_rates(story.tables, panel))
+    for name, panel in story.panels.items():
+        parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
     return [*parts, _settings(story), _costs(story), _runs(story), _provenance(story)]
 
 
 def _conclusions(story: Story) -> Section:
-    bullets = [bullet for panel, study in story.studies.items() for bullet in verdict_bullets(panel, study)]
-    paragraphs = [story.sweep.question]
+    paragraphs = [" ".join(conclusion(name, panel) for name, panel in story.panels.items()), story.sweep.question]
     if story.sweep.expectation:
         paragraphs.append(f"Expected before the run: {story.sweep.expectation}")
-    paragraphs.append(_missing_sentence(story.tables))
     paragraphs += [
-        f"Falling with data, {label(study.reference)}: {text}"
-        for study in story.studies.values()
-        if (text := _fall_sentence(study))
+        f"Falling with data, {label(panel.study.reference)}: {text}"
+        for panel in story.panels.values()
+        if (text := _fall_sentence(panel.study))
     ]
-    return Section("", tuple(paragraphs), tuple(bullets))
+    measured = " ".join(measurement(name, panel.study) for name, panel in story.panels.items())
+    paragraphs.append(f"{_missing_sentence(story.tables)} {measured}")
+    return Section("", tuple(paragraphs))
 
 
 def _missing_sentence(tables: Tables) -> str:
@@ -107,7 +109,7 @@ def _settings(story: Story) -> Section:
             (
                 label(str(algorithm)),
                 f"{size:,}",
-                chosen["settings"].iloc[0] + (" (at an end)" if chosen["at_edge"].iloc[0] else "")
+                chosen["settings"].iloc[0] + (_end(len(group)) if chosen["at_edge"].iloc[0] else "")
                 if len(chosen)
                 else "open",
                 f"{100 * chosen['validation_error'].iloc[0]:.1f}" if len(chosen) else "-",
@@ -120,12 +122,18 @@ def _settings(story: Story) -> Section:
             )
         )
     seeds = ", ".join(map(str, story.sweep.select.seeds)) if story.sweep.select else ""
+    selected = ", ".join(label(name) for name in dict.fromkeys(map(str, choices["algorithm"])))
     note = (
         f"Chosen by mean error on the validation problems, on seeds of their own ({seeds}); the test problems are never"
-        " looked at. '(at an end)': the best candidate is the first or last one, so a better one may lie beyond."
+        " looked at. '(at an end)', '(of two)': the best candidate is the first or last one, so a better one may lie"
+        f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
     )
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
     return Section("Chosen settings", tables=(Grid(columns, tuple(rows), note),))
+
+
+def _end(num_candidates: int) -> str:
+    return " (of two)" if num_candidates == 2 else " (at an end)"
 
 
 def _costs(story: Story) -> Section:

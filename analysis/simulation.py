@@ -13,6 +13,7 @@ import numpy as np
 from analysis.outcomes import Outcomes
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
+_MAX_ITEM_SD = 6.0  # in logits; beyond, problems are either always or never missed
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,18 @@ class Noise:
 
 def simulate(
     multipliers: Mapping[str, float],
-    sizes: Sequence[int],
+    sizes: Sequence[int] | Mapping[str, Sequence[int]],
     curve: Callable[[np.ndarray], np.ndarray],
     noise: Noise,
     generator: np.random.Generator,
 ) -> Outcomes:
-    """One study in which the error of an algorithm with multiplier m at D is curve(m D) in expectation."""
-    names = [name for name in multipliers for _ in sizes]
-    data_size = np.tile(np.asarray(sizes, dtype=np.int64), len(multipliers))
+    """One study in which the error of an algorithm with multiplier m at D is curve(m D) in expectation.
+
+    sizes: those of every algorithm, or each one's own.
+    """
+    own = sizes if isinstance(sizes, Mapping) else dict.fromkeys(multipliers, sizes)
+    names = [name for name in multipliers for _ in own[name]]
+    data_size = np.array([size for name in multipliers for size in own[name]], dtype=np.int64)
     error = curve(np.array([multipliers[name] for name in names]) * data_size)
     eta = logit_of_mean(error, float(np.hypot(noise.item_sd, noise.run_sd)))
     difficulty = generator.normal(0, noise.item_sd, noise.num_problems)
@@ -51,6 +56,50 @@ def simulate(
         wrong=wrong.astype(np.uint8),
         present=np.ones(wrong.shape[:2], bool),
     )
+
+
+def noise_of(outcomes: Outcomes) -> Noise:
+    """The noise of a measured study, by moments pooled over its cells.
+
+    A problem that two runs of a cell both miss tells of difficulty: E[Y Y'] = E[p^2]. With E[p^2] the variance of a
+    run's error splits into (E[p] - E[p^2]) / N of luck and the run effect's variance times (E[p] - E[p^2])^2, the
+    square of an error's slope in the logit. Luck differs between cells, so what the runs of a seed have in common
+    across cells is their seed's. Raises ValueError without a cell of two runs.
+    """
+    num_runs = outcomes.present.sum(axis=1)
+    cells = np.flatnonzero((num_runs > 1) & (outcomes.errors > 0) & (outcomes.errors < 1))
+    if not len(cells):
+        raise ValueError("no cell has two runs and an error between 0 and 1; the noise cannot be told.")
+    count, error = num_runs[cells], outcomes.errors[cells]
+    misses = (outcomes.wrong[cells] * outcomes.present[cells][..., None]).sum(axis=1, dtype=float)  # [P, N]
+    both = (misses * (misses - 1)).mean(axis=1) / (count * (count - 1))
+    low, high = 0.0, _MAX_ITEM_SD
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        chance = 1 / (1 + np.exp(-(logit_of_mean(error, middle)[:, None] + middle * _NODES)))
+        enough = (chance**2 @ _WEIGHTS).sum() / _WEIGHTS.sum() > both.sum()
+        low, high = (low, middle) if enough else (middle, high)
+    slope = np.maximum(error - both, 1e-9)
+    excess = np.nanvar(outcomes.run_errors[cells], axis=1) * count / (count - 1) - slope / outcomes.num_problems
+    run_variance = max(float(excess.sum() / (slope**2).sum()), 0.0)
+    share = _seed_variance(outcomes.run_errors[cells] - error[:, None], slope) / run_variance if run_variance else 0.0
+    item_sd, shared = 0.5 * (low + high), min(max(share, 0.0), 1.0)
+    return Noise(len(outcomes.seeds), outcomes.num_problems, item_sd, run_variance**0.5, shared)
+
+
+def _seed_variance(deviation: np.ndarray, slope: np.ndarray) -> float:
+    """Variance of what a seed's runs share, in logits: the mean product of two cells' deviations.
+
+    deviation: [P, R] of a run's error from its cell's, NaN where it is missing; slope: [P].
+    """
+    scaled = np.nan_to_num(deviation / slope[:, None]) * slope[:, None] ** 2  # weighted as the run variance is
+    weight = np.where(np.isnan(deviation), 0.0, slope[:, None] ** 2)
+    products = (scaled.sum(axis=0) ** 2 - (scaled**2).sum(axis=0)).sum()
+    weights = (weight.sum(axis=0) ** 2 - (weight**2).sum(axis=0)).sum()
+    if weights == 0:
+        return 0.0
+    num_seeds = deviation.shape[1]
+    return float(products / weights) * num_seeds / (num_seeds - 1)
 
 
 def logit_of_mean(error: np.ndarray, spread: float) -> np.ndarray:

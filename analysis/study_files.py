@@ -1,6 +1,6 @@
-"""Everything a study leaves on disk but its report: fits.json, two tables, and each figure with its numbers.
+"""Everything a study leaves on disk but its report: fits.json, its tables, and each figure with its numbers.
 
-In: finished `Study`s by panel. Out: files below a directory. The same studies give the same bytes.
+In: finished `Panel`s. Out: files below a directory. The same studies give the same bytes.
 """
 
 import shutil
@@ -10,32 +10,37 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import diagnostic_plots, plots
+from analysis.compute import compute_table
+from analysis.compute_plots import cost_figure, cost_table
 from analysis.fits_file import dump, fits_document
-from analysis.study import Study
+from analysis.panel import Panel
 from analysis.wording import Wording
 
 
 def write_study_files(
     directory: Path,
-    studies: Mapping[str, Study],
+    panels: Mapping[str, Panel],
     claims: Mapping[str, float | str],
     num_draws: int,
     seed: int,
     wording: Wording,
-    base_errors: Mapping[str, float],
 ) -> None:
-    """errors.csv, multipliers.csv, fits.json and figures/. base_errors: error without data by panel, where known."""
+    """errors.csv, multipliers.csv, fits.json and figures/; compute_multipliers.csv where costs are known."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_csv(_over_panels(studies, plots.error_table), directory / "errors.csv")
-    write_csv(_over_panels(studies, plots.multiplier_table), directory / "multipliers.csv")
-    document = fits_document(studies, num_draws, seed, wording)
+    write_csv(_over_panels(panels, lambda panel: plots.error_table(panel.study)), directory / "errors.csv")
+    write_csv(_over_panels(panels, lambda panel: plots.multiplier_table(panel.study)), directory / "multipliers.csv")
+    if any(panel.flops for panel in panels.values()):
+        write_csv(
+            _over_panels(panels, lambda panel: compute_table(panel.compute)), directory / "compute_multipliers.csv"
+        )
+    document = fits_document(panels, num_draws, seed, wording)
     (directory / "fits.json").write_text(dump(document), encoding="utf-8")
     folder = directory / "figures"
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
-    for panel, study in studies.items():
-        _draw(folder, plots.figure_suffix(panel), study, claims, wording, base_errors.get(panel))
+    for name, panel in panels.items():
+        _draw(folder, plots.figure_suffix(name), panel, claims, wording)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -43,46 +48,40 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def _draw(
-    folder: Path,
-    suffix: str,
-    study: Study,
-    claims: Mapping[str, float | str],
-    wording: Wording,
-    base_error: float | None,
-) -> None:
+def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | str], wording: Wording) -> None:
+    study, flops = panel.study, panel.flops
     figures = {
-        "error": plots.error_figure(study, base_error),
-        "collapsed": plots.collapsed_figure(study),
-        "multiplier": plots.multiplier_figure(study),
+        "error": plots.error_figure(study, wording, panel.base_error),
+        "collapsed": plots.collapsed_figure(study, wording),
+        "multiplier": plots.multiplier_figure(study, wording),
+        "compute": cost_figure(study, flops, wording.error_axis) if flops else None,
         "holdout": diagnostic_plots.holdout_figure(study),
         "density": diagnostic_plots.density_figure(study, claims),
         "spread": diagnostic_plots.spread_figure(study),
-        "residual": diagnostic_plots.residual_figure(study),
+        "residual": diagnostic_plots.residual_figure(study, wording),
     }
     for name, figure in figures.items():
         if figure is not None:
-            if name in ("error", "multiplier", "residual"):
-                figure.axes[0].set_xlabel(f"{wording.size} D")
-            if name in ("error", "collapsed"):
-                figure.axes[0].set_ylabel(f"{wording.error} (%)")
             plots.save(figure, folder / f"{name}{suffix}.png")
     numbers = {
         "error": plots.error_table(study),
         "multiplier": plots.multiplier_table(study),
+        "multiplier_band": plots.band_table(study),
         "holdout": diagnostic_plots.holdout_table(study),
         "density": diagnostic_plots.density_table(study),
         "spread": diagnostic_plots.spread_table(study),
         "residual": diagnostic_plots.residual_table(study),
     }
+    if flops:
+        numbers["compute"] = cost_table(study, flops)
     for name, table in numbers.items():
         write_csv(table, folder / f"{name}{suffix}.csv")
 
 
-def _over_panels(studies: Mapping[str, Study], make: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
+def _over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
     tables = []
-    for panel, study in studies.items():
-        table = make(study)
-        table.insert(0, "panel", panel)
+    for name, panel in panels.items():
+        table = make(panel)
+        table.insert(0, "panel", name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -6,8 +6,10 @@ In: a `Study` and the tables it was made of. Out: `Section`s; every number carri
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.conclusions import verdict_table
+from analysis.panel import Panel
 from analysis.plots import figure_suffix
-from analysis.question_sections import CAPTIONS, question_sections
+from analysis.question_sections import captions_of, question_sections
 from analysis.rendering import Grid, Section, picture
 from analysis.study import Study
 from analysis.verdicts import label, number
@@ -15,21 +17,14 @@ from analysis.wording import Wording, interval_kind, is_paired, sample_size
 
 
 def study_sections(
-    panel: str, study: Study, directory: Path, wording: Wording, more_tables: Sequence[Grid] = ()
+    name: str, panel: Panel, directory: Path, wording: Wording, more_tables: Sequence[Grid] = ()
 ) -> list[Section]:
     """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables stand by the errors."""
-    errors = Section(f"Test error{_of(panel)}", tables=(_errors(study, wording), *more_tables))
-    parts = [_figures(panel, study, directory, wording), errors, _multipliers(panel, study)]
-    return [*parts, *question_sections(panel, study)]
-
-
-def verdict_bullets(panel: str, study: Study) -> list[str]:
-    """One conclusion an algorithm, with its claim and code."""
-    where = f"[{panel}] " if panel else ""
-    return [
-        f"{where}{item.sentence}{f' {item.claim_sentence}' if item.claim_sentence else ''} ({item.code})"
-        for item in study.verdicts
-    ]
+    study = panel.study
+    verdicts = Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),))
+    errors = Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables))
+    parts = [_figures(name, study, directory, wording), verdicts, errors, _multipliers(name, panel)]
+    return [*parts, *question_sections(name, study)]
 
 
 def percent(value: float, low: float | None, high: float | None) -> str:
@@ -56,8 +51,11 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
         " curve; dashed beyond the reference's data.",
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
         " error, from the isotonic reference; open arrows: the interval leaves the reference's range. Lines and bands:"
-        " one multiplier for all sizes, from the joint fit.",
-    } | CAPTIONS
+        " one multiplier for all sizes, from the joint fit. Dashed: one that may change with D, with limits for"
+        " all sizes at once.",
+        "compute": "Error against the FLOPs of one run: training and generation (rollouts and continuations) of"
+        " everything that it needs but the base policy and the evaluation, at the settings selected for each size.",
+    } | captions_of(interval_kind(outcomes))
     shown = []
     for name, caption in captions.items():
         file = f"figures/{name}{figure_suffix(panel)}.png"
@@ -93,30 +91,30 @@ def _errors(study: Study, wording: Wording) -> Grid:
     return Grid(columns, tuple(rows), note)
 
 
-def _multipliers(panel: str, study: Study) -> Section:
-    title = f"Multipliers{_of(panel)}"
+def _multipliers(name: str, panel: Panel) -> Section:
+    title, study = f"Multipliers{_of(name)}", panel.study
     if study.model is None:
         return Section(title, (f"None: {study.refusal}",))
     model = study.model
     rows = []
     means = {item.algorithm: item for item in study.multipliers if item.kind == "mean"}
-    for name in model.arms[1:]:
-        m = study.overall(name)
+    for algorithm in model.arms[1:]:
+        m = study.overall(algorithm)
         assert m is not None
-        mean = means.get(name)
-        low, high = model.two_way[name]
-        delta_low, delta_high = model.delta_interval(model.arm(name))
+        mean = means.get(algorithm)
+        low, high = model.two_way[algorithm]
+        delta_low, delta_high = model.delta_interval(model.arm(algorithm))
         reach = f"{number(m.extrapolation)}" if m.extrapolation > 1 else "inside"
         rows.append(
             (
-                label(name),
+                label(algorithm),
                 number(m.estimate),
                 f"{number(m.low)} to {number(m.high)}",
                 f"{number(low)} to {number(high)}",
                 f"{number(mean.estimate)} ({number(mean.low)} to {number(mean.high)})" if mean else "no size in range",
                 f"{delta_low:+.2f} to {delta_high:+.2f}",
                 "; ".join(
-                    f"{score.form} {number(score.multipliers[name])}, {score.qaicc - model.scores[0].qaicc:.0f}"
+                    f"{score.form} {number(score.multipliers[algorithm])}, {score.qaicc - model.scores[0].qaicc:.0f}"
                     for score in model.scores
                 ),
                 reach,
@@ -125,7 +123,7 @@ def _multipliers(panel: str, study: Study) -> Section:
     columns = (
         "algorithm",
         "m",
-        "95 % crossed" if is_paired(study.outcomes) else "95 % unpaired",
+        f"95 % {_short(study)}",
         "95 % two-way",
         "form-free mean",
         "slope of log m",
@@ -140,32 +138,43 @@ def _multipliers(panel: str, study: Study) -> Section:
         f"m: times more {label(study.reference)} problems for the same error, one number for all sizes (joint fit of"
         f" {fit.form.formula}, chosen by {model.selection}; {parameters}; lack of fit p = {model.lack_of_fit:.2f}, with"
         f" a multiplier that varies {model.lack_of_fit_varying:.2f}"
-        f"; {fit.num_agree} of {fit.num_starts} starts agree). Crossed intervals are conservative, two-way ones a"
-        " little below nominal (docs/coverage.md)."
+        f"; {fit.num_agree} of {fit.num_starts} starts agree). {_short(study).capitalize()} intervals are conservative,"
+        " two-way ones a little below nominal (docs/coverage.md)."
         " Extrapolation: how far beyond the reference's largest size m reaches; 'inside' needs none."
     )
-    by_size = []
-    for item in study.multipliers:
+    return Section(title, tables=(Grid(columns, tuple(rows), note), _by_size(panel)))
+
+
+def _by_size(panel: Panel) -> Grid:
+    per_flop = {(item.algorithm, item.data_size): item for item in panel.compute if item.kind == "pointwise"}
+    rows = []
+    for item in panel.study.multipliers:
         if item.kind == "pointwise":
-            by_size.append(
-                (label(item.algorithm), f"{item.data_size:,}", *_pointwise(item.estimate, item.low, item.high, item))
-            )
-    by_size_columns = ("algorithm", "D", "m(D)", "95 % interval", "supported bound")
-    second = Grid(
-        by_size_columns,
-        tuple(by_size),
+            bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
+            row = [label(item.algorithm), f"{item.data_size:,}", *_limits(item.estimate, item.low, item.high), bound]
+            if per_flop:
+                compute = per_flop[item.algorithm, item.data_size]
+                row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high)]
+            rows.append(tuple(row))
+    columns = ("algorithm", "D", "m(D)", "95 % interval", "supported bound")
+    if per_flop:
+        columns += ("FLOPs of a run", "m per FLOP", "95 % interval")
+    note = (
         "From the isotonic reference, without a form. 'above range': the algorithm's error is below every one of the"
-        " reference; 'below range': above every one.",
+        " reference; 'below range': above every one."
     )
-    return Section(title, tables=(Grid(columns, tuple(rows), note), second))
+    return Grid(columns, tuple(rows), note)
 
 
-def _pointwise(estimate: float, low: float, high: float, item) -> tuple[str, str, str]:
+def _limits(estimate: float, low: float, high: float) -> tuple[str, str]:
     shown = "above range" if estimate == float("inf") else "below range" if estimate == 0 else number(estimate)
     left = "below range" if low == 0 else "above range" if low == float("inf") else number(low)
     right = "above range" if high == float("inf") else "below range" if high == 0 else number(high)
-    bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
-    return shown, left if left == right else f"{left} to {right}", bound
+    return shown, left if left == right else f"{left} to {right}"
+
+
+def _short(study: Study) -> str:
+    return "crossed" if is_paired(study.outcomes) else "unpaired"
 
 
 def _of(panel: str) -> str:

@@ -4,10 +4,12 @@ In: a sweep, its plan and its store; only records and outcomes are read, never l
 is missing or failed has a row that says so, and no number. docs/results.md explains every column.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from analysis.ledger import costs_of_run
 from scaling.config import Sweep
@@ -55,15 +57,12 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
         rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
         path = None if is_waiting else store.find(run.stage)
         if path is not None:
-            table = pd.read_parquet(store.local(path) / "outcomes.parquet", columns=["problem", "wrong"])
-            table.insert(0, "algorithm", label)
-            table.insert(1, "data_size", run.cell.data_size)
-            table.insert(2, "seed", run.seed)
-            outcomes.setdefault(panel, []).append(table)
+            table = parquet.read_table(store.local(path) / "outcomes.parquet", columns=["problem", "wrong"])
+            outcomes.setdefault(panel, []).append((label, run.cell.data_size, run.seed, table))
     runs = pd.DataFrame(rows)
     return Tables(
         runs=runs,
-        outcomes={panel: pd.concat(tables, ignore_index=True) for panel, tables in outcomes.items()},
+        outcomes={panel: _long(parts) for panel, parts in outcomes.items()},
         base_errors=_base_errors(plan, store, panel_keys),
         choices=choices_table(plan),
         provenance=provenance_of(plan, store),
@@ -121,6 +120,16 @@ def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
         if "device" in origin:
             found["devices"].add(f"{origin['device']['count']} x {origin['device']['kind']}")
     return {name: sorted(values) for name, values in found.items()}
+
+
+def _long(parts: Sequence[tuple[str, int, int, pa.Table]]) -> pd.DataFrame:
+    """All runs' outcomes below each other. Joined in Arrow, which takes half the time of pandas tables."""
+    labels, sizes, seeds, tables = zip(*parts, strict=True)
+    counts = [table.num_rows for table in tables]
+    columns = ("algorithm", labels), ("data_size", sizes), ("seed", seeds)
+    run_of = pd.DataFrame({name: pd.Series(values).repeat(counts) for name, values in columns})
+    joined = pa.concat_tables([table.replace_schema_metadata() for table in tables]).to_pandas()
+    return pd.concat([run_of.reset_index(drop=True), joined], axis=1)
 
 
 def _row(run: Run, sweep: Sweep, store: Store, is_waiting: bool) -> dict[str, object]:

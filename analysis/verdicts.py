@@ -24,6 +24,8 @@ class Verdict:
     sentence: str
     claim: str | None  # as the sweep states it
     claim_sentence: str | None
+    outcome: ClaimOutcome | None = None  # of the claim against the quoted interval
+    quoted: tuple[float, float] | None = None  # the interval that the sentence gives; None where nothing is estimable
 
 
 def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
@@ -36,6 +38,8 @@ def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
         _sentence(code, evidence, claim),
         None if claim is None else claim_text(claim),
         None if claim is None else claim_sentence(claim, outcome, code, evidence),
+        outcome,
+        None if evidence.not_estimable else evidence.quoted,
     )
 
 

@@ -19,6 +19,14 @@ class Wording:
     size_definition: str
     caution: str = ""  # what a caption adds
 
+    @property
+    def size_axis(self) -> str:
+        return f"{self.size} D"
+
+    @property
+    def error_axis(self) -> str:
+        return f"{self.error} (%)"
+
 
 SWEEP = Wording(
     "test error, greedy",

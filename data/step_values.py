@@ -7,6 +7,9 @@ Setlur et al. 2024 (arXiv 2406.14532), eq. 3: Q(x, y_1..y_i) is the chance that 
 step i, is correct, and A_i = Q_i - Q_{i-1}. The rollout policy is best-of-K of the SFT policy: from M rollouts with
 c correct, 1 - C(M-c, K) / C(M, K) is its unbiased estimate. After the last step there is nothing to continue: Q is
 the trace's reward. The value of the bare problem comes from the rollouts that were sampled from it.
+
+The estimate is exhaustive, M continuations of every prefix, unless `step_values.adaptive` is set: then the first pits
+are found with fewer, and most Q stay unknown (data.adaptive_values).
 """
 
 import math
@@ -16,16 +19,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.adaptive_values import continuations_to_pits, with_known_values
+from data.continuations import all_indices, judged, requests
 from data.problems.families import family_of
 from data.records import read_problems
-from data.rollouts import STEP_VALUES, root_key, token_lists
+from data.rollouts import token_lists
 from data.steps import step_ends
 from data.tokenizer import for_problems
 from data.verifier import load_verified
 from scaling.config import Problems, StepValues, parse
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
-from scaling.model.sampling import row_keys, sample
+from scaling.model.sampling import sample
 
 _TRACES = 0x57E9  # keeps the choice of traces apart from other uses of the seed
 
@@ -39,14 +44,19 @@ def best_of_k(num_correct: int, num_rollouts: int, k: int) -> float:
     return 1.0 - math.comb(num_rollouts - num_correct, k) / math.comb(num_rollouts, k)
 
 
-def advantages(q_values: Sequence[float], prompt_value: float) -> list[float]:
+def advantages(q_values: Sequence[float | None], prompt_value: float) -> list[float]:
     """A_i = Q_i - Q_{i-1}, with the prompt's value as Q_0; they add up to Q_S - Q_0."""
+    if None in q_values:
+        raise ValueError(
+            "advantages need Q of every step, but an adaptive estimate leaves some unknown; set step_values.adaptive:"
+            " false."
+        )
     before = [prompt_value, *q_values[:-1]]
     return [after - earlier for after, earlier in zip(q_values, before, strict=True)]
 
 
-def first_pit(q_values: Sequence[float], prompt_value: float, rule: str = "lowest") -> int:
-    """Index of the first pit of a negative.
+def first_pit(q_values: Sequence[float | None], prompt_value: float, rule: str = "lowest") -> int:
+    """Index of the first pit of a negative. A Q is None where an adaptive estimate knows it above 0, or later than a 0.
 
     lowest: the first step with the lowest Q (Setlur et al. 2024); in a negative, whose last Q is 0, that is the
     first step after which no rollout was correct (Self-Explore, Hwang et al. 2024, arXiv 2404.10346).
@@ -55,7 +65,7 @@ def first_pit(q_values: Sequence[float], prompt_value: float, rule: str = "lowes
     if not q_values:
         raise ValueError("a trace without steps has no pit.")
     if rule == "lowest":
-        return int(np.argmin(q_values))
+        return q_values.index(0.0) if None in q_values else int(np.argmin(q_values))
     if rule == "largest_drop":
         return int(np.argmin(advantages(q_values, prompt_value)))
     raise ValueError(f"pit rule {rule!r} is unknown; use 'lowest' or 'largest_drop'.")
@@ -82,39 +92,31 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     word = family.step_separator(settings)
     separator = None if word is None else tokenizer.id_of(word)
     traces["step_ends"] = [step_ends(tokens, separator) for tokens in traces["tokens"]]
-    prefixes = _prefixes(traces, values.rollouts_per_prefix)
-    limit = family.max_completion_words(settings) + 1
-    prompts = [tokenizer.encode_prompt(problem.prompt) for problem in synthetic]
-    starts = [
-        prompts[row.problem] + row.tokens[: row.end] for row in prefixes.itertuples(index=False)
-    ]  # prompt and the first steps
-    sampled = sample(
-        policy.params,
-        policy.config,
-        starts,
-        row_keys(
-            root_key(config["seed"], STEP_VALUES),
-            prefixes[["problem", "sample", "step", "index"]].to_numpy().astype(np.uint32),
-        ),
-        [max(1, limit - end) for end in prefixes["end"]],
-        values.temperature,
-    )
-    continuations = prefixes.drop(columns="tokens")
-    continuations["tokens"] = token_lists(sampled)
-    continuations["reward"] = [
-        family.check(settings, synthetic[row.problem], tokenizer.decode(row.tokens[: row.end] + continuation)).reward
-        for row, continuation in zip(prefixes.itertuples(index=False), continuations["tokens"], strict=True)
-    ]
+    if values.adaptive:
+        continuations, sampler = continuations_to_pits(settings, values, synthetic, config["seed"], traces, policy)
+        table = with_known_values(traces, continuations, values.rollouts_per_prefix)
+        numbers = {
+            "num_continuations": float(len(continuations)),
+            "num_exhaustive_continuations": float(len(all_indices(traces, values.rollouts_per_prefix))),
+            "num_generated_tokens": float(sampler.num_generated_tokens),
+            "num_replayed_tokens": float(sampler.num_replayed_tokens),
+            "generation_flops": sampler.generation_flops,
+        }
+    else:
+        asked = requests(settings, synthetic, config["seed"], traces, all_indices(traces, values.rollouts_per_prefix))
+        sampled = sample(policy.params, policy.config, asked.starts, asked.keys, asked.limits, values.temperature)
+        continuations = judged(settings, synthetic, asked, token_lists(sampled))
+        table = with_q_values(traces, continuations, values)
+        lengths = sampled.lengths.tolist()
+        numbers = {
+            "num_generated_tokens": float(sum(lengths)),
+            "generation_flops": sampling_flops(policy.config, map(len, asked.starts), lengths),
+        }
     continuations.to_parquet(out / "continuations.parquet")
-    table = with_q_values(traces, verified, continuations, values)
+    table = with_prompt_value(table, verified, values.best_of)
     table.drop(columns="tokens").to_parquet(out / "step_values.parquet")
-    flops = sampling_flops(policy.config, [len(start) for start in starts], sampled.lengths.tolist())
-    return {
-        "num_traces": float(len(table)),
-        "num_prefixes": float(len(continuations) // values.rollouts_per_prefix),
-        "num_generated_tokens": float(sampled.lengths.sum()),
-        "generation_flops": flops,
-    }
+    num_prefixes = len(continuations[["problem", "sample", "step"]].drop_duplicates())
+    return {"num_traces": float(len(table)), "num_prefixes": float(num_prefixes), **numbers}
 
 
 def choose_traces(verified: pd.DataFrame, which: str, per_problem: int, seed: int) -> pd.DataFrame:
@@ -133,12 +135,9 @@ def choose_traces(verified: pd.DataFrame, which: str, per_problem: int, seed: in
     return pool.loc[kept, ["problem", "sample", "reward", "tokens"]].reset_index(drop=True)
 
 
-def with_q_values(
-    traces: pd.DataFrame, verified: pd.DataFrame, continuations: pd.DataFrame, values: StepValues
-) -> pd.DataFrame:
-    """The traces with q_values (one a step) and prompt_value, the K of best-of-K applied to both."""
+def with_q_values(traces: pd.DataFrame, continuations: pd.DataFrame, values: StepValues) -> pd.DataFrame:
+    """The traces with q_values, one a step: best-of-K of M continuations each, and the reward after the last."""
     num_correct = continuations.groupby(["problem", "sample", "step"])["reward"].sum()
-    by_problem = verified.groupby("problem")["reward"].agg(["sum", "size"])
     table = traces.copy()
     table["q_values"] = [
         [
@@ -148,28 +147,23 @@ def with_q_values(
         + [row.reward]
         for row in traces.itertuples(index=False)
     ]
-    table["prompt_value"] = [
-        best_of_k(int(by_problem["sum"][problem]), int(by_problem["size"][problem]), values.best_of)
-        for problem in traces["problem"]
-    ]
     return table
+
+
+def with_prompt_value(table: pd.DataFrame, verified: pd.DataFrame, best_of: int) -> pd.DataFrame:
+    """The traces with prompt_value: best-of-K of the problem's own rollouts."""
+    by_problem = verified.groupby("problem")["reward"].agg(["sum", "size"])
+    prompt_values = [
+        best_of_k(int(by_problem["sum"][problem]), int(by_problem["size"][problem]), best_of)
+        for problem in table["problem"]
+    ]
+    return table.assign(prompt_value=prompt_values)
 
 
 def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
     """The traces with their tokens again: problem, sample, reward, step_ends, q_values, prompt_value, tokens."""
     table = pd.read_parquet(directory / "step_values.parquet")
     table["step_ends"] = [list(map(int, ends)) for ends in table["step_ends"]]
-    table["q_values"] = [list(map(float, q_values)) for q_values in table["q_values"]]
+    table["q_values"] = [[None if pd.isna(q) else float(q) for q in q_values] for q_values in table["q_values"]]
     tokens = verified[["problem", "sample", "tokens"]]
     return table.merge(tokens, on=["problem", "sample"], validate="one_to_one")
-
-
-def _prefixes(traces: pd.DataFrame, num_rollouts: int) -> pd.DataFrame:
-    """One row a continuation to sample: problem, sample, step, index, end (tokens of the prefix), tokens."""
-    rows = [
-        (row.problem, row.sample, step, index, end, row.tokens)
-        for row in traces.itertuples(index=False)
-        for step, end in enumerate(row.step_ends[:-1])
-        for index in range(num_rollouts)
-    ]
-    return pd.DataFrame(rows, columns=["problem", "sample", "step", "index", "end", "tokens"])

@@ -162,6 +162,7 @@ class StepValues(Section):
     best_of: Count = 1  # K of the rollout policy, at most M; the paper's is 5
     negatives_per_problem: Count = 2  # the paper's is 8
     temperature: Positive = 1.0
+    adaptive: bool = False  # sample what the first pits of negatives need, not M after every step
 
     @model_validator(mode="after")
     def _estimable(self) -> "StepValues":

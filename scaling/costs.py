@@ -17,6 +17,9 @@ from scaling.stage import Stage
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
 # record of the kind.
 DEFAULT_RATES: Mapping[str, float] = {"training": 2.0e10, "generation": 2.0e10}
+# Of an exhaustive estimate's work, rounded up: 0.07 to 0.22 of the FLOPs and 0.22 to 0.67 of the seconds, the lower the
+# larger M is (benchmarks/results/adaptive.json).
+ADAPTIVE_FRACTION = 0.5
 OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
 
 
@@ -69,7 +72,8 @@ def cost(stage: Stage) -> Cost:
         prefixes = size * config["traces_per_problem"] * (family.max_steps(problems) - 1)
         rows = prefixes * config["step_values"]["rollouts_per_prefix"]
         half = completion / 2  # prefixes end anywhere, on average half-way
-        return Cost(generation_flops=rows * sampling_flops(shape, [prompt + half], [half]))
+        fraction = ADAPTIVE_FRACTION if config["step_values"].get("adaptive") else 1.0
+        return Cost(generation_flops=fraction * rows * sampling_flops(shape, [prompt + half], [half]))
     if stage.kind == "dpo":
         pairs = size * _pairs_per_problem(stage.inputs["pairs"])
         lengths = [prompt + completion]

@@ -99,6 +99,8 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
     """Q of every step of some rollouts: of `negatives` only, or of `all`."""
     settings = _plain(cell.step_values)
     del settings["negatives_per_problem"]
+    if not cell.step_values.adaptive:
+        del settings["adaptive"]  # artifacts from before this key keep their digests
     config = {
         "problems": _family(cell),
         "step_values": settings,

@@ -211,7 +211,7 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
     for values in itertools.product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
         try:
-            cell_at(sweep, settings)
+            cell = cell_at(sweep, settings)
         except ValidationError as error:
             location = location_of(error.errors()[0])
             if location in settings:
@@ -220,6 +220,20 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
             else:
                 place = f"{where} at " + ", ".join(f"{key} = {value!r}" for key, value in settings.items())
             raise ConfigError(f"{path}: {place}: {explain(error, Cell)}") from error
+        _check_adaptive(cell, settings, where, path)
+
+
+def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
+    """Nothing that needs an unbiased Q of every step is asked to do without it."""
+    largest_drop = cell.step_dpo.pit_rule == "largest_drop"
+    if cell.step_values.adaptive and (cell.algorithm == "step_rft" or largest_drop):
+        needing = "step_dpo.pit_rule = 'largest_drop'" if largest_drop else "algorithm = 'step_rft'"
+        place = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
+        raise ConfigError(
+            f"{path}: {where} at {place}: step_values.adaptive is true, which finds the first pits of the rule 'lowest'"
+            f" and leaves other Q unknown, but {needing} needs an unbiased Q of every step; set step_values.adaptive:"
+            " false there."
+        )
 
 
 def _check_key(dotted: str, where: str, path: Path) -> None:

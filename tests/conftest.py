@@ -37,3 +37,11 @@ def ray_cluster():
         )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def values_chain(tmp_path_factory):
+    """The tiny chain of real stages up to step values."""
+    from tiny_chain import Chain  # imports jax, which most tests do without
+
+    return Chain(tmp_path_factory.mktemp("chain"), "step_values")

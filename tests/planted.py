@@ -36,7 +36,7 @@ def planted(
     tables = []
     for algorithm, m in multipliers.items():
         for size in sizes:
-            wanted = curve(m * size)
+            wanted = min(curve(m * size), 0.999)
 
             def excess(eta: float, wanted: float = wanted) -> float:
                 return float((weights / (1 + np.exp(-(eta + spread * nodes)))).sum() - wanted)

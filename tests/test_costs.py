@@ -4,7 +4,7 @@ import pytest
 
 from scaling import recipes
 from scaling.config import Cell
-from scaling.costs import DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
+from scaling.costs import ADAPTIVE_FRACTION, DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
 from scaling.stage import VERSIONS, in_order
@@ -79,6 +79,14 @@ def test_step_values_continue_every_prefix_of_every_negative():
     half = COMPLETION // 2  # a prefix ends half-way on average: half is read, half is sampled
     per_prefix = CELL.step_values.rollouts_per_prefix * sampling_flops(SHAPE, [PROMPT + half], [half])
     assert work == pytest.approx(prefixes * per_prefix)
+
+
+def test_adaptive_step_values_cost_less():
+    exhaustive, adaptive = (
+        cost(stages(cell, "step_dpo")["step_values"]).generation_flops
+        for cell in (CELL, changed("step_values", adaptive=True))
+    )
+    assert 0 < adaptive == ADAPTIVE_FRACTION * exhaustive < exhaustive
 
 
 def test_an_evaluation_costs_its_problems_greedy_and_sampled():

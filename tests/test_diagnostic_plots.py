@@ -9,8 +9,10 @@ from analysis import diagnostic_plots, plots
 from analysis.figure_style import styled
 from analysis.outcomes import from_table
 from analysis.study import analyse
+from analysis.wording import SWEEP
 
 CLAIMS = {"rft": 2, "dpo": "<=1"}
+EXTRA = {"density": (CLAIMS,), "residual": (SWEEP,)}  # arguments after the study
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_held_out_cells_are_all_in_the_table(study):
 
 def test_every_figure_is_drawn_and_is_the_same_twice(study, tmp_path):
     for name in ("holdout", "density", "spread", "residual"):
-        extra = (CLAIMS,) if name == "density" else ()
+        extra = EXTRA.get(name, ())
         for index in range(2):
             figure = getattr(diagnostic_plots, f"{name}_figure")(study, *extra)
             with styled():
@@ -71,5 +73,5 @@ def test_a_study_without_a_fit_has_empty_tables_and_no_figures():
     refused = analyse(from_table(planted({"sft": 1.0, "rft": 2.0}, num_seeds=2, num_problems=20)), "sft", {})
     for name in ("holdout", "density", "spread", "residual"):
         assert getattr(diagnostic_plots, f"{name}_table")(refused).empty
-        extra = (CLAIMS,) if name == "density" else ()
+        extra = EXTRA.get(name, ())
         assert getattr(diagnostic_plots, f"{name}_figure")(refused, *extra) is None

@@ -37,10 +37,10 @@ def test_the_directory_holds_everything(results):
     assert summary.path == directory / "report.html"
     expected = {
         *("runs.csv", "outcomes.parquet", "choices.csv", "ledger.csv", "errors.csv", "multipliers.csv", "fits.json"),
-        *("report.md", "report.html", "figures", "source.txt"),
+        *("report.md", "report.html", "figures", "source.txt", "compute_multipliers.csv"),
     }
     assert {entry.name for entry in directory.iterdir()} == expected
-    for name in ("error", "collapsed", "multiplier"):
+    for name in ("error", "collapsed", "multiplier", "compute"):
         for suffix in ("png", "svg", "pdf"):
             assert (directory / "figures" / f"{name}.{suffix}").stat().st_size > 1000
 
@@ -72,9 +72,9 @@ def test_the_page_is_self_contained(results):
     directory, file = results
     report(file, ())
     page = (directory / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/png;base64,") == 8
     assert not re.search(r'(src|href)="(?!data:)', page)
-    for heading in ("Test error", "Multipliers", "Chosen settings", "Costs", "Provenance"):
+    for heading in ("Verdicts", "Test error", "Multipliers", "Chosen settings", "Costs", "Provenance"):
         assert f"<h2>{heading}" in page
 
 

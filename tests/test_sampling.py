@@ -138,6 +138,25 @@ def test_longer_neighbours_change_nothing(params, prompts, keys, sampled):
         assert completion(mixed, 2 * row) == completion(sampled, row)
 
 
+def test_a_completion_goes_on_from_its_own_beginning(params, prompts, keys, sampled):
+    """With its position told, a row whose prompt ends in the first tokens of its completion has the same rest."""
+    rows = [row for row in range(64) if sampled.lengths[row] > 3]
+    begun = [[*prompts[row], *completion(sampled, row)[:3]] for row in rows]
+    rest = sample(params, CONFIG, begun, keys[np.array(rows)], [NEW - 3] * len(rows), 1.0, positions=[3] * len(rows))
+    assert [completion(rest, i) for i in range(len(rows))] == [completion(sampled, row)[3:] for row in rows]
+
+
+def test_the_kept_logits_are_those_of_the_full_forward_pass(params, prompts, keys, sampled):
+    result = sample(params, CONFIG, prompts, keys, [NEW] * 64, 1.0, keep_logits=True)
+    np.testing.assert_array_equal(result.tokens, sampled.tokens)
+    tokens, _ = joined(prompts, result)
+    logits = np.asarray(apply(params, tokens))
+    for row, prompt in enumerate(prompts):
+        length = result.lengths[row]
+        expected = logits[row, len(prompt) - 1 : len(prompt) - 1 + length]
+        np.testing.assert_allclose(result.logits[row, :length], expected, atol=2e-5)
+
+
 def test_prompts_of_other_padded_lengths_come_back_in_their_places(params, prompts, keys, sampled):
     """A prompt of 9 tokens is padded to 16 and sampled in a call of its own."""
     mixed_prompts = [prompts[0], [*range(3, 12)], prompts[2]]
@@ -150,7 +169,7 @@ def test_prompts_of_other_padded_lengths_come_back_in_their_places(params, promp
 
 
 def test_rows_beyond_one_chunk_come_back_in_their_places(params, prompts, keys, sampled):
-    rows = np.arange(300) % 64  # a chunk of 256 and one of 64
+    rows = np.arange(300) % 64  # two chunks of 128 and one of 64
     many = sample(params, CONFIG, [prompts[row] for row in rows], keys[rows], [NEW] * 300, 1.0)
     np.testing.assert_array_equal(many.tokens, sampled.tokens[rows])
 

@@ -115,6 +115,18 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"analysis": {"claims": {"rft": "about 2"}}}, ["'about 2'", '"<=1"']),
         ({"analysis": {"reference": "dpo"}}, ["analysis.reference is 'dpo'", "does not run"]),
         ({"step_values": {"best_of": 9}}, ["step_values", "best_of is 9", "rollouts_per_prefix"]),
+        (
+            {"step_values": {"adaptive": True}, "grid": {"algorithm": ["sft", "step_dpo", "step_rft"]}},
+            ["grid at algorithm = 'step_rft'", "step_values.adaptive is true", "needs an unbiased Q of every step"],
+        ),
+        (
+            {"grid": {"step_values.adaptive": [False, True], "step_dpo.pit_rule": ["largest_drop"]}},
+            ["grid at step_dpo.pit_rule = 'largest_drop', step_values.adaptive = True", "step_values.adaptive: false"],
+        ),
+        (
+            {"step_values": {"adaptive": True}, "select": {"seeds": [9], "step_dpo": {"pit_rule": ["largest_drop"]}}},
+            ["select at step_dpo.pit_rule = 'largest_drop'", "an unbiased Q of every step"],
+        ),
         ({"resources": {"train": {"cpu": 0}}}, ["resources.train.cpu is 0", "greater than 0"]),
         ({"resources": {"trian": {"cpu": 1}}}, ["unknown key 'resources.trian'", "Did you mean 'resources.train'?"]),
         ({"sft": None}, ["sft is None", "a mapping of its keys"]),

@@ -63,6 +63,12 @@ class Chain:
     def __getitem__(self, name: str) -> Path:
         return self.root / name
 
+    def rerun(self, name: str, out: Path, **changes) -> dict[str, float]:
+        """A stage again, into another directory, with changes to its config; its numbers."""
+        out.mkdir()
+        run, inputs = _STAGES[name]
+        return run({"problems": PROBLEMS, **CONFIGS[name], **changes}, self.inputs(**inputs), out)
+
     def inputs(self, **names: str) -> dict[str, Path]:
         """A stage's inputs: its name for each -> the artifact."""
         return {key: self.root / name for key, name in names.items()}

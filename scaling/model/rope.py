@@ -7,14 +7,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scaling.model.sizes import ModelConfig, RopeScaling
 
 
-def frequencies(config: ModelConfig) -> jax.Array:
+def frequencies(config: ModelConfig) -> np.ndarray:
     """Radians a position, float32 [E/2]."""
     half = config.head_width // 2
-    plain = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    plain = config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
     scaling = config.rope_scaling
     if scaling is None:
         return plain
@@ -23,10 +24,16 @@ def frequencies(config: ModelConfig) -> jax.Array:
     return _llama3(plain, scaling)
 
 
-def rotation(positions: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T]."""
-    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies(config)[None, None, None, :]
-    return jnp.cos(angles), jnp.sin(angles)
+def rotation(positions: jax.Array, length: int, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T] below `length`.
+
+    Looked up in a table of constants: XLA fuses what it can compute into every use, and so would take the cosines
+    anew in every layer and for every head.
+    """
+    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies(config)
+    table = jnp.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))  # [length, E]
+    cosines, sines = jnp.split(table[positions][:, None], 2, axis=-1)
+    return cosines, sines
 
 
 def rotate(heads: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -37,7 +44,7 @@ def rotate(heads: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array
     return jnp.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
 
 
-def _llama3(plain: jax.Array, scaling: RopeScaling) -> jax.Array:
+def _llama3(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
     """Slow frequencies are divided by the factor, fast ones kept, those between interpolated.
 
     A frequency is slow when it turns less than `low_frequency_factor` times in the original context, fast when more
@@ -45,5 +52,5 @@ def _llama3(plain: jax.Array, scaling: RopeScaling) -> jax.Array:
     """
     turns = scaling.original_max_positions * plain / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)  # 0 is slow, 1 is fast
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 0 is slow, 1 is fast
     return (1 - kept) * plain / scaling.factor + kept * plain

@@ -22,7 +22,7 @@ from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
 BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
-CHUNK_SIZES = (64, 256)  # rows of one compiled call
+CHUNK_SIZES = (64, 128)  # rows of one compiled call
 PREFILL_SIZES = (16, 64, 256)  # different prompts of one compiled call
 
 PAD, BOS, EOS = 0, 1, 2
@@ -34,6 +34,7 @@ class Sampled(NamedTuple):
     tokens: np.ndarray  # int32 [B, T], PAD after EOS
     lengths: np.ndarray  # int32 [B], tokens of the completion, EOS included
     logps: np.ndarray  # float32 [B], completion log-probability under the policy at temperature 1
+    logits: np.ndarray | None = None  # float32 [B, T, V], those that each token was drawn from, where asked for
 
 
 def sample(
@@ -44,11 +45,13 @@ def sample(
     max_new_tokens: Sequence[int],
     temperature: float,
     top_p: float = 1.0,
+    positions: Sequence[int] | None = None,
+    keep_logits: bool = False,
 ) -> Sampled:
     """Complete each prompt until EOS or its own limit of new tokens.
 
-    keys: typed keys [B], see `row_keys`; temperature 0 is greedy and uses none. Returns arrays as wide as the
-    largest limit.
+    keys: typed keys [B], see `row_keys`; temperature 0 is greedy and uses none. positions: how many tokens of its
+    completion each row's prompt already ends in, 0 unless given. Returns arrays as wide as the largest limit.
     """
     if not len(prompts) == keys.shape[0] == len(max_new_tokens):
         raise ValueError(
@@ -58,6 +61,8 @@ def sample(
     tokens = np.full((len(prompts), width), PAD, np.int32)
     lengths, logps = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), np.float32)
     limits = np.asarray(max_new_tokens, np.int32)
+    written = None if positions is None else np.asarray(positions, np.int32)
+    logits = np.zeros((len(prompts), width, config.vocab_size), np.float32) if keep_logits else None
     identity = _first_with_same_prompt(prompts)
     order = np.lexsort((identity, limits, [len(prompt) for prompt in prompts]))
     for rows in _chunks(order):
@@ -70,21 +75,35 @@ def sample(
             different, prompt_of = filled, None
         different = np.concatenate([different, np.full(room - len(different), different[0])])
         batch, starts = _left_padded([prompts[row] for row in different], padded)
-        new, count, logp = _generate(
-            params, batch, starts, prompt_of, keys[filled], limits[filled],
+        new, count, logp, drawn_from = _generate(
+            params, batch, starts, prompt_of, chosen_keys(keys, filled), limits[filled],
             jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
+            keep_logits, None if written is None else written[filled],
         )  # fmt: skip
         keep = min(slots, width)
         tokens[rows, :keep] = np.asarray(new)[: len(rows), :keep]
         lengths[rows] = np.asarray(count)[: len(rows)]
         logps[rows] = np.asarray(logp)[: len(rows)]
-    return Sampled(tokens, lengths, logps)
+        if logits is not None:
+            logits[rows, :keep] = np.asarray(drawn_from)[: len(rows), :keep]
+    return Sampled(tokens, lengths, logps, logits)
+
+
+def row_keys(root: jax.Array, ids: np.ndarray) -> jax.Array:
+    """Typed keys [B]: the root key with the uint32 [B, K] ids of each row folded in, one after the other."""
+    room = max(64, 1 << (len(ids) - 1).bit_length())  # few shapes to compile, whatever the number of rows
+    padded = np.zeros((room, ids.shape[1]), np.uint32)
+    padded[: len(ids)] = ids
+    return chosen_keys(_folded(root, padded), np.arange(len(ids)))
+
+
+def chosen_keys(keys: jax.Array, rows: np.ndarray) -> jax.Array:
+    """keys[rows], on the host: indexing on the device compiles anew for every number of keys and of rows."""
+    return jax.random.wrap_key_data(np.asarray(jax.random.key_data(keys))[rows], impl=jax.random.key_impl(keys))
 
 
 @jax.jit
-def row_keys(root: jax.Array, ids: jax.Array) -> jax.Array:
-    """Typed keys [B]: the root key with the uint32 [B, K] ids of each row folded in, one after the other."""
-
+def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
     def fold(row: jax.Array) -> jax.Array:
         key = root
         for index in range(ids.shape[1]):
@@ -94,11 +113,15 @@ def row_keys(root: jax.Array, ids: jax.Array) -> jax.Array:
     return jax.vmap(fold)(ids)
 
 
-@partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus"))
-def _generate(params, prompts, starts, prompt_of, keys, limits, temperature, top_p, config, num_new, greedy, nucleus):
-    """Tokens int32 [B, num_new], lengths [B] and logps [B] from left-padded prompts int32 [U, P].
+@partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus", "keep_logits"))
+def _generate(
+    params, prompts, starts, prompt_of, keys, limits, temperature, top_p,
+    config, num_new, greedy, nucleus, keep_logits=False, written=None,
+):  # fmt: skip
+    """Tokens int32 [B, num_new], lengths [B], logps [B] and, or None, logits [B, num_new, V].
 
-    prompt_of: int [B], the prompt of each row; None where row i has prompt i and U = B.
+    prompts: int32 [U, P], padded on the left; prompt_of: int [B], the prompt of each row; None where row i has prompt
+    i and U = B. written: int32 [B], tokens of its completion that each prompt ends in; None where there are none.
     """
     model = architecture(config)
     batch, prompt_length = len(limits), prompts.shape[1]
@@ -110,29 +133,31 @@ def _generate(params, prompts, starts, prompt_of, keys, limits, temperature, top
     def pick(logits: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_probs = jax.nn.log_softmax(logits, axis=-1)
         if greedy:
-            token = jnp.argmax(logits, axis=-1)
+            token = _first_of_largest(logits)
         else:
             scaled = logits / temperature
             if nucleus:
                 scaled = _keep_nucleus(scaled, top_p)
-            noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, position), logits.shape[1:]))(keys)
-            token = jnp.argmax(scaled + noise, axis=-1)
-        return token.astype(jnp.int32), jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
+            places = jnp.full(batch, position) if written is None else written + position
+            token = _first_of_largest(scaled + gumbel_noise(keys, places, logits.shape[-1]))
+        return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
     def unfinished(carry) -> jax.Array:
         position, _, _, _, done, *_ = carry
         return (position < num_new) & ~jnp.all(done)
 
     def advance(carry):
-        position, logits, tokens, lengths, done, logps, caches = carry
+        position, logits, tokens, lengths, done, logps, kept, caches = carry
         token, token_logps = pick(logits, position)
+        if keep_logits:
+            kept = jax.lax.dynamic_update_slice_in_dim(kept, logits[:, None], position, axis=1)
         token = jnp.where(done, PAD, token)
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], position, axis=1)
         lengths = lengths + ~done
         logps = logps + jnp.where(done, 0.0, token_logps)
         done = done | (token == EOS) | (lengths >= limits)
         logits, caches = model.decode(params, token, prompt_length + position, starts, caches)
-        return position + 1, logits, tokens, lengths, done, logps, caches
+        return position + 1, logits, tokens, lengths, done, logps, kept, caches
 
     carry = (
         jnp.int32(0),
@@ -141,10 +166,25 @@ def _generate(params, prompts, starts, prompt_of, keys, limits, temperature, top
         jnp.zeros(batch, jnp.int32),
         limits <= 0,
         jnp.zeros(batch, jnp.float32),
+        jnp.zeros((batch, num_new, logits.shape[-1]), jnp.float32) if keep_logits else None,
         caches,
     )
-    _, _, tokens, lengths, _, logps, _ = jax.lax.while_loop(unfinished, advance, carry)
-    return tokens, lengths, logps
+    _, _, tokens, lengths, _, logps, kept, _ = jax.lax.while_loop(unfinished, advance, carry)
+    return tokens, lengths, logps, kept
+
+
+def gumbel_noise(keys: jax.Array, positions: jax.Array, vocabulary: int) -> jax.Array:
+    """float32 [B, V]: what decides the token at a row's position in its completion, added to scaled logits."""
+    return jax.vmap(lambda key, position: jax.random.gumbel(jax.random.fold_in(key, position), (vocabulary,)))(
+        keys, positions
+    )
+
+
+def _first_of_largest(values: jax.Array) -> jax.Array:
+    """What argmax gives, int32 [B] of [B, V]; XLA's CPU code for argmax is scalar, and draws the noise in it twice."""
+    vocabulary = values.shape[-1]
+    largest = jnp.max(values, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(values == largest, jnp.arange(vocabulary, dtype=jnp.int32), vocabulary), axis=-1)
 
 
 def _keep_nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:

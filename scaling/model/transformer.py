@@ -149,7 +149,7 @@ class Transformer(nnx.Module):
         length = tokens.shape[1]
         self._check_room(length)
         slots = jnp.arange(length)
-        turned = rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), self.config)
+        turned = rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), length, self.config)
         in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
         visible = in_reach[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
         mask = jnp.where(visible, 0.0, MASKED)[:, None]
@@ -165,7 +165,7 @@ class Transformer(nnx.Module):
         """Logits float32 [B, V] after one more token int32 [B] in `slot`, and the caches that hold it."""
         num_slots = caches[0].values.shape[2]
         self._check_room(num_slots)
-        turned = rotation((slot - starts)[:, None], self.config)
+        turned = rotation((slot - starts)[:, None], num_slots, self.config)
         slots = jnp.arange(num_slots)[None, :]
         visible = self._in_reach(slot - slots) & (slots >= starts[:, None])
         mask = jnp.where(visible, 0.0, MASKED)[:, None]  # [B, 1, S]

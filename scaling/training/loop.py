@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from scaling.config import Optimizer
@@ -94,13 +93,13 @@ def run_updates(
         logger.info("continuing at update %d of %d", first, num_updates)
     metrics_path = out / METRICS_FILE
     last = _drop_lines_after(metrics_path, first)
-    shared = {name: jnp.float32(value) for name, value in constants.items()}
+    shared = {name: np.float32(value) for name, value in constants.items()}
     window = []
     log_every = max(1, num_updates // NUM_LOGGED)
     with metrics_path.open("a") as metrics_file:
         for index in range(first, num_updates):
             settings = OptimizerSettings(
-                jnp.float32(learning_rate(index)), jnp.float32(weight_decay), jnp.float32(max_gradient_norm)
+                np.float32(learning_rate(index)), np.float32(weight_decay), np.float32(max_gradient_norm)
             )
             state, sums = update(state, dict(batch_at(index)), shared, settings)
             window.append(sums)

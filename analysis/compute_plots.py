@@ -1,0 +1,59 @@
+"""The figure of error against compute, from finished numbers.
+
+In: a `Study` and the FLOPs of a run of each of its cells. Out: a matplotlib figure and the numbers in it as a table.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figure_style import blank, colour, marker, ordered, percent_on_y, styled
+from analysis.study import Study
+from analysis.verdicts import label
+
+
+def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
+    """algorithm, data_size, flops of one run, error and its interval where there is one."""
+    outcomes = study.outcomes
+    table = pd.DataFrame({"algorithm": outcomes.algorithm, "data_size": outcomes.data_size})
+    table["flops"] = [flops[str(name), int(size)] for name, size in table.itertuples(index=False)]
+    table["error"] = outcomes.errors
+    table["error_low"] = np.nan if study.error_low is None else study.error_low
+    table["error_high"] = np.nan if study.error_high is None else study.error_high
+    return table
+
+
+def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_label: str) -> Figure:
+    """Test error against the compute of a run, log-log."""
+    with styled():
+        figure, axes = blank()
+        draw_costs(axes, cost_table(study, flops), ordered(study))
+        axes.set_xlabel("FLOPs of one run, training and generation")
+        axes.set_ylabel(error_label)
+        axes.legend(loc="lower left")
+        return figure
+
+
+def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
+    """Cell means with intervals, joined by lines."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for index, name in enumerate(names):
+        part = table[table["algorithm"] == name].sort_values("data_size")
+        bars = np.clip([part["error"] - part["error_low"], part["error_high"] - part["error"]], 0, None)
+        axes.errorbar(
+            part["flops"],
+            part["error"],
+            yerr=None if np.isnan(bars).any() else bars,
+            fmt=f"{marker(index)}-",
+            color=colour(index),
+            markersize=4,
+            linewidth=0.9,
+            elinewidth=0.8,
+            capsize=1.5,
+            label=label(name),
+        )
+    percent_on_y(axes)

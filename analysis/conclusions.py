@@ -1,0 +1,66 @@
+"""What a report opens with: one paragraph of plain sentences from the verdicts, and how they were measured.
+
+In: a `Panel` of finished numbers. Out: text.
+"""
+
+from analysis.compute import overall_compute
+from analysis.panel import Panel
+from analysis.rendering import Grid
+from analysis.study import Study
+from analysis.verdicts import label, number
+from analysis.wording import interval_kind, sample_size
+
+
+def conclusion(name: str, panel: Panel) -> str:
+    """Every verdict's sentence and its claim's, and the multiplier per FLOP where one number describes it."""
+    text = []
+    for verdict in panel.study.verdicts:
+        text += [verdict.sentence, verdict.claim_sentence or ""]
+        per_flop = overall_compute(panel.compute, verdict.algorithm)
+        if per_flop is not None:
+            limits = f"{number(per_flop.low)} to {number(per_flop.high)}"
+            text.append(f"At D = {per_flop.data_size:,} it is worth {number(per_flop.estimate)}x ({limits})")
+            text.append("per FLOP of training and generation.")
+    where = f"[{name}] " if name else ""
+    return where + " ".join(part for part in text if part)
+
+
+def measurement(name: str, study: Study) -> str:
+    """n, the kind of interval, the form and how it was chosen."""
+    text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
+    if study.model is not None:
+        text += f"; form: {study.model.constant.form.formula}, chosen by {study.model.selection}"
+    where = f"[{name}] " if name else ""
+    return f"{where}{text}."
+
+
+def verdict_table(panel: Panel) -> Grid:
+    """Code, claim, what the data say of it, and multipliers of every algorithm."""
+    rows = []
+    for verdict in panel.study.verdicts:
+        overall = panel.study.overall(verdict.algorithm)
+        per_flop = overall_compute(panel.compute, verdict.algorithm)
+        shown = "-"
+        if overall is not None and verdict.quoted is not None:
+            shown = f"{number(overall.estimate)} ({number(verdict.quoted[0])} to {number(verdict.quoted[1])})"
+        row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", verdict.claim_sentence or "-"]
+        if panel.compute:
+            row.append(
+                "-"
+                if per_flop is None
+                else f"{number(per_flop.estimate)} ({number(per_flop.low)} to {number(per_flop.high)})"
+                + ("" if per_flop.extrapolation <= 1 else ", extrapolated")
+            )
+        rows.append(tuple(row))
+    columns = ("algorithm", "verdict on m", "m, per problem", "claim", "what the data say of it")
+    note = (
+        "m: one multiplier for all sizes from the joint fit, with its 95 % interval; docs/results.md has the verdicts."
+    )
+    if panel.compute:
+        columns += ("per FLOP, at the largest D",)
+        note += (
+            f" Per FLOP: times more compute that {label(panel.study.reference)} needs for the same error; training and"
+            " generation of everything a run needs but the base policy, at the settings that selection chose. That it"
+            " might have chosen others is not in the interval; synthetic problems are free, and the search is in Costs."
+        )
+    return Grid(columns, tuple(rows), note)

@@ -1,0 +1,180 @@
+"""What a sweep can be expected to show, before it is trained: `python -m analysis.design sweeps/NAME.yaml`.
+
+In: a sweep file, and the results of a first run where there are some. Out: design.md and design.csv under
+`results/NAME/`: the expected width and coverage of every multiplier's interval, and whether its claim can be told from
+half of it and from 1. With --suggest N, suggest.md and suggest.csv: which cells to add. Needs neither jax nor ray.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from analysis.assumptions import Defaults
+from analysis.design_page import Page, design_page, suggestion_page
+from analysis.planned import Planned, panels_of, why_not_measured
+from analysis.planner import expect
+from analysis.suggest import suggest
+from scaling.config import Sweep
+from scaling.config_error import ConfigError
+from scaling.results_dir import open_store, results_dir
+from scaling.stage import Stage
+from scaling.sweep_file import load_sweep
+
+NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
+_DEFAULTS = Defaults()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 written, 2 wrong usage or sweep file, or one that allows no interval."""
+    arguments = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        sweep = load_sweep(arguments.file, arguments.set)
+        panels = panels_of(arguments, sweep)
+        page = _suggestion(arguments, sweep, panels) if arguments.suggest else _design(arguments, sweep, panels)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    path = _save(page, results_dir(arguments.file, arguments.set), "suggest" if arguments.suggest else "design")
+    for table in page.terminal():
+        console.print(table)
+    for text in (*page.sentences, page.about):
+        console.print(text, soft_wrap=True, markup=False)
+    console.print(f"Written: {path}", soft_wrap=True)
+    return 0
+
+
+def _design(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planned]) -> Page:
+    reference, claims = sweep.analysis.reference, sweep.analysis.claims
+    expected = []
+    studies = [arguments.studies or (NUM_STUDIES_AFTER if item.is_measured else NUM_STUDIES) for item in panels]
+    with _studies_shown(sum(studies)) as on_study:
+        for item, count in zip(panels, studies, strict=True):
+            settings = (count, arguments.draws, arguments.seed, on_study)
+            expected.append(expect(item.grid, item.assumptions, reference, claims, *settings))
+    assumed = [(item.grid, item.assumptions) for item in panels]
+    command = _command(arguments, str(max(studies)))
+    return design_page(arguments.file.name, assumed, expected, reference, arguments.draws, arguments.seed, command)
+
+
+def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planned]) -> Page:
+    if len(panels) > 1:
+        raise ConfigError(
+            f"{arguments.file}: --suggest plans one panel, and there are {len(panels)}"
+            f" ({'; '.join(item.grid.panel for item in panels)}); fix their axis with --set."
+        )
+    (item,) = panels
+    if not item.is_measured:
+        raise ConfigError(
+            f"{arguments.file}: --suggest starts from the curve of a first run, and {why_not_measured(arguments)}"
+        )
+    store = open_store(sweep)
+
+    def numbers_of(stage: Stage) -> dict | None:
+        record = store.record(stage)
+        return record["numbers"] if record else None
+
+    studies = arguments.studies or NUM_STUDIES_AFTER
+    settings = (arguments.suggest, studies, arguments.draws, arguments.seed)
+    with _studies_shown(arguments.suggest * studies) as on_study:
+        candidates = suggest(sweep, item.grid.panel, item.assumptions, numbers_of, *settings, on_study)
+    command = _command(arguments, str(studies))
+    settings = (studies, arguments.seed, command)
+    return suggestion_page(arguments.file.name, item.grid, item.assumptions, candidates, *settings)
+
+
+@contextmanager
+def _studies_shown(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on the error stream while studies are simulated."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulated studies", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _command(arguments: argparse.Namespace, studies: str) -> str:
+    """What makes the same page again."""
+    parts = [f"python -m analysis.design {arguments.file}", *(f"--set '{item}'" for item in arguments.set)]
+    parts += [f"--suggest {arguments.suggest}"] if arguments.suggest else []
+    parts += [f"--studies {studies} --draws {arguments.draws} --seed {arguments.seed} --truth {arguments.truth}"]
+    for name in ("floor", "exponent", "error", "item_sd", "run_sd"):
+        if getattr(arguments, name) != getattr(_DEFAULTS, "first_error" if name == "error" else name):
+            parts.append(f"--{name.replace('_', '-')} {getattr(arguments, name):g}")
+    return " ".join(parts)
+
+
+def _save(page: Page, directory: Path, name: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    page.numbers.to_csv(directory / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
+    (directory / f"{name}.md").write_text(page.markdown(), encoding="utf-8")
+    return directory / f"{name}.md"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.design",
+        description="Simulate what a sweep can be expected to show, or with --suggest which cells to add to it.",
+    )
+    parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
+    parser.add_argument("--suggest", type=_count, metavar="N", help="after a first run: the N best additions, in order")
+    parser.add_argument(
+        "--studies",
+        type=_count,
+        help=f"simulated studies; {NUM_STUDIES}, or {NUM_STUDIES_AFTER} where a first run gives the curve",
+    )
+    parser.add_argument("--draws", type=_draws, default=100, help="bootstrap draws of each study (%(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of the simulation (%(default)s)")
+    parser.add_argument(
+        "--truth",
+        choices=("first-run", "claims", "defaults"),
+        default="first-run",
+        help="what is assumed: all as in a first run where there is one; its curve and noise with the claims for"
+        " multipliers; or the defaults below whatever has run (%(default)s)",
+    )
+    parser.add_argument("--floor", type=_share, default=_DEFAULTS.floor, help="default curve's floor (%(default)s)")
+    parser.add_argument("--exponent", type=_positive, default=_DEFAULTS.exponent, help="its exponent (%(default)s)")
+    parser.add_argument(
+        "--error", type=_share, default=_DEFAULTS.first_error, help="at the smallest size (%(default)s)"
+    )
+    parser.add_argument("--item-sd", type=_positive, default=_DEFAULTS.item_sd, help="of difficulty (%(default)s)")
+    parser.add_argument("--run-sd", type=_positive, default=_DEFAULTS.run_sd, help="of run effects (%(default)s)")
+    return parser
+
+
+def _count(text: str) -> int:
+    return _number(text, int, 1, 10_000, "a whole number from 1 to 10,000")
+
+
+def _draws(text: str) -> int:
+    return _number(text, int, 50, 100_000, "a whole number from 50 to 100,000")
+
+
+def _seed(text: str) -> int:
+    return _number(text, int, 0, 2**32 - 1, "a whole number, 0 or more")
+
+
+def _share(text: str) -> float:
+    return _number(text, float, 0.0, 1.0, "an error between 0 and 1")
+
+
+def _positive(text: str) -> float:
+    return _number(text, float, 0.0, 20.0, "a number from 0 to 20")
+
+
+def _number(text: str, kind: type, low: float, high: float, expected: str):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"it is {text!r}; give {expected}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

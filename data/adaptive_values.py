@@ -1,0 +1,99 @@
+"""Adaptive step values: the first pit of each negative, from a fraction of the tokens that all Q would take.
+
+In: negatives with their step_ends, and continuations by key. Out: the counts of correct continuations, as far as the
+pit needs them, and q_values where they are known.
+
+The last Q of a negative is 0, so its first pit (Setlur et al. 2024, arXiv 2406.14532; Hwang et al. 2024, arXiv
+2404.10346) is the first step after which none of M continuations is correct. To find it, the steps are scanned from the
+first: a step is left at its first correct continuation, and the scan ends at the step that has none among M. What comes
+later is not sampled. A continuation is keyed by (problem, sample, step, index), so those that are sampled are those
+of an exhaustive estimate, and the pit is the exhaustive one; that Q falls along a negative is not assumed.
+`scaling.model.replay` completes them and computes no token twice.
+
+What stopping costs: 1 correct of n, n being where the scan stopped, is no estimate of a step's Q. Its mean is
+Q ln(1/Q) / (1 - Q) for M without bound, 0.69 where Q is 0.5. So q_values is null for every step but the pit, where
+all M were sampled, and the last step, whose Q is the reward. The 0 of a pit is what the exhaustive estimate gives too,
+but only zeros are told: the mean of the known q_values says nothing of the mean Q. num_continuations and num_correct
+hold what was seen; whether num_continuations is 1 is an unbiased estimate of Q, of one draw, for a step before the pit
+that the scan reached. Rules and algorithms that need Q of every step (`largest_drop`, step_rft) are refused. The one
+correct continuation of a step is distributed as any correct continuation of it, so shared-prefix pairs draw their
+chosen side from the distribution they would draw it from otherwise.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from data.continuations import judged, requests
+from data.records import Problem
+from scaling.config import Problems, StepValues
+from scaling.model.policy import Policy
+from scaling.model.replay import Replay
+
+Continuation = tuple[int, int, int]  # row of the traces, step, index
+
+
+def scan(
+    num_prefixes: Sequence[int], num_rollouts: int, rewards_of: Callable[[list[Continuation]], Sequence[float]]
+) -> None:
+    """Ask for the rewards of continuations, in rounds of one a trace, until the first pit of every trace is known.
+
+    num_prefixes: how many steps of each trace can be continued. rewards_of: called once a round; each trace asks for
+    its next index of its present step, and for the next step after a correct one.
+    """
+    present = {trace: (0, 0) for trace, count in enumerate(num_prefixes) if count}
+    while present:
+        asked = [(trace, step, index) for trace, (step, index) in present.items()]
+        for (trace, step, index), reward in zip(asked, rewards_of(asked), strict=True):
+            following = (step + 1, 0) if reward == 1.0 else (step, index + 1)
+            if following[0] == num_prefixes[trace] or following[1] == num_rollouts:
+                del present[trace]  # no step is left but the last, whose Q is 0; or none of M was correct
+            else:
+                present[trace] = following
+
+
+def continuations_to_pits(
+    settings: Problems,
+    values: StepValues,
+    synthetic: Sequence[Problem],
+    seed: int,
+    traces: pd.DataFrame,
+    policy: Policy,
+) -> tuple[pd.DataFrame, Replay]:
+    """The continuations that a scan asks for, sorted by key, and what sampling them took."""
+    if (traces["reward"] != 0.0).any():
+        raise ValueError(
+            "step_values.adaptive finds the first pits of negatives, but some traces are positive; set"
+            " step_values.adaptive: false to have Q of every step."
+        )
+    sampler = Replay(policy.params, policy.config, values.temperature)
+    rounds = [judged(settings, synthetic, requests(settings, synthetic, seed, traces, []), [])]
+
+    def rewards_of(asked: list[Continuation]) -> Sequence[float]:
+        now = requests(settings, synthetic, seed, traces, asked)
+        rounds.append(judged(settings, synthetic, now, sampler.complete(now.starts, now.keys, now.limits)))
+        return rounds[-1]["reward"].tolist()
+
+    scan([len(ends) - 1 for ends in traces["step_ends"]], values.rollouts_per_prefix, rewards_of)
+    found = pd.concat(rounds[1:] or rounds, ignore_index=True)
+    return found.sort_values(["problem", "sample", "step", "index"], ignore_index=True), sampler
+
+
+def with_known_values(traces: pd.DataFrame, continuations: pd.DataFrame, num_rollouts: int) -> pd.DataFrame:
+    """The traces with q_values, None where not known, num_continuations and num_correct: one entry a step each."""
+    seen = continuations.groupby(["problem", "sample", "step"])["reward"].agg(["size", "sum"])
+    sizes, sums = seen["size"].to_dict(), seen["sum"].to_dict()
+    table = traces.copy()
+    keys = [
+        [(row.problem, row.sample, step) for step in range(len(row.step_ends))]
+        for row in traces.itertuples(index=False)
+    ]
+    table["num_continuations"] = [[int(sizes.get(key, 0)) for key in steps] for steps in keys]
+    table["num_correct"] = [[int(sums.get(key, 0)) for key in steps] for steps in keys]
+    table["q_values"] = [
+        [0.0 if (size, correct) == (num_rollouts, 0) else None for size, correct in zip(*counts, strict=True)]
+        for counts in zip(table["num_continuations"], table["num_correct"], strict=True)
+    ]
+    for q_values, reward in zip(table["q_values"], table["reward"], strict=True):
+        q_values[-1] = reward
+    return table

@@ -1,0 +1,81 @@
+"""Continuations of prefixes of a rollout: what a sampler is asked for, and what the verifier says of the outcome.
+
+In: traces with their tokens and step_ends, and which (trace, step, index) to continue. Out: starts, keys and limits
+for sampling, and a table with one row a continuation: problem, sample, step, index, end (tokens of the prefix),
+tokens, reward. A key follows from (seed, problem, sample, step, index), so a continuation is the same whichever others
+are asked for.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import pandas as pd
+
+from data.problems.families import family_of
+from data.records import Problem
+from data.rollouts import STEP_VALUES, root_key
+from data.tokenizer import for_problems
+from scaling.config import Problems
+from scaling.model.sampling import row_keys
+
+COLUMNS = ("problem", "sample", "step", "index", "end")
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What to sample, in the order of the rows of `prefixes`."""
+
+    prefixes: pd.DataFrame  # COLUMNS, and written: the tokens of the prefix without its prompt
+    starts: list[list[int]]  # prompt and the first steps
+    keys: jax.Array  # typed keys [B]
+    limits: list[int]  # most new tokens
+
+
+def all_indices(traces: pd.DataFrame, num_rollouts: int) -> list[tuple[int, int, int]]:
+    """Every (row of traces, step, index) with something to continue: all steps but the last."""
+    return [
+        (trace, step, index)
+        for trace, ends in enumerate(traces["step_ends"])
+        for step in range(len(ends) - 1)
+        for index in range(num_rollouts)
+    ]
+
+
+def requests(
+    settings: Problems, synthetic: Sequence[Problem], seed: int, traces: pd.DataFrame, asked: Iterable[tuple]
+) -> Requests:
+    """Continuation `index` of the first `step` + 1 steps of a trace, for each (row of traces, step, index)."""
+    tokenizer, limit = for_problems(settings), family_of(settings).max_completion_words(settings) + 1
+    rows = list(traces[["problem", "sample", "tokens", "step_ends"]].itertuples(index=False))
+    found = []
+    for trace, step, index in asked:
+        row = rows[trace]
+        end = row.step_ends[step]
+        found.append((row.problem, row.sample, step, index, end, row.tokens[:end]))
+    prefixes = pd.DataFrame(found, columns=[*COLUMNS, "written"])
+    ids = prefixes[["problem", "sample", "step", "index"]].to_numpy().astype(np.uint32)
+    prompts = {problem: tokenizer.encode_prompt(synthetic[problem].prompt) for problem in set(prefixes["problem"])}
+    return Requests(
+        prefixes,
+        [prompts[problem] + written for problem, written in zip(prefixes["problem"], prefixes["written"], strict=True)],
+        row_keys(root_key(seed, STEP_VALUES), ids),
+        [max(1, limit - end) for end in prefixes["end"]],
+    )
+
+
+def judged(
+    settings: Problems, synthetic: Sequence[Problem], asked: Requests, completions: Sequence[list[int]]
+) -> pd.DataFrame:
+    """The table of continuations, each rewarded for its prefix and itself together."""
+    tokenizer, family = for_problems(settings), family_of(settings)
+    table = asked.prefixes.drop(columns="written")
+    table["tokens"] = completions
+    table["reward"] = [
+        family.check(settings, synthetic[problem], tokenizer.decode(written + completion)).reward
+        for problem, written, completion in zip(
+            asked.prefixes["problem"], asked.prefixes["written"], completions, strict=True
+        )
+    ]
+    return table

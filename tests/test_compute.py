@@ -1,0 +1,127 @@
+"""analysis.compute: what data are worth in compute, from costs that are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import planted
+
+from analysis.compute import compute_multipliers, flops_by_cell, overall_compute, reference_flops
+from analysis.compute_plots import cost_figure, cost_table
+from analysis.conclusions import conclusion, verdict_table
+from analysis.outcomes import from_table
+from analysis.panel import Panel
+from analysis.study import analyse
+
+
+@pytest.fixture(scope="module")
+def study():
+    table = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 4.0}, num_problems=300)
+    return analyse(from_table(table), "sft", {"rft": 2}, num_draws=200)
+
+
+def flops_of(study, **per_problem: float) -> dict[tuple[str, int], float]:
+    outcomes = study.outcomes
+    pairs = zip(outcomes.algorithm, outcomes.data_size, strict=True)
+    return {(str(name), int(size)): per_problem[name] * float(size) for name, size in pairs}
+
+
+def test_where_a_problem_costs_the_same_everywhere_data_and_compute_are_worth_the_same(study):
+    found = compute_multipliers(study, flops_of(study, sft=5.0, rft=5.0, step_dpo=5.0))
+    overall, expected = overall_compute(found, "rft"), study.overall("rft")
+    assert overall.data_size == 1024
+    assert (overall.estimate, overall.low, overall.high) == pytest.approx(
+        (expected.estimate, *next(item.quoted for item in study.verdicts if item.algorithm == "rft"))
+    )
+    assert overall.extrapolation == pytest.approx(expected.estimate)  # the reference ends at 1,024 too
+    points = [item for item in study.multipliers if item.kind == "pointwise"]
+    np.testing.assert_allclose(
+        [item.estimate for item in found if item.kind == "pointwise"], [item.estimate for item in points]
+    )
+
+
+def test_an_algorithm_that_costs_three_times_as_much_a_problem_is_worth_a_third(study):
+    cheap = compute_multipliers(study, flops_of(study, sft=5.0, rft=5.0, step_dpo=5.0))
+    dear = compute_multipliers(study, flops_of(study, sft=5.0, rft=15.0, step_dpo=5.0))
+    assert overall_compute(dear, "rft").estimate == pytest.approx(overall_compute(cheap, "rft").estimate / 3)
+    assert overall_compute(dear, "step_dpo") == overall_compute(cheap, "step_dpo")
+
+
+def test_the_reference_costs_what_was_measured_and_keeps_its_cost_a_problem_beyond():
+    known = {64: 64.0, 256: 512.0}
+    found = [reference_flops(known, size) for size in (32, 64, 128, 256, 1024)]
+    # Halfway in log D it is the geometric mean of 64 and 512.
+    np.testing.assert_allclose(found, [32, 64, (64 * 512) ** 0.5, 512, 2048])
+
+
+def test_a_larger_run_that_is_cheaper_counts_for_the_smaller_ones():
+    """Ten epochs at 128, two at 256: nobody would pay for the first."""
+    known = {64: 320.0, 128: 1280.0, 256: 512.0, 512: 5120.0}
+    assert reference_flops(known, 128) == pytest.approx(512)
+    costs = [reference_flops(known, size) for size in np.geomspace(16, 4096, 60)]
+    assert (np.diff(costs) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("epochs", [(10, 2, 10, 2, 10), (2, 10, 2, 10, 2), (5, 5, 5, 5, 5)])
+def test_an_estimate_lies_within_its_limits_whatever_was_selected(study, epochs):
+    flops = flops_of(study, sft=1.0, rft=3.0, step_dpo=3.0)
+    for size, count in zip(sorted({size for _, size in flops}), epochs, strict=True):
+        flops["sft", size] *= count
+    for item in compute_multipliers(study, flops):
+        assert item.low <= item.estimate <= item.high, item
+
+
+def test_no_number_per_flop_where_there_is_none_per_problem():
+    """An arm that more data make worse has no one multiplier, and so none per FLOP."""
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=300)
+    worst = (table["algorithm"] == "rft") & (table["data_size"] == 1024)
+    table.loc[worst, "wrong"] = (np.arange(worst.sum()) % 10 < 8).astype(int)
+    study = analyse(from_table(table), "sft", {}, num_draws=200)
+    assert study.verdicts[0].code == "INVERSE"
+    assert overall_compute(compute_multipliers(study, flops_of(study, sft=1.0, rft=1.0)), "rft") is None
+
+
+def test_a_cost_that_is_not_known_leaves_no_multiplier():
+    runs = pd.DataFrame({"panel": "", "algorithm": ["sft", "rft"], "data_size": 32, "status": "done"})
+    for training in ([1.0, np.nan], [1.0, 0.0]):
+        assert flops_by_cell(runs.assign(training_flops=training, generation_flops=0.0), "") == {}
+
+
+def test_only_finished_runs_of_the_panel_count():
+    runs = pd.DataFrame(
+        {
+            "panel": ["", "", "", "other"],
+            "algorithm": "sft",
+            "data_size": [32, 32, 32, 32],
+            "status": ["done", "done", "failed", "done"],
+            "training_flops": [1.0, 3.0, np.nan, 100.0],
+            "generation_flops": [0.0, 2.0, np.nan, 0.0],
+        }
+    )
+    assert flops_by_cell(runs, "") == {("sft", 32): 3.0}
+    assert flops_by_cell(runs[runs["status"] == "failed"], "") == {}
+
+
+def test_censored_points_stay_censored():
+    table = planted({"sft": 1.0, "step_dpo": 40.0, "worse": 0.12}, num_problems=200)
+    study = analyse(from_table(table), "sft", {}, num_draws=200)
+    found = compute_multipliers(study, flops_of(study, sft=1.0, step_dpo=1.0, worse=1.0))
+    points = {(item.algorithm, item.data_size): item for item in found if item.kind == "pointwise"}
+    assert (points["step_dpo", 1024].estimate, points["step_dpo", 1024].high) == (np.inf, np.inf)
+    assert (points["worse", 64].estimate, points["worse", 64].low) == (0.0, 0.0)
+
+
+def test_the_report_says_it_and_only_where_costs_are_known(study):
+    panel = Panel(study, flops=flops_of(study, sft=1.0, rft=4.0, step_dpo=1.0))
+    assert "x (" in (text := conclusion("", panel)) and "per FLOP of training and generation" in text
+    assert len({len(row) for row in verdict_table(panel).rows} | {len(verdict_table(panel).columns)}) == 1
+    assert len(verdict_table(panel).columns) == len(verdict_table(Panel(study)).columns) + 1
+    assert "FLOP" not in conclusion("", Panel(study))
+
+
+def test_the_figure_shows_every_cell(study):
+    flops = flops_of(study, sft=1.0, rft=4.0, step_dpo=1.0)
+    table = cost_table(study, flops)
+    assert len(table) == len(study.outcomes.data_size)
+    axes = cost_figure(study, flops, "test error (%)").axes[0]
+    drawn = np.concatenate([container.lines[0].get_xdata() for container in axes.containers])
+    assert sorted(drawn) == sorted(table["flops"])
