@@ -156,4 +156,7 @@ def _weight_files(folder: Path) -> list[Path]:
             f"{folder} has its weights in {pickles[0]}, a pickle, which can run any code when it is read; convert it to"
             f" {WEIGHTS_FILE} where you trust it, or take a revision that has safetensors."
         )
-    raise ValueError(f"{folder} has neither {WEIGHTS_FILE} nor {INDEX_FILE}; give the folder of a whole checkpoint.")
+    raise ValueError(
+        f"{folder} has neither {WEIGHTS_FILE} nor {INDEX_FILE}; give the folder of a whole checkpoint. Of a hub's"
+        " repository only safetensors are fetched: one that has pickles alone cannot be read."
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from scaling.model.sizes import ROPE_SCALINGS, ModelConfig, RopeScaling
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
 # model_type -> the class that computes logits. SmolLM2 and DeepSeek-Math are of type llama, Qwen2.5 of type qwen2.
 SUPPORTED: Mapping[str, str] = MappingProxyType(
     {
@@ -48,7 +48,8 @@ def read_config(folder: Path) -> ModelConfig:
             " project with its extra: pip install --editable '.[hf]'."
         ) from error
     try:
-        return _shape(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return _shape(config, _stop_tokens(folder, stated))
     except (ValueError, StrictDataclassError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -77,6 +78,8 @@ def as_config(shape: ModelConfig) -> dict[str, object]:
     }
     if shape.max_positions is not None:
         config["max_position_embeddings"] = shape.max_positions
+    if shape.stop_tokens is not None:
+        config["eos_token_id"] = list(shape.stop_tokens)
     if shape.rope_scaling is not None:
         config["rope_scaling"] = _stated_scaling(shape.rope_scaling)
     if model_type in ("llama", "qwen3"):
@@ -88,7 +91,17 @@ def as_config(shape: ModelConfig) -> dict[str, object]:
     return config
 
 
-def _shape(config: Any) -> ModelConfig:
+def _stop_tokens(folder: Path, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """What the checkpoint states, in generation_config.json or else in config.json; a class's default says nothing."""
+    path = folder / GENERATION_FILE
+    generation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    ids = generation.get("eos_token_id", stated.get("eos_token_id"))
+    if ids is None:
+        return None
+    return tuple(ids) if isinstance(ids, list) else (ids,)
+
+
+def _shape(config: Any, stop_tokens: tuple[int, ...] | None) -> ModelConfig:
     """The decoder of a `transformers` config of a supported type."""
     if config.hidden_act not in ("silu", "swish"):
         raise ValueError(f"hidden_act is {config.hidden_act!r}; the decoder knows silu.")
@@ -112,6 +125,7 @@ def _shape(config: Any) -> ModelConfig:
         qkv_bias=bias or config.model_type == "qwen2",
         output_bias=bias,
         qk_norm=config.model_type == "qwen3",
+        stop_tokens=stop_tokens,
     )
 
 

@@ -51,6 +51,7 @@ class ModelConfig:
     qkv_bias: bool = False
     output_bias: bool = False  # of the attention's output projection
     qk_norm: bool = False  # RMSNorm on each head's queries and keys
+    stop_tokens: tuple[int, ...] | None = None  # ids that end a completion; None: EOS of the word tokenizer
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -76,8 +77,12 @@ class ModelConfig:
     @classmethod
     def from_json(cls, fields: Mapping[str, object]) -> "ModelConfig":
         """The config that `as_json` wrote."""
-        scaling = fields.get("rope_scaling")
-        return cls(**{**fields, "rope_scaling": None if scaling is None else RopeScaling(**scaling)})
+        scaling, stop_tokens = fields.get("rope_scaling"), fields.get("stop_tokens")
+        parsed = {
+            "rope_scaling": None if scaling is None else RopeScaling(**scaling),
+            "stop_tokens": None if stop_tokens is None else tuple(stop_tokens),
+        }
+        return cls(**{**fields, **parsed})
 
 
 # Width doubles from rung to rung, so parameters grow about fivefold; the feed-forward width is 8/3 of the width.

@@ -1,0 +1,51 @@
+"""Where a named checkpoint lies: on this machine, or in a repository of the Hugging Face hub, downloaded once.
+
+In: the path of a folder or .gguf file, or a hub name and a revision. Out: `Source`: the path, and the hub's commit.
+Only configs, tokenizers and safetensors are fetched: no pickle and no code.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+# What a policy needs; .txt is the vocabulary and the merges of older tokenizers, .jinja a chat template.
+PATTERNS = ("*.json", "model*.safetensors", "*.txt", "*.jinja", "tokenizer.model")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on this machine."""
+
+    path: Path  # a folder, or a .gguf file
+    commit: str | None  # of the hub's repository; None for what is local
+
+
+def fetch(name: str, revision: str | None = None) -> Source:
+    """Where a checkpoint is; raises ValueError or OSError that names it and says what to do."""
+    path = Path(name)
+    if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
+        if revision is not None:
+            raise ValueError(f"{name} is on this machine, but revision is {revision!r}; only the hub has revisions.")
+        return Source(path, None)
+    if not _HUB_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no folder and no .gguf file on this machine, and no name of the hub, which are like"
+            " Qwen/Qwen2.5-0.5B; correct the path or the name."
+        )
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise ImportError(
+            f"fetching {name} needs the package huggingface_hub, which is not installed; install the project with its"
+            " extra: pip install --editable '.[hf]'."
+        ) from error
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
+    except (HfHubHTTPError, OSError) as error:
+        raise OSError(
+            f"{name} (revision {revision or 'main'}) is neither in this machine's hub cache nor could it be fetched:"
+            f" {error} Check name, revision, network and, for a gated repository, HF_TOKEN; or give a local folder."
+        ) from error
+    return Source(folder, folder.name)  # the cache keeps a snapshot in a folder named by its commit
