@@ -40,7 +40,8 @@ def pairs(count: int, seed: int = 0) -> list[Pair]:
     for _ in range(count):
         numbers = rng.choice(MODULUS, rng.integers(OPERANDS[0], OPERANDS[1] + 1), replace=False).tolist()
         prompt = [BOS, *(ZERO + number for number in numbers), ASK]
-        found.append(Pair(prompt, _solution(numbers, rng, None), _solution(numbers, rng, rng.integers(2, len(numbers)))))
+        wrong_at = int(rng.integers(2, len(numbers) + 1))
+        found.append(Pair(prompt, _solution(numbers, rng, None), _solution(numbers, rng, wrong_at)))
     return found
 
 
@@ -50,7 +51,7 @@ def _solution(numbers: list[int], rng: np.random.Generator, wrong_at: int | None
     while len(numbers) > 1:
         at = int(rng.integers(len(numbers) - 1))
         first, second = numbers[at : at + 2]
-        total = (first + second + (len(numbers) == wrong_at)) % MODULUS
+        total = (first + second + (1 if len(numbers) == wrong_at else 0)) % MODULUS
         rest = numbers[:at] + numbers[at + 2 :]
         written += [ZERO + first, ZERO + second, EQUALS, ZERO + total, *(ZERO + number for number in rest), SEPARATOR]
         numbers = [*numbers[:at], total, *numbers[at + 2 :]]

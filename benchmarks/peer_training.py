@@ -70,7 +70,7 @@ def _sft(model: torch.nn.Module, pairs: list[examples.Pair], out: Path, mode: st
 
 def _dpo(model: torch.nn.Module, pairs: list[examples.Pair], out: Path, mode: str) -> tuple[float, float]:
     columns = {
-        name: [" ".join(map(str, getattr(pair, name))) for pair in pairs] for name in ("prompt", "chosen", "rejected")
+        name: [" ".join(map(_word, getattr(pair, name))) for pair in pairs] for name in ("prompt", "chosen", "rejected")
     }
     columns["prompt"] = [f"{text} " for text in columns["prompt"]]  # words stay apart where they are joined
     columns["length"] = [len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
@@ -134,12 +134,17 @@ def _settings(mode: str) -> dict[str, object]:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Words are token ids in decimal."""
-    vocabulary = {str(index): index for index in range(workloads.VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=str(workloads.PAD)))
+    """One word for each token id."""
+    vocabulary = {_word(token): token for token in range(workloads.VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_word(workloads.PAD)))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    eos, pad = str(workloads.EOS), str(workloads.PAD)
+    eos, pad = _word(workloads.EOS), _word(workloads.PAD)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=eos, pad_token=pad)
+
+
+def _word(token: int) -> str:
+    """Special tokens are looked for inside of words too, so they are no numbers."""
+    return {workloads.PAD: "<pad>", workloads.EOS: "<eos>"}.get(token, str(token))
 
 
 if __name__ == "__main__":
