@@ -8,13 +8,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: quickstart test lint clean help
+.PHONY: quickstart test lint bench clean help
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "make lint         ruff only"
-	@echo "make clean        remove .venv; the store and the results stay"
+	@echo "make bench        set up .venv-peers beside it, measure against transformers and TRL, write docs/performance.md"
+	@echo "make clean        remove .venv and .venv-peers; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
@@ -35,6 +36,17 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || { $(INSTALL_FAILED); }
 	touch $@
 
+# Half an hour on two quiet cores. On Linux x86-64 the default index brings torch with CUDA (several GB); for the CPU build:
+# make bench PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+PEERS = 'torch==2.13.0' 'transformers>=5.23,<6' 'trl>=1.16,<2' 'safetensors>=0.8,<0.9' 'numpy>=2.4,<3'
+bench: $(VENV)/installed $(VENV)-peers/installed
+	$(BIN)/python -m benchmarks.run $(abspath $(VENV)-peers)/bin/python 3
+
+$(VENV)-peers/installed: | python
+	test -x $(VENV)-peers/bin/python || $(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check $(PEERS) || { $(INSTALL_FAILED); }
+	touch $@
+
 INSTALL_FAILED = echo "error: the packages could not be installed. The set-up needs a package index (pip's default, or" \
 	"PIP_INDEX_URL) and about 2 GB of disk; pip's own message is above." >&2; exit 1
 
@@ -44,4 +56,4 @@ python:
 	"apt install python3 python3-venv; macOS: brew install python@3.12), or name it: make test PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-peers

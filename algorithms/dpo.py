@@ -19,12 +19,10 @@ from scaling.model.flops import forward_flops, training_flops
 from scaling.model.policy import Policy, load_policy, save_policy
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
-from scaling.training.batching import Sequences, sequences
+from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.logps import completion_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
-
-REFERENCE_BATCH = 64  # rows of one forward pass for the reference log-probabilities; changes no result
 
 
 def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
@@ -76,8 +74,17 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         "ref_logps": ref_logps,
     }
     constants = {"beta": settings.beta, "nll_weight": settings.nll_weight}
+    longest = rows.lengths.reshape(-1, 2).max(axis=1)
     params, metrics = train(
-        reference.params, reference.config, arrays, preference_loss, settings, config["seed"], out, constants
+        reference.params,
+        reference.config,
+        arrays,
+        longest,
+        preference_loss,
+        settings,
+        config["seed"],
+        out,
+        constants,
     )
     save_policy(Policy(params, reference.config), out)
     lengths = rows.lengths.tolist()
@@ -101,14 +108,11 @@ def pair_sequences(pairs: pd.DataFrame) -> Sequences:
 
 def reference_logps(reference: Policy, rows: Sequences) -> np.ndarray:
     """float32 [N], the frozen policy's log-probability of every completion, computed once."""
-    forward = _forward(reference.config)
-    found = []
-    for start in range(0, len(rows.tokens), REFERENCE_BATCH):
-        tokens, mask = rows.tokens[start : start + REFERENCE_BATCH], rows.mask[start : start + REFERENCE_BATCH]
-        filler = ((0, REFERENCE_BATCH - len(tokens)), (0, 0))
-        logps = forward(reference.params, np.pad(tokens, filler), np.pad(mask, filler))
-        found.append(np.asarray(logps)[: len(tokens)])
-    return np.concatenate(found)
+    forward, arrays = _forward(reference.config), {"tokens": rows.tokens, "mask": rows.mask}
+    logps = np.zeros(len(rows.lengths), np.float32)
+    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths):
+        logps[members] = forward(reference.params, batch["tokens"], batch["mask"])[: len(members)]
+    return logps
 
 
 @cache

@@ -19,7 +19,7 @@ from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, save_policy
 from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
-from scaling.training.batching import BUCKET, sequences
+from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.loop import run_updates
 from scaling.training.update import learning_rate_at
 
@@ -37,18 +37,19 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         save_policy(Policy(init, shape), out)
         return {"training_flops": 0.0, "num_updates": 0.0}
     facts = family.web_facts(problems, settings.seed)
-    width = -(-(family.max_prompt_words(problems) + family.max_completion_words(problems) + 2) // BUCKET) * BUCKET
 
-    def batch_at(index: int) -> dict[str, np.ndarray]:
+    def texts_of(index: int) -> Sequences:
         rng = np.random.default_rng([_STREAM, settings.seed, index])
         texts = [family.web_text(problems, rng, facts) for _ in range(settings.batch_size)]
-        rows = sequences(
+        return sequences(
             [tokenizer.encode_prompt(prompt) for prompt, _ in texts],
             [tokenizer.encode_completion(completion) for _, completion in texts],
         )
-        pad = ((0, 0), (0, width - rows.tokens.shape[1]))
-        weight = np.ones(settings.batch_size, np.float32)
-        return {"tokens": np.pad(rows.tokens, pad), "mask": np.pad(rows.mask, pad), "weight": weight}
+
+    def batch_at(index: int) -> list[dict[str, np.ndarray]]:
+        rows = texts_of(index)
+        arrays = {"tokens": rows.tokens, "mask": rows.mask}
+        return [batch for _, batch in micro_batches(arrays, np.arange(settings.batch_size), rows.lengths)]
 
     params, metrics = run_updates(
         init,
@@ -56,7 +57,6 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         batch_at=batch_at,
         num_updates=settings.num_updates,
         loss=nll,
-        batch_size=settings.batch_size,
         learning_rate=lambda index: learning_rate_at(
             settings.learning_rate, settings.warmup_fraction, "cosine", settings.num_updates, index
         ),
@@ -65,6 +65,6 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         out=out,
     )
     save_policy(Policy(params, shape), out)
-    length = int(np.count_nonzero(batch_at(0)["tokens"], axis=1).mean())  # nearly constant within a family
+    length = int(texts_of(0).lengths.mean())  # nearly constant within a family
     flops = settings.num_updates * training_flops(shape, [length] * settings.batch_size)
     return {**metrics, "training_flops": flops}

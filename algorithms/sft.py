@@ -52,7 +52,7 @@ def synthetic_pairs(config: Mapping, directory: Path) -> tuple[list[list[int]], 
 def fit(start: Policy, rows: Sequences, settings: Optimizer, seed: int, out: Path) -> dict[str, float]:
     """Minimise the NLL of the rows from a start policy, save the policy, and return the numbers of a record."""
     arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    params, metrics = train(start.params, start.config, arrays, nll, settings, seed, out)
+    params, metrics = train(start.params, start.config, arrays, rows.lengths, nll, settings, seed, out)
     save_policy(Policy(params, start.config), out)
     return {
         **metrics,

@@ -1,21 +1,20 @@
-"""Generation against transformers on the same two cores: `python benchmarks/generation.py PEER_PYTHON [REPEATS]`.
+"""Generation against transformers on the same two cores: `python -m benchmarks.generation PEER_PYTHON [REPEATS]`.
 
 Ours runs as two one-thread workers, as a sweep does; the peer as one process of two threads and as two of one, and the
 faster of both counts. Both sides run in turn. Writes benchmarks/results/generation.json.
 """
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
-import workloads
+from benchmarks import workloads
+from benchmarks.machine import machine_of
 
 HERE = Path(__file__).resolve().parent
+RESULT = HERE / "results" / "generation.json"
 WORK = {
     "sampling_1": ("sampling, one completion a prompt, ragged prompts", 3.0),
     "sampling_16": ("sampling, 16 completions a prompt", 6.0),
@@ -39,21 +38,12 @@ def main() -> None:
             row |= {"peer_two_processes": two_processes, "ratio": ours / best, "target": target}
             rows.append(row)
             print(f"{size:3} {what:52} ours {ours:8.0f}/s  peer {best:8.0f}/s  {ours / best:5.1f}x", flush=True)
-            _write(rows, peer)
+            _write(rows, peer, repeats)
 
 
-def _write(rows: list[dict], peer: str) -> None:
-    found = subprocess.run(
-        [peer, "-c", "import torch, transformers; print(torch.__version__, transformers.__version__)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    torch, transformers = found.stdout.split()
-    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "jax": metadata.version("jax")}
-    document = {"unit": "completions a second", "machine": machine | {"torch": torch, "transformers": transformers}}
-    path = HERE / "results" / "generation.json"
-    path.write_text(json.dumps(document | {"rows": rows}, indent=1) + "\n")
+def _write(rows: list[dict], peer: str, repeats: int) -> None:
+    document = {"unit": "completions a second", "repeats": repeats, "machine": machine_of(peer), "rows": rows}
+    RESULT.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _rate(command: list[str], shares: int, folder: Path, repeats: int, more: list[str]) -> float:

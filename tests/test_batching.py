@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.training.batching import BUCKET, Schedule, masked_sequences, sequences, take
+from scaling.training.batching import (
+    BUCKET,
+    Schedule,
+    masked_sequences,
+    micro_batch_tokens,
+    micro_batches,
+    sequences,
+    take,
+)
 
 TOKENS = st.lists(st.integers(1, 31), max_size=12)
 SCHEDULES = st.builds(Schedule, st.integers(1, 40), st.integers(1, 50), st.integers(1, 3), st.integers(0, 2**31))
@@ -96,3 +104,30 @@ def test_a_small_batch_is_filled_with_rows_of_no_weight():
     np.testing.assert_array_equal(batch["value"][:2], [5, 2])
     assert batch["tokens"].shape == (4, 2) and set(arrays) == {"tokens", "value"}
     assert take(arrays, np.array([5, 2, 0, 1]), 4)["weight"].tolist() == [1, 1, 1, 1]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(0, 2**31))
+def test_micro_batches_hold_every_token_of_every_row_once(lengths, seed):
+    """Whatever the lengths: no token is cut off, filler has no weight, and a row stands in one micro-batch."""
+    rng = np.random.default_rng(seed)
+    rows = sequences([[]] * len(lengths), [rng.integers(3, 32, length).tolist() for length in lengths])
+    chosen = rng.permutation(len(lengths))[: max(1, len(lengths) // 2)]
+    seen = []
+    for members, batch in micro_batches({"tokens": rows.tokens, "mask": rows.mask}, chosen, rows.lengths):
+        count, width = batch["tokens"].shape
+        assert count * width <= max(micro_batch_tokens(), width)
+        assert width % BUCKET == 0 and width - BUCKET < rows.lengths[members].max() <= width
+        assert batch["weight"].sum() == len(members) and (batch["weight"][: len(members)] == 1).all()
+        for row, tokens, mask in zip(members, batch["tokens"], batch["mask"], strict=False):
+            assert tokens[: lengths[row]].tolist() == rows.tokens[row, : lengths[row]].tolist()
+            assert mask.sum() == lengths[row]
+        seen += members.tolist()
+    assert sorted(seen) == sorted(chosen.tolist())
+
+
+def test_both_sequences_of_a_pair_stay_together_and_count():
+    tokens = np.ones((4, 2, 64), np.int32)
+    arrays = {"tokens": tokens, "mask": tokens.astype(np.float32)}
+    shapes = [batch["tokens"].shape for _, batch in micro_batches(arrays, np.arange(4), np.array([9, 60, 16, 8]))]
+    assert shapes[0] == (4, 2, 64)  # 512 tokens, as many as fit

@@ -7,7 +7,7 @@ object per logged update, names as in TRL (`train/loss`, `rewards/margins`).
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,7 +17,7 @@ import numpy as np
 from scaling.config import Optimizer
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
-from scaling.training.batching import Schedule, take
+from scaling.training.batching import Schedule, micro_batches
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.update import (
     Loss,
@@ -33,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 NUM_LOGGED = 20  # metrics are averaged over windows, about this many in a run
-MICRO_BATCH = 32  # rows; a divisor of the batch near it is taken. Small enough for the caches, never changes results
 
 
 def train(
     params: Params,
     config: ModelConfig,
     arrays: Mapping[str, np.ndarray],
+    lengths: np.ndarray,
     loss: Loss,
     optimizer: Optimizer,
     seed: int,
@@ -48,18 +48,17 @@ def train(
 ) -> tuple[Params, dict[str, float]]:
     """Train on all rows of `arrays` for the optimizer's epochs.
 
-    arrays: [N, ...] each, the loss's batch; constants: scalars that the loss reads from its batch.
+    arrays: [N, ...] each, the loss's batch, and lengths int [N], the tokens of each row; see `micro_batches`.
+    constants: scalars that the loss reads from its batch.
     Returns the params, and the metrics of the last window with `num_updates`.
     """
-    num_rows = len(next(iter(arrays.values())))
-    schedule = Schedule(num_rows, optimizer.batch_size, optimizer.epochs, seed)
+    schedule = Schedule(len(lengths), optimizer.batch_size, optimizer.epochs, seed)
     return run_updates(
         params,
         config,
-        batch_at=lambda index: take(arrays, schedule.rows(index), optimizer.batch_size),
+        batch_at=lambda index: [batch for _, batch in micro_batches(arrays, schedule.rows(index), lengths)],
         num_updates=schedule.num_updates,
         loss=loss,
-        batch_size=optimizer.batch_size,
         learning_rate=lambda index: learning_rate_at(
             optimizer.learning_rate, optimizer.warmup_fraction, optimizer.schedule, schedule.num_updates, index
         ),
@@ -73,10 +72,9 @@ def train(
 def run_updates(
     params: Params,
     config: ModelConfig,
-    batch_at: Callable[[int], Mapping[str, np.ndarray]],
+    batch_at: Callable[[int], Iterable[Mapping[str, np.ndarray]]],
     num_updates: int,
     loss: Loss,
-    batch_size: int,
     learning_rate: Callable[[int], float],
     weight_decay: float,
     max_gradient_norm: float,
@@ -84,8 +82,11 @@ def run_updates(
     constants: Mapping[str, float] = MappingProxyType({}),
     checkpoint_seconds: float = 60.0,
 ) -> tuple[Params, dict[str, float]]:
-    """Updates 0 to num_updates - 1, or from the checkpoint in `out` on."""
-    update = make_update(config, loss, micro_batch_size(batch_size))
+    """Updates 0 to num_updates - 1, or from the checkpoint in `out` on.
+
+    batch_at: the micro-batches of an update.
+    """
+    update = make_update(config, loss)
     checkpoints = Checkpoints(out, checkpoint_seconds)
     state = checkpoints.restore(init_state(params))
     first = int(state.update_index)
@@ -101,7 +102,7 @@ def run_updates(
             settings = OptimizerSettings(
                 np.float32(learning_rate(index)), np.float32(weight_decay), np.float32(max_gradient_norm)
             )
-            state, sums = update(state, dict(batch_at(index)), shared, settings)
+            state, sums = update(state, batch_at(index), shared, settings)
             window.append(sums)
             if (index + 1) % log_every == 0 or index + 1 == num_updates:
                 last = _means(window, index + 1)
@@ -111,11 +112,6 @@ def run_updates(
                 checkpoints.maybe_save(state, index + 1)
     checkpoints.close()
     return state.params, {"num_updates": float(num_updates), **last}
-
-
-def micro_batch_size(batch_size: int) -> int:
-    """The largest divisor of batch_size that is at most MICRO_BATCH."""
-    return max(size for size in range(1, min(batch_size, MICRO_BATCH) + 1) if batch_size % size == 0)
 
 
 def _means(window: list[Sums], update_index: int) -> dict[str, float]:

@@ -3,16 +3,18 @@
 A loss is `loss(apply, params, batch) -> sums`, where sums maps a name to `Sum(total, count)` and "loss" is what is
 minimised. Totals are added over the micro-batches and divided once, by the total count: the result does not depend
 on how a batch is cut. Settings that change between stages (learning rate, beta) are arguments or entries of
-the batch, never compiled in, so that all stages of one shape share one compiled update.
+the batch, never compiled in, so that all stages of one shape share one compiled update. A micro-batch is a call of
+its own: micro-batches of one update may differ in shape, and each shape compiles once.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -59,49 +61,65 @@ def init_state(params: Params) -> TrainState:
 
 
 @cache
-def make_update(config: ModelConfig, loss: Loss, micro_batch_size: int) -> Callable:
-    """The compiled `update(state, batch, constants, settings) -> (state, sums)` of one shape and loss.
+def make_update(config: ModelConfig, loss: Loss) -> Callable:
+    """The `update(state, micro_batches, constants, settings) -> (state, sums)` of one policy's shape and loss.
 
-    batch: arrays [B, ...], B a multiple of micro_batch_size; constants: arrays that every row shares.
+    micro_batches: at least one, each a mapping of arrays [B, ...]; constants: arrays that every row shares.
     """
     apply = architecture(config).apply
 
+    @partial(jax.jit, donate_argnums=0)
+    def accumulate(
+        gradients: Params, params: Params, batch: Mapping[str, jax.Array], constants: Mapping[str, jax.Array]
+    ) -> tuple[Params, Sums]:
+        def objective(params: Params) -> tuple[jax.Array, Sums]:
+            sums = loss(apply, params, {**batch, **constants})
+            return sums["loss"].total, sums
+
+        added, sums = jax.grad(objective, has_aux=True)(params)
+        return jax.tree.map(jnp.add, gradients, added), sums
+
     def update(
         state: TrainState,
-        batch: Mapping[str, jax.Array],
+        micro_batches: Iterable[Mapping[str, np.ndarray]],
         constants: Mapping[str, jax.Array],
         settings: OptimizerSettings,
     ) -> tuple[TrainState, Sums]:
-        def objective(params: Params, rows: Mapping[str, jax.Array]) -> tuple[jax.Array, Sums]:
-            sums = loss(apply, params, {**rows, **constants})
-            return sums["loss"].total, sums
+        gradients, sums = _zeros(state.params), None
+        for batch in micro_batches:
+            gradients, more = accumulate(gradients, state.params, dict(batch), constants)
+            sums = more if sums is None else _add(sums, more)
+        return _step(state, gradients, sums, settings)
 
-        gradient = jax.grad(objective, has_aux=True)
-        micro = jax.tree.map(lambda array: array.reshape(-1, micro_batch_size, *array.shape[1:]), dict(batch))
-        nothing = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(gradient, state.params, jax.tree.map(lambda array: array[0], micro)),
-        )
+    return update
 
-        def accumulate(carry, rows):
-            return jax.tree.map(jnp.add, carry, gradient(state.params, rows)), None
 
-        (gradients, sums), _ = jax.lax.scan(accumulate, nothing, micro)
-        count = jnp.maximum(sums["loss"].count, 1.0)
-        gradients = jax.tree.map(lambda leaf: leaf / count, gradients)
-        norm = optax.tree.norm(gradients)
-        scale = jnp.minimum(1.0, settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
-        gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
-        directions, optimizer_state = _direction.update(gradients, state.optimizer_state, state.params)
-        params = jax.tree.map(
-            lambda leaf, direction: leaf - settings.learning_rate * (direction + settings.weight_decay * leaf),
-            state.params,
-            directions,
-        )
-        sums = {**sums, "gradient_norm": Sum(norm, jnp.float32(1.0))}
-        return TrainState(params, optimizer_state, state.update_index + 1), sums
+@jax.jit
+def _zeros(params: Params) -> Params:
+    return jax.tree.map(jnp.zeros_like, params)
 
-    return jax.jit(update, donate_argnums=0)
+
+@jax.jit
+def _add(sums: Sums, more: Sums) -> Sums:
+    return jax.tree.map(jnp.add, sums, more)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _step(state: TrainState, gradients: Params, sums: Sums, settings: OptimizerSettings) -> tuple[TrainState, Sums]:
+    """Divide by the count, clip to the largest norm, and move the params by AdamW."""
+    count = jnp.maximum(sums["loss"].count, 1.0)
+    gradients = jax.tree.map(lambda leaf: leaf / count, gradients)
+    norm = optax.tree.norm(gradients)
+    scale = jnp.minimum(1.0, settings.max_gradient_norm / jnp.maximum(norm, 1e-12))
+    gradients = jax.tree.map(lambda leaf: leaf * scale, gradients)
+    directions, optimizer_state = _direction.update(gradients, state.optimizer_state, state.params)
+    params = jax.tree.map(
+        lambda leaf, direction: leaf - settings.learning_rate * (direction + settings.weight_decay * leaf),
+        state.params,
+        directions,
+    )
+    sums = {**sums, "gradient_norm": Sum(norm, jnp.float32(1.0))}
+    return TrainState(params, optimizer_state, state.update_index + 1), sums
 
 
 def learning_rate_at(peak: float, warmup_fraction: float, schedule: str, num_updates: int, update_index: int) -> float:
