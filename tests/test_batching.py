@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.training.batching import BUCKET, Schedule, masked_sequences, sequences, take
+from scaling.training.batching import BUCKET, Schedule, masked_sequences, micro_batches, sequences, take
 
 TOKENS = st.lists(st.integers(1, 31), max_size=12)
 SCHEDULES = st.builds(Schedule, st.integers(1, 40), st.integers(1, 50), st.integers(1, 3), st.integers(0, 2**31))
@@ -96,3 +96,29 @@ def test_a_small_batch_is_filled_with_rows_of_no_weight():
     np.testing.assert_array_equal(batch["value"][:2], [5, 2])
     assert batch["tokens"].shape == (4, 2) and set(arrays) == {"tokens", "value"}
     assert take(arrays, np.array([5, 2, 0, 1]), 4)["weight"].tolist() == [1, 1, 1, 1]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 40), st.sampled_from([(), (2,)]))
+def test_micro_batches_hold_every_token_of_a_batch_once_in_few_shapes(lengths, batch_size, pair):
+    """Row i holds i + 1 in each of its tokens."""
+    lengths = np.array(lengths)
+    width = -(-int(lengths.max()) // BUCKET) * BUCKET
+    mask = np.broadcast_to(np.arange(width) < lengths[:, None], (*pair, len(lengths), width))
+    mask = np.moveaxis(mask, -2, 0)
+    tokens = mask * (np.arange(len(lengths)) + 1).reshape(-1, *(1 for _ in pair), 1)
+    arrays = {"tokens": tokens, "mask": mask.astype(np.float32), "value": np.arange(len(lengths)) + 1}
+    rows = np.random.default_rng(0).permutation(len(lengths))[:batch_size]
+    seen, shapes = [], set()
+    for members, batch in micro_batches(arrays, rows, lengths, batch_size):
+        count = len(members)
+        seen += members.tolist()
+        shapes.add(batch["tokens"].shape)
+        np.testing.assert_array_equal(batch["weight"], np.arange(len(batch["weight"])) < count)
+        np.testing.assert_array_equal(batch["value"][:count], members + 1)
+        own = (members + 1).reshape(-1, *(1 for _ in pair), 1)
+        held = (batch["tokens"][:count] == own).sum(axis=-1)
+        np.testing.assert_array_equal(held.reshape(count, -1), np.repeat(lengths[members, None], 2 if pair else 1, 1))
+        assert batch["tokens"].shape[-1] - lengths[members].max() < BUCKET
+    assert sorted(seen) == sorted(rows.tolist())
+    assert len(shapes) == len({shape[-1] for shape in shapes})  # one for each width

@@ -17,6 +17,7 @@ from data import pairs
 from data.records import read_jsonl
 from scaling.model.flops import forward_flops, training_flops
 from scaling.model.policy import load_policy
+from scaling.training import batching
 
 LOGPS = st.lists(st.tuples(*[st.floats(-30, 0, width=32)] * 4), min_size=1, max_size=6)
 RIGHT = SYNTHETIC[0]["completion"]
@@ -153,7 +154,7 @@ def test_reference_logps_do_not_depend_on_the_chunks_they_are_made_in(chain, tmp
     write_pairs(tmp_path, 8)
     rows, policy = pair_sequences(pd.read_parquet(tmp_path / "pairs.parquet")), load_policy(chain["sft"])
     whole = reference_logps(policy, rows)
-    monkeypatch.setattr(dpo, "REFERENCE_BATCH", 12)  # 16 rows: one full chunk and one with filler
+    monkeypatch.setattr(batching, "CPU_TOKENS", 120)  # of 24: chunks of 4 rows
     # The same float32 sums in another order.
     np.testing.assert_allclose(reference_logps(policy, rows), whole, rtol=1e-5)
     assert whole.shape == (16,) and np.all(whole < 0)

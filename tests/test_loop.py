@@ -13,7 +13,7 @@ from tiny_policy import CONFIG, nll, random_params, random_rows
 from scaling.config import Optimizer
 from scaling.training import checkpoint
 from scaling.training.checkpoint import DIRECTORY, Checkpoints
-from scaling.training.loop import METRICS_FILE, micro_batch_size, run_updates, train
+from scaling.training.loop import METRICS_FILE, run_updates, train
 from scaling.training.update import Sum, init_state
 
 NUM_UPDATES = 40  # a line every two updates
@@ -44,12 +44,12 @@ def fit(out, kill_at=None, rows=regression_rows, num_updates=NUM_UPDATES, every_
     def batch_at(index):
         if index == kill_at:
             raise Killed
-        return rows(index)
+        return [rows(index)]
 
     out.mkdir(exist_ok=True)
     params = {"w": jnp.zeros(3)}
     return run_updates(
-        params, CONFIG, batch_at, num_updates, regression, 4, lambda index: 0.1 / (1 + index), 0.01, 1.0, out,
+        params, CONFIG, batch_at, num_updates, regression, lambda index: 0.1 / (1 + index), 0.01, 1.0, out,
         checkpoint_seconds=every_seconds,
     )  # fmt: skip
 
@@ -107,11 +107,11 @@ def test_a_policy_resumes_with_its_optimizer_state_bit_for_bit(tmp_path, ticking
         def batch_at(index):
             if index == kill_at:
                 raise Killed
-            return random_rows(index)
+            return [random_rows(index)]
 
         out.mkdir(exist_ok=True)
         return run_updates(
-            random_params(0), CONFIG, batch_at, 8, nll, 8, lambda index: 1e-3 * (1 + index), 0.1, 1.0, out,
+            random_params(0), CONFIG, batch_at, 8, nll, lambda index: 1e-3 * (1 + index), 0.1, 1.0, out,
             checkpoint_seconds=2.0,
         )  # fmt: skip
 
@@ -180,7 +180,9 @@ def test_a_window_is_totals_over_counts(tmp_path):
         batch["weight"] = np.array([1, 1, 1, 1] if index % 2 == 0 else [1, 0, 0, 0], np.float32)
         return batch
 
-    run_updates({"w": jnp.zeros(3)}, CONFIG, rows, 40, regression, 4, lambda _: 0.0, 0.0, 1.0, tmp_path)
+    run_updates(
+        {"w": jnp.zeros(3)}, CONFIG, lambda index: [rows(index)], 40, regression, lambda _: 0.0, 0.0, 1.0, tmp_path
+    )
     for window, line in enumerate(lines(tmp_path)):
         first, second = regression_rows(2 * window)["y"], regression_rows(2 * window + 1)["y"][:1]
         assert line["train/loss"] == pytest.approx(0.5 * (np.sum(first**2) + np.sum(second**2)) / 5, rel=1e-5)
@@ -199,13 +201,14 @@ def test_every_row_is_trained_on_once_an_epoch_in_an_order_that_the_seed_decides
     """Ten rows in batches of four: 4, 4 and 2, which `rows/seen` of each update holds as bits."""
     generator = np.random.default_rng(0)
     arrays = {"x": generator.normal(size=(10, 3)), "y": generator.normal(size=10), "row": np.arange(10)}
-    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()} | {"tokens": np.zeros((10, 8), int)}
+    lengths = np.full(10, 8)
     settings = Optimizer(learning_rate=0.1, epochs=3, batch_size=4)
     orders = {}
     for seed in (0, 1):
         out = tmp_path / str(seed)
         out.mkdir()
-        _, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, regression, settings, seed, out)
+        _, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, lengths, regression, settings, seed, out)
         bits = [int(line["rows/seen"]) for line in lines(out)]
         assert metrics["num_updates"] == len(bits) == 9
         for epoch in range(3):
@@ -221,15 +224,9 @@ def test_training_fits_a_line(tmp_path):
     """Without noise the least-squares params are the planted ones; the filler of the last batch pulls at nothing."""
     planted = np.array([1, -2, 0.5], np.float32)
     x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-    arrays = {"x": x, "y": x @ planted, "row": np.zeros(10, np.float32)}
+    arrays = {"x": x, "y": x @ planted, "row": np.zeros(10, np.float32), "tokens": np.zeros((10, 8), int)}
     settings = Optimizer(learning_rate=0.1, epochs=100, batch_size=4)
-    params, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, regression, settings, 0, tmp_path)
+    lengths = np.full(10, 8)
+    params, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, lengths, regression, settings, 0, tmp_path)
     np.testing.assert_allclose(params["w"], planted, atol=0.01)  # Adam moves by 0.01 an update at the end
     assert metrics["train/loss"] < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "expected"), [(1, 1), (7, 7), (32, 32), (64, 32), (192, 32), (48, 24), (37, 1), (66, 22)]
-)
-def test_a_micro_batch_is_the_largest_divisor_up_to_32(batch_size, expected):
-    assert micro_batch_size(batch_size) == expected

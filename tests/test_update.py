@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_policy import CONFIG, nll, random_params, random_rows
+from tiny_policy import CONFIG, cut, nll, random_params, random_rows
 
 from scaling.training.update import OptimizerSettings, Sum, init_state, learning_rate_at, make_update
 
@@ -28,20 +28,20 @@ def settings(learning_rate=LEARNING_RATE, weight_decay=0.0, max_gradient_norm=1.
 @cache
 def trajectory(micro_batch_size: int):
     """Params and sums after each of four updates on batches of eight, fetched from the device."""
-    update, state, fetched = make_update(CONFIG, nll, micro_batch_size), init_state(random_params(0)), []
+    update, state, fetched = make_update(CONFIG, nll), init_state(random_params(0)), []
     for index in range(4):
-        state, sums = update(state, random_rows(index), {}, settings())
+        state, sums = update(state, cut(random_rows(index), micro_batch_size), {}, settings())
         fetched.append(jax.device_get((state.params, sums)))
     return fetched
 
 
 def linear_updates(gradients, start=(1.0, -2.0), scale=1.0, **given):
     """Params after each update on batches whose mean x is that of `gradients`, and the last state and sums."""
-    update, state, params = make_update(CONFIG, linear, 2), init_state({"w": jnp.array(start)}), []
+    update, state, params = make_update(CONFIG, linear), init_state({"w": jnp.array(start)}), []
     for gradient in gradients:
         # Two rows that differ from the mean by the same amount: the mean is what counts.
         rows = np.array([gradient, gradient], np.float32) + np.array([[0.5], [-0.5]], np.float32)
-        state, sums = update(state, {"x": rows}, {"scale": jnp.float32(scale)}, settings(**given))
+        state, sums = update(state, [{"x": rows}], {"scale": jnp.float32(scale)}, settings(**given))
         params.append(np.asarray(state.params["w"]))
     return params, jax.device_get(state), jax.device_get(sums)
 
@@ -88,16 +88,15 @@ def test_the_sums_are_totals_over_all_micro_batches():
 
 def test_an_update_compiles_once_whatever_the_batch_the_constants_and_the_settings():
     linear_updates([(3.0, 4.0)])
-    traced, update = len(TRACES), make_update(CONFIG, linear, 2)
+    traced = len(TRACES)
     linear_updates([(1.0, 2.0), (-3.0, 0.5)], start=(5.0, 6.0), learning_rate=0.5, weight_decay=0.1)
     linear_updates([(0.0, 0.0)], scale=2.0, max_gradient_norm=0.3)
     assert traced > 0 and len(TRACES) == traced
-    assert update._cache_size() == 1
 
 
 def test_equal_shapes_and_losses_share_one_update():
-    assert make_update(CONFIG, nll, 8) is make_update(CONFIG, nll, 8)
-    assert make_update(CONFIG, nll, 8) is not make_update(CONFIG, nll, 4)
+    assert make_update(CONFIG, nll) is make_update(CONFIG, nll)
+    assert make_update(CONFIG, nll) is not make_update(CONFIG, linear)
 
 
 def test_rows_of_no_weight_change_nothing():
@@ -105,8 +104,8 @@ def test_rows_of_no_weight_change_nothing():
     rows["weight"][5:] = other["weight"][5:] = 0
     other["tokens"][5:] = 9
     other["mask"][5:] = 1
-    update = make_update(CONFIG, nll, 8)
-    ours, theirs = (update(init_state(random_params(0)), batch, {}, settings()) for batch in (rows, other))
+    update = make_update(CONFIG, nll)
+    ours, theirs = (update(init_state(random_params(0)), [batch], {}, settings()) for batch in (rows, other))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert ours[1]["loss"].count == 1 + 12 + 2 + 9 + 1
 
@@ -114,18 +113,18 @@ def test_rows_of_no_weight_change_nothing():
 def test_a_batch_that_teaches_nothing_moves_nothing():
     rows = random_rows(0)
     rows["weight"][:] = 0
-    state, sums = make_update(CONFIG, nll, 8)(init_state(random_params(0)), rows, {}, settings())
+    state, sums = make_update(CONFIG, nll)(init_state(random_params(0)), [rows], {}, settings())
     jax.tree.map(np.testing.assert_array_equal, dict(state.params), random_params(0))
     assert sums["loss"] == (0, 0) and sums["gradient_norm"].total == 0
 
 
 def test_prompt_targets_get_no_gradient():
     """The gradient is the sum of those of the completion tokens alone: prompts and padding add nothing to it."""
-    update = make_update(CONFIG, nll, 8)
+    update = make_update(CONFIG, nll)
 
     def gradient(rows):
         """Before division: Adam's first mean is a tenth of the gradient of the mean over the counted tokens."""
-        state, sums = update(init_state(random_params(0)), rows, {}, settings(max_gradient_norm=1e9))
+        state, sums = update(init_state(random_params(0)), [rows], {}, settings(max_gradient_norm=1e9))
         return jax.tree.map(lambda leaf: 10 * float(sums["loss"].count) * np.asarray(leaf), state.optimizer_state.mu)
 
     rows = random_rows(0)
@@ -146,7 +145,7 @@ def test_prompt_targets_get_no_gradient():
 
 def test_the_callers_params_survive_the_donation():
     params = random_params(0)
-    make_update(CONFIG, nll, 8)(init_state(params), random_rows(0), {}, settings())
+    make_update(CONFIG, nll)(init_state(params), [random_rows(0)], {}, settings())
     jax.tree.map(np.testing.assert_array_equal, params, random_params(0))
 
 

@@ -103,7 +103,7 @@ def _add(sums: Sums, more: Sums) -> Sums:
     return jax.tree.map(jnp.add, sums, more)
 
 
-@partial(jax.jit, donate_argnums=(0, 1))
+@partial(jax.jit, donate_argnums=0)
 def _step(state: TrainState, gradients: Params, sums: Sums, settings: OptimizerSettings) -> tuple[TrainState, Sums]:
     """Divide by the count, clip to the largest norm, and move the params by AdamW."""
     count = jnp.maximum(sums["loss"].count, 1.0)
