@@ -1,0 +1,117 @@
+"""Writes docs/performance.md and its figure from benchmarks/results/*.json: `python -m benchmarks.page`.
+
+Every number of the page comes from the JSON; what bounds a missed target is told here, in BOUNDS.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks import sides
+from benchmarks.growth_figure import draw
+
+PAGE = sides.HERE.parent / "docs" / "performance.md"
+FIGURES = PAGE.parent / "figures"
+# (work, size) -> what keeps it below its target, by profile.
+BOUNDS: Mapping[tuple[str, str], str] = {}
+NOT_MEASURED = "Not measured yet: run `make bench`."
+HEAD = """# Performance
+
+Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; `make bench` measures all of it again, on an
+otherwise idle machine. Both sides of a comparison do the same work in the same run and in turn: the same weights, prompts
+or sequences, limits and batches, float32, on the same two cores. Ours is two workers of one thread, as a sweep has them. The
+peer is run as one process of two threads and as two processes of one, and the faster of both counts. Start-up,
+compilation and one warm run are outside of the clock; a rate is that of the median repeat.
+"""
+
+
+def main() -> None:
+    PAGE.write_text(document(sides.RESULTS), encoding="utf-8")
+    growth = _read(sides.RESULTS, "growth")
+    if growth is not None:
+        draw(growth["points"], FIGURES)
+
+
+def document(results: Path) -> str:
+    """The page."""
+    parts = [HEAD]
+    for name, title in (("generation", "Against transformers `generate`"), ("training", "Against TRL")):
+        found = _read(results, name)
+        parts += [f"## {title}", "", NOT_MEASURED if found is None else _comparison(found), ""]
+    peak, engine, growth = (_read(results, name) for name in ("utilisation", "engine", "growth"))
+    parts += ["## Share of the matmul peak", "", NOT_MEASURED if peak is None else _shares(peak), ""]
+    parts += ["## The engine", "", NOT_MEASURED if engine is None else _engine(engine), ""]
+    parts += ["## Growth", "", NOT_MEASURED if growth is None else _growth(growth), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _comparison(found: Mapping) -> str:
+    columns = ("work", "size", "ours", "peer, 2 threads", "peer, 2 processes", "ratio", "target", "")
+    lines = [_row(columns), "|---" * len(columns) + "|"]
+    for row in found["rows"]:
+        mode = f" ({row['peer_mode']})" if "peer_mode" in row else ""
+        cells = [row["what"], row["size"], f"{row['ours']:,.0f}", f"{row['peer_two_threads']:,.0f}{mode}"]
+        cells += [f"{row['peer_two_processes']:,.0f}{mode}", f"**{row['ratio']:.1f}x**", f"{row['target']:.0f}x"]
+        lines.append(_row([*cells, _verdict(row, row["ratio"])]))
+    return "\n".join([f"Rates in {found['unit']}.", "", *lines, *_bounds(found, "ratio"), "", _source(found)])
+
+
+def _shares(found: Mapping) -> str:
+    peaks = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in found["peak_flops_per_second"].items())
+    columns = ("work", "GFLOP/s", "share of the peak", "target", "")
+    lines = [_row(columns), "|---" * len(columns) + "|"]
+    for row in found["rows"]:
+        cells = [row["what"], f"{row['flops_per_second'] / 1e9:.1f}", f"**{100 * row['share']:.0f} %**"]
+        lines.append(_row([*cells, f"{100 * row['target']:.0f} %", _verdict(row, row["share"])]))
+    head = f"Peak of two processes at once, float32, in GFLOP/s: {peaks}; the largest counts. FLOPs of padding are not."
+    return "\n".join([head, "", *lines, *_bounds(found, "share"), "", _source(found)])
+
+
+def _engine(found: Mapping) -> str:
+    planned = f"{found['planned_runs']:,.0f} runs ({found['planned_stages']:,.0f} stages)"
+    rows = [
+        ("a trivial stage, of 1,000 on Ray", f"{found['milliseconds_per_stage']:.1f} ms", "10 ms"),
+        (f"planning {planned}", f"{found['planning_seconds']:.1f} s", "5 s"),
+        ("peak memory of that", f"{found['peak_memory_gigabytes']:.2f} GB", "1 GB"),
+    ]
+    lines = [_row(("work", "measured", "at most")), "|---|---|---|", *map(_row, rows)]
+    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    return "\n".join([*lines, "", f"`python benchmarks/engine.py`, on: {machine}."])
+
+
+def _growth(found: Mapping) -> str:
+    picture = "![Rates of sampling and training against what they depend on](figures/growth.svg)"
+    said = "One worker of one thread; one thing varies at a time around 64 prompts, 4 completions each, 24 tokens, size xs."
+    return "\n".join([picture, "", said, "", _source(found)])
+
+
+def _verdict(row: Mapping, value: float) -> str:
+    return "met" if value >= row["target"] else "missed"
+
+
+def _bounds(found: Mapping, key: str) -> list[str]:
+    """What bounds each missed row; a row without an explanation says so."""
+    missed = [row for row in found["rows"] if row[key] < row["target"]]
+    if not missed:
+        return []
+    texts = (BOUNDS.get((row["work"], row["size"]), "what bounds it is not known yet.") for row in missed)
+    return ["", *(f"- {row['what']}, {row['size']}: {text}" for row, text in zip(missed, texts, strict=True))]
+
+
+def _source(found: Mapping) -> str:
+    parts = [*found["machine"].items(), *found["versions"].items()]
+    repeats = f", {found['repeats']} repeats" if "repeats" in found else ""
+    return f"`{found['command']}`{repeats}, on: {', '.join(f'{key} {value}' for key, value in parts)}."
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _read(results: Path, name: str) -> dict | None:
+    path = results / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+if __name__ == "__main__":
+    main()
