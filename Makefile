@@ -40,7 +40,7 @@ $(VENV)/installed-test: $(VENV)/installed
 # make bench PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 PEERS = 'torch==2.13.0' 'transformers>=5.23,<6' 'trl>=1.16,<2' 'safetensors>=0.8,<0.9' 'numpy>=2.4,<3'
 bench: $(VENV)/installed $(VENV)-peers/installed
-	$(BIN)/python -m benchmarks.run $(abspath $(VENV)-peers)/bin/python 3
+	$(BIN)/python -m benchmarks.everything --peer $(abspath $(VENV)-peers)/bin/python
 
 $(VENV)-peers/installed: | python
 	test -x $(VENV)-peers/bin/python || $(PYTHON) -m venv $(VENV)-peers

@@ -24,6 +24,8 @@ from scaling.training.logps import completion_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
 
+REFERENCE_BATCH = 1024  # most rows of one forward pass for the reference log-probabilities; changes no result
+
 
 def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
     """Negative log-likelihood of the preference (Rafailov et al. 2023, eq. 7).
@@ -110,7 +112,7 @@ def reference_logps(reference: Policy, rows: Sequences) -> np.ndarray:
     """float32 [N], the frozen policy's log-probability of every completion, computed once."""
     forward, arrays = _forward(reference.config), {"tokens": rows.tokens, "mask": rows.mask}
     logps = np.zeros(len(rows.lengths), np.float32)
-    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths):
+    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, REFERENCE_BATCH):
         logps[members] = forward(reference.params, batch["tokens"], batch["mask"])[: len(members)]
     return logps
 

@@ -48,8 +48,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 
     def batch_at(index: int) -> list[dict[str, np.ndarray]]:
         rows = texts_of(index)
-        arrays = {"tokens": rows.tokens, "mask": rows.mask}
-        return [batch for _, batch in micro_batches(arrays, np.arange(settings.batch_size), rows.lengths)]
+        arrays, size = {"tokens": rows.tokens, "mask": rows.mask}, settings.batch_size
+        return [batch for _, batch in micro_batches(arrays, np.arange(size), rows.lengths, size)]
 
     params, metrics = run_updates(
         init,

@@ -1,4 +1,4 @@
-"""Our side of the benchmark: `python benchmarks/ours.py WORK SIZE SHARE SHARES FOLDER REPEATS` prints JSON.
+"""Our side of sampling: `python -m benchmarks.ours WORK SIZE SHARE SHARES FOLDER REPEATS QUICK` prints JSON.
 
 One process is one worker: one thread, its share of the rows. Start-up and compilation are outside of the clock, as a
 long-lived worker pays them once.
@@ -13,13 +13,14 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["NPROC"] = "1"
 share, shares = int(sys.argv[3]), int(sys.argv[4])
-os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[share % 2]})
-sys.path[:0] = [os.fspath(Path(__file__).resolve().parents[1]), os.fspath(Path(__file__).resolve().parent)]
+cores = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, {cores[share % len(cores)]})
 
 import jax
 import numpy as np
-import workloads
 
+from benchmarks import workloads
+from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
 
@@ -36,18 +37,21 @@ def main() -> None:
         copies = 16 if work == "sampling_16" else 2 if work == "greedy" else 1
     if work == "greedy":  # 1,024 different problems
         rows, limits, copies = workloads.prompts(count=1024), [workloads.LIMIT] * 1024, 1
+    if sys.argv[7] == "quick":
+        rows, limits = rows[: workloads.NUM_QUICK], limits[: workloads.NUM_QUICK]
     rows, limits = rows[share::shares], limits[share::shares]
     prompts = [row for row in rows for _ in range(copies)]
     ends = [limit for limit in limits for _ in range(copies)]
     keys = row_keys(jax.random.key(share), np.arange(len(prompts), dtype=np.uint32)[:, None])
     temperature = 0.0 if work == "greedy" else 1.0
-    seconds, tokens = [], 0
+    seconds, lengths = [], []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         sampled = sample(policy.params, policy.config, prompts, keys, ends, temperature)
         seconds.append(time.perf_counter() - start)
-        tokens = int(sampled.lengths.sum())
-    print(json.dumps({"rows": len(prompts), "tokens": tokens, "seconds": seconds[1:]}))
+        lengths = sampled.lengths.tolist()
+    flops = sampling_flops(policy.config, map(len, prompts), lengths)
+    print(json.dumps({"rows": len(prompts), "tokens": sum(lengths), "flops": flops, "seconds": seconds[1:]}))
 
 
 if __name__ == "__main__":

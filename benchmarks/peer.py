@@ -1,7 +1,7 @@
 """The peer's side: transformers `generate` on the same rows; same arguments as ours.py, and the number of threads.
 
-`python benchmarks/peer.py WORK SIZE SHARE SHARES FOLDER REPEATS THREADS` prints JSON. Batches of 256 rows sorted by
-length, padding on the left, a cache, natural stops; several completions of a prompt by num_return_sequences.
+`python -m benchmarks.peer WORK SIZE SHARE SHARES FOLDER REPEATS QUICK THREADS` prints JSON. Batches of 256 rows sorted
+by length, padding on the left, a cache, natural stops; several completions of a prompt by num_return_sequences.
 """
 
 import json
@@ -10,16 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-threads = int(sys.argv[7])
+threads = int(sys.argv[8])
 share, shares = int(sys.argv[3]), int(sys.argv[4])
 if threads == 1:
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[share % 2]})
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[share % len(cores)]})
 os.environ["OMP_NUM_THREADS"] = str(threads)
-sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))
 
 import torch
-import workloads
 from transformers import AutoModelForCausalLM
+
+from benchmarks import workloads
 
 BATCH = 256
 
@@ -37,6 +38,8 @@ def main() -> None:
     else:
         rows = workloads.prompts(ragged=work == "sampling_1")
         limits = [workloads.LIMIT] * len(rows)
+    if sys.argv[7] == "quick":
+        rows, limits = rows[: workloads.NUM_QUICK], limits[: workloads.NUM_QUICK]
     rows, limits = rows[share::shares], limits[share::shares]
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index]), limits[index]))
     seconds, tokens = [], 0

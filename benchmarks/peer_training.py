@@ -2,7 +2,7 @@
 
 `python -m benchmarks.peer_training WORK SIZE SHARE FOLDER REPEATS QUICK THREADS MODE` prints JSON. MODE is how batches
 are filled: `padded`, `grouped` (rows of like length together), `packed` and `padding_free` (both SFT only). The clock
-runs over the reference log-probabilities (precomputed), training and saving; preparing the data set is outside of it.
+runs over the reference log-probabilities (precomputed), training and saving; the data set is prepared outside of it.
 """
 
 import json

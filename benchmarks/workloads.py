@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "results" / "shipped" / "pretrain"
 VOCABULARY, LIMIT = 66, 24  # words of modular_sum at modulus 59; most tokens of a completion
 BOS, EOS, PAD, ASK = 1, 2, 0, 3
-NUM_PROBLEMS = 512
+NUM_PROBLEMS, NUM_QUICK = 512, 32
 SIZES = ("xs", "s", "m")
 
 

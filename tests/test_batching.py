@@ -5,15 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.training.batching import (
-    BUCKET,
-    Schedule,
-    masked_sequences,
-    micro_batch_tokens,
-    micro_batches,
-    sequences,
-    take,
-)
+from scaling.training.batching import BUCKET, Schedule, masked_sequences, micro_batches, sequences, take
 
 TOKENS = st.lists(st.integers(1, 31), max_size=12)
 SCHEDULES = st.builds(Schedule, st.integers(1, 40), st.integers(1, 50), st.integers(1, 3), st.integers(0, 2**31))
@@ -107,27 +99,26 @@ def test_a_small_batch_is_filled_with_rows_of_no_weight():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(0, 2**31))
-def test_micro_batches_hold_every_token_of_every_row_once(lengths, seed):
-    """Whatever the lengths: no token is cut off, filler has no weight, and a row stands in one micro-batch."""
-    rng = np.random.default_rng(seed)
-    rows = sequences([[]] * len(lengths), [rng.integers(3, 32, length).tolist() for length in lengths])
-    chosen = rng.permutation(len(lengths))[: max(1, len(lengths) // 2)]
-    seen = []
-    for members, batch in micro_batches({"tokens": rows.tokens, "mask": rows.mask}, chosen, rows.lengths):
-        count, width = batch["tokens"].shape
-        assert count * width <= max(micro_batch_tokens(), width)
-        assert width % BUCKET == 0 and width - BUCKET < rows.lengths[members].max() <= width
-        assert batch["weight"].sum() == len(members) and (batch["weight"][: len(members)] == 1).all()
-        for row, tokens, mask in zip(members, batch["tokens"], batch["mask"], strict=False):
-            assert tokens[: lengths[row]].tolist() == rows.tokens[row, : lengths[row]].tolist()
-            assert mask.sum() == lengths[row]
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 40), st.sampled_from([(), (2,)]))
+def test_micro_batches_hold_every_token_of_a_batch_once_in_few_shapes(lengths, batch_size, pair):
+    """Row i holds i + 1 in each of its tokens."""
+    lengths = np.array(lengths)
+    width = -(-int(lengths.max()) // BUCKET) * BUCKET
+    mask = np.broadcast_to(np.arange(width) < lengths[:, None], (*pair, len(lengths), width))
+    mask = np.moveaxis(mask, -2, 0)
+    tokens = mask * (np.arange(len(lengths)) + 1).reshape(-1, *(1 for _ in pair), 1)
+    arrays = {"tokens": tokens, "mask": mask.astype(np.float32), "value": np.arange(len(lengths)) + 1}
+    rows = np.random.default_rng(0).permutation(len(lengths))[:batch_size]
+    seen, shapes = [], set()
+    for members, batch in micro_batches(arrays, rows, lengths, batch_size):
+        count = len(members)
         seen += members.tolist()
-    assert sorted(seen) == sorted(chosen.tolist())
-
-
-def test_both_sequences_of_a_pair_stay_together_and_count():
-    tokens = np.ones((4, 2, 64), np.int32)
-    arrays = {"tokens": tokens, "mask": tokens.astype(np.float32)}
-    shapes = [batch["tokens"].shape for _, batch in micro_batches(arrays, np.arange(4), np.array([9, 60, 16, 8]))]
-    assert shapes[0] == (4, 2, 64)  # 512 tokens, as many as fit
+        shapes.add(batch["tokens"].shape)
+        np.testing.assert_array_equal(batch["weight"], np.arange(len(batch["weight"])) < count)
+        np.testing.assert_array_equal(batch["value"][:count], members + 1)
+        own = (members + 1).reshape(-1, *(1 for _ in pair), 1)
+        held = (batch["tokens"][:count] == own).sum(axis=-1)
+        np.testing.assert_array_equal(held.reshape(count, -1), np.repeat(lengths[members, None], 2 if pair else 1, 1))
+        assert batch["tokens"].shape[-1] - lengths[members].max() < BUCKET
+    assert sorted(seen) == sorted(rows.tolist())
+    assert len(shapes) == len({shape[-1] for shape in shapes})  # one for each width

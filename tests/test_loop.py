@@ -17,8 +17,6 @@ from scaling.training.loop import METRICS_FILE, run_updates, train
 from scaling.training.update import Sum, init_state
 
 NUM_UPDATES = 40  # a line every two updates
-LENGTHS = np.arange(10) % 3 + 1  # ten rows whose tokens no loss here reads
-NO_TOKENS = {name: np.zeros((10, 8), np.float32) for name in ("tokens", "mask")}
 
 
 class Killed(Exception):
@@ -180,9 +178,11 @@ def test_a_window_is_totals_over_counts(tmp_path):
     def rows(index):
         batch = regression_rows(index)
         batch["weight"] = np.array([1, 1, 1, 1] if index % 2 == 0 else [1, 0, 0, 0], np.float32)
-        return [batch]
+        return batch
 
-    run_updates({"w": jnp.zeros(3)}, CONFIG, rows, 40, regression, lambda _: 0.0, 0.0, 1.0, tmp_path)
+    run_updates(
+        {"w": jnp.zeros(3)}, CONFIG, lambda index: [rows(index)], 40, regression, lambda _: 0.0, 0.0, 1.0, tmp_path
+    )
     for window, line in enumerate(lines(tmp_path)):
         first, second = regression_rows(2 * window)["y"], regression_rows(2 * window + 1)["y"][:1]
         assert line["train/loss"] == pytest.approx(0.5 * (np.sum(first**2) + np.sum(second**2)) / 5, rel=1e-5)
@@ -201,13 +201,14 @@ def test_every_row_is_trained_on_once_an_epoch_in_an_order_that_the_seed_decides
     """Ten rows in batches of four: 4, 4 and 2, which `rows/seen` of each update holds as bits."""
     generator = np.random.default_rng(0)
     arrays = {"x": generator.normal(size=(10, 3)), "y": generator.normal(size=10), "row": np.arange(10)}
-    arrays = {name: array.astype(np.float32) for name, array in arrays.items()} | NO_TOKENS
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()} | {"tokens": np.zeros((10, 8), int)}
+    lengths = np.full(10, 8)
     settings = Optimizer(learning_rate=0.1, epochs=3, batch_size=4)
     orders = {}
     for seed in (0, 1):
         out = tmp_path / str(seed)
         out.mkdir()
-        _, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, LENGTHS, regression, settings, seed, out)
+        _, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, lengths, regression, settings, seed, out)
         bits = [int(line["rows/seen"]) for line in lines(out)]
         assert metrics["num_updates"] == len(bits) == 9
         for epoch in range(3):
@@ -223,8 +224,9 @@ def test_training_fits_a_line(tmp_path):
     """Without noise the least-squares params are the planted ones; the filler of the last batch pulls at nothing."""
     planted = np.array([1, -2, 0.5], np.float32)
     x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-    arrays = {"x": x, "y": x @ planted, "row": np.zeros(10, np.float32)} | NO_TOKENS
+    arrays = {"x": x, "y": x @ planted, "row": np.zeros(10, np.float32), "tokens": np.zeros((10, 8), int)}
     settings = Optimizer(learning_rate=0.1, epochs=100, batch_size=4)
-    params, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, LENGTHS, regression, settings, 0, tmp_path)
+    lengths = np.full(10, 8)
+    params, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, lengths, regression, settings, 0, tmp_path)
     np.testing.assert_allclose(params["w"], planted, atol=0.01)  # Adam moves by 0.01 an update at the end
     assert metrics["train/loss"] < 1e-4

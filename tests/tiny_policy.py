@@ -46,3 +46,9 @@ def random_rows(seed: int) -> dict[str, np.ndarray]:
     mask = (np.arange(16) >= 3) & (np.arange(16) < 3 + learned)
     tokens = np.random.default_rng(seed).integers(3, CONFIG.vocab_size, (8, 16)).astype(np.int32)
     return {"tokens": tokens, "mask": mask.astype(np.float32), "weight": np.ones(8, np.float32)}
+
+
+def cut(batch: dict[str, np.ndarray], size: int) -> list[dict[str, np.ndarray]]:
+    """Micro-batches of `size` rows."""
+    starts = range(0, len(batch["weight"]), size)
+    return [{name: array[start : start + size] for name, array in batch.items()} for start in starts]

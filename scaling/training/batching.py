@@ -16,9 +16,9 @@ import numpy as np
 
 BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 PAD = 0
-# Tokens of a micro-batch, padding included. A CPU core's caches hold the activations of about this many: at size xs
-# 16 x 32 tokens take 20 microseconds each and 32 x 72 take 43. An accelerator wants as many as its memory holds.
-CPU_TOKENS, ACCELERATOR_TOKENS = 640, 65_536
+# Tokens of a micro-batch, padding included. A CPU core's caches hold the activations of some hundred: at size xs a
+# token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An accelerator wants as many as its memory holds.
+CPU_TOKENS, ACCELERATOR_TOKENS = 320, 65_536
 
 
 @dataclass(frozen=True)
@@ -90,29 +90,29 @@ def micro_batch_tokens() -> int:
 
 
 def micro_batches(
-    arrays: Mapping[str, np.ndarray], rows: np.ndarray, lengths: np.ndarray
+    arrays: Mapping[str, np.ndarray], rows: np.ndarray, lengths: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Cut the rows of a batch into (rows, arrays) of few shapes: one for each multiple of BUCKET.
 
     arrays: `tokens` and `mask` [N, ..., T] and any others [N, ...]; rows: int [B], which of them; lengths: int [N], the
-    tokens of each, without padding. A micro-batch is filled up to its number of rows, with `weight` float32: 1 for a
-    row, 0 for filler.
+    tokens of each, without padding; batch_size: the largest B there is. A micro-batch is filled up to its number of
+    rows, with `weight` float32: 1 for a row, 0 for filler.
     """
     width_limit = arrays["tokens"].shape[-1]
     sequences_a_row = int(np.prod(arrays["tokens"].shape[1:-1]))  # 2 for a pair
     left = rows[np.argsort(-lengths[rows], kind="stable")]
     while len(left):
         width = min(max(1, -(-int(lengths[left[0]]) // BUCKET)) * BUCKET, width_limit)
-        size = _micro_batch_size(width * sequences_a_row, len(rows))
+        size = _micro_batch_size(width * sequences_a_row, batch_size)
         cut = {name: array[..., :width] if name in ("tokens", "mask") else array for name, array in arrays.items()}
         yield left[:size], take(cut, left[:size], size)
         left = left[size:]
 
 
-def _micro_batch_size(tokens_a_row: int, num_rows: int) -> int:
+def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:
     """The largest power of two whose rows have at most micro_batch_tokens(), and no more than the batch fills."""
     fitting = max(1, micro_batch_tokens() // tokens_a_row)
-    return 2 ** min(fitting.bit_length() - 1, (num_rows - 1).bit_length())
+    return 2 ** min(fitting.bit_length() - 1, (batch_size - 1).bit_length())
 
 
 def take(arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:

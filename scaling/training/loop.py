@@ -56,7 +56,9 @@ def train(
     return run_updates(
         params,
         config,
-        batch_at=lambda index: [batch for _, batch in micro_batches(arrays, schedule.rows(index), lengths)],
+        batch_at=lambda index: [
+            batch for _, batch in micro_batches(arrays, schedule.rows(index), lengths, optimizer.batch_size)
+        ],
         num_updates=schedule.num_updates,
         loss=loss,
         learning_rate=lambda index: learning_rate_at(

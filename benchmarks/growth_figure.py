@@ -1,0 +1,54 @@
+"""The figure of docs/performance.md: our rates against what they depend on.
+
+In: the points of results/growth.json. Out: docs/figures/growth.svg and .png.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from analysis.figure_style import HEIGHT, WIDTH, colour, marker, styled
+
+UNITS = {"sampling": "completions a second", "training": "sequences a second"}
+
+
+def draw(points: Sequence[Mapping], directory: Path) -> None:
+    """One row of panels for each work, one panel for each thing that varies."""
+    directory.mkdir(parents=True, exist_ok=True)
+    axes_of = {work: list(dict.fromkeys(p["axis"] for p in points if p["work"] == work)) for work in UNITS}
+    with styled():
+        figure = Figure(figsize=(2 * WIDTH, 1.6 * HEIGHT), layout="constrained")
+        panels = figure.subplots(2, max(map(len, axes_of.values())), sharey="row")
+        for row, (work, names) in enumerate(axes_of.items()):
+            for column, panel in enumerate(panels[row]):
+                if column < len(names):
+                    _panel(panel, [p for p in points if (p["work"], p["axis"]) == (work, names[column])], row)
+                else:
+                    panel.set_axis_off()
+            panels[row][0].set_ylabel(UNITS[work])
+        figure.savefig(directory / "growth.svg", metadata={"Date": None})
+        figure.savefig(directory / "growth.png")
+
+
+def _panel(panel: Axes, points: Sequence[Mapping], index: int) -> None:
+    by_size = points[0]["axis"] == "size"
+    values = [point["num_params" if by_size else "value"] for point in points]
+    panel.plot(values, [point["rate"] for point in points], color=colour(index + 1), marker=marker(index), markersize=4)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.xaxis.set_major_locator(FixedLocator(values))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel("parameters" if by_size else points[0]["axis"])
+
+
+def _short(value: float) -> str:
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * factor or (letter == "M" and value >= factor):
+            return f"{value / factor:.2g}{letter}"
+    return f"{value:,.0f}"
