@@ -8,13 +8,15 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: quickstart test lint clean help
+.PHONY: quickstart test lint bench clean help
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "make lint         ruff only"
-	@echo "make clean        remove .venv; the store and the results stay"
+	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
+	@echo "                  (make bench BENCH=--quick: only see that it runs, three minutes)"
+	@echo "make clean        remove .venv and .venv-bench; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
@@ -35,6 +37,16 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || { $(INSTALL_FAILED); }
 	touch $@
 
+# The peer's torch runs on the CPU. PyPI's wheel for Linux brings gigabytes of CUDA; the small one comes with
+# make bench PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+bench: $(VENV)-bench/installed
+	$(VENV)-bench/bin/python -m benchmarks.everything $(BENCH)
+
+$(VENV)-bench/installed: setup.cfg pyproject.toml | python
+	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || { $(INSTALL_FAILED); }
+	touch $@
+
 INSTALL_FAILED = echo "error: the packages could not be installed. The set-up needs a package index (pip's default, or" \
 	"PIP_INDEX_URL) and about 2 GB of disk; pip's own message is above." >&2; exit 1
 
@@ -44,4 +56,4 @@ python:
 	"apt install python3 python3-venv; macOS: brew install python@3.12), or name it: make test PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-bench
