@@ -14,8 +14,9 @@ help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "make lint         ruff only"
-	@echo "make bench        set up .venv-peers beside it, measure against transformers and TRL, write docs/performance.md"
-	@echo "make clean        remove .venv and .venv-peers; the store and the results stay"
+	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
+	@echo "                  (make bench BENCH=--quick: only see that it runs, three minutes)"
+	@echo "make clean        remove .venv and .venv-bench; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
@@ -36,15 +37,14 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || { $(INSTALL_FAILED); }
 	touch $@
 
-# Half an hour on two quiet cores. On Linux x86-64 the default index brings torch with CUDA (several GB); for the CPU build:
+# The peer's torch runs on the CPU. PyPI's wheel for Linux brings gigabytes of CUDA; the small one comes with
 # make bench PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-PEERS = 'torch==2.13.0' 'transformers>=5.23,<6' 'trl>=1.16,<2' 'safetensors>=0.8,<0.9' 'numpy>=2.4,<3'
-bench: $(VENV)/installed $(VENV)-peers/installed
-	$(BIN)/python -m benchmarks.everything --peer $(abspath $(VENV)-peers)/bin/python
+bench: $(VENV)-bench/installed
+	$(VENV)-bench/bin/python -m benchmarks.everything $(BENCH)
 
-$(VENV)-peers/installed: | python
-	test -x $(VENV)-peers/bin/python || $(PYTHON) -m venv $(VENV)-peers
-	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check $(PEERS) || { $(INSTALL_FAILED); }
+$(VENV)-bench/installed: setup.cfg pyproject.toml | python
+	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || { $(INSTALL_FAILED); }
 	touch $@
 
 INSTALL_FAILED = echo "error: the packages could not be installed. The set-up needs a package index (pip's default, or" \
@@ -56,4 +56,4 @@ python:
 	"apt install python3 python3-venv; macOS: brew install python@3.12), or name it: make test PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(VENV)-peers
+	rm -rf $(VENV) $(VENV)-bench

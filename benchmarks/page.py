@@ -18,10 +18,10 @@ NOT_MEASURED = "Not measured yet: run `make bench`."
 HEAD = """# Performance
 
 Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; `make bench` measures all of it again, on an
-otherwise idle machine. Both sides of a comparison do the same work in the same run and in turn: the same weights, prompts
-or sequences, limits and batches, float32, on the same two cores. Ours is two workers of one thread, as a sweep has them. The
-peer is run as one process of two threads and as two processes of one, and the faster of both counts. Start-up,
-compilation and one warm run are outside of the clock; a rate is that of the median repeat.
+otherwise idle machine. Both sides of a comparison do the same work in the same run and in turn: the same weights,
+prompts or sequences, limits and batches, float32, on the same two cores. Ours is two workers of one thread, as a sweep
+has them. The peer is run as one process of two threads and as two processes of one, and the faster of both counts.
+Start-up, compilation and one warm run are outside of the clock; a rate is that of the median repeat.
 """
 
 
@@ -91,8 +91,8 @@ def _adaptive(found: Mapping) -> str:
         same = f"{100 * row['same_pits_fraction']:.1f} %"
         lines.append(_row((row["policy"], *counts, *ratios, same, f"{row['seconds_ratio']:.1f}x")))
     head = (
-        "Against the exhaustive estimate with M continuations of every prefix (aims: 3x fewer tokens, the same pits on 99 %"
-        " of negatives). Tokens and FLOPs are exact counts, seconds those of one worker with verification."
+        "Against the exhaustive estimate with M continuations of every prefix (aims: 3x fewer tokens, the same pits on"
+        " 99 % of negatives). Tokens and FLOPs are exact counts, seconds those of one worker with verification."
     )
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     return "\n".join([head, "", *lines, "", f"`python -m benchmarks.adaptive`, on: {machine}."])
@@ -111,7 +111,7 @@ def _analysis(found: Mapping) -> str:
 
 def _growth(found: Mapping) -> str:
     picture = "![Rates of sampling and training against what they depend on](figures/growth.svg)"
-    said = "One worker of one thread; one thing varies at a time around 64 prompts, 4 completions each, 24 tokens, size xs."
+    said = "One worker of one thread; one thing varies, the rest is 64 prompts of 4 completions of 24 tokens, size xs."
     return "\n".join([picture, "", said, "", _source(found)])
 
 

@@ -75,7 +75,7 @@ def _dpo(model: torch.nn.Module, pairs: list[examples.Pair], out: Path, mode: st
     columns["prompt"] = [f"{text} " for text in columns["prompt"]]  # words stay apart where they are joined
     columns["length"] = [len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs]
     settings = _settings(mode) | {"beta": examples.BETA, "max_length": None}
-    reference = _Clocked.spent = 0.0
+    _Clocked.spent = 0.0
     trainer = _Clocked(
         model,
         args=DPOConfig(
@@ -97,7 +97,10 @@ def _dpo(model: torch.nn.Module, pairs: list[examples.Pair], out: Path, mode: st
 
 
 class _Clocked(DPOTrainer):
-    """Takes the time of the reference log-probabilities, which are computed as the trainer is made."""
+    """Takes the time of the reference log-probabilities, which are computed as the trainer is made.
+
+    It also keeps the column of lengths, without which DPOTrainer cannot group rows by length.
+    """
 
     spent = 0.0
 
@@ -106,6 +109,11 @@ class _Clocked(DPOTrainer):
         found = super()._precompute_ref_logps(*arguments)
         _Clocked.spent += time.perf_counter() - start
         return found
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        if "length" not in self._signature_columns:
+            self._signature_columns.append("length")
 
 
 def _timed(trainer: SFTTrainer | DPOTrainer, out: Path) -> tuple[float, float]:

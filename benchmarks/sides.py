@@ -1,7 +1,7 @@
 """Runs one side of a benchmark as processes, and says on which machine and by which command it ran.
 
-A side is a module of this folder that prints JSON with `rows` and `seconds`, one entry a repeat. Our side is two workers
-of one thread; the peer is tried as one process of two threads and as two of one, and the faster of both counts.
+A side is a module of this folder that prints JSON with `rows` and `seconds`, one entry a repeat. Our side is two
+workers of one thread; the peer is run as one process of two threads and as two of one, and the faster of both counts.
 """
 
 import argparse
@@ -23,8 +23,7 @@ CHECKPOINTS = HERE / ".cache" / "checkpoints"
 _VERSIONS = """
 import json
 from importlib import metadata
-names = {"torch", "transformers", "trl"} & {name for found in metadata.packages_distributions().values() for name in found}
-print(json.dumps({name: metadata.version(name) for name in sorted(names)}))
+print(json.dumps({name: metadata.version(name) for name in ("torch", "transformers", "trl")}))
 """
 
 

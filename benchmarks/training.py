@@ -1,7 +1,7 @@
 """SFT and DPO against TRL on the same two cores: `python -m benchmarks.training`. Writes results/training.json.
 
-Both sides train on the same sequences from the same weights, with as many a batch, as many epochs, float32 and AdamW. The
-peer's way to fill batches is the fastest in a trial at this size; then both of its process configurations are timed.
+Both sides train on the same sequences from the same weights, with as many a batch, as many epochs, float32 and AdamW.
+The peer fills batches in the way that is fastest in a trial at this size; both of its process configurations are timed.
 """
 
 import sys

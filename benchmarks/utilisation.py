@@ -1,7 +1,7 @@
 """Share of the machine's matmul peak: `python -m benchmarks.utilisation`. Writes results/utilisation.json.
 
-The peak is the best of numpy, jax and torch on large float32 matmuls, in two processes of one thread at once, measured in
-the same run. The work's FLOPs are those of scaling.model.flops: matrix products of real tokens, padding not counted.
+The peak is the best of numpy, jax and torch on large float32 matmuls, in two processes of one thread at once, measured
+in the same run. The work's FLOPs are those of scaling.model.flops: matrix products of real tokens, padding not counted.
 """
 
 import sys
