@@ -11,6 +11,7 @@ from functools import cache
 
 from data.problems.families import family_of
 from scaling.config import ModularSum, Problems, StarGraph, parse
+from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
 from scaling.model.sizes import ModelConfig, model_config
@@ -128,7 +129,12 @@ def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, Mod
     return problems, model_config(policy["size"], words + 3), 1  # and the three specials
 
 
-_imported = cache(imported_shape)  # a plan asks for it at every stage
+@cache  # a plan asks for it at every stage
+def _imported(hf: str, revision: str | None) -> ModelConfig:
+    try:
+        return imported_shape(hf, revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"policy.hf: {error}") from error
 
 
 def _ancestor(stage: Stage, kind: str) -> Stage:

@@ -11,6 +11,7 @@ from data.records import read_jsonl
 from data.tokenizer import tokenizer_of
 from scaling import recipes
 from scaling.config import Cell
+from scaling.config_error import ConfigError
 from scaling.costs import cost
 from scaling.engine.worker import RUNNERS
 from scaling.model.flops import sampling_flops
@@ -85,6 +86,12 @@ def test_costs_are_those_of_the_checkpoints_shape(cell):
     assert costs["rollouts"].generation_flops == 8 * 2 * sampling_flops(SHAPE, [prompt], [completion])
     assert all(costs[kind].training_flops > 0 for kind in ("sft", "rft", "dpo"))
     assert cost(recipes.base_evaluation(cell)).generation_flops == 6 * sampling_flops(SHAPE, [prompt], [completion])
+
+
+def test_a_checkpoint_that_cannot_be_read_is_a_mistake_in_the_sweep(cell, checkpoint):
+    elsewhere = cell.model_copy(update={"policy": type(cell.policy)(hf="no/such/folder")})
+    with pytest.raises(ConfigError, match=r"policy.hf: 'no/such/folder' is no folder and no .gguf file"):
+        cost(recipes.sft_policy(elsewhere, 0))
 
 
 def test_the_stages_run_from_the_checkpoint_to_the_outcomes(cell, tmp_path):
