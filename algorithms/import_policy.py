@@ -1,7 +1,7 @@
 """The base policy of a study on a pretrained model: a Hugging Face checkpoint or a GGUF file, taken into the store.
 
 In: its name or path. Out: the policy, its tokenizer's files beside it, and `source.json`: the name, the revision asked
-for and the commit that the hub gave. Once it is in the store, neither hub nor file is needed again.
+for and the commit that the hub gave. The weights are read once; a plan reads the checkpoint's config.
 """
 
 import json

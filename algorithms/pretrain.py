@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from algorithms import import_policy
 from algorithms.sft import nll
 from data.problems.families import family_of
 from data.tokenizer import for_problems
@@ -27,7 +28,9 @@ _STREAM = 0x3EB  # keeps the web text's generators apart from every other stream
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Train the base policy. config: problems (what the web text depends on), policy, pretrain."""
+    """Train the base policy, or import it. config: problems (what the web text depends on), policy, pretrain."""
+    if "hf" in config["policy"]:
+        return import_policy.run(config, inputs, out)
     problems, settings = parse(Problems, config["problems"]), parse(Pretrain, config["pretrain"])
     policy = parse(PolicySettings, config["policy"])
     family, tokenizer = family_of(problems), for_problems(problems)

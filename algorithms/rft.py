@@ -15,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from algorithms.sft import fit, synthetic_pairs
 from data.pairs import unique
 from data.records import read_problems
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
 from scaling.config import Problems, Rft, parse
 from scaling.model.policy import load_policy
@@ -29,7 +29,7 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
 
     config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification.
     """
-    tokenizer = for_problems(parse(Problems, config["problems"]))
+    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     right = verified[verified["reward"] == 1.0]
@@ -77,7 +77,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     prompts = [list(tokens) for tokens in positives["prompt"]]
     completions = [list(tokens) for tokens in positives["tokens"]]
     if settings.include_synthetic:
-        more_prompts, more_completions = synthetic_pairs(config, inputs["synthetic"])
+        more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
     if not prompts:
         raise ValueError(

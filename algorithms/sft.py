@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from data.records import read_jsonl
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from scaling.config import Optimizer, Problems, Sft, parse
 from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, load_policy, save_policy
@@ -37,14 +37,14 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 
     config: problems, sft, seed. inputs: base, synthetic.
     """
-    rows = sequences(*synthetic_pairs(config, inputs["synthetic"]))
+    rows = sequences(*synthetic_pairs(config, inputs))
     return fit(load_policy(inputs["base"]), rows, parse(Sft, config["sft"]), config["seed"], out)
 
 
-def synthetic_pairs(config: Mapping, directory: Path) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts and completions of D_syn as token lists. config: problems."""
-    tokenizer = for_problems(parse(Problems, config["problems"]))
-    rows = read_jsonl(directory / "synthetic.jsonl", keys=("prompt", "completion"))
+def synthetic_pairs(config: Mapping, inputs: Mapping[str, Path]) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts and completions of D_syn as token lists. config: problems. inputs: synthetic."""
+    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
+    rows = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "completion"))
     prompts = [tokenizer.encode_prompt(row["prompt"]) for row in rows]
     return prompts, [tokenizer.encode_completion(row["completion"]) for row in rows]
 

@@ -64,7 +64,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     completions = [list(tokens) for tokens in steps["tokens"]]
     masks = [list(mask) for mask in steps["mask"]]
     if settings.include_synthetic:
-        more_prompts, more_completions = synthetic_pairs(config, inputs["synthetic"])
+        more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
         masks += [[1.0] * len(completion) for completion in more_completions]
     if not prompts:

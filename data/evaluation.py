@@ -15,7 +15,7 @@ from data.problem_sets import load_problems
 from data.problems.families import family_of
 from data.rollouts import EVALUATION, root_key, token_lists
 from data.step_values import best_of_k
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from scaling.config import Evaluation, Problems, parse
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
@@ -25,11 +25,11 @@ from scaling.model.sampling import row_keys, sample
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Measure. config: problems, evaluation, split, seed; inputs: policy, problems."""
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
-    tokenizer, family = for_problems(settings), family_of(settings)
+    tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     policy = load_policy(inputs["policy"])
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
-    limit = family.max_completion_words(settings) + 1
+    limit = tokenizer.room_for(family.max_completion_words(settings), family.vocabulary(settings)) + 1
     root = root_key(config["seed"], EVALUATION)
     num_samples = evaluation.samples_per_problem
 

@@ -5,7 +5,7 @@ template and the opening of the assistant's, or BOS and the text where there is 
 and the token that ends a turn. Code that comes with a checkpoint is never run.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,10 @@ class HfTokenizer:
                 texts += [self._text(run), NO_TEXT]
                 run = []
         return "".join((*texts, self._text(run)))
+
+    def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
+        """Tokens of at most so many words of a vocabulary, whichever they are."""
+        return num_words * max(len(self.encode(before + word)) for word in vocabulary for before in ("", " "))
 
     def _text(self, run: list[int]) -> str:
         return self.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
+from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl
 from data.step_values import first_pit, load_step_values
-from data.tokenizer import for_problems
+from data.tokenizer import Tokenizer, tokenizer_of
 from data.verifier import load_verified
 from scaling.config import Problems, parse
 
@@ -35,11 +36,11 @@ _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs of full completions. config: problems, pairs, seed; inputs: synthetic, rollouts, verification."""
     problems = parse(Problems, config["problems"])
-    tokenizer = for_problems(problems)
+    tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
-    positives = positives_by_problem(problems, synthetic, right_rollouts(verified))
+    positives = positives_by_problem(problems, tokenizer, synthetic, right_rollouts(verified))
     negatives = verified[verified["reward"] == 0.0].groupby("problem")["tokens"]
     rows = []
     for problem, tokens in negatives:
@@ -57,7 +58,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs at the first pit of each negative that has step values. inputs: also step_values."""
     problems = parse(Problems, config["problems"])
-    tokenizer = for_problems(problems)
+    tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     traces = load_step_values(inputs["step_values"], verified)
@@ -65,7 +66,7 @@ def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
     right = continuations[continuations["reward"] == 1.0].groupby(["problem", "sample", "step"])["tokens"]
     right_after = {key: [list(map(int, tokens)) for tokens in group] for key, group in right}
     own = right_rollouts(verified)
-    positives = positives_by_problem(problems, synthetic, own)
+    positives = positives_by_problem(problems, tokenizer, synthetic, own)
     mode, rule = config["pairs"]["pair_mode"], config["pairs"]["pit_rule"]
     rows, pits, without_partner = [], [], 0
     for trace in traces[traces["reward"] == 0.0].itertuples(index=False):
@@ -104,10 +105,10 @@ def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
 
 
 def positives_by_problem(
-    problems: Problems, synthetic: list[dict], own: Mapping[int, list[list[int]]]
+    problems: Problems, tokenizer: Tokenizer | HfTokenizer, synthetic: list[dict], own: Mapping[int, list[list[int]]]
 ) -> list[list[list[int]]]:
     """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
-    tokenizer, family = for_problems(problems), family_of(problems)
+    family = family_of(problems)
 
     def teachers(row: dict) -> list[list[int]]:
         right = family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward == 1.0

@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import read_problems
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from scaling.config import Problems, Rollouts, parse
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
@@ -25,14 +25,14 @@ EVALUATION = 3
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Sample. config: problems, rollouts, seed; inputs: policy, synthetic."""
+    """Sample. config: problems, rollouts, seed; inputs: policy, synthetic, and tokenizer if imported."""
     problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
-    tokenizer, family = for_problems(problems), family_of(problems)
+    tokenizer, family = tokenizer_of(problems, inputs), family_of(problems)
     policy = load_policy(inputs["policy"])
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in synthetic]
     ids = np.indices((len(prompts), settings.samples_per_problem)).reshape(2, -1).T  # (problem, sample)
-    limit = family.max_completion_words(problems) + 1
+    limit = tokenizer.room_for(family.max_completion_words(problems), family.vocabulary(problems)) + 1
     sampled = sample(
         policy.params,
         policy.config,

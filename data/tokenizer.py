@@ -4,10 +4,12 @@ In: a family's vocabulary. Out: `Tokenizer`. A prompt is BOS and its words; a co
 a BOS, so that prompt and completion concatenate to one sequence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+from data.hf_tokenizer import HfTokenizer, load_tokenizer
 from data.problems.families import family_of
 from scaling.config import ModularSum, StarGraph
 
@@ -71,9 +73,22 @@ class Tokenizer:
                 words.append(self.words[token - len(SPECIALS)])
         return " ".join(words)
 
+    def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
+        """Tokens of at most so many words."""
+        return num_words
+
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {word: index for index, word in enumerate(self.words, start=len(SPECIALS))}
+
+
+def tokenizer_of(problems: ModularSum | StarGraph, inputs: Mapping[str, Path]) -> Tokenizer | HfTokenizer:
+    """The tokenizer of a stage: that of the imported policy among its inputs, or else the family's words."""
+    if "tokenizer" not in inputs:
+        return for_problems(problems)
+    from scaling.model.policy import load_shape  # brings jax
+
+    return load_tokenizer(inputs["tokenizer"], load_shape(inputs["tokenizer"]))
 
 
 def for_problems(config: ModularSum | StarGraph) -> Tokenizer:

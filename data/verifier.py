@@ -13,14 +13,14 @@ import pandas as pd
 from data.problems.families import family_of
 from data.records import read_problems
 from data.rollouts import load_rollouts
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from scaling.config import Problems, parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Check every rollout. config: problems; inputs: rollouts, synthetic."""
     settings = parse(Problems, config["problems"])
-    tokenizer, family = for_problems(settings), family_of(settings)
+    tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     rollouts = load_rollouts(inputs["rollouts"])
     rows = []

@@ -8,69 +8,15 @@ point of its grid. The defaults live here and nowhere else; docs/sweeps.md expla
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
+
+from scaling.problem_config import ModularSum, Problems
+from scaling.problem_config import StarGraph as StarGraph
+from scaling.section import Count, Fraction, NonNegative, Positive, Section, Seed, Seeds
 
 ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft")
 Algorithm = Literal["sft", "rft", "dpo", "step_dpo", "step_rft"]
 Size = Literal["xxs", "xs", "s", "m", "l"]
-
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # jax drops the bits above
-Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
-
-
-class Section(BaseModel):
-    """A frozen, strict section: an unknown key or a value of another type is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ModularSum(Section):
-    """Sums modulo a number, step by step; the facts are the sums of two numbers."""
-
-    family: Literal["modular_sum"] = "modular_sum"
-    modulus: Annotated[int, Field(ge=5, le=997)] = 59
-    operands: Annotated[int, Field(ge=2, le=12)] = 4
-    zipf_exponent: NonNegative = 1.0  # weight of the operand with rank r is r^-zipf_exponent
-    flaw_rate: Fraction = 0.0  # share of teacher solutions with a pair of cancelling wrong steps
-    web_confidence: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1.0, 1.0)  # Beta law of c_ab
-    num_validation: Count = 512
-    num_test: Count = 1024
-
-    @model_validator(mode="after")
-    def _operands_are_distinct(self) -> "ModularSum":
-        if self.operands > self.modulus:
-            raise ValueError(
-                f"operands is {self.operands}, but a modulus of {self.modulus} has only {self.modulus} different"
-                " operands; lower operands or raise modulus."
-            )
-        return self
-
-
-class StarGraph(Section):
-    """Path finding in a star (Bachmann and Nagarajan 2024, arXiv 2403.06963)."""
-
-    family: Literal["star_graph"] = "star_graph"
-    degree: Annotated[int, Field(ge=2, le=20)] = 2
-    path_length: Annotated[int, Field(ge=2, le=20)] = 5  # nodes of an arm, the centre included
-    num_nodes: Annotated[int, Field(ge=4, le=1000)] = 30  # labels to draw from
-    flaw_rate: Fraction = 0.0  # share of teacher solutions that take the wrong arm; verification drops them
-    num_validation: Count = 512
-    num_test: Count = 1024
-
-    @model_validator(mode="after")
-    def _labels_suffice(self) -> "StarGraph":
-        needed = 1 + self.degree * (self.path_length - 1)
-        if self.num_nodes < needed:
-            raise ValueError(f"num_nodes is {self.num_nodes}, but the star has {needed} nodes; raise num_nodes.")
-        return self
-
-
-Problems = Annotated[ModularSum | StarGraph, Field(discriminator="family")]
 
 
 class Policy(Section):
@@ -78,6 +24,19 @@ class Policy(Section):
 
     size: Size = "xs"
     base: Literal["pretrained", "random"] = "pretrained"
+    hf: Annotated[str, Field(min_length=1)] | None = None  # a Hugging Face checkpoint instead: hub name or path
+    revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub's repository
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Policy":
+        if self.hf is not None and (self.size, self.base) != ("xs", "pretrained"):
+            raise ValueError(
+                f"hf is {self.hf!r}, but size is {self.size!r} and base {self.base!r}; a checkpoint has its own size"
+                " and params: leave size and base out."
+            )
+        if self.revision is not None and self.hf is None:
+            raise ValueError(f"revision is {self.revision!r} without hf; name the hub's repository in hf.")
+        return self
 
 
 class Optimizer(Section):
@@ -230,6 +189,15 @@ class Cell(Section):
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
 
+    @model_validator(mode="after")
+    def _steps_have_words(self) -> "Cell":
+        if self.policy.hf is not None and self.algorithm in ("step_dpo", "step_rft"):
+            raise ValueError(
+                f"algorithm is {self.algorithm!r} and policy.hf {self.policy.hf!r}; steps are cut at words of the"
+                " family's own vocabulary: use sft, rft or dpo, or an embedded policy."
+            )
+        return self
+
 
 class Analysis(Section):
     """The claims to test and how the intervals are made."""
@@ -255,15 +223,12 @@ class Select(Section):
         return getattr(self, algorithm)
 
 
-Amounts = Mapping[str, Positive]
-
-
 class Resources(Section):
     """What one stage of each class asks of Ray: cpu, gpu, or any custom resource such as tpu."""
 
-    train: Amounts = {"cpu": 1.0}
-    rollouts: Amounts = {"cpu": 1.0}
-    host: Amounts = {"cpu": 1.0}
+    train: Mapping[str, Positive] = {"cpu": 1.0}
+    rollouts: Mapping[str, Positive] = {"cpu": 1.0}
+    host: Mapping[str, Positive] = {"cpu": 1.0}
 
     @model_validator(mode="after")
     def _satisfiable(self) -> "Resources":

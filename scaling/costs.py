@@ -7,10 +7,13 @@ steps as the config admits. Records hold what a stage really took.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from data.problems.families import family_of
-from scaling.config import Problems, parse
+from scaling.config import ModularSum, Problems, StarGraph, parse
+from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
+from scaling.model.hf_config import imported_shape
 from scaling.model.sizes import ModelConfig, model_config
 from scaling.stage import Stage
 
@@ -20,6 +23,8 @@ DEFAULT_RATES: Mapping[str, float] = {"training": 2.0e10, "generation": 2.0e10}
 # Of an exhaustive estimate's work, rounded up: 0.07 to 0.22 of the FLOPs and 0.22 to 0.67 of the seconds, the lower the
 # larger M is (benchmarks/results/adaptive.json).
 ADAPTIVE_FRACTION = 0.5
+# A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
+TOKENS_PER_WORD = 3
 OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
 
 
@@ -50,10 +55,12 @@ def cost(stage: Stage) -> Cost:
     if stage.kind in ("problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"):
         return Cost()
     pretrain = _ancestor(stage, "pretrain")
-    problems = parse(Problems, pretrain.config["problems"])
+    if stage is pretrain and "hf" in stage.config["policy"]:
+        return Cost()  # an import
+    problems, shape, tokens = _setting(stage, pretrain)
     family = family_of(problems)
-    prompt, completion = family.max_prompt_words(problems) + 1, family.max_completion_words(problems) + 1
-    shape = _shape(pretrain)
+    prompt = tokens * family.max_prompt_words(problems) + 1
+    completion = tokens * family.max_completion_words(problems) + 1
     config = stage.config
     if stage.kind == "pretrain":
         updates = config["pretrain"].get("num_updates", 0)
@@ -111,10 +118,23 @@ def _pairs_per_problem(pairs: Stage) -> int:
     return pairs.inputs["step_values"].config["traces_per_problem"]
 
 
-def _shape(pretrain: Stage) -> ModelConfig:
+def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, ModelConfig, int]:
+    """The family's config, the policy's shape, and how many tokens a word has."""
+    policy = pretrain.config["policy"]
+    if "hf" in policy:
+        told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
+        return parse(Problems, told.config["problems"]), _imported(policy["hf"], policy["revision"]), TOKENS_PER_WORD
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
-    return model_config(pretrain.config["policy"]["size"], words + 3)  # and the three specials
+    return problems, model_config(policy["size"], words + 3), 1  # and the three specials
+
+
+@cache  # a plan asks for it at every stage
+def _imported(hf: str, revision: str | None) -> ModelConfig:
+    try:
+        return imported_shape(hf, revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"policy.hf: {error}") from error
 
 
 def _ancestor(stage: Stage, kind: str) -> Stage:

@@ -42,10 +42,20 @@ def trained_policy(cell: Cell, seed: int) -> Stage:
 
 @_once
 def base_policy(cell: Cell) -> Stage:
-    """Pretraining on web text, which the operands' distribution, the teacher and the test set do not change."""
+    """Pretraining on web text, which the operands' distribution, the teacher and the test set do not change.
+
+    Or the import of a checkpoint, which no setting of the study changes.
+    """
+    if cell.policy.hf is not None:
+        source = {"hf": cell.policy.hf, "revision": cell.policy.revision}
+        return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
     problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
-    config = {"problems": problems, "policy": _plain(cell.policy), "pretrain": _plain(cell.pretrain)}
+    config = {
+        "problems": problems,
+        "policy": _plain(cell.policy, {"hf", "revision"}),
+        "pretrain": _plain(cell.pretrain),
+    }
     if cell.policy.base == "random":
         config["pretrain"] = {"seed": cell.pretrain.seed}
     return Stage("pretrain", config, slug=f"{cell.problems.family}-{cell.policy.size}")
@@ -75,7 +85,7 @@ def synthetic(cell: Cell, seed: int) -> Stage:
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
     config = {"problems": _family(cell), "sft": _plain(cell.sft), "seed": seed}
-    inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed)}
+    inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("sft", config, inputs, slug=_slug(cell, seed))
 
 
@@ -83,14 +93,14 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
     config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed}
-    inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed)}
+    inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
 
 
 @_once
 def verification(cell: Cell, seed: int) -> Stage:
     """Rewards and step verdicts of the rollouts."""
-    inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed)}
+    inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("verification", {"problems": _family(cell)}, inputs, slug=_slug(cell, seed))
 
 
@@ -167,7 +177,7 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
     full = {"problems": _family(cell), **config, "seed": seed}
-    inputs = {"policy": policy, "problems": fixed_problems(cell)}
+    inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
     return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
 
 
@@ -177,7 +187,7 @@ def _learning_stage(
     """NLL training from the base or the SFT policy, with D_syn mixed in where the settings say so."""
     config = {"problems": _family(cell), kind: _plain(settings, exclude), "seed": seed}
     start = base_policy(cell) if settings.start == "base" else sft_policy(cell, seed)
-    inputs = {"start": start, "synthetic": synthetic(cell, seed), **data}
+    inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell)}
     return Stage(kind, config, inputs, slug=_slug(cell, seed))
 
 
@@ -192,7 +202,13 @@ def _rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
         "synthetic": synthetic(cell, seed),
         "rollouts": rollouts(cell, seed),
         "verification": verification(cell, seed),
+        **_tokenizer(cell),
     }
+
+
+def _tokenizer(cell: Cell) -> dict[str, Stage]:
+    """The imported policy, which has its tokenizer beside it; embedded policies read the family's words."""
+    return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
 
 
 def _family(cell: Cell) -> dict[str, object]:

@@ -14,6 +14,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 NO_JAX = (
     "scaling.config",
     "scaling.config_error",
+    "scaling.problem_config",
+    "scaling.section",
     "scaling.grid",
     "scaling.sweep_file",
     "scaling.recipes",

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, random_params
 
-from scaling.model.gguf_file import _IN_LAYER, _TOP, load_gguf
+from scaling.model.gguf_file import _IN_LAYER, _TOP, load_gguf, read_shape
 from scaling.model.hf import hf_name
+from scaling.model.hf_config import imported_shape
 from scaling.model.policy import flat
 from scaling.model.transformer import architecture
 
@@ -83,6 +84,11 @@ def test_params_come_back_bit_for_bit(arch, tmp_path):
     assert epsilon == pytest.approx(CONFIG.norm_epsilon, rel=1e-6)  # the file holds it in float32
     assert policy.config == replace(SHAPES[arch], max_positions=64, norm_epsilon=epsilon)
     jax.tree.map(np.testing.assert_array_equal, policy.params, dict(params_of(arch)))
+
+
+def test_the_shape_is_read_without_the_weights(tmp_path):
+    path = write(tmp_path / "tiny.gguf")
+    assert imported_shape(str(path), None) == read_shape(path) == load_gguf(path).config
 
 
 def test_half_precision_and_an_untied_head_are_read(tmp_path):

@@ -145,7 +145,7 @@ def test_positives_are_different_correct_rollouts_and_the_teachers_solution_wher
     inputs = by_hand(tmp_path, completions, synthetic)
     own = right_rollouts(load_verified(inputs["rollouts"], inputs["verification"]))
     assert own == {0: [tokens_of(SHORT), tokens_of(ANOTHER)], 1: [TEACHERS[1]]}
-    positives = positives_by_problem(ModularSum(modulus=11, operands=3), list(synthetic), own)
+    positives = positives_by_problem(ModularSum(modulus=11, operands=3), TOKENIZER, list(synthetic), own)
     assert positives == [[tokens_of(SHORT), tokens_of(ANOTHER), TEACHERS[0]], [TEACHERS[1]], []]
 
 

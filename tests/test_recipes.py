@@ -70,7 +70,7 @@ def keys_of(cell: Cell) -> list[str]:
     known = type(cell.problems).model_fields
     return sorted(
         key
-        for key in set(dotted_keys()) - {"algorithm", "problems.family"}
+        for key in set(dotted_keys()) - {"algorithm", "problems.family", "policy.hf", "policy.revision"}
         if not key.startswith("problems.") or key.partition(".")[2] in known
     )
 

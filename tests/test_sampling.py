@@ -1,5 +1,7 @@
 """Sampling: the cache gives what the full forward pass gives, and a row never depends on its batch."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -248,3 +250,15 @@ def test_each_row_needs_one_key_and_one_limit(params, keys):
 def test_no_prompts_give_no_completions(params, keys):
     nothing = sample(params, CONFIG, [], keys[:0], [], 1.0)
     assert nothing.tokens.shape == (0, 0) and nothing.lengths.shape == nothing.logps.shape == (0,)
+
+
+def test_any_stop_token_of_the_policy_ends_a_completion_and_eos_alone_no_more(params, prompts, keys, sampled):
+    first, second = sampled.tokens[0, 3], sampled.tokens[1, 5]
+    config = replace(CONFIG, stop_tokens=(int(first), int(second)))
+    stopped = sample(params, config, prompts, keys, [NEW] * 64, temperature=1.0)
+    endless = sample(params, replace(CONFIG, stop_tokens=(CONFIG.vocab_size,)), prompts, keys, [NEW] * 64, 1.0)
+    assert set(endless.lengths.tolist()) == {NEW} and (endless.tokens == EOS).any()
+    for row in range(64):
+        tokens = endless.tokens[row].tolist()
+        ends = [place + 1 for place, token in enumerate(tokens) if token in config.stop_tokens]
+        assert completion(stopped, row) == tokens[: ends[0] if ends else NEW]

@@ -80,14 +80,14 @@ def test_prompt_tokens_padding_and_filler_rows_get_no_gradient():
 
 def test_completions_end_with_eos_and_prompts_begin_with_bos(tmp_path):
     write_jsonl(tmp_path / "synthetic.jsonl", SYNTHETIC)
-    prompts, completions = synthetic_pairs({"problems": PROBLEMS}, tmp_path)
+    prompts, completions = synthetic_pairs({"problems": PROBLEMS}, {"synthetic": tmp_path})
     assert all(prompt[0] == 1 and 1 not in prompt[1:] and 2 not in prompt for prompt in prompts)
     assert all(completion[-1] == 2 and not {0, 1, 2} & set(completion[:-1]) for completion in completions)
     assert [TOKENIZER.decode(completion) for completion in completions] == [row["completion"] for row in SYNTHETIC]
 
 
 def test_the_sft_policy_likes_the_solutions_better_than_the_base_policy(chain):
-    rows = sequences(*synthetic_pairs({"problems": PROBLEMS}, chain["synthetic"]))
+    rows = sequences(*synthetic_pairs({"problems": PROBLEMS}, {"synthetic": chain["synthetic"]}))
     batch = {"tokens": rows.tokens, "mask": rows.mask, "weight": np.ones(NUM_PROBLEMS, np.float32)}
     apply = architecture(load_policy(chain["sft"]).config).apply
     loss_of = jax.jit(lambda params: nll(apply, params, batch)["loss"])

@@ -34,18 +34,10 @@ _IN_LAYER = {
 
 def load_gguf(path: Path) -> Policy:
     """Read a file; raises ValueError naming what is missing, unexpected, of another shape or not computed here."""
-    try:
-        from gguf import GGUFReader
-        from gguf.quants import dequantize
-    except ImportError as error:
-        raise ImportError(
-            "reading a GGUF file needs the package gguf, which is not installed; install the project with its extra:"
-            " pip install --editable '.[hf]'."
-        ) from error
-    reader = GGUFReader(path)
-    tensors = {hf_name(tensor.name): tensor for tensor in reader.tensors}
-    scalar = (name for name in reader.fields if not name.startswith("tokenizer.") or name == _STOP)
-    fields = {name: reader.fields[name].contents() for name in scalar}
+    reader = _reader(path)
+    from gguf.quants import dequantize
+
+    fields, tensors = _fields(reader), _tensors(reader)
     config = _shape(fields, tensors, str(path))
     grouped = fields["general.architecture"] == "llama"
 
@@ -59,6 +51,12 @@ def load_gguf(path: Path) -> Policy:
     return Policy(read_params(config, shapes, read, str(path)), config)
 
 
+def read_shape(path: Path) -> ModelConfig:
+    """The shape alone."""
+    reader = _reader(path)
+    return _shape(_fields(reader), _tensors(reader), str(path))
+
+
 def hf_name(name: str) -> str:
     """The Hugging Face name of a tensor: blk.0.ffn_up.weight -> model.layers.0.mlp.up_proj.weight; else unchanged."""
     module, _, suffix = name.rpartition(".")
@@ -69,6 +67,27 @@ def hf_name(name: str) -> str:
     if block == "blk" and inner in _IN_LAYER:
         return f"model.layers.{index}.{_IN_LAYER[inner]}.{suffix}"
     return name
+
+
+def _reader(path: Path) -> Any:
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ImportError(
+            "reading a GGUF file needs the package gguf, which is not installed; install the project with its extra:"
+            " pip install --editable '.[hf]'."
+        ) from error
+    return GGUFReader(path)
+
+
+def _fields(reader: Any) -> dict[str, Any]:
+    """The scalar fields, and what the tokenizer stops at."""
+    scalar = (name for name in reader.fields if not name.startswith("tokenizer.") or name == _STOP)
+    return {name: reader.fields[name].contents() for name in scalar}
+
+
+def _tensors(reader: Any) -> dict[str, Any]:
+    return {hf_name(tensor.name): tensor for tensor in reader.tensors}
 
 
 def _shape(fields: dict[str, Any], tensors: dict[str, Any], where: str) -> ModelConfig:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from scaling.model.hub import fetch
 from scaling.model.sizes import ROPE_SCALINGS, ModelConfig, RopeScaling
 
 CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
@@ -52,6 +53,16 @@ def read_config(folder: Path) -> ModelConfig:
         return _shape(config, _stop_tokens(folder, stated))
     except (ValueError, StrictDataclassError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def imported_shape(hf: str, revision: str | None) -> ModelConfig:
+    """The shape of a named checkpoint, without its weights: what a plan needs."""
+    source = fetch(hf, revision, (CONFIG_FILE, GENERATION_FILE))
+    if source.path.suffix != ".gguf":
+        return read_config(source.path)
+    from scaling.model.gguf_file import read_shape  # brings jax
+
+    return read_shape(source.path)
 
 
 def as_config(shape: ModelConfig) -> dict[str, object]:

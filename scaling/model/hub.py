@@ -21,8 +21,11 @@ class Source:
     commit: str | None  # of the hub's repository; None for what is local
 
 
-def fetch(name: str, revision: str | None = None) -> Source:
-    """Where a checkpoint is; raises ValueError or OSError that names it and says what to do."""
+def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PATTERNS) -> Source:
+    """Where a checkpoint is; of the hub's repositories files of these patterns are fetched.
+
+    Raises ValueError or OSError that names the checkpoint and says what to do.
+    """
     path = Path(name)
     if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
         if revision is not None:
@@ -42,7 +45,7 @@ def fetch(name: str, revision: str | None = None) -> Source:
             " extra: pip install --editable '.[hf]'."
         ) from error
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, OSError) as error:
         raise OSError(
             f"{name} (revision {revision or 'main'}) is neither in this machine's hub cache nor could it be fetched:"

@@ -35,7 +35,7 @@ def save_policy(policy: Policy, directory: Path) -> None:
 
 def load_policy(directory: Path) -> Policy:
     """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape."""
-    config = ModelConfig.from_json(json.loads((directory / SHAPE_FILE).read_text()))
+    config = load_shape(directory)
     try:
         stored = load_file(directory / PARAMS_FILE)
     except SafetensorError as error:
@@ -52,6 +52,11 @@ def load_policy(directory: Path) -> Policy:
                 f"{directory / PARAMS_FILE}: {name} has shape {stored[name].shape}, {SHAPE_FILE} implies {shape}."
             )
     return Policy(nested(stored), config)
+
+
+def load_shape(directory: Path) -> ModelConfig:
+    """The shape alone."""
+    return ModelConfig.from_json(json.loads((directory / SHAPE_FILE).read_text()))
 
 
 def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.model.flops import sampling_flops
-from scaling.model.sampling import EOS, chosen_keys, gumbel_noise, sample
+from scaling.model.sampling import chosen_keys, gumbel_noise, sample, stop_tokens
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
 
@@ -52,16 +52,19 @@ class Replay:
             found.append(self._replayed(tuple(prompt), noise[row % _ROWS], limit))
         self.num_replayed_tokens += sum(map(len, found))
         unfinished = [
-            row for row, tokens in enumerate(found) if len(tokens) < max_new_tokens[row] and tokens[-1:] != [EOS]
+            row for row, tokens in enumerate(found) if len(tokens) < max_new_tokens[row] and not self._ended(tokens)
         ]
         for row, more in zip(unfinished, self._sampled(prompts, keys, max_new_tokens, found, unfinished), strict=True):
             found[row] = found[row] + more
         return found
 
+    def _ended(self, tokens: list[int]) -> bool:
+        return bool(tokens) and tokens[-1] in stop_tokens(self._config)
+
     def _replayed(self, prompt: tuple[int, ...], noise: np.ndarray, limit: int) -> list[int]:
         """As many tokens of a completion as follow from kept logits. noise: float32 [T, V]."""
         tokens: list[int] = []
-        while len(tokens) < limit and tokens[-1:] != [EOS]:
+        while len(tokens) < limit and not self._ended(tokens):
             logits = self._logits.get((*prompt, *tokens))
             if logits is None:
                 break

@@ -31,8 +31,8 @@ PAD, BOS, EOS = 0, 1, 2
 class Sampled(NamedTuple):
     """Completions in the order of the prompts."""
 
-    tokens: np.ndarray  # int32 [B, T], PAD after EOS
-    lengths: np.ndarray  # int32 [B], tokens of the completion, EOS included
+    tokens: np.ndarray  # int32 [B, T], PAD after the completion
+    lengths: np.ndarray  # int32 [B], tokens of the completion, its stop token included
     logps: np.ndarray  # float32 [B], completion log-probability under the policy at temperature 1
     logits: np.ndarray | None = None  # float32 [B, T, V], those that each token was drawn from, where asked for
 
@@ -48,7 +48,7 @@ def sample(
     positions: Sequence[int] | None = None,
     keep_logits: bool = False,
 ) -> Sampled:
-    """Complete each prompt until EOS or its own limit of new tokens.
+    """Complete each prompt until a stop token or its own limit of new tokens.
 
     keys: typed keys [B], see `row_keys`; temperature 0 is greedy and uses none. positions: how many tokens of its
     completion each row's prompt already ends in, 0 unless given. Returns arrays as wide as the largest limit.
@@ -87,6 +87,11 @@ def sample(
         if logits is not None:
             logits[rows, :keep] = np.asarray(drawn_from)[: len(rows), :keep]
     return Sampled(tokens, lengths, logps, logits)
+
+
+def stop_tokens(config: ModelConfig) -> tuple[int, ...]:
+    """The ids that end a completion: the word tokenizer's EOS, or those of the policy's own tokenizer."""
+    return config.stop_tokens or (EOS,)
 
 
 def row_keys(root: jax.Array, ids: np.ndarray) -> jax.Array:
@@ -155,7 +160,8 @@ def _generate(
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], position, axis=1)
         lengths = lengths + ~done
         logps = logps + jnp.where(done, 0.0, token_logps)
-        done = done | (token == EOS) | (lengths >= limits)
+        stopped = jnp.any(token[:, None] == jnp.array(stop_tokens(config))[None], axis=-1)
+        done = done | stopped | (lengths >= limits)
         logits, caches = model.decode(params, token, prompt_length + position, starts, caches)
         return position + 1, logits, tokens, lengths, done, logps, kept, caches
 
