@@ -19,7 +19,7 @@ WORK = {
 def main(argv: Sequence[str] | None = None) -> None:
     settings = sides.parsed("generation", __doc__, argv)
     rows = []
-    for size in workloads.SIZES:
+    for size in workloads.SIZES[:1] if settings.quick else workloads.SIZES:
         workloads.checkpoint(size, sides.CHECKPOINTS)
         for work, (what, target) in WORK.items():
 

@@ -37,8 +37,8 @@ def main() -> None:
         copies = 16 if work == "sampling_16" else 2 if work == "greedy" else 1
     if work == "greedy":  # 1,024 different problems
         rows, limits, copies = workloads.prompts(count=1024), [workloads.LIMIT] * 1024, 1
-    if sys.argv[7] == "quick":
-        rows, limits = rows[: workloads.NUM_QUICK], limits[: workloads.NUM_QUICK]
+    count = workloads.num_rows(work, size, sys.argv[7], len(rows))
+    rows, limits = rows[:count], limits[:count]
     rows, limits = rows[share::shares], limits[share::shares]
     prompts = [row for row in rows for _ in range(copies)]
     ends = [limit for limit in limits for _ in range(copies)]

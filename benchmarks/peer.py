@@ -38,8 +38,8 @@ def main() -> None:
     else:
         rows = workloads.prompts(ragged=work == "sampling_1")
         limits = [workloads.LIMIT] * len(rows)
-    if sys.argv[7] == "quick":
-        rows, limits = rows[: workloads.NUM_QUICK], limits[: workloads.NUM_QUICK]
+    count = workloads.num_rows(work, size, sys.argv[7], len(rows))
+    rows, limits = rows[:count], limits[:count]
     rows, limits = rows[share::shares], limits[share::shares]
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index]), limits[index]))
     seconds, tokens = [], 0

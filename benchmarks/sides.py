@@ -33,7 +33,7 @@ class Settings:
 
     peer: str  # the interpreter of the peer's environment
     repeats: int
-    quick: bool  # tiny counts, for a look at whether everything runs; its numbers mean nothing
+    quick: bool  # tiny counts, the smallest size: shows that everything runs; its numbers mean nothing
     out: Path  # directory of the JSON
 
     @property
