@@ -24,7 +24,7 @@ _LARGE = (
     " prompts."
 )
 _TRAINING = (
-    "training at 4.7M parameters runs at the share of the matmul peak that is given below, so that no code in float32"
+    "not profiled by itself; training at 4.7M parameters runs at the share of the matmul peak that is given below, so that no code in float32"
     " could be faster than by its inverse; smaller policies spend more on normalisation, softmax and the optimiser."
 )
 BOUNDS: Mapping[tuple[str, str], str] = {
@@ -140,11 +140,12 @@ def _verdict(row: Mapping, value: float) -> str:
 
 def _bounds(found: Mapping, key: str) -> list[str]:
     """What bounds each missed row; a row without an explanation says so."""
-    missed = [row for row in found["rows"] if row[key] < row["target"]]
-    if not missed:
-        return []
-    texts = (BOUNDS.get((row["work"], row["size"]), "what bounds it is not known yet.") for row in missed)
-    return ["", *(f"- {row['what']}, {row['size']}: {text}" for row, text in zip(missed, texts, strict=True))]
+    missed: dict[str, list[str]] = {}
+    for row in found["rows"]:
+        if row[key] < row["target"]:
+            text = BOUNDS.get((row["work"], row["size"]), "what bounds it is not known yet.")
+            missed.setdefault(text, []).append(f"{row['what']}, {row['size']}")
+    return ["", *(f"- {'; '.join(rows)}: {text}" for text, rows in missed.items())] if missed else []
 
 
 def _source(found: Mapping) -> str:

@@ -70,6 +70,7 @@ def test_a_missed_target_is_named_with_what_bounds_it(tmp_path, monkeypatch):
     rows = [row | {"ratio": 1.5, "target": 2.0}, row | {"size": "xs", "ratio": 2.5, "target": 2.0}]
     machine = {"machine": {"cores": 2}, "versions": {"jax": "1"}, "command": "measure", "repeats": 3}
     (tmp_path / "training.json").write_text(json.dumps({**machine, "unit": "sequences a second", "rows": rows}))
+    monkeypatch.setattr(page, "BOUNDS", {})
     assert "- SFT, m: what bounds it is not known yet." in page.document(tmp_path)
     monkeypatch.setattr(page, "BOUNDS", {("sft", "m"): "the matmul."})
     text = page.document(tmp_path)
