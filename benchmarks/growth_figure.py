@@ -50,5 +50,5 @@ def _panel(panel: Axes, points: Sequence[Mapping], index: int) -> None:
 def _short(value: float) -> str:
     for factor, letter in ((1e6, "M"), (1e3, "k")):
         if value >= 10 * factor or (letter == "M" and value >= factor):
-            return f"{value / factor:.2g}{letter}"
+            return f"{value / factor:.2g}{letter}" if letter == "M" else f"{value / factor:.0f}{letter}"
     return f"{value:,.0f}"

@@ -24,7 +24,8 @@ _LARGE = (
     " prompts."
 )
 _TRAINING = (
-    "not profiled by itself; training at 4.7M parameters runs at the share of the matmul peak that is given below, so that no code in float32"
+    "not profiled by itself; training at 4.7M parameters runs at the share of the matmul peak that is given below, so"
+    " that no code in float32"
     " could be faster than by its inverse; smaller policies spend more on normalisation, softmax and the optimiser."
 )
 BOUNDS: Mapping[tuple[str, str], str] = {
