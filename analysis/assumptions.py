@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.claims import upper_bound
+from analysis.claims import claim_of, upper_bound
 from analysis.outcomes import Outcomes, from_table
 from analysis.simulation import Noise, noise_of
 from analysis.study import analyse
-from analysis.tables import label_axes, panel_axes
+from analysis.tables import label_axes, label_of, panel_axes, panel_of
 from scaling.config import Sweep
 from scaling.plan import Plan
 
@@ -67,9 +67,7 @@ def grids_of(sweep: Sweep, plan: Plan) -> tuple[Grid, ...]:
     sizes: dict[str, dict[str, set[int]]] = {}
     problems: dict[str, int] = {}
     for run in plan.runs:
-        panel = ", ".join(f"{key}={run.axis_values[key]}" for key in panel_keys)
-        settings = [f"{key.rpartition('.')[2]}={run.axis_values[key]}" for key in label_keys[run.cell.algorithm]]
-        label = ", ".join([run.cell.algorithm, *settings])
+        panel, label = panel_of(run, panel_keys), label_of(run, label_keys[run.cell.algorithm])
         sizes.setdefault(panel, {}).setdefault(label, set()).add(run.cell.data_size)
         problems[panel] = run.cell.problems.num_test
     return tuple(
@@ -81,11 +79,6 @@ def grids_of(sweep: Sweep, plan: Plan) -> tuple[Grid, ...]:
         )
         for panel, of_panel in sizes.items()
     )
-
-
-def claimed(name: str, claims: Mapping[str, float | str]) -> float | str | None:
-    """The claim about an algorithm, whatever its settings."""
-    return claims.get(name.partition(",")[0])
 
 
 def default_assumptions(
@@ -111,7 +104,7 @@ def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float |
     """The multipliers if every claim is true; at the bound where only a bound is claimed."""
     found = {}
     for name in grid.sizes:
-        claim = claimed(name, claims)
+        claim = claim_of(name, claims)
         k = UNCLAIMED if claim is None else upper_bound(claim) if isinstance(claim, str) else float(claim)
         found[name] = 1.0 if name == reference else k
     return found

@@ -5,6 +5,7 @@ alone.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
@@ -30,6 +31,11 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
     if low > claim:
         return "exceeds"
     return "about" if low > claim / 1.5 else "does not support"
+
+
+def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:
+    """The claim about an algorithm, whatever settings follow its name."""
+    return claims.get(algorithm.partition(",")[0])
 
 
 def upper_bound(claim: str) -> float:

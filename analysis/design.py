@@ -22,7 +22,6 @@ from analysis.suggest import suggest
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
 from scaling.results_dir import open_store, results_dir
-from scaling.stage import Stage
 from scaling.sweep_file import load_sweep
 
 NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
@@ -73,16 +72,10 @@ def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Pl
         raise ConfigError(
             f"{arguments.file}: --suggest starts from the curve of a first run, and {why_not_measured(arguments)}"
         )
-    store = open_store(sweep)
-
-    def numbers_of(stage: Stage) -> dict | None:
-        record = store.record(stage)
-        return record["numbers"] if record else None
-
     studies = arguments.studies or NUM_STUDIES_AFTER
     settings = (arguments.suggest, studies, arguments.draws, arguments.seed)
     with _studies_shown(arguments.suggest * studies) as on_study:
-        candidates = suggest(sweep, item.grid.panel, item.assumptions, numbers_of, *settings, on_study)
+        candidates = suggest(sweep, item.grid.panel, item.assumptions, open_store(sweep).numbers, *settings, on_study)
     command = _command(arguments, str(studies))
     settings = (studies, arguments.seed, command)
     return suggestion_page(arguments.file.name, item.grid, item.assumptions, candidates, *settings)

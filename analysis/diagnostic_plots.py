@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.claims import claim_of
 from analysis.figure_style import blank, colour, marker, multipliers_on, ordered, sizes_on_x, styled
 from analysis.model import SPREAD_QAICC
 from analysis.study import Study
@@ -161,7 +162,7 @@ def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], cla
         index = places[str(name)]
         style = styles[(index - 1) % len(styles)]
         axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=label(str(name)))
-        claim = claims.get(str(name).partition(",")[0])
+        claim = claim_of(str(name), claims)
         if claim is not None and not isinstance(claim, str):
             text = f"{label(str(name))}, claim of {claim:g}x"
             axes.axvline(np.log2(claim), color=colour(index), linewidth=0.8, linestyle=(0, (1, 1)), label=text)

@@ -4,7 +4,7 @@ In: outcomes, bootstrap draws and the cells that a falling curve may describe. O
 seven sizes of the reference on, the form is the one that predicts held-out sizes best; below, that of smallest QAICc.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,16 @@ class Model:
         return min(values), max(values)
 
 
+def design_of(outcomes: Outcomes, names: Sequence[str], errors: np.ndarray) -> Design:
+    """What a joint fit is told of the cells. names: the reference first; errors: [P], NaN where none is fitted."""
+    return Design(
+        log_size=np.log(outcomes.data_size.astype(float)),
+        arm=np.array([names.index(name) for name in outcomes.algorithm]),
+        weight=outcomes.present.sum(axis=1) * outcomes.num_problems / overdispersion(outcomes),
+        c_max=float(max(np.nanmin(errors), 1e-4)),
+    )
+
+
 def fit_model(
     outcomes: Outcomes, reference: str, draws: Draws, used: np.ndarray, ceiling: float | None = None
 ) -> tuple[Model | None, str | None]:
@@ -82,12 +92,7 @@ def fit_model(
     names = arms(outcomes, reference)
     errors = np.where(used, outcomes.errors, np.nan)
     draws = Draws(*(np.where(used, item, np.nan) for item in (draws.crossed, draws.problems_only, draws.seeds_only)))
-    design = Design(
-        log_size=np.log(outcomes.data_size.astype(float)),
-        arm=np.array([names.index(name) for name in outcomes.algorithm]),
-        weight=outcomes.present.sum(axis=1) * outcomes.num_problems / overdispersion(outcomes),
-        c_max=float(max(np.nanmin(errors), 1e-4)),
-    )
+    design = design_of(outcomes, names, errors)
     num_sizes = int(used[outcomes.cells_of(reference)].sum())
     fall = errors[outcomes.cells_of(reference)[0]] - np.nanmin(errors[outcomes.cells_of(reference)])
     candidates = _candidates(num_sizes, ceiling, float(np.nanmin(errors)))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.assumptions import Assumptions, Grid, claimed
-from analysis.claims import check_claim, claim_text
+from analysis.assumptions import Assumptions, Grid
+from analysis.claims import check_claim, claim_of, claim_text
 from analysis.simulation import simulate
 from analysis.study import Study, analyse
 from analysis.verdicts import Verdict, label, number
@@ -125,7 +125,7 @@ def _expected(
     truth: float,
     results: list[tuple[Verdict, float, float]],
 ) -> Expected:
-    claim = claimed(name, claims)
+    claim = claim_of(name, claims)
     intervals = [(low, high) for _, low, high in results]
     code, count = Counter(verdict.code for verdict, _, _ in results).most_common(1)[0]
     k = None if claim is None or isinstance(claim, str) else float(claim)

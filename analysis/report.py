@@ -33,7 +33,6 @@ from scaling.config_error import ConfigError
 from scaling.engine.store import Store
 from scaling.plan import Plan, plan
 from scaling.results_dir import open_store, results_dir
-from scaling.stage import Stage
 from scaling.sweep_file import load_sweep
 
 SOURCE = "source.txt"  # a digest of what the report was drawn from
@@ -80,7 +79,7 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
     """Write the results of a sweep; None where no run is finished yet. Raises ConfigError for a wrong file."""
     sweep = load_sweep(file, overrides)
     store = open_store(sweep)
-    current = plan(sweep, lambda stage: _numbers(store, stage))
+    current = plan(sweep, store.numbers)
     tables = tabulate(sweep, current, store)
     if not tables.outcomes:
         return None
@@ -102,7 +101,7 @@ def is_current(file: Path, overrides: Sequence[str]) -> Path | None:
     """The report, when it was drawn from the same sweep and the same runs by the same version of fits.json."""
     sweep = load_sweep(file, overrides)
     store = open_store(sweep)
-    current = plan(sweep, lambda stage: _numbers(store, stage))
+    current = plan(sweep, store.numbers)
     directory = results_dir(file, overrides)
     if not (directory / SOURCE).exists() or not (directory / "report.html").exists():
         return None
@@ -150,11 +149,6 @@ def _summary_table(studies: dict[str, Study]) -> Table:
                 text = f"{number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
             table.add_row(f"{label(name)}{f' [{panel}]' if panel else ''}", *cells, text)
     return table
-
-
-def _numbers(store: Store, stage: Stage) -> dict | None:
-    record = store.record(stage)
-    return record["numbers"] if record else None
 
 
 if __name__ == "__main__":

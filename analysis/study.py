@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.bootstrap import MIN_SEEDS, Draws, crossed_bootstrap
+from analysis.claims import claim_of
 from analysis.evidence import Evidence
 from analysis.forms import FORMS
 from analysis.inverse import Inversion, before_turning, inversions
@@ -86,7 +87,7 @@ def analyse(
         multipliers += tuple(overall(outcomes, reference, model.design, model.constant, model.constant_draws))
     differ = tuple(differences(outcomes, reference, draws))
     evidence = [_evidence(outcomes, reference, name, turned, draws, model, why, multipliers, differ) for name in others]
-    verdicts = tuple(verdict(item, claims.get(item.algorithm.partition(",")[0])) for item in evidence)
+    verdicts = tuple(verdict(item, claim_of(item.algorithm, claims)) for item in evidence)
     return Study(outcomes, reference, why, draws, low, high, model, multipliers, differ, verdicts, turned)
 
 
@@ -153,7 +154,7 @@ def _evidence(
 
 def _refused(outcomes: Outcomes, reference: str, claims: Mapping[str, float | str], why: str) -> Study:
     verdicts = tuple(
-        verdict(Evidence(name, reference, not_estimable=why), claims.get(name.partition(",")[0]))
+        verdict(Evidence(name, reference, not_estimable=why), claim_of(name, claims))
         for name in outcomes.algorithms
         if name != reference
     )

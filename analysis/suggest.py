@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.assumptions import Assumptions, Grid, grids_of
-from analysis.bootstrap import crossed_bootstrap, overdispersion
+from analysis.bootstrap import crossed_bootstrap
 from analysis.fits import fit_point, fit_replicates
 from analysis.forms import FORMS
-from analysis.joint import Design
+from analysis.model import design_of
 from analysis.multipliers import arms, percentile_interval
 from analysis.outcomes import Outcomes
 from analysis.simulation import simulate
@@ -34,6 +34,7 @@ class Addition:
 
     what: str  # for readers
     sweep: Sweep  # with the addition
+    plan: Plan  # of that sweep
     flops: float  # of the stages that it adds, estimated
 
 
@@ -83,7 +84,7 @@ def suggest(
         if not options:
             break
         base = _panel(sweep, before, panel)
-        grids = [_panel(item.sweep, plan(item.sweep, numbers_of), panel) for item in options]
+        grids = [_panel(item.sweep, item.plan, panel) for item in options]
         settings = (sweep.analysis.reference, num_studies, num_draws, seed)
         widths = widths_of([base, *grids], assumptions, *settings, on_study)
         algorithm = max(widths[0], key=lambda name: widths[0][name].mean())
@@ -129,10 +130,11 @@ def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Additio
         return numbers_of(stage) or known.get(_evaluation_key(stage))
 
     there = {stage.digest for stage in before.stages}
-    return [
-        Addition(what, larger, sum(cost(stage).flops for stage in _new(plan(larger, or_known), there, numbers_of)))
-        for what, larger in options
-    ]
+    found = []
+    for what, larger in options:
+        after = plan(larger, or_known)
+        found.append(Addition(what, larger, after, sum(cost(stage).flops for stage in _new(after, there, numbers_of))))
+    return found
 
 
 def widths_of(
@@ -168,12 +170,7 @@ def widths_of(
 def log2_widths(outcomes: Outcomes, reference: str, form: str, num_draws: int, seed: int) -> dict[str, float]:
     """log2 of upper over lower limit of every constant multiplier, in one study, under one form."""
     names, errors = arms(outcomes, reference), outcomes.errors
-    design = Design(
-        np.log(outcomes.data_size.astype(float)),
-        np.array([names.index(name) for name in outcomes.algorithm]),
-        outcomes.present.sum(axis=1) * outcomes.num_problems / overdispersion(outcomes),
-        float(max(errors.min(), 1e-4)),
-    )
+    design = design_of(outcomes, names, errors)
     point = fit_point(design, errors, FORMS[form], "H1", min_sizes=0)
     drawn = fit_replicates(design, crossed_bootstrap(outcomes, num_draws, seed).crossed, point)
     found = {}

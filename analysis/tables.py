@@ -48,8 +48,7 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
     panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
     rows, outcomes, seen = [], {}, set()
     for run in plan.runs:
-        panel = ", ".join(f"{key}={run.axis_values[key]}" for key in panel_keys)
-        label = _label(run, label_keys[run.cell.algorithm])
+        panel, label = panel_of(run, panel_keys), label_of(run, label_keys[run.cell.algorithm])
         if (panel, label, run.cell.data_size, run.seed) in seen:
             continue  # an axis that does not concern the algorithm repeats its runs
         seen.add((panel, label, run.cell.data_size, run.seed))
@@ -81,6 +80,17 @@ def label_axes(sweep: Sweep, plan: Plan) -> dict[str, tuple[str, ...]]:
     panel = panel_axes(sweep, plan)
     names = dict.fromkeys(run.cell.algorithm for run in plan.runs)
     return {name: tuple(key for key in _relevant(sweep, plan, name) if key not in panel) for name in names}
+
+
+def panel_of(run: Run, keys: tuple[str, ...]) -> str:
+    """The name of a run's panel: the values of the panel axes, or nothing."""
+    return ", ".join(f"{key}={run.axis_values[key]}" for key in keys)
+
+
+def label_of(run: Run, keys: tuple[str, ...]) -> str:
+    """A run's algorithm with the values of its own axes."""
+    settings = [f"{key.rpartition('.')[2]}={run.axis_values[key]}" for key in keys]
+    return ", ".join([run.cell.algorithm, *settings])
 
 
 def choices_table(plan: Plan) -> pd.DataFrame:
@@ -181,17 +191,12 @@ def _changes(runs: Iterable[Run], key: str) -> bool:
     return any(len(digests[others]) > 1 and len(values[others]) > 1 for others in digests)
 
 
-def _label(run: Run, keys: tuple[str, ...]) -> str:
-    settings = [f"{key.rpartition('.')[2]}={run.axis_values[key]}" for key in keys]
-    return ", ".join([run.cell.algorithm, *settings])
-
-
 def _base_errors(plan: Plan, store: Store, panel_keys: tuple[str, ...]) -> dict[str, float]:
     found = {}
     for run in plan.runs:
         record = store.record(base_evaluation(run.cell))
         if record is not None:
-            found[", ".join(f"{key}={run.axis_values[key]}" for key in panel_keys)] = record["numbers"]["error"]
+            found[panel_of(run, panel_keys)] = record["numbers"]["error"]
     return found
 
 

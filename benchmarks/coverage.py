@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.bootstrap import Draws, crossed_bootstrap, overdispersion
+from analysis.bootstrap import Draws, crossed_bootstrap
 from analysis.fits import Fit, by_qaicc, fit_point, fit_replicates
 from analysis.forms import FORMS
-from analysis.joint import Design
+from analysis.model import design_of
 from analysis.multipliers import two_way
 from analysis.outcomes import Outcomes
 from analysis.simulation import Noise, simulate
@@ -82,12 +82,7 @@ def intervals(outcomes: Outcomes, num_draws: int, seed: int) -> dict[str, np.nda
     """scheme -> (low, estimate, high) of every multiplier, float64 [3, 3]."""
     errors, num_seeds = outcomes.errors, len(outcomes.seeds)
     names = list(outcomes.algorithms)
-    design = Design(
-        np.log(outcomes.data_size.astype(float)),
-        np.array([names.index(name) for name in outcomes.algorithm]),
-        outcomes.present.sum(axis=1) * outcomes.num_problems / overdispersion(outcomes),
-        float(errors.min()),
-    )
+    design = design_of(outcomes, names, errors)
     draws = crossed_bootstrap(outcomes, num_draws, seed)
     point = fit_point(design, errors, FORMS["pow3"], "H1")
     shrunk = errors + (draws.seeds_only - errors) * np.sqrt((num_seeds - 1) / num_seeds)

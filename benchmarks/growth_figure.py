@@ -48,7 +48,6 @@ def _panel(panel: Axes, points: Sequence[Mapping], index: int) -> None:
 
 
 def _short(value: float) -> str:
-    for factor, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= 10 * factor or (letter == "M" and value >= factor):
-            return f"{value / factor:.2g}{letter}" if letter == "M" else f"{value / factor:.0f}{letter}"
-    return f"{value:,.0f}"
+    if value >= 1e6:
+        return f"{value / 1e6:.2g}M"
+    return f"{value / 1e3:.0f}k" if value >= 1e4 else f"{value:,.0f}"

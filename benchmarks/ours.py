@@ -28,17 +28,7 @@ from scaling.model.sampling import row_keys, sample
 def main() -> None:
     work, size, folder, repeats = sys.argv[1], sys.argv[2], Path(sys.argv[5]), int(sys.argv[6])
     policy = load_policy(workloads.checkpoint(size, folder))
-    if work == "step_values":
-        rows, limits = workloads.prefixes()
-        copies = 8
-    else:
-        rows = workloads.prompts(ragged=work == "sampling_1")
-        limits = [workloads.LIMIT] * len(rows)
-        copies = 16 if work == "sampling_16" else 2 if work == "greedy" else 1
-    if work == "greedy":  # 1,024 different problems
-        rows, limits, copies = workloads.prompts(count=1024), [workloads.LIMIT] * 1024, 1
-    count = workloads.num_rows(work, size, sys.argv[7], len(rows))
-    rows, limits = rows[:count], limits[:count]
+    rows, limits, copies = workloads.work_rows(work, size, sys.argv[7])
     rows, limits = rows[share::shares], limits[share::shares]
     prompts = [row for row in rows for _ in range(copies)]
     ends = [limit for limit in limits for _ in range(copies)]

@@ -30,16 +30,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(share)
     model = AutoModelForCausalLM.from_pretrained(folder / size, dtype=torch.float32).eval()
-    copies = {"step_values": 8, "sampling_16": 16}.get(work, 1)
-    if work == "step_values":
-        rows, limits = workloads.prefixes()
-    elif work == "greedy":
-        rows, limits = workloads.prompts(count=1024), [workloads.LIMIT] * 1024
-    else:
-        rows = workloads.prompts(ragged=work == "sampling_1")
-        limits = [workloads.LIMIT] * len(rows)
-    count = workloads.num_rows(work, size, sys.argv[7], len(rows))
-    rows, limits = rows[:count], limits[:count]
+    rows, limits, copies = workloads.work_rows(work, size, sys.argv[7])
     rows, limits = rows[share::shares], limits[share::shares]
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index]), limits[index]))
     seconds, tokens = [], 0

@@ -149,11 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(sweep: Sweep, store: Store) -> Plan:
-    def numbers_of(stage: Stage):
-        record = store.record(stage)
-        return record["numbers"] if record else None
-
-    return plan(sweep, numbers_of)
+    return plan(sweep, store.numbers)
 
 
 def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool]:

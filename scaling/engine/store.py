@@ -65,6 +65,11 @@ class Store:
         artifact = self._look_up(stage)
         return artifact.record if artifact else None
 
+    def numbers(self, stage: Stage) -> dict[str, float] | None:
+        """The numbers of the artifact's record, or None when no whole artifact of the stage is here."""
+        record = self.record(stage)
+        return record["numbers"] if record else None
+
     def fault(self, stage: Stage, *, check_contents: bool = False) -> str | None:
         """What is wrong with what the root holds of a stage; None when it is whole or absent.
 
