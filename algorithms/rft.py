@@ -17,9 +17,11 @@ from data.pairs import unique
 from data.records import read_problems
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.config import Problems, Rft, parse
 from scaling.model.policy import load_policy
+from scaling.problem_config import Problems
+from scaling.section import parse
 from scaling.training.batching import sequences
+from scaling.training_config import Rft
 
 _POSITIVES = 0x905
 

@@ -12,14 +12,16 @@ import jax.numpy as jnp
 
 from data.records import read_jsonl
 from data.tokenizer import tokenizer_of
-from scaling.config import Optimizer, Problems, Sft, parse
 from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, load_policy, save_policy
 from scaling.model.transformer import Params
+from scaling.problem_config import Problems
+from scaling.section import parse
 from scaling.training.batching import Sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
+from scaling.training_config import Optimizer, Sft
 
 
 def nll(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums:

@@ -15,9 +15,11 @@ from data.records import read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import for_problems
 from data.verifier import load_verified
-from scaling.config import Problems, StepRft, parse
 from scaling.model.policy import load_policy
+from scaling.problem_config import Problems
+from scaling.section import parse
 from scaling.training.batching import masked_sequences
+from scaling.training_config import StepRft
 
 
 def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -26,9 +26,10 @@ import pandas as pd
 
 from data.continuations import judged, requests
 from data.records import Problem
-from scaling.config import Problems, StepValues
+from scaling.data_config import StepValues
 from scaling.model.policy import Policy
 from scaling.model.replay import Replay
+from scaling.problem_config import Problems
 
 Continuation = tuple[int, int, int]  # row of the traces, step, index
 

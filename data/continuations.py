@@ -17,8 +17,8 @@ from data.problems.families import family_of
 from data.records import Problem
 from data.rollouts import STEP_VALUES, root_key
 from data.tokenizer import for_problems
-from scaling.config import Problems
 from scaling.model.sampling import row_keys
+from scaling.problem_config import Problems
 
 COLUMNS = ("problem", "sample", "step", "index", "end")
 

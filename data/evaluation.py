@@ -16,10 +16,12 @@ from data.problems.families import family_of
 from data.rollouts import EVALUATION, root_key, token_lists
 from data.step_values import best_of_k
 from data.tokenizer import tokenizer_of
-from scaling.config import Evaluation, Problems, parse
+from scaling.data_config import Evaluation
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -28,7 +28,8 @@ from data.records import Problem, read_jsonl
 from data.step_values import first_pit, load_step_values
 from data.tokenizer import Tokenizer, tokenizer_of
 from data.verifier import load_verified
-from scaling.config import Problems, parse
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
 

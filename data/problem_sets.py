@@ -9,7 +9,8 @@ from pathlib import Path
 
 from data.records import Problem, read_problems, write_jsonl
 from data.splits import fixed_problems
-from scaling.config import Problems, parse
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -14,10 +14,12 @@ import pandas as pd
 from data.problems.families import family_of
 from data.records import read_problems
 from data.tokenizer import tokenizer_of
-from scaling.config import Problems, Rollouts, parse
+from scaling.data_config import Rollouts
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.model.sampling import Sampled, row_keys, sample
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 ROLLOUTS = 1  # what a key is used for; folded into the stage's root key, so that no two uses share one
 STEP_VALUES = 2

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.problems.families import family_of
 from data.records import Problem
-from scaling.config import ModularSum, StarGraph
+from scaling.problem_config import ModularSum, StarGraph
 
 Split = Literal["train", "validation", "test"]
 Problems = ModularSum | StarGraph

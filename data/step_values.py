@@ -27,10 +27,12 @@ from data.rollouts import token_lists
 from data.steps import step_ends
 from data.tokenizer import for_problems
 from data.verifier import load_verified
-from scaling.config import Problems, StepValues, parse
+from scaling.data_config import StepValues
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.model.sampling import sample
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 _TRACES = 0x57E9  # keeps the choice of traces apart from other uses of the seed
 

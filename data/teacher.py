@@ -14,7 +14,9 @@ import numpy as np
 from data.problems.families import family_of
 from data.records import write_jsonl
 from data.splits import stream
-from scaling.config import Problems, Teacher, parse
+from scaling.data_config import Teacher
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 _SOLUTIONS = 0x7EAC  # keeps the solutions' generators apart from the problems' of the same seed
 _MAX_ATTEMPTS = 64

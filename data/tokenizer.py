@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.hf_tokenizer import HfTokenizer, load_tokenizer
 from data.problems.families import family_of
-from scaling.config import ModularSum, StarGraph
+from scaling.problem_config import ModularSum, StarGraph
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>")

@@ -14,7 +14,8 @@ from data.problems.families import family_of
 from data.records import read_problems
 from data.rollouts import load_rollouts
 from data.tokenizer import tokenizer_of
-from scaling.config import Problems, parse
+from scaling.problem_config import Problems
+from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -11,8 +11,8 @@ from typing import get_args
 from pydantic import ValidationError
 
 from data.problems.families import FAMILIES
-from scaling.config import Problems
 from scaling.grid import dotted_keys
+from scaling.problem_config import Problems
 
 # pydantic's words for Python types, in those of YAML.
 _EXPECTED = {

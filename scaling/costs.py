@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from data.problems.families import family_of
-from scaling.config import ModularSum, Problems, StarGraph, parse
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
 from scaling.model.sizes import ModelConfig, model_config
+from scaling.problem_config import ModularSum, Problems, StarGraph
+from scaling.section import parse
 from scaling.stage import Stage
 
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scaling import recipes
-from scaling.config import Cell, Section, Sweep
+from scaling.config import Cell, Sweep
 from scaling.grid import axes, cells
+from scaling.section import Section
 from scaling.stage import Stage, in_order
 
 NumbersOf = Callable[[Stage], Mapping[str, float] | None]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from scaling.config import Cell, Section
+from scaling.config import Cell
+from scaling.section import Section
 from scaling.stage import Stage
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.

@@ -5,7 +5,7 @@ In: plain values. Out: the types that `scaling.config` and `scaling.problem_conf
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -20,3 +20,8 @@ class Section(BaseModel):
     """A frozen, strict section: an unknown key or a value of another type is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def parse(schema: object, value: object):
+    """A section of the schema from a stage's plain config; the stage's side of what a plan wrote."""
+    return TypeAdapter(schema).validate_python(value)

@@ -14,6 +14,9 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 NO_JAX = (
     "scaling.config",
     "scaling.config_error",
+    "scaling.data_config",
+    "scaling.policy_config",
+    "scaling.training_config",
     "scaling.problem_config",
     "scaling.section",
     "scaling.grid",

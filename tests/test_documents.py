@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from scaling.config import Analysis, Cell, Resources, Section, Select, Sweep
+from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.plan import plan
+from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 
 ROOT = Path(__file__).parent.parent

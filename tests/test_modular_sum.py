@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data.problems import modular_sum as family
 from data.records import Problem
 from data.tokenizer import for_problems
-from scaling.config import ModularSum
+from scaling.problem_config import ModularSum
 
 P23 = ModularSum(modulus=23)
 PROBLEM = Problem("5 7 3 20 ?", "12")  # 35 mod 23

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from scaling import recipes
-from scaling.config import Cell, Policy
+from scaling.config import Cell
+from scaling.policy_config import Policy
 from scaling.sweep_file import load_sweep
 
 SWEEP = """

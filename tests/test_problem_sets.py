@@ -4,7 +4,7 @@ import pytest
 
 from data import problem_sets
 from data.splits import split_of, stream
-from scaling.config import ModularSum
+from scaling.problem_config import ModularSum
 
 FAMILY = {"family": "modular_sum", "modulus": 23, "operands": 4, "zipf_exponent": 1.0}
 

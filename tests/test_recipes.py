@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from scaling import recipes
-from scaling.config import Cell, Problems, Section, parse
+from scaling.config import Cell
 from scaling.engine.worker import RUNNERS
 from scaling.grid import dotted_keys
 from scaling.plan import plan
+from scaling.problem_config import Problems
+from scaling.section import Section, parse
 from scaling.stage import RESOURCE_CLASSES, VERSIONS, Stage, in_order
 from scaling.sweep_file import load_sweep
 

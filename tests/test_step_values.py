@@ -30,7 +30,7 @@ from data.step_values import (
 )
 from data.steps import split_steps
 from data.verifier import load_verified
-from scaling.config import StepValues
+from scaling.data_config import StepValues
 
 CHANCES = st.floats(0.0, 1.0)
 Q_VALUES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=8)

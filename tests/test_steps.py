@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from data.problems.families import family_of
 from data.steps import split_steps, step_ends
 from data.tokenizer import EOS, for_problems
-from scaling.config import ModularSum, StarGraph
+from scaling.problem_config import ModularSum, StarGraph
 
 SEPARATOR = 7
 TOKENS = st.lists(st.sampled_from([0, 1, EOS, 3, 4, SEPARATOR]), max_size=30)

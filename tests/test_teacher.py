@@ -7,7 +7,8 @@ from data import teacher
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl
 from data.splits import split_of
-from scaling.config import ModularSum, StarGraph, parse
+from scaling.problem_config import ModularSum, StarGraph
+from scaling.section import parse
 
 SUMS = {"family": "modular_sum", "modulus": 23, "operands": 4}
 STARS = {"family": "star_graph", "degree": 2, "path_length": 4, "num_nodes": 20}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.tokenizer import BOS, EOS, PAD, Tokenizer, for_problems
-from scaling.config import ModularSum, StarGraph
+from scaling.problem_config import ModularSum, StarGraph
 
 WORDS = ("a", "b", ";")
 

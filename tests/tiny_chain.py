@@ -13,7 +13,7 @@ from algorithms import pretrain, sft
 from data import rollouts, step_values, teacher, verifier
 from data.records import write_jsonl
 from data.tokenizer import EOS, Tokenizer, for_problems
-from scaling.config import ModularSum
+from scaling.problem_config import ModularSum
 
 SETTINGS = ModularSum(modulus=11, operands=3)
 PROBLEMS = {"family": "modular_sum", "modulus": 11, "operands": 3}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from data.problems import modular_sum, star_graph
-from scaling.config import ModularSum, StarGraph
+from scaling.problem_config import ModularSum, StarGraph
 
 FAMILIES: Mapping[str, ModuleType] = {"modular_sum": modular_sum, "star_graph": star_graph}
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.records import Check, Problem, StepCheck
-from scaling.config import ModularSum
+from scaling.problem_config import ModularSum
 
 _RANKS = 0x21FF  # seeds the fixed order of operands by frequency
 _FACTS = 0xFAC75

@@ -14,7 +14,6 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from scaling.config import Optimizer
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
 from scaling.training.batching import Schedule, micro_batches
@@ -28,6 +27,7 @@ from scaling.training.update import (
     learning_rate_at,
     make_update,
 )
+from scaling.training_config import Optimizer
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,63 @@
+"""What policies learn from and are measured on: the sections of the teacher, rollouts, step values and evaluation.
+
+In: plain mappings. Out: the frozen settings that the stages in `data` read. Where the paper (Setlur et al. 2024,
+arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from scaling.section import Count, Positive, Section
+
+
+class Teacher(Section):
+    """The source of synthetic problems and solutions."""
+
+    keep_unverified: bool = False  # keep a solution whose answer does not verify
+
+
+class Rollouts(Section):
+    """Completions sampled from the SFT policy, shared by every algorithm that learns from them."""
+
+    samples_per_problem: Count = 8
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+
+class StepValues(Section):
+    """Monte Carlo estimates of the chance to be right after a step."""
+
+    rollouts_per_prefix: Count = 4  # M
+    best_of: Count = 1  # K of the rollout policy, at most M; the paper's is 5
+    negatives_per_problem: Count = 2  # the paper's is 8
+    temperature: Positive = 1.0
+    adaptive: bool = False  # sample what the first pits of negatives need, not M after every step
+
+    @model_validator(mode="after")
+    def _estimable(self) -> "StepValues":
+        if self.best_of > self.rollouts_per_prefix:
+            raise ValueError(
+                f"best_of is {self.best_of}, more than rollouts_per_prefix = {self.rollouts_per_prefix}; best-of-K has"
+                " an unbiased estimate only from at least K rollouts: raise rollouts_per_prefix or lower best_of."
+            )
+        return self
+
+
+class Evaluation(Section):
+    """What is measured on the test problems. Greedy pass@1 always is."""
+
+    samples_per_problem: Annotated[int, Field(ge=0)] = 4  # for pass@k; 0 measures greedy pass@1 only
+    pass_at: Annotated[tuple[Count, ...], Field(strict=False)] = (4,)
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> "Evaluation":
+        too_large = [k for k in self.pass_at if k > self.samples_per_problem]
+        if too_large and self.samples_per_problem:
+            raise ValueError(
+                f"pass_at asks for k = {too_large[0]}, but samples_per_problem is {self.samples_per_problem}; the"
+                " unbiased estimate needs at least k samples: raise samples_per_problem."
+            )
+        return self
