@@ -17,7 +17,7 @@ from data.pairs import unique
 from data.records import read_problems
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.model.policy import load_policy
+from scaling.model.policy import load_policy, passed_on
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import sequences
@@ -29,16 +29,18 @@ _POSITIVES = 0x905
 def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Keep up to max_positives different positives a problem. Writes positives.parquet: problem, prompt, tokens.
 
-    config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification.
+    config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification, and `before`
+    where the positives of earlier rounds count too: those are kept, and up to max_positives others are added.
     """
     tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     right = verified[verified["reward"] == 1.0]
-    rows = []
+    rows = _rows_before(inputs)
+    known = {(problem, tuple(tokens)) for problem, _, tokens in rows}
     for problem, group in right.groupby("problem", sort=True):
         rng = np.random.default_rng([_POSITIVES, config["seed"], int(problem)])
-        different = unique(group["tokens"])
+        different = [tokens for tokens in unique(group["tokens"]) if (problem, tuple(tokens)) not in known]
         order = [different[index] for index in rng.permutation(len(different))]
         if config["positives"]["keep"] == "distinct":
             order = most_distinct(order, config["positives"]["max_positives"])
@@ -51,6 +53,14 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
         "num_positives_before_limit": float(len(right)),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
+
+
+def _rows_before(inputs: Mapping[str, Path]) -> list[tuple]:
+    """The positives of the rounds before, where they are pooled."""
+    if "before" not in inputs:
+        return []
+    frame = pd.read_parquet(inputs["before"] / "positives.parquet")
+    return [(row.problem, list(row.prompt), list(row.tokens)) for row in frame.itertuples(index=False)]
 
 
 def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
@@ -72,7 +82,8 @@ def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the positives, and on D_syn where `include_synthetic` says so.
 
-    config: problems, rft, seed; inputs: start, synthetic, positives.
+    config: problems, rft, seed; inputs: start, synthetic, positives. With nothing to learn a round after the first
+    passes the policy on that it sampled from, where training starts from that; otherwise it is an error.
     """
     settings = parse(Rft, config["rft"])
     positives = pd.read_parquet(inputs["positives"] / "positives.parquet")
@@ -81,6 +92,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     if settings.include_synthetic:
         more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
+    if not prompts and "round" in config and settings.start == "sft":
+        return {**passed_on(load_policy(inputs["start"]), out), "num_sequences": 0.0}
     if not prompts:
         raise ValueError(
             "rft: there are no positives to train on and include_synthetic is false; raise"

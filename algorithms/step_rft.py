@@ -15,7 +15,7 @@ from data.records import read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import for_problems
 from data.verifier import load_verified
-from scaling.model.policy import load_policy
+from scaling.model.policy import load_policy, passed_on
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import masked_sequences
@@ -58,7 +58,8 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
-    config: problems, step_rft, seed; inputs: start, synthetic, good_steps.
+    config: problems, step_rft, seed; inputs: start, synthetic, good_steps. With nothing to learn a round after the
+    first passes the policy on that it sampled from, where training starts from that; otherwise it is an error.
     """
     settings = parse(StepRft, config["step_rft"])
     steps = pd.read_parquet(inputs["good_steps"] / "good_steps.parquet")
@@ -69,6 +70,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
         masks += [[1.0] * len(completion) for completion in more_completions]
+    if not prompts and "round" in config and settings.start == "sft":
+        return {**passed_on(load_policy(inputs["start"]), out), "num_sequences": 0.0}
     if not prompts:
         raise ValueError(
             f"step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"

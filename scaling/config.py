@@ -25,6 +25,7 @@ class Cell(Section):
 
     algorithm: Algorithm = "sft"
     data_size: Count = 256  # unique synthetic problems
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1  # of sampling from the policy so far and training on that
     problems: Problems = ModularSum()
     policy: Policy = Policy()
     pretrain: Pretrain = Pretrain()

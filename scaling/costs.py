@@ -109,7 +109,9 @@ def _rows_per_problem(stage: Stage) -> int:
         return 1
     mixed = int(stage.config[stage.kind]["include_synthetic"])
     if stage.kind == "rft":
-        return mixed + stage.inputs["positives"].config["positives"]["max_positives"]
+        positives = stage.inputs["positives"]
+        pooled = positives.config.get("round", 1) if "before" in positives.inputs else 1
+        return mixed + pooled * positives.config["positives"]["max_positives"]
     return mixed + stage.inputs["good_steps"].inputs["step_values"].config["traces_per_problem"]
 
 

@@ -53,6 +53,7 @@ class Rft(Optimizer):
     keep: Literal["random", "distinct"] = "distinct"  # which ones, when there are more: by edit distance or at random
     start: Literal["base", "sft"] = "base"
     include_synthetic: bool = True  # mix the teacher's solutions in
+    pool_rounds: bool = False  # after several rounds, train on the positives of all of them
 
 
 class Preference(Optimizer):

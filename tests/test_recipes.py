@@ -30,6 +30,7 @@ ENTERS = {
     "data_size": {"teacher"},
     "rft.max_positives": {"positives"},
     "rft.keep": {"positives"},
+    "rft.pool_rounds": set(),  # in one round there is nothing to pool
     "dpo.pairing": {"pairs"},
     "dpo.pairs_per_problem": {"pairs"},
     "step_dpo.pair_mode": {"step_pairs"},
@@ -60,7 +61,7 @@ def enters(key: str, algorithm: str) -> set[str]:
         return set()  # the settings of an algorithm that has no part in this run
     if key == "step_values.negatives_per_problem" and algorithm != "step_dpo":
         return set()  # step RFT has its own number of traces
-    return ENTERS.get(key) or SECTION_ENTERS.get(section) or {TRAINS[section]}
+    return ENTERS[key] if key in ENTERS else SECTION_ENTERS.get(section) or {TRAINS[section]}
 
 
 def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
@@ -68,11 +69,11 @@ def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
 
 
 def keys_of(cell: Cell) -> list[str]:
-    """Every dotted key of the schema that this cell's family has, apart from the algorithm and the family."""
+    """Every dotted key of the schema that this cell's family has, apart from algorithm, rounds and family."""
     known = type(cell.problems).model_fields
     return sorted(
         key
-        for key in set(dotted_keys()) - {"algorithm", "problems.family", "policy.hf", "policy.revision"}
+        for key in set(dotted_keys()) - {"algorithm", "rounds", "problems.family", "policy.hf", "policy.revision"}
         if not key.startswith("problems.") or key.partition(".")[2] in known
     )
 
