@@ -19,12 +19,13 @@ from scaling.plan import Plan, Run
 from scaling.recipes import base_evaluation
 from scaling.stage import in_order
 
-# Numbers of a run's ancestors that describe its data: kind of stage -> names.
+_LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
+# Numbers of a run's ancestors that describe its data: kind of stage -> names; stages of before a number lack it.
 _ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
-    "positives": ("num_positives", "problems_without_data_fraction"),
+    "positives": ("num_positives", "problems_without_data_fraction", *_LEARNED),
     "pairs": ("num_pairs", "problems_without_data_fraction"),
     "step_pairs": ("num_pairs", "problems_without_data_fraction", "mean_pit"),
-    "good_steps": ("kept_steps_fraction", "problems_without_data_fraction"),
+    "good_steps": ("kept_steps_fraction", "problems_without_data_fraction", *_LEARNED, "num_wrong_steps"),
 }
 
 _ROUND_KINDS = ("rft", "dpo", "step_rft")  # what a round of an algorithm ends with

@@ -51,9 +51,15 @@ class Evaluation(Section):
     pass_at: Annotated[tuple[Count, ...], Field(strict=False)] = (4,)
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    describe: bool = False  # what sampled completions look like: spurious steps, wrong facts, diversity
 
     @model_validator(mode="after")
     def _enough_samples(self) -> "Evaluation":
+        if self.describe and not self.samples_per_problem:
+            raise ValueError(
+                "describe is true, but samples_per_problem is 0, so there are no completions to describe; raise"
+                " samples_per_problem."
+            )
         too_large = [k for k in self.pass_at if k > self.samples_per_problem]
         if too_large and self.samples_per_problem:
             raise ValueError(

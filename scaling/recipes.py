@@ -23,7 +23,11 @@ _once = lru_cache(maxsize=1024)
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    config = {"evaluation": _plain(cell.evaluation), "split": "test"}
+    config: dict[str, object] = {"evaluation": _plain(cell.evaluation), "split": "test"}
+    if not cell.evaluation.describe:
+        config["evaluation"] = _plain(cell.evaluation, {"describe"})  # as artifacts from before this key have it
+    elif cell.policy.hf is None and cell.policy.base == "pretrained":
+        config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
@@ -138,6 +142,8 @@ def positives(cell: Cell, seed: int) -> Stage:
     chosen = {"max_positives": cell.rft.max_positives, "keep": cell.rft.keep}
     config = {"problems": _family(cell), "positives": chosen, **_randomness(cell, seed)}
     inputs = _rollout_inputs(cell, seed)
+    if cell.rft.keep in ("low_value", "high_value"):
+        inputs["step_values"] = step_values(cell, seed, "all", cell.step_rft.traces_per_problem)
     if cell.rft.pool_rounds and cell.rounds > 1:
         inputs["before"] = positives(_before(cell), seed)
     return Stage("positives", config, inputs, slug=_round_slug(cell, seed))
