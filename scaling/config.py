@@ -40,6 +40,16 @@ class Cell(Section):
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
+    def _enough_test_problems(self) -> "Cell":
+        asked, available = self.evaluation.critical_steps, self.problems.num_test
+        if asked is not None and asked.problems > available:
+            raise ValueError(
+                f"evaluation.critical_steps.problems is {asked.problems}, but problems.num_test is {available}; the"
+                " traces are of test problems: raise num_test or ask for fewer."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _steps_have_words(self) -> "Cell":
         if self.policy.hf is not None and self.algorithm in ("step_dpo", "step_rft"):
             raise ValueError(

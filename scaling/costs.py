@@ -72,8 +72,10 @@ def cost(stage: Stage) -> Cost:
         count = held_out.num_test if config["split"] == "test" else held_out.num_validation
         rows = count * (1 + config["evaluation"]["samples_per_problem"])
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
-    size = _ancestor(stage, "teacher").config["data_size"]
-    if stage.kind == "rollouts":
+    size = _num_problems(stage)
+    if stage.kind == "critical_steps":
+        return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))
+    if stage.kind in ("rollouts", "critical_traces"):
         rows = size * config["rollouts"]["samples_per_problem"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "step_values":
@@ -102,6 +104,14 @@ def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[
             flops[stage.kind] = flops.get(stage.kind, 0.0) + estimate
             seconds[stage.kind] = seconds.get(stage.kind, 0.0) + max(record["wall_seconds"] - OVERHEAD_SECONDS, 1e-3)
     return {kind: flops[kind] / seconds[kind] for kind in flops}
+
+
+def _num_problems(stage: Stage) -> int:
+    """How many problems a stage works on: those of the traces whose critical steps are measured, or all of D_syn."""
+    traces = [item for item in (stage, *stage.inputs.values()) if item.kind == "critical_traces"]
+    if traces:
+        return traces[0].config["critical_steps"]["problems"]
+    return _ancestor(stage, "teacher").config["data_size"]
 
 
 def _rows_per_problem(stage: Stage) -> int:

@@ -23,10 +23,11 @@ _once = lru_cache(maxsize=1024)
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    config: dict[str, object] = {"evaluation": _plain(cell.evaluation), "split": "test"}
+    apart = {"critical_steps"}  # measured by stages of its own
     if not cell.evaluation.describe:
-        config["evaluation"] = _plain(cell.evaluation, {"describe"})  # as artifacts from before this key have it
-    elif cell.policy.hf is None and cell.policy.base == "pretrained":
+        apart.add("describe")  # artifacts from before this key keep their digests
+    config: dict[str, object] = {"evaluation": _plain(cell.evaluation, apart), "split": "test"}
+    if cell.evaluation.describe and cell.policy.hf is None and cell.policy.base == "pretrained":
         config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
@@ -184,6 +185,14 @@ def step_rft_policy(cell: Cell, seed: int) -> Stage:
     return _learning_stage("step_rft", cell, seed, cell.step_rft, {"good_steps": steps}, exclude)
 
 
+def derived_seed(seed: int, use: int) -> int:
+    """A seed for each use of a run's; use 0 is the seed itself.
+
+    Multiples of this odd number keep far apart modulo 2^32: no two of some hundred uses of seeds below a million agree.
+    """
+    return (seed + use * 0x9E3779B9) % 2**32
+
+
 RECIPES: Mapping[str, Callable[[Cell, int], Stage]] = MappingProxyType(
     {
         "sft": sft_policy,
@@ -252,13 +261,9 @@ def _before(cell: Cell) -> Cell:
 
 
 def _randomness(cell: Cell, seed: int) -> dict[str, int]:
-    """The seed of one round's stages: the run's own in round 1, later one that no other round of any run has.
-
-    Multiples of this odd number keep far apart modulo 2^32: no two rounds of seeds below a million share a seed.
-    """
-    if cell.rounds == 1:
-        return {"seed": seed}
-    return {"seed": (seed + (cell.rounds - 1) * 0x9E3779B9) % 2**32, "round": cell.rounds}
+    """The seed of one round's stages: the run's own in round 1, later one that no other round of any run has."""
+    later = {"round": cell.rounds} if cell.rounds > 1 else {}
+    return {"seed": derived_seed(seed, cell.rounds - 1), **later}
 
 
 def _slug(cell: Cell, seed: int) -> str:
