@@ -30,6 +30,7 @@ class Story:
     tables: Tables
     costs: pd.DataFrame
     panels: dict[str, Panel]
+    more: tuple[Section, ...] = ()  # on what some sweeps measure beside errors
 
 
 def sections(story: Story, directory: Path) -> list[Section]:
@@ -37,7 +38,7 @@ def sections(story: Story, directory: Path) -> list[Section]:
     parts = [_conclusions(story)]
     for name, panel in story.panels.items():
         parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
-    return [*parts, _settings(story), _costs(story), _runs(story), _provenance(story)]
+    return [*parts, *story.more, _settings(story), _costs(story), _runs(story), _provenance(story)]
 
 
 def _conclusions(story: Story) -> Section:
