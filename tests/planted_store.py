@@ -92,4 +92,4 @@ def _evaluation(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
     wrong = ((np.arange(NUM_PROBLEMS) + 0.5) / NUM_PROBLEMS + luck < error).astype(np.int8)
     problems = [f"p{index:03d}" for index in range(NUM_PROBLEMS)]
     pd.DataFrame({"problem": problems, "wrong": wrong}).to_parquet(out / "outcomes.parquet")
-    return {"error": float(wrong.mean()), "evaluation_flops": 1.0}
+    return {"error": float(wrong.mean()), "num_problems": float(NUM_PROBLEMS), "evaluation_flops": 1.0}
