@@ -24,10 +24,10 @@ _LARGE = (
     " prompts."
 )
 _TRAINING_SMALL = (
-    "by profile of SFT at xs, on one core, 59 % of an update are matrix products with params as fast as the micro-batch's"
-    " shape allows, 12 % filler behind ragged rows within them; attention, norms, softmax and the loss are the rest, the"
-    " optimiser 0.6 % and batching 0.4 %. So no code in float32 could be more than 1.7 times faster, and the peer is at"
-    " two thirds of ours."
+    "by profile of SFT at xs, on one core, 59 % of an update are matrix products with params, as fast as the shape of a"
+    " micro-batch allows, an eighth of that for filler behind ragged rows; attention, norms, softmax and loss are the"
+    " rest, the optimiser 0.6 % and batching 0.4 %. So no code in float32 could be more than 1.7 times faster, and the"
+    " peer is at two thirds of ours."
 )
 _TRAINING_LARGE = (
     "at 800 k parameters and more both sides are bound by the same matrix products: ours run at over half of the"
