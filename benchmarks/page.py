@@ -67,6 +67,8 @@ def document(results: Path) -> str:
         parts += [f"## {title}", "", NOT_MEASURED if found is None else _comparison(found), ""]
     peak, engine, growth = (_read(results, name) for name in ("utilisation", "engine", "growth"))
     parts += ["## Share of the matmul peak", "", NOT_MEASURED if peak is None else _shares(peak), ""]
+    packing = _read(results, "packing")
+    parts += ["## Several seeds in one program", "", NOT_MEASURED if packing is None else _packing(packing), ""]
     adaptive, analysis = _read(results, "adaptive"), _read(results, "analysis")
     parts += ["## Step values, adaptive", "", NOT_MEASURED if adaptive is None else _adaptive(adaptive), ""]
     parts += ["## The analysis", "", NOT_MEASURED if analysis is None else _analysis(analysis), ""]
@@ -95,6 +97,17 @@ def _shares(found: Mapping) -> str:
         lines.append(_row([*cells, f"{100 * row['target']:.0f} %", _verdict(row, row["share"])]))
     head = f"Peak of two processes at once, float32, in GFLOP/s: {peaks}; the largest counts. FLOPs of padding are not."
     return "\n".join([head, "", *lines, *_bounds(found, "share"), "", _source(found)])
+
+
+def _packing(found: Mapping) -> str:
+    lines = [_row(("policy", "seeds", "against one after another")), "|---|---|---|"]
+    lines += [_row((row["size"], str(row["seeds"]), f"**{row['ratio']:.2f}x**")) for row in found["rows"]]
+    head = (
+        "Gradients of policies of one shape in one program with `vmap`, on one thread. A sweep does not pack: a program"
+        " for many policies leaves the core's caches, and a second core is better used by a second worker."
+    )
+    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    return "\n".join([head, "", *lines, "", f"`{found['command']}`, on: {machine}."])
 
 
 def _engine(found: Mapping) -> str:

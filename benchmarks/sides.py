@@ -80,11 +80,16 @@ def rate(results: Sequence[Mapping], what: str = "rows") -> float:
     return sum(result[what] for result in results) / max(statistics.median(result["seconds"]) for result in results)
 
 
+def machine() -> dict[str, object]:
+    """What every JSON says of the machine."""
+    return {"platform": platform.platform(), "cores": os.cpu_count(), "processor": _processor()}
+
+
 def environment(settings: Settings, module: str) -> dict[str, object]:
     """Machine, versions and command."""
     found = subprocess.run([settings.peer, "-c", _VERSIONS], capture_output=True, text=True, check=True)
     return {
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "processor": _processor()},
+        "machine": machine(),
         "versions": {"python": platform.python_version(), "jax": metadata.version("jax"), **json.loads(found.stdout)},
         "command": f"python -m benchmarks.{module} --repeats {settings.repeats}"
         + (" --quick" if settings.quick else ""),
