@@ -145,7 +145,9 @@ def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, Mod
     policy = pretrain.config["policy"]
     if "hf" in policy:
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
-        return parse(Problems, told.config["problems"]), _imported(policy["hf"], policy["revision"]), TOKENS_PER_WORD
+        problems = parse(Problems, told.config["problems"])
+        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
+        return problems, _imported(policy["hf"], policy["revision"]), tokens
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
     return problems, model_config(policy["size"], words + 3), 1  # and the three specials

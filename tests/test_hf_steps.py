@@ -31,6 +31,8 @@ pytest.importorskip("transformers", reason="needs transformers: pip install -e '
 
 from tiny_tokenizer import TEMPLATE, save_tokenizer
 
+pytestmark = pytest.mark.slow
+
 SHAPE = replace(CONFIG, vocab_size=264, max_positions=256, width=32, ffn_width=48)
 OPTIMIZER = {"learning_rate": 3e-3, "epochs": 1, "batch_size": 8}
 LIMIT = 40
