@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.model.flops import forward_flops, training_flops
-from scaling.model.policy import Policy, load_policy, save_policy
+from scaling.model.policy import Policy, load_policy, passed_on, save_policy
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 from scaling.section import parse
@@ -66,10 +66,16 @@ def preference_loss(apply: Callable, params: Params, batch: Mapping[str, jax.Arr
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Train on pairs. config: dpo (a Preference section), seed; inputs: reference, pairs."""
+    """Train on pairs. config: dpo (a Preference section), seed; inputs: reference, pairs.
+
+    No pairs, which only a round after the first may have: the policy is the reference.
+    """
     settings = parse(Preference, config["dpo"])
     reference = load_policy(inputs["reference"])
-    rows = pair_sequences(pd.read_parquet(inputs["pairs"] / "pairs.parquet"))
+    pairs = pd.read_parquet(inputs["pairs"] / "pairs.parquet")
+    if pairs.empty:
+        return {**passed_on(reference, out), "num_pairs": 0.0}
+    rows = pair_sequences(pairs)
     ref_logps = reference_logps(reference, rows).reshape(-1, 2)
     arrays = {
         "tokens": rows.tokens.reshape(len(ref_logps), 2, -1),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.description import describe
 from data.limits import completion_limit, truncated_fraction
 from data.problem_sets import load_problems
 from data.problems.families import family_of
@@ -26,7 +27,10 @@ from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Measure. config: problems, evaluation, split, seed; inputs: policy, problems."""
+    """Measure. config: problems, evaluation, split, seed, and web_seed to look for misconceptions.
+
+    inputs: policy, problems.
+    """
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     policy = load_policy(inputs["policy"])
@@ -71,5 +75,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         frame["num_samples"] = num_samples
         for k in evaluation.pass_at:
             numbers[f"pass_at_{k}"] = float(np.mean([best_of_k(c, num_samples, k) for c in frame["num_correct"]]))
+        if evaluation.describe:
+            numbers |= describe(settings, sampled, num_samples, config.get("web_seed"))
     frame.to_parquet(out / "outcomes.parquet")
     return {**numbers, "evaluation_flops": flops}

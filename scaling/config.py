@@ -25,6 +25,7 @@ class Cell(Section):
 
     algorithm: Algorithm = "sft"
     data_size: Count = 256  # unique synthetic problems
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1  # of sampling from the policy so far and training on that
     problems: Problems = ModularSum()
     policy: Policy = Policy()
     pretrain: Pretrain = Pretrain()
@@ -37,6 +38,16 @@ class Cell(Section):
     step_dpo: StepDpo = StepDpo()
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _enough_test_problems(self) -> "Cell":
+        asked, available = self.evaluation.critical_steps, self.problems.num_test
+        if asked is not None and asked.problems > available:
+            raise ValueError(
+                f"evaluation.critical_steps.problems is {asked.problems}, but problems.num_test is {available}; the"
+                " traces are of test problems: raise num_test or ask for fewer."
+            )
+        return self
 
 
 class Analysis(Section):

@@ -73,8 +73,10 @@ def cost(stage: Stage) -> Cost:
         count = held_out.num_test if config["split"] == "test" else held_out.num_validation
         rows = count * (1 + config["evaluation"]["samples_per_problem"])
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
-    size = _ancestor(stage, "teacher").config["data_size"]
-    if stage.kind == "rollouts":
+    size = _num_problems(stage)
+    if stage.kind == "critical_steps":
+        return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))
+    if stage.kind in ("rollouts", "critical_traces"):
         rows = size * config["rollouts"]["samples_per_problem"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "step_values":
@@ -105,12 +107,22 @@ def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[
     return {kind: flops[kind] / seconds[kind] for kind in flops}
 
 
+def _num_problems(stage: Stage) -> int:
+    """How many problems a stage works on: those of the traces whose critical steps are measured, or all of D_syn."""
+    traces = [item for item in (stage, *stage.inputs.values()) if item.kind == "critical_traces"]
+    if traces:
+        return traces[0].config["critical_steps"]["problems"]
+    return _ancestor(stage, "teacher").config["data_size"]
+
+
 def _rows_per_problem(stage: Stage) -> int:
     if stage.kind == "sft":
         return 1
     mixed = int(stage.config[stage.kind]["include_synthetic"])
     if stage.kind == "rft":
-        return mixed + stage.inputs["positives"].config["positives"]["max_positives"]
+        positives = stage.inputs["positives"]
+        pooled = positives.config.get("round", 1) if "before" in positives.inputs else 1
+        return mixed + pooled * positives.config["positives"]["max_positives"]
     return mixed + stage.inputs["good_steps"].inputs["step_values"].config["traces_per_problem"]
 
 

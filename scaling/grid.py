@@ -33,6 +33,7 @@ def dotted_keys() -> Iterator[str]:
     """Every key of the schema that can be an axis."""
     yield "algorithm"
     yield "data_size"
+    yield "rounds"
     schema = Cell.model_json_schema()
     for section, reference in schema["properties"].items():
         names = [item["$ref"] for item in reference.get("oneOf", [])] or [reference.get("$ref", "")]

@@ -4,6 +4,9 @@ In: `Cell` and a seed. Out: `Stage`s that point at their inputs. Two cells that 
 stages, so sharing needs no bookkeeping: all algorithms share the base policy and, per size and seed, the synthetic
 problems, the SFT policy and one set of rollouts. A stage's config holds only what changes its result: the teacher
 does not see the number of test problems, the SFT policy does not see DPO's beta.
+
+A cell of several rounds is the same cell with one round less, and one more round on top: `sampled_policy` is the SFT
+policy in round 1, and from then on what the round before trained. All else follows from it.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +24,14 @@ _once = lru_cache(maxsize=1024)
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    settings = _plain(cell.evaluation, {"max_new_tokens"}) | _limit(cell.evaluation)
-    return _evaluation(cell, seed, trained_policy(cell, seed), {"evaluation": settings, "split": "test"})
+    apart = {"critical_steps", "max_new_tokens"}  # critical steps are measured by stages of their own
+    if not cell.evaluation.describe:
+        apart.add("describe")  # artifacts from before this key keep their digests
+    settings = _plain(cell.evaluation, apart) | _limit(cell.evaluation)
+    config: dict[str, object] = {"evaluation": settings, "split": "test"}
+    if cell.evaluation.describe and cell.policy.hf is None and cell.policy.base == "pretrained":
+        config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
+    return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
 def validation(cell: Cell, seed: int) -> Stage:
@@ -92,19 +101,25 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 
 
 @_once
+def sampled_policy(cell: Cell, seed: int) -> Stage:
+    """The policy that the cell's last round samples from: the SFT policy, or what the round before trained."""
+    return sft_policy(cell, seed) if cell.rounds == 1 else trained_policy(_before(cell), seed)
+
+
+@_once
 def rollouts(cell: Cell, seed: int) -> Stage:
-    """Completions of D_syn's problems by the SFT policy."""
+    """Completions of D_syn's problems by the policy that the round begins with."""
     settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
-    config = {"problems": _family(cell), "rollouts": settings, "seed": seed}
-    inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
-    return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
+    config = {"problems": _family(cell), "rollouts": settings, **_randomness(cell, seed)}
+    inputs = {"policy": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
+    return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed))
 
 
 @_once
 def verification(cell: Cell, seed: int) -> Stage:
     """Rewards and step verdicts of the rollouts."""
     inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
-    return Stage("verification", {"problems": _family(cell)}, inputs, slug=_slug(cell, seed))
+    return Stage("verification", {"problems": _family(cell)}, inputs, slug=_round_slug(cell, seed))
 
 
 @_once
@@ -119,36 +134,47 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "step_values": settings,
         "traces": traces,
         "traces_per_problem": traces_per_problem,
-        "seed": seed,
+        **_randomness(cell, seed),
         **_limit(cell.rollouts),
     }
-    inputs = {**_rollout_inputs(cell, seed), "policy": sft_policy(cell, seed)}
-    return Stage("step_values", config, inputs, slug=f"{_slug(cell, seed)}-{traces}")
+    inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed)}
+    return Stage("step_values", config, inputs, slug=f"{_round_slug(cell, seed)}-{traces}")
+
+
+@_once
+def positives(cell: Cell, seed: int) -> Stage:
+    """The positives that RFT learns from: those of the round, and of the rounds before it where they are pooled."""
+    chosen = {"max_positives": cell.rft.max_positives, "keep": cell.rft.keep}
+    config = {"problems": _family(cell), "positives": chosen, **_randomness(cell, seed)}
+    inputs = _rollout_inputs(cell, seed)
+    if cell.rft.keep in ("low_value", "high_value"):
+        inputs["step_values"] = step_values(cell, seed, "all", cell.step_rft.traces_per_problem)
+    if cell.rft.pool_rounds and cell.rounds > 1:
+        inputs["before"] = positives(_before(cell), seed)
+    return Stage("positives", config, inputs, slug=_round_slug(cell, seed))
 
 
 def rft_policy(cell: Cell, seed: int) -> Stage:
     """Rejection-sampling fine-tuning: SFT on the self-generated positives."""
-    chosen = {"max_positives": cell.rft.max_positives, "keep": cell.rft.keep}
-    config = {"problems": _family(cell), "positives": chosen, "seed": seed}
-    positives = Stage("positives", config, _rollout_inputs(cell, seed), slug=_slug(cell, seed))
-    return _learning_stage("rft", cell, seed, cell.rft, {"positives": positives}, exclude=set(chosen))
+    exclude = {"max_positives", "keep", "pool_rounds"}
+    return _learning_stage("rft", cell, seed, cell.rft, {"positives": positives(cell, seed)}, exclude)
 
 
 def dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on full completions, random or edit-distance pairs."""
     pairing = {"pairing": cell.dpo.pairing, "pairs_per_problem": cell.dpo.pairs_per_problem}
-    config = {"problems": _family(cell), "pairs": pairing, "seed": seed}
-    pairs = Stage("pairs", config, _rollout_inputs(cell, seed), slug=_slug(cell, seed))
+    config = {"problems": _family(cell), "pairs": pairing, **_randomness(cell, seed)}
+    pairs = Stage("pairs", config, _rollout_inputs(cell, seed), slug=_round_slug(cell, seed))
     return _preference_stage(cell, seed, cell.dpo, pairs, exclude=set(pairing))
 
 
 def step_dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on pairs made at the first pit: the same training stage as DPO, other pairs."""
     pairing = {"pair_mode": cell.step_dpo.pair_mode, "pit_rule": cell.step_dpo.pit_rule}
-    config = {"problems": _family(cell), "pairs": pairing, "seed": seed}
+    config = {"problems": _family(cell), "pairs": pairing, **_randomness(cell, seed)}
     values = step_values(cell, seed, "negatives", cell.step_values.negatives_per_problem)
     inputs = {**_rollout_inputs(cell, seed), "step_values": values}
-    pairs = Stage("step_pairs", config, inputs, slug=f"{_slug(cell, seed)}-{cell.step_dpo.pair_mode}")
+    pairs = Stage("step_pairs", config, inputs, slug=f"{_round_slug(cell, seed)}-{cell.step_dpo.pair_mode}")
     return _preference_stage(cell, seed, cell.step_dpo, pairs, exclude=set(pairing))
 
 
@@ -158,9 +184,17 @@ def step_rft_policy(cell: Cell, seed: int) -> Stage:
     values = step_values(cell, seed, "all", cell.step_rft.traces_per_problem)
     inputs = {**_rollout_inputs(cell, seed), "step_values": values}
     config = {"problems": _family(cell), "good_steps": filtering}
-    steps = Stage("good_steps", config, inputs, slug=_slug(cell, seed))
+    steps = Stage("good_steps", config, inputs, slug=_round_slug(cell, seed))
     exclude = {"min_advantage", "traces_per_problem"}
     return _learning_stage("step_rft", cell, seed, cell.step_rft, {"good_steps": steps}, exclude)
+
+
+def derived_seed(seed: int, use: int) -> int:
+    """A seed for each use of a run's; use 0 is the seed itself.
+
+    Multiples of this odd number keep far apart modulo 2^32: no two of some hundred uses of seeds below a million agree.
+    """
+    return (seed + use * 0x9E3779B9) % 2**32
 
 
 RECIPES: Mapping[str, Callable[[Cell, int], Stage]] = MappingProxyType(
@@ -197,17 +231,17 @@ def _limit(section: Rollouts | Evaluation) -> dict[str, object]:
 def _learning_stage(
     kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
-    """NLL training from the base or the SFT policy, with D_syn mixed in where the settings say so."""
-    config = {"problems": _family(cell), kind: _plain(settings, exclude), "seed": seed}
-    start = base_policy(cell) if settings.start == "base" else sft_policy(cell, seed)
+    """NLL training from the base policy or the one that was sampled, with D_syn mixed in where the settings say so."""
+    config = {"problems": _family(cell), kind: _plain(settings, exclude), **_randomness(cell, seed)}
+    start = base_policy(cell) if settings.start == "base" else sampled_policy(cell, seed)
     inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell)}
-    return Stage(kind, config, inputs, slug=_slug(cell, seed))
+    return Stage(kind, config, inputs, slug=_round_slug(cell, seed))
 
 
 def _preference_stage(cell: Cell, seed: int, settings: Section, pairs: Stage, exclude: set[str]) -> Stage:
-    config = {"dpo": _plain(settings, exclude), "seed": seed}
-    inputs = {"reference": sft_policy(cell, seed), "pairs": pairs}
-    return Stage("dpo", config, inputs, slug=f"{_slug(cell, seed)}-{pairs.kind}")
+    config = {"dpo": _plain(settings, exclude), **_randomness(cell, seed)}
+    inputs = {"reference": sampled_policy(cell, seed), "pairs": pairs}
+    return Stage("dpo", config, inputs, slug=f"{_round_slug(cell, seed)}-{pairs.kind}")
 
 
 def _rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
@@ -234,5 +268,20 @@ def _plain(section: Section, exclude: set[str] | None = None) -> dict[str, objec
     return section.model_dump(mode="json", exclude=exclude)
 
 
+def _before(cell: Cell) -> Cell:
+    """The cell without its last round."""
+    return cell.model_copy(update={"rounds": cell.rounds - 1})
+
+
+def _randomness(cell: Cell, seed: int) -> dict[str, int]:
+    """The seed of one round's stages: the run's own in round 1, later one that no other round of any run has."""
+    later = {"round": cell.rounds} if cell.rounds > 1 else {}
+    return {"seed": derived_seed(seed, cell.rounds - 1), **later}
+
+
 def _slug(cell: Cell, seed: int) -> str:
     return f"d{cell.data_size}-s{seed}"
+
+
+def _round_slug(cell: Cell, seed: int) -> str:
+    return _slug(cell, seed) + (f"-r{cell.rounds}" if cell.rounds > 1 else "")

@@ -31,6 +31,8 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
         "dpo": 1,
         "step_rft": 1,
         "evaluation": 1,
+        "critical_traces": 1,
+        "critical_steps": 1,
     }
 )
 
@@ -52,6 +54,8 @@ RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
         "dpo": "train",
         "step_rft": "train",
         "evaluation": "rollouts",
+        "critical_traces": "rollouts",
+        "critical_steps": "rollouts",
     }
 )
 

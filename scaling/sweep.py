@@ -249,7 +249,7 @@ def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
             named += [(run_, f"candidate {settings} of {run_.name}") for run_ in candidate.runs]
     names: dict[str, list[str]] = {}
     for run_, name in named:
-        for stage in in_order([run_.stage]):
+        for stage in in_order(run_.targets):
             names.setdefault(stage.digest, []).append(name)
     return names
 

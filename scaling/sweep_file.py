@@ -225,9 +225,14 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
 
 def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
     """Nothing that needs an unbiased Q of every step is asked to do without it."""
-    largest_drop = cell.step_dpo.pit_rule == "largest_drop"
-    if cell.step_values.adaptive and (cell.algorithm == "step_rft" or largest_drop):
-        needing = "step_dpo.pit_rule = 'largest_drop'" if largest_drop else "algorithm = 'step_rft'"
+    keep = cell.rft.keep
+    needs = {
+        "step_dpo.pit_rule = 'largest_drop'": cell.step_dpo.pit_rule == "largest_drop",
+        "algorithm = 'step_rft'": cell.algorithm == "step_rft",
+        f"rft.keep = {keep!r}": cell.algorithm == "rft" and keep in ("low_value", "high_value"),
+    }
+    needing = next((name for name, needed in needs.items() if needed), None)
+    if cell.step_values.adaptive and needing:
         place = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
         raise ConfigError(
             f"{path}: {where} at {place}: step_values.adaptive is true, which finds the first pits of the rule 'lowest'"

@@ -44,6 +44,8 @@ RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
         "good_steps": "algorithms.step_rft:select_steps",
         "step_rft": "algorithms.step_rft:run",
         "evaluation": "data.evaluation:run",
+        "critical_traces": "data.critical_steps:select_traces",
+        "critical_steps": "data.critical_steps:run",
     }
 )
 
