@@ -14,7 +14,7 @@ from algorithms.sft import fit, synthetic_pairs
 from data.problems.families import family_of
 from data.records import read_problems
 from data.step_values import advantages, load_step_values
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
 from scaling.model.policy import load_policy, passed_on
 from scaling.problem_config import Problems
@@ -29,7 +29,7 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
     problems = parse(Problems, config["problems"])
-    tokenizer = for_problems(problems)
+    tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     family, rows, num_steps, num_kept = family_of(problems), [], 0, 0

@@ -14,6 +14,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from scaling.config import Cell
+from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
 from scaling.stage import Stage
 
@@ -23,10 +24,11 @@ _once = lru_cache(maxsize=1024)
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    apart = {"critical_steps"}  # measured by stages of its own
+    apart = {"critical_steps", "max_new_tokens"}  # critical steps are measured by stages of their own
     if not cell.evaluation.describe:
         apart.add("describe")  # artifacts from before this key keep their digests
-    config: dict[str, object] = {"evaluation": _plain(cell.evaluation, apart), "split": "test"}
+    settings = _plain(cell.evaluation, apart) | _limit(cell.evaluation)
+    config: dict[str, object] = {"evaluation": settings, "split": "test"}
     if cell.evaluation.describe and cell.policy.hf is None and cell.policy.base == "pretrained":
         config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
@@ -34,13 +36,13 @@ def evaluation(cell: Cell, seed: int) -> Stage:
 
 def validation(cell: Cell, seed: int) -> Stage:
     """The same policy on the validation problems, greedy only: what selection looks at."""
-    config = {"evaluation": {"samples_per_problem": 0, "pass_at": []}, "split": "validation"}
+    config = {"evaluation": _greedy(cell), "split": "validation"}
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
 def base_evaluation(cell: Cell) -> Stage:
     """The base policy on the test problems, greedy: the error at no synthetic data."""
-    config = {"evaluation": {"samples_per_problem": 0, "pass_at": []}, "split": "test"}
+    config = {"evaluation": _greedy(cell), "split": "test"}
     return _evaluation(cell, 0, base_policy(cell), config)
 
 
@@ -107,7 +109,8 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 @_once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
-    config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), **_randomness(cell, seed)}
+    settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
+    config = {"problems": _family(cell), "rollouts": settings, **_randomness(cell, seed)}
     inputs = {"policy": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed))
 
@@ -132,6 +135,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces": traces,
         "traces_per_problem": traces_per_problem,
         **_randomness(cell, seed),
+        **_limit(cell.rollouts),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed)}
     return Stage("step_values", config, inputs, slug=f"{_round_slug(cell, seed)}-{traces}")
@@ -213,6 +217,15 @@ def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, objec
     full = {"problems": _family(cell), **config, "seed": seed}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
     return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
+
+
+def _greedy(cell: Cell) -> dict[str, object]:
+    return {"samples_per_problem": 0, "pass_at": [], **_limit(cell.evaluation)}
+
+
+def _limit(section: Rollouts | Evaluation) -> dict[str, object]:
+    """max_new_tokens where it is set: artifacts from before this key keep their digests."""
+    return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
 
 
 def _learning_stage(
