@@ -22,9 +22,11 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     tokenizer = {name: stage for name, stage in sft.inputs.items() if name == "tokenizer"}
     slug = f"d{cell.data_size}-s{seed}"
 
+    limit = {} if cell.rollouts.max_new_tokens is None else {"max_new_tokens": cell.rollouts.max_new_tokens}
+
     config = {
         **family,
-        "rollouts": cell.rollouts.model_dump(mode="json"),
+        "rollouts": {**cell.rollouts.model_dump(mode="json", exclude={"max_new_tokens"}), **limit},
         "critical_steps": {"problems": asked.problems, "traces": asked.traces},
         "seed": recipes.derived_seed(seed, _TRACES),
     }
@@ -39,6 +41,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
             "traces": "negatives",
             "traces_per_problem": asked.traces,
             "seed": recipes.derived_seed(seed, use),
+            **limit,
         }
         inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **tokenizer}
         return Stage("step_values", config, inputs, slug=f"{slug}-critical-{policy.kind}")
