@@ -3,11 +3,12 @@
 In: plain mappings. Out: the frozen settings that the recipe of the base policy reads.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.section import Count, Positive, Section
+from scaling.section import Count, Positive, Section, parse
 
 Size = Literal["xxs", "xs", "s", "m", "l"]
 Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
@@ -32,6 +33,11 @@ class Lora(Section):
     def scaling(self) -> float:
         """Factor of the product of the two matrices."""
         return self.alpha / self.rank
+
+
+def lora_of(config: Mapping) -> Lora | None:
+    """The setting of a stage that trains; its config has the key only where adapters are trained."""
+    return parse(Lora, config["lora"]) if "lora" in config else None
 
 
 class Policy(Section):
