@@ -66,8 +66,8 @@ def test_the_gradient_is_the_projection_of_the_full_one():
     def loss(apply, params):
         return nll(apply, params, rows)["loss"].total
 
-    full = jax.grad(lambda params: loss(architecture(CONFIG).apply, params))(merged(params, adapters, LORA))
-    both = jax.grad(lambda tree: loss(architecture(CONFIG, LORA).apply, joined(params, tree)))(adapters)
+    full = jax.jit(jax.grad(lambda params: loss(architecture(CONFIG).apply, params)))(merged(params, adapters, LORA))
+    both = jax.jit(jax.grad(lambda tree: loss(architecture(CONFIG, LORA).apply, joined(params, tree))))(adapters)
     for index in (0, 1):
         for part, name in PLACES.values():
             of_matrix = np.asarray(full["layers"][index][part][name]["kernel"], np.float64)

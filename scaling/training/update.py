@@ -56,6 +56,9 @@ class OptimizerSettings(NamedTuple):
     max_gradient_norm: jax.Array
 
 
+# By default XLA's CPU schedule starts what it can as early as it can, so that every layer is computed again before the
+# first gradient needs one of them, and nothing is saved.
+_CPU_MEMORY_FIRST = MappingProxyType({"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"})
 # b2 = 0.95 as in most language-model training; the direction only, the learning rate is applied in the update.
 _direction = optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8)
 
@@ -95,8 +98,9 @@ def make_update(config: ModelConfig, loss: Loss, lora: Lora | None = None, remat
 def make_accumulate(config: ModelConfig, loss: Loss, lora: Lora | None, remat: bool) -> Callable:
     """The compiled `accumulate(gradients, params, frozen, batch, constants) -> (gradients, sums)` of a micro-batch."""
     apply = partial(architecture(config, lora).apply, remat=remat)
+    on_cpu = remat and jax.default_backend() == "cpu"
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, compiler_options=dict(_CPU_MEMORY_FIRST) if on_cpu else None)
     def accumulate(
         gradients: Params,
         params: Params,
