@@ -16,6 +16,8 @@ transformers = pytest.importorskip("transformers", reason="needs transformers: p
 
 from tiny_checkpoint import TOKENS, logits_of, model_of  # noqa: E402 (it imports torch)
 
+# peft asks transformers for a property by its older name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 TOLERANCE = 1e-5  # float32 sums in another order, of logits of order 1; an adapter left out is off by 0.1 or more
 
 
