@@ -13,7 +13,7 @@ from data.problems.families import family_of
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
-from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig, model_config
+from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
 from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
@@ -151,7 +151,7 @@ def _sampled_fraction(step_values: Mapping, shape: ModelConfig) -> float:
     """Of the continuations of an exhaustive estimate, the share of work that remains."""
     if not step_values.get("adaptive"):
         return 1.0
-    return ADAPTIVE_FRACTION if shape.vocab_size <= REPLAYED_VOCABULARY else UNREPLAYED_FRACTION
+    return ADAPTIVE_FRACTION if shape.vocab_size <= SMALL_VOCABULARY else UNREPLAYED_FRACTION
 
 
 def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, ModelConfig, int]:
