@@ -57,7 +57,7 @@ def plain(text: str) -> str:
     """An answer without the ways of writing that change no value: blanks, dollars, \\text, \\left, kinds of \\frac."""
     for written, meant in _REWRITTEN:
         text = text.replace(written, meant)
-    text = _BLANKS.sub(" ", _TEXT.sub(r" \1 ", _BLANKS.sub(_thin, text))).strip()
+    text = _BLANKS.sub(" ", _TEXT.sub(r" \1 ", _BLANKS.sub(_thin, text))).replace(" ^", "^").strip()
     text = text.removeprefix("\\(").removesuffix("\\)").removeprefix("\\[").removesuffix("\\]").strip(" *")
     text = text.replace("$", "").strip()
     return text.removesuffix(".").strip()
