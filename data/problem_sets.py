@@ -1,24 +1,25 @@
 """The fixed validation and test problems of a family: one stage, shared by every run of a sweep.
 
-In: the family's config. Out: `validation.jsonl` and `test.jsonl`, disjoint from every seed's stream of synthetic
-problems because each problem's split follows from a hash of its content (data.splits).
+In: the family's config, and the imported set of problems in plain language. Out: `validation.jsonl` and `test.jsonl`,
+disjoint from every seed's stream of synthetic problems: the split of a drawn problem follows from a hash of its content
+(data.splits), that of a set's row from the set and a fixed seed (data.finite_splits).
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.problem_pool import held_out_problems
 from data.records import Problem, read_problems, write_jsonl
-from data.splits import fixed_problems
 from scaling.problem_config import Problems
 from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Draw both sets. config: problems."""
+    """Draw both sets. config: problems; inputs: source of a set in plain language."""
     problems = parse(Problems, config["problems"])
     numbers = {}
     for split, count in (("validation", problems.num_validation), ("test", problems.num_test)):
-        drawn = fixed_problems(problems, split, count)
+        drawn = held_out_problems(problems, inputs, split, count)
         write_jsonl(out / f"{split}.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in drawn))
         numbers[f"num_{split}"] = float(len(drawn))
     return numbers

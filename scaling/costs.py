@@ -17,6 +17,7 @@ from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig, model_config
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
+from scaling.text_problem_config import TextProblems
 
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
 # record of the kind.
@@ -27,6 +28,10 @@ ADAPTIVE_FRACTION = 0.5
 UNREPLAYED_FRACTION = 0.6  # the same for a vocabulary too large to replay: what stopping alone leaves
 # A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
 TOKENS_PER_WORD = 3
+# Stages that neither train nor sample.
+FREE = frozenset(
+    ("problem_source", "problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps")
+)
 OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
 
 
@@ -54,7 +59,7 @@ class Cost:
 
 def cost(stage: Stage) -> Cost:
     """Estimate the FLOPs of a stage from its config and its ancestors'."""
-    if stage.kind in ("problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"):
+    if stage.kind in FREE:
         return Cost()
     pretrain = _ancestor(stage, "pretrain")
     if stage is pretrain and "hf" in stage.config["policy"]:
@@ -72,6 +77,9 @@ def cost(stage: Stage) -> Cost:
         held_out = parse(Problems, stage.inputs["problems"].config["problems"])
         count = held_out.num_test if config["split"] == "test" else held_out.num_validation
         rows = count * (1 + config["evaluation"]["samples_per_problem"])
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    if stage.kind == "solvable":
+        rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     size = _ancestor(stage, "teacher").config["data_size"]
     if stage.kind == "rollouts":
@@ -122,7 +130,7 @@ def _pairs_per_problem(pairs: Stage) -> int:
 
 def _completion_tokens(stage: Stage, family_tokens: int) -> int:
     """The longest completion that a stage samples or learns from; the teacher's are as long as the family allows."""
-    if stage.kind in ("rollouts", "evaluation"):
+    if stage.kind in ("rollouts", "evaluation", "solvable"):
         return stage.config[stage.kind].get("max_new_tokens", family_tokens)
     if stage.kind == "step_values":
         return stage.config.get("max_new_tokens", family_tokens)
@@ -140,12 +148,14 @@ def _sampled_fraction(step_values: Mapping, shape: ModelConfig) -> float:
     return ADAPTIVE_FRACTION if shape.vocab_size <= REPLAYED_VOCABULARY else UNREPLAYED_FRACTION
 
 
-def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, ModelConfig, int]:
+def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
     policy = pretrain.config["policy"]
     if "hf" in policy:
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
-        return parse(Problems, told.config["problems"]), _imported(policy["hf"], policy["revision"]), TOKENS_PER_WORD
+        problems = parse(Problems, told.config["problems"])
+        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # plain language counts in tokens
+        return problems, _imported(policy["hf"], policy["revision"]), tokens
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
     return problems, model_config(policy["size"], words + 3), 1  # and the three specials

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from scaling.config import Cell
 from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
+from scaling.set_stages import holding_out, judging, problem_source, teaching
 from scaling.stage import Stage
+from scaling.text_problem_config import Solvable, TextProblems
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 _once = lru_cache(maxsize=1024)
@@ -67,20 +69,35 @@ def base_policy(cell: Cell) -> Stage:
 def fixed_problems(cell: Cell) -> Stage:
     """The validation and test problems, the same for every seed and size."""
     unseen = {"flaw_rate", "web_confidence"}
-    problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
-    return Stage("problems", {"problems": problems}, slug=cell.problems.family)
+    if isinstance(cell.problems, TextProblems):
+        problems = holding_out(cell.problems)
+    else:
+        problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
+    return Stage("problems", {"problems": problems}, problem_source(cell.problems), slug=cell.problems.family)
+
+
+@_once
+def solvable(cell: Cell) -> Stage:
+    """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
+    settings = _plain(cell.problems.solvable, {"max_new_tokens"}) | _limit(cell.problems.solvable)
+    inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **_tokenizer(cell)}
+    config = {"problems": teaching(cell.problems), "solvable": settings}
+    return Stage("solvable", config, inputs, slug=f"{cell.problems.family}-{base_policy(cell).slug}")
 
 
 @_once
 def synthetic(cell: Cell, seed: int) -> Stage:
     """D_syn: the first data_size problems of the seed's stream with the teacher's solutions."""
     config = {
-        "problems": _family(cell),
+        "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else _family(cell),
         "teacher": _plain(cell.teacher),
         "data_size": cell.data_size,
         "seed": seed,
     }
-    return Stage("teacher", config, slug=_slug(cell, seed))
+    inputs = problem_source(cell.problems)
+    if isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None:
+        inputs["solvable"] = solvable(cell)
+    return Stage("teacher", config, inputs, slug=_slug(cell, seed))
 
 
 @_once
@@ -189,7 +206,7 @@ def _greedy(cell: Cell) -> dict[str, object]:
     return {"samples_per_problem": 0, "pass_at": [], **_limit(cell.evaluation)}
 
 
-def _limit(section: Rollouts | Evaluation) -> dict[str, object]:
+def _limit(section: Rollouts | Evaluation | Solvable) -> dict[str, object]:
     """max_new_tokens where it is set: artifacts from before this key keep their digests."""
     return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
 
@@ -226,6 +243,8 @@ def _tokenizer(cell: Cell) -> dict[str, Stage]:
 
 def _family(cell: Cell) -> dict[str, object]:
     """The problem family without the sizes of the held-out sets, which change no training."""
+    if isinstance(cell.problems, TextProblems):
+        return judging(cell.problems)
     held_out = {"num_validation", "num_test", "web_confidence"}
     return {key: value for key, value in _plain(cell.problems).items() if key not in held_out}
 

@@ -17,7 +17,9 @@ from types import MappingProxyType
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         "pretrain": 1,
+        "problem_source": 1,
         "problems": 1,
+        "solvable": 1,
         "teacher": 1,
         "sft": 1,
         "rollouts": 1,
@@ -38,7 +40,9 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "pretrain": "train",
+        "problem_source": "host",
         "problems": "host",
+        "solvable": "rollouts",
         "teacher": "host",
         "sft": "train",
         "rollouts": "rollouts",
@@ -66,6 +70,8 @@ class Stage:
     config: Mapping[str, object]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
     slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
+    # Input name -> a file of this machine whose content the config names; where it lies is no part of the identity.
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:

@@ -227,6 +227,7 @@ def test_an_algorithm_uses_the_settings_of_its_ancestors_only():
 
 def test_every_kind_has_a_version_a_resource_class_and_a_function():
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
+    kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py
     assert kinds == VERSIONS.keys() == RESOURCE_CLASSES.keys() == RUNNERS.keys()
 
 

@@ -30,7 +30,9 @@ PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
         "pretrain": "algorithms.pretrain:run",
+        "problem_source": "data.problem_source:run",
         "problems": "data.problem_sets:run",
+        "solvable": "data.solvable:run",
         "teacher": "data.teacher:run",
         "sft": "algorithms.sft:run",
         "rollouts": "data.rollouts:run",
@@ -123,6 +125,7 @@ def run_stage(
 
 def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
     inputs = {name: _input(stage, name, store) for name in stage.inputs}
+    inputs |= {name: Path(path) for name, path in stage.files.items()}
     runner = _runner(stage, runners)
     start = time.perf_counter()
     try:
