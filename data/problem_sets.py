@@ -2,16 +2,19 @@
 
 In: the family's config, and the imported set of problems in plain language. Out: `validation.jsonl` and `test.jsonl`,
 disjoint from every seed's stream of synthetic problems: the split of a drawn problem follows from a hash of its content
-(data.splits), that of a set's row from the set and a fixed seed (data.finite_splits).
+(data.splits), that of a set's row from the set and a fixed seed (data.finite_splits). Of a set also `train.jsonl`, the
+pool that its training problems come from.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.finite_splits import parts
 from data.problem_pool import held_out_problems
 from data.records import Problem, read_problems, write_jsonl
 from scaling.problem_config import Problems
 from scaling.section import parse
+from scaling.text_problem_config import TextProblems
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -22,6 +25,10 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         drawn = held_out_problems(problems, inputs, split, count)
         write_jsonl(out / f"{split}.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in drawn))
         numbers[f"num_{split}"] = float(len(drawn))
+    if isinstance(problems, TextProblems):  # a chat model writes its own from these
+        pool = parts(problems, inputs["source"]).train
+        write_jsonl(out / "train.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in pool))
+        numbers["num_train"] = float(len(pool))
     return numbers
 
 

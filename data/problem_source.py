@@ -20,7 +20,7 @@ SOURCE_FILE = "source.json"
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Import. config: problems, and files (split -> sha256) where the set is local; inputs: the file of each split."""
+    """Import. config: problems, and where the set is local files (split -> sha256) and paths (split -> path)."""
     problems = parse(Problems, config["problems"])
     files = config.get("files")
     if files is None:
@@ -28,9 +28,10 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         raw, told = {}, {"files": {}}
         for split, digest in files.items():
-            _check_digest(inputs[split], digest)
-            raw[split] = read_rows(inputs[split])
-            told["files"][split] = {"name": inputs[split].name, "sha256": digest}
+            path = Path(config["paths"][split])
+            _check_digest(path, digest)
+            raw[split] = read_rows(path)
+            told["files"][split] = {"name": path.name, "sha256": digest}
     seen: set[str] = set()
     numbers, num_duplicates = {}, 0
     for split in (ALL, *reversed(SPLITS)):

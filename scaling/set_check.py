@@ -38,6 +38,6 @@ def check_set(cell: Cell, path: Path) -> None:
             else "besides those held out"
         )
         raise ConfigError(
-            f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems, {told}; lower"
-            " data_size."
+            f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems, {told};"
+            " lower data_size."
         )

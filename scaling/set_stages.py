@@ -47,7 +47,7 @@ def problem_source(problems: ModularSum | StarGraph | TextProblems) -> dict[str,
         return {"source": Stage("problem_source", config, slug=problems.family)}
     config["files"] = {split: file.sha256 for split, file in files.items()}
     paths = {split: str(file.path) for split, file in files.items()}
-    return {"source": Stage("problem_source", config, slug=problems.family, files=paths)}
+    return {"source": Stage("problem_source", config, slug=problems.family, execution={"paths": paths})}
 
 
 def _files(problems: TextProblems):

@@ -70,8 +70,7 @@ class Stage:
     config: Mapping[str, object]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
     slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
-    # Input name -> a file of this machine whose content the config names; where it lies is no part of the identity.
-    files: Mapping[str, str] = field(default_factory=dict)
+    execution: Mapping[str, object] = field(default_factory=dict)  # more for the function; never part of the identity
 
     @cached_property
     def digest(self) -> str:

@@ -125,11 +125,10 @@ def run_stage(
 
 def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
     inputs = {name: _input(stage, name, store) for name in stage.inputs}
-    inputs |= {name: Path(path) for name, path in stage.files.items()}
     runner = _runner(stage, runners)
     start = time.perf_counter()
     try:
-        returned = runner(stage.config, inputs, work_dir)
+        returned = runner({**stage.config, **stage.execution}, inputs, work_dir)
     except (Exception, SystemExit):
         logger.exception("%s failed.", stage.name)
         raise
