@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from tiny_set import checkpoint, gsm8k_folder
+from tiny_set import SHAPE, checkpoint, gsm8k_folder
 
 from data import solvable
 from data.finite_splits import parts
@@ -20,8 +20,6 @@ from scaling.text_problem_config import Gsm8k, Solvable
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
-
-from tiny_set import SHAPE
 
 OPTIMIZER = {"learning_rate": 3e-3, "epochs": 1, "batch_size": 4}
 # A random policy of bytes hits an answer of one digit now and then.
@@ -64,8 +62,8 @@ def test_the_filter_keeps_what_was_solved_with_the_fewest_steps_first(chain, cel
     root, numbers = chain
     kept, tried = kept_problems(root / "solvable", seed=0)
     rows = {row["prompt"]: row for row in read_jsonl(root / "solvable" / "solvable.jsonl")}
-    assert numbers["solvable"]["num_tried"] == tried == 20
-    assert numbers["solvable"]["num_kept"] == len(kept) == len(rows) > 4
+    assert numbers["solvable"]["num_candidates"] == tried == 20
+    assert numbers["solvable"]["num_solvable"] == len(kept) == len(rows) > 4
     steps = [rows[problem.prompt]["num_steps"] for problem in kept]
     assert steps == sorted(steps) and all(row["num_correct"] > 0 for row in rows.values())
     num_right = numbers["solvable"]["mean_reward"] * 20 * 8
@@ -115,7 +113,7 @@ def test_more_problems_than_were_kept_are_an_error_that_names_both(chain, cell):
 
     root, numbers = chain
     inputs = {"solvable": root / "solvable", "source": root / "problem_source"}
-    kept = int(numbers["solvable"]["num_kept"])
+    kept = int(numbers["solvable"]["num_solvable"])
     with pytest.raises(ValueError, match=f"data_size is {kept + 1}, but of 20 .* solves only {kept} often enough"):
         training_problems(cell.problems, inputs, 0, kept + 1)
 
