@@ -24,8 +24,8 @@ def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:
         found = runs.dropna(subset=["num_solvable"]).drop_duplicates(["panel", "num_candidates", "num_solvable"])
         bullets += [_found(row) for row in found.itertuples()]
     paragraph = (
-        "The training problems are those that the base policy solves sometimes, so D counts easy problems. The validation"
-        " and test problems are not filtered."
+        "The training problems are those that the base policy solves sometimes, so D counts easy problems. The"
+        " validation and test problems are not filtered."
     )
     return [Section("Training problems", (paragraph,), tuple(bullets))]
 

@@ -17,6 +17,7 @@ from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.plan import plan
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
+from scaling.text_problem_config import Solvable
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")
@@ -88,6 +89,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
                 yield f"`problems`, family `{family.model_fields['family'].default}`", family
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield f"`{name}`", field.annotation
+    yield "`problems.solvable`", Solvable
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
 
 
@@ -305,5 +307,5 @@ def test_the_readmes_tree_holds_every_folder_at_the_top():
 
 def test_the_schema_of_a_problem_is_found_by_its_family():
     families = [heading for heading, _ in sections() if heading.startswith("`problems`")]
-    tags = TypeAdapter(Cell.model_fields["problems"].annotation).json_schema()["$defs"]
+    tags = TypeAdapter(Cell.model_fields["problems"].annotation).json_schema()["discriminator"]["mapping"]
     assert len(families) == len(tags) >= 2
