@@ -13,7 +13,7 @@ from types import MappingProxyType
 from scaling.config import Cell
 from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
-from scaling.set_stages import holding_out, judging, problem_source, teaching
+from scaling.set_stages import answering, holding_out, judging, problem_source, teaching
 from scaling.stage import Stage
 from scaling.text_problem_config import Solvable, TextProblems
 
@@ -81,7 +81,8 @@ def solvable(cell: Cell) -> Stage:
     """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
     settings = _plain(cell.problems.solvable, {"max_new_tokens"}) | _limit(cell.problems.solvable)
     inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **_tokenizer(cell)}
-    config = {"problems": teaching(cell.problems), "solvable": settings}
+    problems = teaching(cell.problems) | judging(cell.problems)  # it counts steps
+    config = {"problems": problems, "solvable": settings}
     return Stage("solvable", config, inputs, slug=f"{cell.problems.family}-{base_policy(cell).slug}")
 
 
@@ -103,7 +104,7 @@ def synthetic(cell: Cell, seed: int) -> Stage:
 @_once
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
-    config = {"problems": _family(cell), "sft": _plain(cell.sft), "seed": seed}
+    config = {"problems": _answers(cell), "sft": _plain(cell.sft), "seed": seed}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("sft", config, inputs, slug=_slug(cell, seed))
 
@@ -112,7 +113,7 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
     settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
-    config = {"problems": _family(cell), "rollouts": settings, "seed": seed}
+    config = {"problems": _answers(cell), "rollouts": settings, "seed": seed}
     inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
 
@@ -146,7 +147,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
 def rft_policy(cell: Cell, seed: int) -> Stage:
     """Rejection-sampling fine-tuning: SFT on the self-generated positives."""
     chosen = {"max_positives": cell.rft.max_positives, "keep": cell.rft.keep}
-    config = {"problems": _family(cell), "positives": chosen, "seed": seed}
+    config = {"problems": _answers(cell), "positives": chosen, "seed": seed}
     positives = Stage("positives", config, _rollout_inputs(cell, seed), slug=_slug(cell, seed))
     return _learning_stage("rft", cell, seed, cell.rft, {"positives": positives}, exclude=set(chosen))
 
@@ -154,7 +155,7 @@ def rft_policy(cell: Cell, seed: int) -> Stage:
 def dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on full completions, random or edit-distance pairs."""
     pairing = {"pairing": cell.dpo.pairing, "pairs_per_problem": cell.dpo.pairs_per_problem}
-    config = {"problems": _family(cell), "pairs": pairing, "seed": seed}
+    config = {"problems": _answers(cell), "pairs": pairing, "seed": seed}
     pairs = Stage("pairs", config, _rollout_inputs(cell, seed), slug=_slug(cell, seed))
     return _preference_stage(cell, seed, cell.dpo, pairs, exclude=set(pairing))
 
@@ -197,7 +198,7 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": _family(cell), **config, "seed": seed}
+    full = {"problems": _answers(cell), **config, "seed": seed}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
     return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
 
@@ -215,7 +216,7 @@ def _learning_stage(
     kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base or the SFT policy, with D_syn mixed in where the settings say so."""
-    config = {"problems": _family(cell), kind: _plain(settings, exclude), "seed": seed}
+    config = {"problems": _answers(cell), kind: _plain(settings, exclude), "seed": seed}
     start = base_policy(cell) if settings.start == "base" else sft_policy(cell, seed)
     inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell)}
     return Stage(kind, config, inputs, slug=_slug(cell, seed))
@@ -247,6 +248,11 @@ def _family(cell: Cell) -> dict[str, object]:
         return judging(cell.problems)
     held_out = {"num_validation", "num_test", "web_confidence"}
     return {key: value for key, value in _plain(cell.problems).items() if key not in held_out}
+
+
+def _answers(cell: Cell) -> dict[str, object]:
+    """The same without what cuts steps in plain language, for stages that look at whole completions."""
+    return answering(cell.problems) if isinstance(cell.problems, TextProblems) else _family(cell)
 
 
 def _plain(section: Section, exclude: set[str] | None = None) -> dict[str, object]:

@@ -10,14 +10,19 @@ from scaling.problem_config import ModularSum, StarGraph
 from scaling.stage import Stage
 from scaling.text_problem_config import HubProblems, TextProblems
 
-_JUDGING = ("family", "answer_forms", "step_unit")  # what a completion is checked with
+_ANSWERING = ("family", "answer_forms")
 _READING = ("family", "answer_forms", "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
 
 
+def answering(problems: TextProblems) -> dict[str, object]:
+    """What stages see that learn from whole completions, or judge their answers."""
+    return _only(problems, _ANSWERING)
+
+
 def judging(problems: TextProblems) -> dict[str, object]:
-    """What every stage behind D_syn sees."""
-    return _only(problems, _JUDGING)
+    """What stages see that look at steps."""
+    return _only(problems, (*_ANSWERING, "step_unit"))
 
 
 def teaching(problems: TextProblems) -> dict[str, object]:
@@ -28,7 +33,7 @@ def teaching(problems: TextProblems) -> dict[str, object]:
         held_out.append("num_validation")
     if files is not None and ALL in files:
         held_out.append("num_test")
-    return _only(problems, (*_JUDGING, "instruction", *held_out))
+    return _only(problems, (*_ANSWERING, "instruction", *held_out))
 
 
 def holding_out(problems: TextProblems) -> dict[str, object]:

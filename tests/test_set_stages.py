@@ -63,6 +63,13 @@ def test_what_is_carved_from_the_training_problems_changes_what_is_learned(folde
     assert "teacher" in changed(cell_of(folder), cell_of(folder, num_validation=4))
 
 
+def test_how_steps_are_cut_changes_no_policy_that_learns_from_whole_completions(folder):
+    kinds = changed(cell_of(folder, "sft"), cell_of(folder, "sft", step_unit="sentence"))
+    assert kinds == set()
+    per_step = changed(cell_of(folder, "step_dpo"), cell_of(folder, "step_dpo", step_unit="sentence"))
+    assert per_step == {"verification", "step_values", "step_pairs", "dpo", "evaluation"}
+
+
 def test_the_choice_of_solvable_problems_is_one_stage_for_all_sizes_and_seeds(folder):
     cell = cell_of(folder, solvable={"samples": 4, "num_candidates": 10})
     sizes = [cell, cell.model_copy(update={"data_size": 4})]
