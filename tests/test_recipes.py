@@ -233,6 +233,7 @@ def test_every_kind_has_a_version_a_resource_class_and_a_function():
     asked = Cell.model_validate({"evaluation": {"critical_steps": {}}})
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
     kinds |= kinds_from(critical_steps(asked, 0))
+    kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py
     assert kinds == VERSIONS.keys() == RESOURCE_CLASSES.keys() == RUNNERS.keys()
 
 

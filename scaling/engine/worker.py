@@ -33,7 +33,9 @@ DEFAULT_MEMORY = Memory()
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
         "pretrain": "algorithms.pretrain:run",
+        "problem_source": "data.problem_source:run",
         "problems": "data.problem_sets:run",
+        "solvable": "data.solvable:run",
         "teacher": "data.teacher:run",
         "sft": "algorithms.sft:run",
         "rollouts": "data.rollouts:run",
@@ -135,7 +137,7 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
     runner = _runner(stage, runners)
     start = time.perf_counter()
     try:
-        returned = runner(stage.config, inputs, work_dir)
+        returned = runner({**stage.config, **stage.execution}, inputs, work_dir)
     except (Exception, SystemExit):
         logger.exception("%s failed.", stage.name)
         raise
