@@ -18,7 +18,8 @@ from data.records import read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.model.policy import load_policy, passed_on
+from scaling.model.policy import passed_on, policy_of
+from scaling.policy_config import lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import sequences
@@ -114,8 +115,9 @@ def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the positives, and on D_syn where `include_synthetic` says so.
 
-    config: problems, rft, seed; inputs: start, synthetic, positives. With nothing to learn a round after the first
-    passes the policy on that it sampled from, where training starts from that; otherwise it is an error.
+    config: problems, rft, seed, and lora if adapters are trained; inputs: start, synthetic, positives. With nothing to
+    learn a round after the first passes the policy on that it sampled from, where training starts from that; otherwise
+    it is an error.
     """
     settings = parse(Rft, config["rft"])
     positives = pd.read_parquet(inputs["positives"] / "positives.parquet")
@@ -125,10 +127,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
     if not prompts and "round" in config and settings.start == "sft":
-        return {**passed_on(load_policy(inputs["start"]), out), "num_sequences": 0.0}
+        return {**passed_on(policy_of(inputs, "start"), out), "num_sequences": 0.0}
     if not prompts:
         raise ValueError(
             "rft: there are no positives to train on and include_synthetic is false; raise"
             " rollouts.samples_per_problem, or set rft.include_synthetic: true."
         )
-    return fit(load_policy(inputs["start"]), sequences(prompts, completions), settings, config["seed"], out)
+    rows = sequences(prompts, completions)
+    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))

@@ -16,7 +16,8 @@ from data.records import StepCheck, read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.model.policy import load_policy, passed_on
+from scaling.model.policy import passed_on, policy_of
+from scaling.policy_config import lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import masked_sequences
@@ -78,8 +79,9 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
-    config: problems, step_rft, seed; inputs: start, synthetic, good_steps. With nothing to learn a round after the
-    first passes the policy on that it sampled from, where training starts from that; otherwise it is an error.
+    config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps. With
+    nothing to learn a round after the first passes the policy on that it sampled from, where training starts from that;
+    otherwise it is an error.
     """
     settings = parse(StepRft, config["step_rft"])
     steps = pd.read_parquet(inputs["good_steps"] / "good_steps.parquet")
@@ -91,11 +93,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         prompts, completions = prompts + more_prompts, completions + more_completions
         masks += [[1.0] * len(completion) for completion in more_completions]
     if not prompts and "round" in config and settings.start == "sft":
-        return {**passed_on(load_policy(inputs["start"]), out), "num_sequences": 0.0}
+        return {**passed_on(policy_of(inputs, "start"), out), "num_sequences": 0.0}
     if not prompts:
         raise ValueError(
             f"step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"
             f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
         )
     rows = masked_sequences(prompts, completions, masks)
-    return fit(load_policy(inputs["start"]), rows, settings, config["seed"], out)
+    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))

@@ -22,6 +22,7 @@ from scaling.stage import in_order
 _LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
 # Numbers of a run's ancestors that describe its data: kind of stage -> names; stages of before a number lack it.
 _ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
+    "solvable": ("num_candidates", "num_solvable"),
     "positives": ("num_positives", "problems_without_data_fraction", *_LEARNED),
     "pairs": ("num_pairs", "problems_without_data_fraction"),
     "step_pairs": ("num_pairs", "problems_without_data_fraction", "mean_pit"),

@@ -24,7 +24,7 @@ from data.step_values import first_pit, load_step_values
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
 from scaling.model.flops import forward_flops
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import sequences
@@ -57,7 +57,7 @@ def select_traces(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dic
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Q and the chance of the pit. config: problems; inputs: policy, traces, pits and values (both step values)."""
     tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
-    policy = load_policy(inputs["policy"])
+    policy = policy_of(inputs, "policy")
     problems = read_problems(inputs["traces"] / "synthetic.jsonl")
     verified = load_verified(inputs["traces"], inputs["traces"])
     pits, values = (load_step_values(inputs[name], verified) for name in ("pits", "values"))

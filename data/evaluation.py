@@ -1,7 +1,7 @@
 """Evaluation: the 0/1 outcome of every (run, problem), which the statistics need.
 
 In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem: problem (its key), wrong (greedy),
-error_kind (none, fact, procedure), num_correct of num_samples sampled completions. Samples are keyed by (seed,
+error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions. Samples are keyed by (seed,
 problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374).
 """
 
@@ -20,7 +20,7 @@ from data.step_values import best_of_k
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Evaluation
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
 from scaling.model.sampling import row_keys, sample, stop_tokens
 from scaling.problem_config import Problems
 from scaling.section import parse
@@ -33,7 +33,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
-    policy = load_policy(inputs["policy"])
+    policy = policy_of(inputs, "policy")
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
     limit = completion_limit(settings, tokenizer, evaluation.max_new_tokens)
@@ -64,9 +64,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     numbers = {
         "error": float(frame["wrong"].mean()),
         "num_problems": float(len(frame)),
-        "procedure_error_fraction": float((frame["error_kind"] == "procedure").mean()),
         "truncated_fraction": truncated,
     }
+    if all(check.steps_are_judged for check in greedy):
+        numbers["procedure_error_fraction"] = float((frame["error_kind"] == "procedure").mean())
+    else:
+        numbers["no_answer_fraction"] = float(np.mean([check.answer is None for check in greedy]))
     if num_samples:
         sampled, _, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
         flops += more

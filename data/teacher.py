@@ -1,9 +1,10 @@
 """D_syn: synthetic problems with the teacher's verified solutions.
 
-In: the family's config, a size and a seed. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion.
-The problems are the first `data_size` of the seed's stream, so the sizes of a seed are nested; so are the solutions,
-each drawn from a generator keyed by (seed, problem). A solution whose answer does not verify is drawn again, as a
-teacher would be asked again, unless `teacher.keep_unverified` keeps it; every attempt is counted.
+In: the family's config, a size and a seed; of problems in plain language the imported set, whose own solutions are then
+the teacher's. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion. The problems are the first
+`data_size` of the seed's stream, so the sizes of a seed are nested; so are the solutions, each drawn from a generator
+keyed by (seed, problem). A solution whose answer does not verify is drawn again, as a teacher would be asked again,
+unless `teacher.keep_unverified` keeps it; every attempt is counted.
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.problem_pool import training_problems
 from data.problems.families import family_of
 from data.records import write_jsonl
-from data.splits import stream
 from scaling.data_config import Teacher
 from scaling.problem_config import Problems
 from scaling.section import parse
@@ -23,11 +24,12 @@ _MAX_ATTEMPTS = 64
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Write D_syn. config: problems, teacher, data_size, seed."""
+    """Write D_syn. config: problems, teacher, data_size, seed; inputs: source, solvable of a set in plain language."""
     problems, teacher = parse(Problems, config["problems"]), parse(Teacher, config["teacher"])
     family = family_of(problems)
     rows, rejected, spurious = [], 0, 0
-    for index, problem in enumerate(stream(problems, config["seed"], config["data_size"])):
+    drawn = training_problems(problems, inputs, config["seed"], config["data_size"])
+    for index, problem in enumerate(drawn):
         rng = np.random.default_rng([_SOLUTIONS, config["seed"], index])
         for _ in range(_MAX_ATTEMPTS):
             completion = family.solve(problems, problem, rng)
@@ -40,11 +42,10 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
                 f"teacher: {_MAX_ATTEMPTS} solutions of {problem.prompt!r} did not verify; problems.flaw_rate is"
                 f" {problems.flaw_rate}: lower it, or set teacher.keep_unverified: true."
             )
-        spurious += check.spurious_steps
+        spurious += check.spurious_steps or 0
         rows.append({"prompt": problem.prompt, "answer": problem.answer, "completion": completion})
     write_jsonl(out / "synthetic.jsonl", rows)
-    return {
-        "num_problems": float(len(rows)),
-        "num_rejected_solutions": float(rejected),
-        "num_spurious_steps": float(spurious),
-    }
+    numbers = {"num_problems": float(len(rows)), "num_rejected_solutions": float(rejected)}
+    if check.steps_are_judged:
+        numbers["num_spurious_steps"] = float(spurious)
+    return numbers

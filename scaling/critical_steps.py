@@ -19,7 +19,9 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
         return None
     sft, trained = recipes.sft_policy(cell, seed), recipes.trained_policy(cell, seed)
     family = {"problems": sft.config["problems"]}
-    tokenizer = {name: stage for name, stage in sft.inputs.items() if name == "tokenizer"}
+    shared = {name: stage for name, stage in sft.inputs.items() if name == "tokenizer"}
+    if cell.policy.lora is not None:
+        shared["base"] = recipes.base_policy(cell)  # what adapters are merged into
     slug = f"d{cell.data_size}-s{seed}"
 
     limit = {} if cell.rollouts.max_new_tokens is None else {"max_new_tokens": cell.rollouts.max_new_tokens}
@@ -30,7 +32,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
         "critical_steps": {"problems": asked.problems, "traces": asked.traces},
         "seed": recipes.derived_seed(seed, _TRACES),
     }
-    inputs = {"policy": sft, "problems": recipes.fixed_problems(cell), **tokenizer}
+    inputs = {"policy": sft, "problems": recipes.fixed_problems(cell), **shared}
     traces = Stage("critical_traces", config, inputs, slug=slug)
 
     def values(policy: Stage, use: int) -> Stage:
@@ -43,8 +45,10 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
             "seed": recipes.derived_seed(seed, use),
             **limit,
         }
-        inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **tokenizer}
+        if cell.rollouts.max_new_tokens is not None:
+            config["max_new_tokens"] = cell.rollouts.max_new_tokens
+        inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **shared}
         return Stage("step_values", config, inputs, slug=f"{slug}-critical-{policy.kind}")
 
     inputs = {"policy": trained, "traces": traces, "pits": values(sft, _PITS), "values": values(trained, _VALUES)}
-    return Stage("critical_steps", family, {**inputs, **tokenizer}, slug=f"{trained.kind}-{trained.slug}")
+    return Stage("critical_steps", family, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")

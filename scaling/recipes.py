@@ -16,7 +16,9 @@ from types import MappingProxyType
 from scaling.config import Cell
 from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
+from scaling.set_stages import answering, holding_out, judging, problem_source, teaching
 from scaling.stage import Stage
+from scaling.text_problem_config import Solvable, TextProblems
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 _once = lru_cache(maxsize=1024)
@@ -58,13 +60,13 @@ def base_policy(cell: Cell) -> Stage:
     Or the import of a checkpoint, which no setting of the study changes.
     """
     if cell.policy.hf is not None:
-        source = {"hf": cell.policy.hf, "revision": cell.policy.revision}
+        source = {"hf": cell.policy.hf, "revision": cell.policy.revision, **_compute_dtype(cell)}
         return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
     problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
     config = {
         "problems": problems,
-        "policy": _plain(cell.policy, {"hf", "revision"}),
+        "policy": {"size": cell.policy.size, "base": cell.policy.base, **_compute_dtype(cell)},
         "pretrain": _plain(cell.pretrain),
     }
     if cell.policy.base == "random":
@@ -76,26 +78,42 @@ def base_policy(cell: Cell) -> Stage:
 def fixed_problems(cell: Cell) -> Stage:
     """The validation and test problems, the same for every seed and size."""
     unseen = {"flaw_rate", "web_confidence"}
-    problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
-    return Stage("problems", {"problems": problems}, slug=cell.problems.family)
+    if isinstance(cell.problems, TextProblems):
+        problems = holding_out(cell.problems)
+    else:
+        problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
+    return Stage("problems", {"problems": problems}, problem_source(cell.problems), slug=cell.problems.family)
+
+
+@_once
+def solvable(cell: Cell) -> Stage:
+    """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
+    settings = _plain(cell.problems.solvable, {"max_new_tokens"}) | _limit(cell.problems.solvable)
+    inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **_tokenizer(cell)}
+    problems = teaching(cell.problems) | judging(cell.problems)  # it counts steps
+    config = {"problems": problems, "solvable": settings}
+    return Stage("solvable", config, inputs, slug=f"{cell.problems.family}-{base_policy(cell).slug}")
 
 
 @_once
 def synthetic(cell: Cell, seed: int) -> Stage:
     """D_syn: the first data_size problems of the seed's stream with the teacher's solutions."""
     config = {
-        "problems": _family(cell),
+        "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else _family(cell),
         "teacher": _plain(cell.teacher),
         "data_size": cell.data_size,
         "seed": seed,
     }
-    return Stage("teacher", config, slug=_slug(cell, seed))
+    inputs = problem_source(cell.problems)
+    if isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None:
+        inputs["solvable"] = solvable(cell)
+    return Stage("teacher", config, inputs, slug=_slug(cell, seed))
 
 
 @_once
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
-    config = {"problems": _family(cell), "sft": _plain(cell.sft), "seed": seed}
+    config = {"problems": _answers(cell), "sft": _plain(cell.sft), "seed": seed, **_lora(cell)}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("sft", config, inputs, slug=_slug(cell, seed))
 
@@ -110,8 +128,9 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
     settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
-    config = {"problems": _family(cell), "rollouts": settings, **_randomness(cell, seed)}
-    inputs = {"policy": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
+    config = {"problems": _answers(cell), "rollouts": settings, **_randomness(cell, seed)}
+    policy = sampled_policy(cell, seed)
+    inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **_tokenizer(cell), **_base(cell)}
     return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed))
 
 
@@ -137,7 +156,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         **_randomness(cell, seed),
         **_limit(cell.rollouts),
     }
-    inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed)}
+    inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **_base(cell)}
     return Stage("step_values", config, inputs, slug=f"{_round_slug(cell, seed)}-{traces}")
 
 
@@ -145,7 +164,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
 def positives(cell: Cell, seed: int) -> Stage:
     """The positives that RFT learns from: those of the round, and of the rounds before it where they are pooled."""
     chosen = {"max_positives": cell.rft.max_positives, "keep": cell.rft.keep}
-    config = {"problems": _family(cell), "positives": chosen, **_randomness(cell, seed)}
+    config = {"problems": _answers(cell), "positives": chosen, **_randomness(cell, seed)}
     inputs = _rollout_inputs(cell, seed)
     if cell.rft.keep in ("low_value", "high_value"):
         inputs["step_values"] = step_values(cell, seed, "all", cell.step_rft.traces_per_problem)
@@ -163,7 +182,7 @@ def rft_policy(cell: Cell, seed: int) -> Stage:
 def dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on full completions, random or edit-distance pairs."""
     pairing = {"pairing": cell.dpo.pairing, "pairs_per_problem": cell.dpo.pairs_per_problem}
-    config = {"problems": _family(cell), "pairs": pairing, **_randomness(cell, seed)}
+    config = {"problems": _answers(cell), "pairs": pairing, **_randomness(cell, seed)}
     pairs = Stage("pairs", config, _rollout_inputs(cell, seed), slug=_round_slug(cell, seed))
     return _preference_stage(cell, seed, cell.dpo, pairs, exclude=set(pairing))
 
@@ -214,8 +233,10 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": _family(cell), **config, "seed": seed}
+    full = {"problems": _answers(cell), **config, "seed": seed}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
+    if policy.kind != "pretrain":
+        inputs |= _base(cell)
     return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
 
 
@@ -223,7 +244,7 @@ def _greedy(cell: Cell) -> dict[str, object]:
     return {"samples_per_problem": 0, "pass_at": [], **_limit(cell.evaluation)}
 
 
-def _limit(section: Rollouts | Evaluation) -> dict[str, object]:
+def _limit(section: Rollouts | Evaluation | Solvable) -> dict[str, object]:
     """max_new_tokens where it is set: artifacts from before this key keep their digests."""
     return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
 
@@ -232,15 +253,15 @@ def _learning_stage(
     kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base policy or the one that was sampled, with D_syn mixed in where the settings say so."""
-    config = {"problems": _family(cell), kind: _plain(settings, exclude), **_randomness(cell, seed)}
+    config = {"problems": _answers(cell), kind: _plain(settings, exclude), **_randomness(cell, seed), **_lora(cell)}
     start = base_policy(cell) if settings.start == "base" else sampled_policy(cell, seed)
-    inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell)}
+    inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell), **_base(cell)}
     return Stage(kind, config, inputs, slug=_round_slug(cell, seed))
 
 
 def _preference_stage(cell: Cell, seed: int, settings: Section, pairs: Stage, exclude: set[str]) -> Stage:
-    config = {"dpo": _plain(settings, exclude), **_randomness(cell, seed)}
-    inputs = {"reference": sampled_policy(cell, seed), "pairs": pairs}
+    config = {"dpo": _plain(settings, exclude), **_randomness(cell, seed), **_lora(cell)}
+    inputs = {"reference": sampled_policy(cell, seed), "pairs": pairs, **_base(cell)}
     return Stage("dpo", config, inputs, slug=f"{_round_slug(cell, seed)}-{pairs.kind}")
 
 
@@ -258,10 +279,32 @@ def _tokenizer(cell: Cell) -> dict[str, Stage]:
     return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
 
 
+def _base(cell: Cell) -> dict[str, Stage]:
+    """What adapters are merged into, for stages that read a policy trained with LoRA: its artifact holds no more."""
+    return {} if cell.policy.lora is None else {"base": base_policy(cell)}
+
+
+def _lora(cell: Cell) -> dict[str, object]:
+    """The setting of a stage that trains. No key where all params are trained: digests from before it stay."""
+    return {} if cell.policy.lora is None else {"lora": _plain(cell.policy.lora)}
+
+
+def _compute_dtype(cell: Cell) -> dict[str, object]:
+    """Part of the base policy's shape, which all that descend from it inherit; no key at the default."""
+    return {} if cell.policy.compute_dtype == "float32" else {"compute_dtype": cell.policy.compute_dtype}
+
+
 def _family(cell: Cell) -> dict[str, object]:
     """The problem family without the sizes of the held-out sets, which change no training."""
+    if isinstance(cell.problems, TextProblems):
+        return judging(cell.problems)
     held_out = {"num_validation", "num_test", "web_confidence"}
     return {key: value for key, value in _plain(cell.problems).items() if key not in held_out}
+
+
+def _answers(cell: Cell) -> dict[str, object]:
+    """The same without what cuts steps in plain language, for stages that look at whole completions."""
+    return answering(cell.problems) if isinstance(cell.problems, TextProblems) else _family(cell)
 
 
 def _plain(section: Section, exclude: set[str] | None = None) -> dict[str, object]:

@@ -17,7 +17,9 @@ from types import MappingProxyType
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         "pretrain": 1,
+        "problem_source": 1,
         "problems": 1,
+        "solvable": 1,
         "teacher": 1,
         "sft": 1,
         "rollouts": 1,
@@ -40,7 +42,9 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "pretrain": "train",
+        "problem_source": "host",
         "problems": "host",
+        "solvable": "rollouts",
         "teacher": "host",
         "sft": "train",
         "rollouts": "rollouts",
@@ -70,6 +74,7 @@ class Stage:
     config: Mapping[str, object]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
     slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
+    execution: Mapping[str, object] = field(default_factory=dict)  # more for the function; never part of the identity
 
     @cached_property
     def digest(self) -> str:

@@ -156,11 +156,12 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 
-        return InlinePool(store)
+        return InlinePool(store, memory=sweep.memory)
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
-    return RayPool(store.root, store.shipped, sweep.resources.model_dump(), arguments.address)
+    resources = sweep.resources.model_dump()
+    return RayPool(store.root, store.shipped, resources, arguments.address, memory=sweep.memory)
 
 
 def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:

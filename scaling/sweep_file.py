@@ -16,10 +16,12 @@ from data.splits import TENTHS, pool_size
 from scaling.config import ALGORITHMS, Cell, Select, Sweep
 from scaling.config_error import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.grid import axes, cell_at, cells, dotted_keys
+from scaling.set_check import check_set
+from scaling.text_problem_config import TextProblems
 
 CELL_SECTIONS = tuple(Cell.model_fields)
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
-SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "store")
+SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "memory", "store")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -142,6 +144,9 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
     """Every data_size and held-out set must fit into the distinct problems that the family offers."""
     pools: dict[str, dict[str, int]] = {}
     for cell in cells(sweep):
+        if isinstance(cell.problems, TextProblems):
+            check_set(cell, path)
+            continue
         key = cell.problems.model_dump_json()
         pool = pools.setdefault(key, {split: pool_size(cell.problems, split) for split in TENTHS})
         for where, split, size in (
@@ -260,7 +265,7 @@ def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
     section, _, key = dotted.partition(".")
     if not key:
         return section in fixed
-    return isinstance(fixed.get(section), Mapping) and key in fixed[section]
+    return isinstance(fixed.get(section), Mapping) and _is_set(fixed[section], key)
 
 
 def _override(document: dict, override: str, path: Path) -> None:

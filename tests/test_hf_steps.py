@@ -190,7 +190,7 @@ def test_an_adaptive_estimate_finds_the_same_pits_from_fewer_tokens(study, exhau
 def test_a_vocabulary_too_large_to_replay_gives_the_same_continuations_and_says_so(
     study, adaptive, checkpoint, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(replay, "REPLAYED_VOCABULARY", SHAPE.vocab_size - 1)
+    monkeypatch.setattr(replay, "SMALL_VOCABULARY", SHAPE.vocab_size - 1)
     stage = adaptive["step_values"]
     inputs = {name: study.folder(given) for name, given in stage.inputs.items()}
     numbers = step_values.run(dict(stage.config), inputs, tmp_path)

@@ -73,10 +73,12 @@ def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
 
 
 def keys_of(cell: Cell) -> list[str]:
-    """Every dotted key of the schema that this cell's family has, but those of APART."""
+    """Every dotted key of the schema that this cell's family has, but those of APART and of sections in sections."""
     known = type(cell.problems).model_fields
     return sorted(
-        key for key in set(dotted_keys()) - APART if not key.startswith("problems.") or key.partition(".")[2] in known
+        key
+        for key in set(dotted_keys()) - APART
+        if (not key.startswith("problems.") or key.partition(".")[2] in known) and key.count(".") < 2
     )
 
 
@@ -231,6 +233,7 @@ def test_every_kind_has_a_version_a_resource_class_and_a_function():
     asked = Cell.model_validate({"evaluation": {"critical_steps": {}}})
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
     kinds |= kinds_from(critical_steps(asked, 0))
+    kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py
     assert kinds == VERSIONS.keys() == RESOURCE_CLASSES.keys() == RUNNERS.keys()
 
 
@@ -292,6 +295,7 @@ def test_the_order_of_keys_axes_values_and_seeds_in_a_file_changes_no_digest(tmp
         {"question": "Another?"},
         {"expectation": "This one."},
         {"resources": {"train": {"gpu": 0.25}, "rollouts": {"tpu": 4}, "host": {"cpu": 2}}},
+        {"memory": {"remat": "layers", "micro_batch_tokens": 4096}},
         {"store": "s3://bucket/store"},
         {"analysis": {"claims": {"step_dpo": 8}, "bootstrap_draws": 500, "seed": 3}},
         {"sft": {"epochs": 3, "learning_rate": 0.001, "schedule": "cosine"}},  # the default, written out
