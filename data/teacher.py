@@ -14,7 +14,6 @@ import numpy as np
 from data.problems.families import family_of
 from data.records import write_jsonl
 from data.splits import stream
-from scaling.data_config import Teacher
 from scaling.problem_config import Problems
 from scaling.section import parse
 

@@ -1,8 +1,8 @@
 """What a sweep file may say: the schema with every default, in frozen pydantic models.
 
 In: plain mappings (scaling.sweep_file reads them from YAML). Out: `Sweep`, and `Cell`, the configuration of one
-point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `data_config` and
-`training_config`; docs/sweeps.md explains every key.
+point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `teacher_config`,
+`data_config` and `training_config`; docs/sweeps.md explains every key.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.data_config import Evaluation, Rollouts, StepValues, Teacher
+from scaling.data_config import Evaluation, Rollouts, StepValues
 from scaling.policy_config import Policy
 from scaling.problem_config import ModularSum, Problems
 from scaling.section import Count, Positive, Section, Seed, Seeds
+from scaling.teacher_config import Teacher
 from scaling.training_config import Dpo, Pretrain, Rft, Sft, StepDpo, StepRft
 
 ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft")

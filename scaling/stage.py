@@ -66,6 +66,7 @@ class Stage:
     config: Mapping[str, object]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
     slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
+    execution: Mapping[str, object] = field(default_factory=dict)  # more for the function; never part of the identity
 
     @cached_property
     def digest(self) -> str:

@@ -15,6 +15,8 @@ NO_JAX = (
     "scaling.config",
     "scaling.config_error",
     "scaling.data_config",
+    "scaling.teacher_config",
+    "scaling.teacher_bill",
     "scaling.policy_config",
     "scaling.training_config",
     "scaling.problem_config",

@@ -126,7 +126,7 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
     runner = _runner(stage, runners)
     start = time.perf_counter()
     try:
-        returned = runner(stage.config, inputs, work_dir)
+        returned = runner({**stage.config, **stage.execution}, inputs, work_dir)
     except (Exception, SystemExit):
         logger.exception("%s failed.", stage.name)
         raise
