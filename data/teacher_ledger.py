@@ -1,9 +1,9 @@
 """The ledger: every reply that was paid for, kept before it is used, so that no crash loses one and none is paid twice.
 
-In: a folder, and the identity of what is asked (teachers and seed). Out: `Ledger`, which gives a reply by the digest of
-its request. One file of JSON lines for each identity, only ever appended to, each line flushed to the disk; all sizes
-of a study share it, and settings that only sift replies do not change it. The folder is locked while a stage asks, so
-that stages of one study do not ask the same at the same time, nor together exceed a rate limit or a budget.
+In: a folder and the seed of a run. Out: `Ledger`, which gives a reply by the digest of its request. One file of JSON
+lines for each seed, only ever appended to, each line flushed to the disk. What is asked for the same use in the same
+words is paid once, so all sizes of a study share replies, and settings that only sift them cost nothing to change. The
+folder is locked while a stage asks: stages do not ask the same at once, nor together exceed a rate limit or a budget.
 """
 
 import fcntl
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from scaling.stage import canonical_json
 
@@ -101,14 +102,13 @@ class Ledger:
 
 
 @contextmanager
-def opened(folder: Path, identity: Mapping[str, object], slug: str) -> Iterator[Ledger]:
-    """The ledger of an identity, with the folder's lock held; waits for a stage that holds it."""
+def opened(folder: Path, seed: int) -> Iterator[Ledger]:
+    """The ledger of a run's seed, with the folder's lock held; waits for a stage that holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        digest = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
-        path = folder / f"{slug}-{digest}.jsonl"
+        path = folder / f"seed-{seed}.jsonl"
         if path.exists():
-            _drop_torn_line(path)
+            _mend_last_line(path)
         replies = {reply.key: reply for reply in _read(path)} if path.exists() else {}
         others = (reply for other in sorted(folder.glob("*.jsonl")) if other != path for reply in _read(other))
         ledger = Ledger(path, replies, _sum([*replies.values()], _sum(others)))
@@ -128,7 +128,7 @@ def request_key(request: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:24]
 
 
-def _sum(replies: Iterator[Reply] | list[Reply], spent: Spent = Spent()) -> Spent:  # noqa: B008 (it is frozen)
+def _sum(replies: Iterator[Reply] | list[Reply], spent: Spent = Spent()) -> Spent:
     for reply in replies:
         spent = spent.plus(reply)
     return spent
@@ -149,20 +149,25 @@ def _read(path: Path) -> Iterator[Reply]:
                 ) from error
 
 
-def _drop_torn_line(path: Path) -> None:
+def _mend_last_line(path: Path) -> None:
+    """Complete a last line that lacks its newline only; drop one that a crash cut off before."""
     with path.open("rb+") as file:
-        content_end = file.seek(0, os.SEEK_END)
-        kept = _end_of_last_line(file, content_end)
-        if kept == content_end:
+        end = file.seek(0, os.SEEK_END)
+        kept = _end_of_last_line(file, end)
+        if kept == end:
             return
-        logger.warning(
-            "%s ends in a line that was cut off by a crash; its %d bytes are dropped.", path, content_end - kept
-        )
-        file.truncate(kept)
+        file.seek(kept)
+        try:
+            Reply(**json.loads(file.read()))
+            file.write(b"\n")
+        except (ValueError, TypeError):
+            logger.warning("%s ends in a line that a crash cut off; its %d bytes are dropped.", path, end - kept)
+            file.truncate(kept)
+        file.flush()
         os.fsync(file.fileno())
 
 
-def _end_of_last_line(file: object, end: int) -> int:
+def _end_of_last_line(file: BinaryIO, end: int) -> int:
     """The offset behind the last newline, 0 where there is none."""
     block = 1 << 16
     while end > 0:

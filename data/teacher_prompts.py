@@ -1,6 +1,6 @@
 """The two prompts that a chat model is taught by, and the reading of its replies.
 
-In: a seed problem's text, or a question. Out: the text to send; and of a reply its fields, or None where one is missing.
+In: a seed problem's text, or a question. Out: the text to send; and a reply's fields, or None where one is missing.
 The first prompt has a new question written, worked through and revised at once, the second has it solved. Both follow
 the recipe and the five rules of Xwin-Math (Li et al. 2024, arXiv 2403.04706), in our words.
 """
@@ -13,8 +13,8 @@ ANSWER_FIELD = "FINAL ANSWER"
 SOLVE_FIELDS = ("SOLUTION", ANSWER_FIELD)
 
 _WRITE = """\
-You are a careful teacher of mathematics who writes practice problems. From the given question, write a new one that is \
-similar but different: another situation, other numbers, or another thing that is asked for.
+You are a careful teacher of mathematics who writes practice problems. From the given question, write a new one that \
+is similar but different: another situation, other numbers, or another thing that is asked for.
 
 Do three things, in this order:
 1. Write the new question.
@@ -23,7 +23,7 @@ Do three things, in this order:
 
 Rules:
 - It asks for exactly one definite thing, and its answer is {answer_kind}.
-- It agrees with common sense: amounts are positive, people and things come in whole numbers, nothing contradicts itself.
+- It agrees with common sense: amounts are positive, people and things come in whole numbers, nothing is contradictory.
 - It stands alone: whoever reads it has not seen the given question, so repeat every number and fact that is needed.
 - It holds no part of its own solution.
 - When the check finds nothing wrong, leave it exactly as it is.

@@ -19,6 +19,7 @@ from scaling.training_config import Dpo, Pretrain, Rft, Sft, StepDpo, StepRft
 
 ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft")
 Algorithm = Literal["sft", "rft", "dpo", "step_dpo", "step_rft"]
+CLOSED_FAMILIES = ("modular_sum", "star_graph")
 
 
 class Cell(Section):
@@ -45,6 +46,15 @@ class Cell(Section):
             raise ValueError(
                 f"algorithm is {self.algorithm!r} and policy.hf {self.policy.hf!r}; steps are cut at words of the"
                 " family's own vocabulary: use sft, rft or dpo, or an embedded policy."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_has_language(self) -> "Cell":
+        if self.teacher.named and self.problems.family in CLOSED_FAMILIES:
+            raise ValueError(
+                f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves its"
+                " problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
             )
         return self
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from scaling.config import Cell
 from scaling.section import Section
 from scaling.stage import Stage
+from scaling.teacher_config import how_it_is_asked, what_is_written
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 _once = lru_cache(maxsize=1024)
@@ -72,14 +73,20 @@ def fixed_problems(cell: Cell) -> Stage:
 
 @_once
 def synthetic(cell: Cell, seed: int) -> Stage:
-    """D_syn: the first data_size problems of the seed's stream with the teacher's solutions."""
+    """D_syn: the first data_size problems of the seed's stream with the teacher's solutions.
+
+    A chat model writes its own, from the training problems, and stays clear of the validation and test problems.
+    """
     config = {
         "problems": _family(cell),
-        "teacher": _plain(cell.teacher),
+        "teacher": what_is_written(cell.teacher),
         "data_size": cell.data_size,
         "seed": seed,
     }
-    return Stage("teacher", config, slug=_slug(cell, seed))
+    if not cell.teacher.named:
+        return Stage("teacher", config, slug=_slug(cell, seed))
+    execution = {"asking": how_it_is_asked(cell.teacher)}
+    return Stage("teacher", config, {"problems": fixed_problems(cell)}, _slug(cell, seed), execution)
 
 
 @_once

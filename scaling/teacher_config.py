@@ -6,6 +6,7 @@ is part of the stage's identity, and how they are asked for (endpoints, prices, 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from scaling.section import Count, NonNegative, Positive, Section
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 Words = Annotated[int, Field(ge=2)]
 Text = Annotated[str, Field(min_length=1)]
 # What a request's body gets from other keys, or what would change the form of the reply.
@@ -147,9 +149,10 @@ def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
     if not teacher.named:
         return {}
     settings = set(ChatModel.model_fields) - set(WRITING)
-    plain = teacher.model_dump(mode="json", include={"max_rejected_in_a_row", "budget_usd", "budget_tokens", "ledger"})
+    plain = teacher.model_dump(mode="json", include={"max_rejected_in_a_row", "budget_usd", "budget_tokens"})
     asked = {name: one.model_dump(mode="json", include=settings) for name, one in teacher.named.items()}
-    return plain | {"teachers": asked}
+    ledger = REPOSITORY / Path(teacher.ledger).expanduser()  # wherever the command runs
+    return plain | {"ledger": str(ledger), "teachers": asked}
 
 
 def joined(written: Mapping[str, object], asked: Mapping[str, object]) -> Teacher:
