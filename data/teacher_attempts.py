@@ -55,6 +55,7 @@ class Planned:
 
     index: int
     teacher: str
+    seed_index: int  # of the seed problem among the subject's
     seed_problem: Problem
 
 
@@ -81,7 +82,7 @@ def planned_attempts(teacher: Teacher, seeds: Sequence[Problem], seed: int) -> I
         for position in order:
             name = max(shares, key=lambda item: shares[item] / whole * (index + 1) - made[item])
             made[name] += 1
-            yield Planned(index, name, seeds[position])
+            yield Planned(index, name, int(position), seeds[position])
             index += 1
 
 

@@ -107,7 +107,7 @@ def _judge(judged: Judged, made: Attempt, copies: Copies, subject: Subject) -> N
     origin = {
         "teacher": planned.teacher,
         "model": made.replies[-1].model,
-        "seed_problem": planned.seed_problem.key,
+        "seed_problem": planned.seed_index,
         "attempt": planned.index,
     }
     if made.reason is not None:

@@ -5,6 +5,7 @@ training problems to start from, those held out to stay clear of, and the family
 answers.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,7 @@ ANSWER_KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 HELD_OUT = ("validation", "test")
+_BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)  # models state answers so unasked
 
 
 def subject_of(problems: Problems, inputs: Mapping[str, Path]) -> Subject:
@@ -57,4 +59,6 @@ def subject_of(problems: Problems, inputs: Mapping[str, Path]) -> Subject:
 def completion_of(solution: str, answer: str, form: str) -> str:
     """A solution that ends by stating its answer, each step on a line."""
     lines = [line.strip() for line in solution.splitlines() if line.strip()]
-    return "\n".join([*lines, STATED[form](answer)])
+    answer = answer.strip().strip("$").strip()
+    boxed = _BOXED.fullmatch(answer)
+    return "\n".join([*lines, STATED[form](boxed[1] if boxed else answer)])

@@ -53,8 +53,8 @@ class Cell(Section):
     def _teacher_has_language(self) -> "Cell":
         if self.teacher.named and self.problems.family in CLOSED_FAMILIES:
             raise ValueError(
-                f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves its"
-                " problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
+                f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves"
+                " its problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
             )
         return self
 
