@@ -222,7 +222,7 @@ def test_several_teachers_write_in_proportion_to_their_shares_and_nested(tmp_pat
 def test_a_spent_budget_keeps_what_there_is_and_a_larger_one_goes_on(tmp_path):
     with ChatServer(writer) as server:
         with pytest.raises(TeacherError, match="Raise the budget"):
-            teach(server, tmp_path, budget_tokens=8000)
+            teach(server, tmp_path, budget_tokens=6000)
         paid = len(server.bodies)
         assert 0 < paid < 36
         judged, numbers = teach(server, tmp_path, budget_tokens=80000)
