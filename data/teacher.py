@@ -1,9 +1,9 @@
 """D_syn: synthetic problems with the teacher's verified solutions.
 
-In: the family's config, the teacher's, a size and a seed; of a chat model also the seed problems and the held-out ones.
-Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion, and of a chat model origin (teacher, model, seed
-problem, attempt); then also `rejected.jsonl`, the attempts that gave no problem, with their reasons. The sizes of a
-seed are nested. Setlur et al. 2024 (arXiv 2406.14532) have GPT-4 and Gemini 1.5 Pro for teachers.
+In: the family's config, the teacher's, a size and a seed; of problems in plain language the imported set, or for a chat
+model the problems of every split. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion; of a chat model
+also origin (teacher, model, seed problem, attempt), and `rejected.jsonl`, the attempts that gave no problem, with their
+reasons. The sizes of a seed are nested. Setlur et al. 2024 (arXiv 2406.14532) have GPT-4 and Gemini 1.5 Pro for teachers.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Write D_syn. config: problems, teacher, data_size, seed; of a chat model also asking, which changes no result."""
     problems, teacher = parse(Problems, config["problems"]), joined(config["teacher"], config.get("asking", {}))
     if not teacher.named:
-        rows, numbers = procedural_teacher.solved(problems, teacher, config["data_size"], config["seed"])
+        rows, numbers = procedural_teacher.solved(problems, teacher, inputs, config["data_size"], config["seed"])
         write_jsonl(out / "synthetic.jsonl", rows)
         return numbers
     from data.teacher_rows import taught  # needs the extra `teacher`

@@ -15,11 +15,11 @@ from scaling.policy_config import Policy
 from scaling.problem_config import ModularSum, Problems
 from scaling.section import Count, Positive, Section, Seed, Seeds
 from scaling.teacher_config import Teacher
+from scaling.text_problem_config import TextProblems
 from scaling.training_config import Dpo, Pretrain, Rft, Sft, StepDpo, StepRft
 
 ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft")
 Algorithm = Literal["sft", "rft", "dpo", "step_dpo", "step_rft"]
-CLOSED_FAMILIES = ("modular_sum", "star_graph")
 
 
 class Cell(Section):
@@ -41,20 +41,16 @@ class Cell(Section):
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
-    def _steps_have_words(self) -> "Cell":
-        if self.policy.hf is not None and self.algorithm in ("step_dpo", "step_rft"):
-            raise ValueError(
-                f"algorithm is {self.algorithm!r} and policy.hf {self.policy.hf!r}; steps are cut at words of the"
-                " family's own vocabulary: use sft, rft or dpo, or an embedded policy."
-            )
-        return self
-
-    @model_validator(mode="after")
     def _teacher_has_language(self) -> "Cell":
-        if self.teacher.named and self.problems.family in CLOSED_FAMILIES:
+        if self.teacher.named and not isinstance(self.problems, TextProblems):
             raise ValueError(
                 f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves"
                 " its problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
+            )
+        if self.teacher.named and self.problems.solvable is not None:
+            raise ValueError(
+                f"teacher names {', '.join(self.teacher.named)}, to write new problems, but problems.solvable chooses"
+                " among those of the set; leave one of the two out."
             )
         return self
 

@@ -11,9 +11,12 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from scaling.config import Cell
+from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
+from scaling.set_stages import holding_out, judging, problem_source, teaching
 from scaling.stage import Stage
 from scaling.teacher_config import how_it_is_asked, what_is_written
+from scaling.text_problem_config import Solvable, TextProblems
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 _once = lru_cache(maxsize=1024)
@@ -21,19 +24,19 @@ _once = lru_cache(maxsize=1024)
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    config = {"evaluation": _plain(cell.evaluation), "split": "test"}
-    return _evaluation(cell, seed, trained_policy(cell, seed), config)
+    settings = _plain(cell.evaluation, {"max_new_tokens"}) | _limit(cell.evaluation)
+    return _evaluation(cell, seed, trained_policy(cell, seed), {"evaluation": settings, "split": "test"})
 
 
 def validation(cell: Cell, seed: int) -> Stage:
     """The same policy on the validation problems, greedy only: what selection looks at."""
-    config = {"evaluation": {"samples_per_problem": 0, "pass_at": []}, "split": "validation"}
+    config = {"evaluation": _greedy(cell), "split": "validation"}
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
 def base_evaluation(cell: Cell) -> Stage:
     """The base policy on the test problems, greedy: the error at no synthetic data."""
-    config = {"evaluation": {"samples_per_problem": 0, "pass_at": []}, "split": "test"}
+    config = {"evaluation": _greedy(cell), "split": "test"}
     return _evaluation(cell, 0, base_policy(cell), config)
 
 
@@ -67,8 +70,20 @@ def base_policy(cell: Cell) -> Stage:
 def fixed_problems(cell: Cell) -> Stage:
     """The validation and test problems, the same for every seed and size."""
     unseen = {"flaw_rate", "web_confidence"}
-    problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
-    return Stage("problems", {"problems": problems}, slug=cell.problems.family)
+    if isinstance(cell.problems, TextProblems):
+        problems = holding_out(cell.problems)
+    else:
+        problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
+    return Stage("problems", {"problems": problems}, problem_source(cell.problems), slug=cell.problems.family)
+
+
+@_once
+def solvable(cell: Cell) -> Stage:
+    """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
+    settings = _plain(cell.problems.solvable, {"max_new_tokens"}) | _limit(cell.problems.solvable)
+    inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **_tokenizer(cell)}
+    config = {"problems": teaching(cell.problems), "solvable": settings}
+    return Stage("solvable", config, inputs, slug=f"{cell.problems.family}-{base_policy(cell).slug}")
 
 
 @_once
@@ -78,15 +93,18 @@ def synthetic(cell: Cell, seed: int) -> Stage:
     A chat model writes its own, from the training problems, and stays clear of the validation and test problems.
     """
     config = {
-        "problems": _family(cell),
+        "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else _family(cell),
         "teacher": what_is_written(cell.teacher),
         "data_size": cell.data_size,
         "seed": seed,
     }
-    if not cell.teacher.named:
-        return Stage("teacher", config, slug=_slug(cell, seed))
-    execution = {"asking": how_it_is_asked(cell.teacher)}
-    return Stage("teacher", config, {"problems": fixed_problems(cell)}, _slug(cell, seed), execution)
+    if cell.teacher.named:
+        execution = {"asking": how_it_is_asked(cell.teacher)}
+        return Stage("teacher", config, {"problems": fixed_problems(cell)}, _slug(cell, seed), execution=execution)
+    inputs = problem_source(cell.problems)
+    if isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None:
+        inputs["solvable"] = solvable(cell)
+    return Stage("teacher", config, inputs, slug=_slug(cell, seed))
 
 
 @_once
@@ -100,7 +118,8 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 @_once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
-    config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed}
+    settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
+    config = {"problems": _family(cell), "rollouts": settings, "seed": seed}
     inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
 
@@ -125,6 +144,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces": traces,
         "traces_per_problem": traces_per_problem,
         "seed": seed,
+        **_limit(cell.rollouts),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sft_policy(cell, seed)}
     return Stage("step_values", config, inputs, slug=f"{_slug(cell, seed)}-{traces}")
@@ -189,6 +209,15 @@ def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, objec
     return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
 
 
+def _greedy(cell: Cell) -> dict[str, object]:
+    return {"samples_per_problem": 0, "pass_at": [], **_limit(cell.evaluation)}
+
+
+def _limit(section: Rollouts | Evaluation | Solvable) -> dict[str, object]:
+    """max_new_tokens where it is set: artifacts from before this key keep their digests."""
+    return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
+
+
 def _learning_stage(
     kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
@@ -221,6 +250,8 @@ def _tokenizer(cell: Cell) -> dict[str, Stage]:
 
 def _family(cell: Cell) -> dict[str, object]:
     """The problem family without the sizes of the held-out sets, which change no training."""
+    if isinstance(cell.problems, TextProblems):
+        return judging(cell.problems)
     held_out = {"num_validation", "num_test", "web_confidence"}
     return {key: value for key, value in _plain(cell.problems).items() if key not in held_out}
 

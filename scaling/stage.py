@@ -17,7 +17,9 @@ from types import MappingProxyType
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         "pretrain": 1,
+        "problem_source": 1,
         "problems": 1,
+        "solvable": 1,
         "teacher": 1,
         "sft": 1,
         "rollouts": 1,
@@ -38,7 +40,9 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "pretrain": "train",
+        "problem_source": "host",
         "problems": "host",
+        "solvable": "rollouts",
         "teacher": "host",
         "sft": "train",
         "rollouts": "rollouts",

@@ -16,6 +16,8 @@ from data.splits import TENTHS, pool_size
 from scaling.config import ALGORITHMS, Cell, Select, Sweep
 from scaling.config_error import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.grid import axes, cell_at, cells, dotted_keys
+from scaling.set_check import check_set
+from scaling.text_problem_config import TextProblems
 
 CELL_SECTIONS = tuple(Cell.model_fields)
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
@@ -142,6 +144,9 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
     """Every data_size and held-out set must fit into the distinct problems that the family offers."""
     pools: dict[str, dict[str, int]] = {}
     for cell in cells(sweep):
+        if isinstance(cell.problems, TextProblems):
+            check_set(cell, path)
+            continue
         key = cell.problems.model_dump_json()
         pool = pools.setdefault(key, {split: pool_size(cell.problems, split) for split in TENTHS})
         for where, split, size in (
@@ -149,7 +154,7 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
             ("problems.num_validation", "validation", cell.problems.num_validation),
             ("problems.num_test", "test", cell.problems.num_test),
         ):
-            if size > pool[split] and not (split == "train" and cell.teacher.named):  # a chat model has no such limit
+            if size > pool[split]:
                 raise ConfigError(
                     f"{path}: {where} is {size}, but with these settings the family {cell.problems.family} offers"
                     f" about {pool[split]} distinct {split} problems; ask for fewer, or enlarge the family (modulus,"

@@ -20,6 +20,9 @@ NO_JAX = (
     "scaling.policy_config",
     "scaling.training_config",
     "scaling.problem_config",
+    "scaling.text_problem_config",
+    "scaling.set_check",
+    "scaling.set_stages",
     "scaling.section",
     "scaling.grid",
     "scaling.sweep_file",
@@ -30,7 +33,7 @@ NO_JAX = (
     "scaling.results_dir",
     *(f"analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("[a-z]*.py"))),
 )
-HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax"}
+HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 MAX_LINES = 300
 EDGE = ROOT / "scaling/engine/worker.py"  # where whatever a stage raises becomes the record of a failure

@@ -65,7 +65,21 @@ def test_the_numbers_are_those_of_the_outcomes(measured):
     assert numbers["procedure_error_fraction"] == (frame["error_kind"] == "procedure").mean()
     assert numbers["evaluation_flops"] > 0
     expected = {"error", "num_problems", "procedure_error_fraction", "pass_at_1", "pass_at_2", "pass_at_5"}
-    assert numbers.keys() == expected | {"evaluation_flops"}
+    assert numbers.keys() == expected | {"truncated_fraction", "evaluation_flops"}
+
+
+def test_under_a_limit_of_tokens_what_ends_later_is_cut_and_counted(inputs, measured, tmp_path):
+    policy = evaluation.load_policy(inputs["policy"])
+    prompts = [TOKENIZER.encode_prompt(problem.prompt) for problem in load_problems(inputs["problems"], "test")]
+    keys = row_keys(evaluation.root_key(0, evaluation.EVALUATION), np.zeros((NUM_TEST, 2), np.uint32))
+    limit = modular_sum.max_completion_words(SETTINGS) + 1
+    greedy = token_lists(sample(policy.params, policy.config, prompts, keys, [limit] * NUM_TEST, 0.0))
+    assert measured[1]["truncated_fraction"] == np.mean([tokens[-1] != 2 for tokens in greedy])
+    shorter = int(np.median([len(tokens) for tokens in greedy]))
+    frame, numbers = measure(tmp_path / "out", inputs, samples_per_problem=0, pass_at=[], max_new_tokens=shorter)
+    ended = np.array([tokens[-1] == 2 and len(tokens) <= shorter for tokens in greedy])
+    assert numbers["truncated_fraction"] == np.mean(~ended)
+    assert frame["wrong"].tolist() == np.where(ended, measured[0]["wrong"], 1).tolist()
 
 
 def test_pass_at_k_is_the_share_of_k_subsets_of_the_samples_with_a_correct_one(measured):

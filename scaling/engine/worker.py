@@ -30,7 +30,9 @@ PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
         "pretrain": "algorithms.pretrain:run",
+        "problem_source": "data.problem_source:run",
         "problems": "data.problem_sets:run",
+        "solvable": "data.solvable:run",
         "teacher": "data.teacher:run",
         "sft": "algorithms.sft:run",
         "rollouts": "data.rollouts:run",
