@@ -1,9 +1,9 @@
 """D_syn: synthetic problems with the teacher's verified solutions.
 
 In: the family's config, the teacher's, a size and a seed; of problems in plain language the imported set, or for a chat
-model the problems of every split. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion; of a chat model
-also origin (teacher, model, seed problem, attempt), and `rejected.jsonl`, the attempts that gave no problem, with their
-reasons. The sizes of a seed are nested. Setlur et al. 2024 (arXiv 2406.14532) have GPT-4 and Gemini 1.5 Pro for teachers.
+model the problems of every split. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion; of a chat
+model also origin (teacher, model, seed problem, attempt), and `rejected.jsonl`, the attempts that gave no problem, with
+their reasons. The sizes of a seed are nested.
 """
 
 from collections.abc import Mapping

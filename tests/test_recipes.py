@@ -18,8 +18,8 @@ from scaling.plan import plan
 from scaling.problem_config import Problems
 from scaling.section import Section, parse
 from scaling.stage import RESOURCE_CLASSES, VERSIONS, Stage, in_order
-from scaling.teacher_config import Teacher
 from scaling.sweep_file import load_sweep
+from scaling.teacher_config import Teacher
 
 ALGORITHMS = tuple(recipes.RECIPES)
 FAMILIES = ("modular_sum", "star_graph")
