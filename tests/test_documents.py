@@ -17,6 +17,7 @@ from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.plan import plan
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
+from scaling.teacher_config import NamedTeacher
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")
@@ -88,6 +89,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
                 yield f"`problems`, family `{family.model_fields['family'].default}`", family
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield f"`{name}`", field.annotation
+    yield "`teacher`, each of `teachers`", NamedTeacher
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
 
 
