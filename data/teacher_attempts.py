@@ -74,7 +74,7 @@ class Attempt:
 
 def planned_attempts(teacher: Teacher, seeds: Sequence[Problem], seed: int) -> Iterator[Planned]:
     """All attempts, without end: teachers in proportion to their shares, seed problems in a new order each round."""
-    shares = {name: settings.share for name, settings in teacher.named.items()}
+    shares = {name: settings.share for name, settings in sorted(teacher.named.items())}  # in no file's order
     whole, made = sum(shares.values()), dict.fromkeys(shares, 0)
     index = 0
     while True:

@@ -7,6 +7,7 @@ new is sent, but what is under way is awaited and kept. Keys come from the envir
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -45,6 +46,7 @@ class ChatClient:
         self._seed = seed
         self._lines = {name: _Line(settings) for name, settings in teacher.named.items()}
         self._stopped: TeacherError | None = None
+        self._stopping = asyncio.Event()  # ends every pause
         self.num_sent = 0  # requests that were sent, retries included
         self.num_paid = 0  # replies that were not in the ledger before
 
@@ -67,12 +69,13 @@ class ChatClient:
             try:
                 return await self._within_budget(line, name, key, prompt)
             except TeacherError as error:
-                self._stopped = self._stopped or error
+                self.stop(error)
                 raise
 
-    def stop(self) -> None:
-        """Send nothing new; what is under way is answered and kept."""
-        self._stopped = self._stopped or TeacherError("teacher: stopped.")
+    def stop(self, reason: TeacherError) -> None:
+        """Send nothing new, retries included; what is under way is answered and kept."""
+        self._stopped = self._stopped or reason
+        self._stopping.set()
 
     async def _within_budget(self, line: "_Line", name: str, key: str, prompt: str) -> Reply:
         most = self._budget.most(line.settings, prompt)
@@ -89,6 +92,7 @@ class ChatClient:
             retry=tenacity.retry_if_exception_type(Passing),
             stop=tenacity.stop_after_attempt(line.settings.max_tries),
             wait=_wait,
+            sleep=self._pause,
             before_sleep=lambda state: _tell(name, state),
             reraise=True,
         )
@@ -108,7 +112,7 @@ class ChatClient:
 
     async def _send(self, line: "_Line", body: Mapping[str, object]) -> dict[str, object]:
         """One try: what the server says, as fields of a Reply."""
-        await line.turn()
+        await self._pause(line.seconds_to_turn())
         self._stop_if_stopped()
         self.num_sent += 1
         url, headers = f"{line.settings.endpoint}/chat/completions", line.headers()
@@ -130,6 +134,12 @@ class ChatClient:
                 raise Refused(f"{error}, and asks to wait {error.retry_after_seconds:.0f} s") from error
             line.hold(error.retry_after_seconds)
             raise
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when there is nothing left to wait for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def _stop_if_stopped(self) -> None:
         if self._stopped is not None:
@@ -154,12 +164,12 @@ class _Line:
         self._seconds_apart = 60.0 / settings.requests_per_minute if settings.requests_per_minute else 0.0
         self._free_at = 0.0
 
-    async def turn(self) -> None:
-        """Wait until the pace allows another request."""
+    def seconds_to_turn(self) -> float:
+        """How long to wait until the pace allows another request; that turn is taken."""
         now = time.monotonic()
         at = max(now, self._free_at)
         self._free_at = at + self._seconds_apart
-        await asyncio.sleep(at - now)
+        return at - now
 
     def hold(self, seconds: float) -> None:
         """Send nothing for some seconds."""

@@ -82,13 +82,9 @@ async def _judged(
                 if time.monotonic() - told > TELL_SECONDS:
                     told = time.monotonic()
                     logger.info("%s", _progress(judged, data_size, client, ledger, told - began))
-        except TeacherError:
-            client.stop()
+        finally:  # of an error, or of Ctrl-C
+            client.stop(TeacherError("teacher: stopped."))
             await asyncio.gather(*under_way.values(), return_exceptions=True)  # replies under way are kept as well
-            raise
-        finally:
-            for task in under_way.values():
-                task.cancel()
     logger.info("%s", _progress(judged, data_size, client, ledger, time.monotonic() - began))
     return judged, client
 

@@ -163,6 +163,18 @@ def test_after_an_error_nothing_new_is_sent_but_what_is_under_way_is_kept(tmp_pa
         assert len(ledger) == 1
 
 
+def test_after_an_error_nobody_waits_for_a_retry(tmp_path):
+    def script(body):
+        waits = Fault(429, {"Retry-After": "60"})
+        return waits if body["messages"][0]["content"] == "a" else Fault(403, error="forbidden", hang_seconds=0.2)
+
+    with ChatServer(echo, script) as server:
+        began = time.monotonic()
+        with pytest.raises(TeacherError, match="HTTP 403: forbidden"):
+            ask(settings(server, max_concurrency=2), tmp_path, ["b", "a", "c"])
+        assert time.monotonic() - began < 10 and len(server.bodies) == 2
+
+
 def test_a_filtered_prompt_is_kept_as_such_and_not_asked_again(tmp_path):
     fault = Fault(400, error={"error": {"message": "filtered", "code": "content_filter"}})
     with ChatServer(echo, {0: fault}) as server:

@@ -219,6 +219,18 @@ def test_several_teachers_write_in_proportion_to_their_shares_and_nested(tmp_pat
     assert small.rows == judged.rows[:8]
 
 
+def test_the_order_in_which_a_file_names_teachers_changes_nothing(tmp_path):
+    with ChatServer(writer) as server:
+        plain = {**{key: value for key, value in ONE.items() if key != "model"}, "endpoint": server.url}
+        both = {name: {**plain, "model": name} for name in ("a", "b")}
+        rows = [
+            taught(Teacher.model_validate({"teachers": teachers}), subject(), 6, 0, tmp_path)[0].rows
+            for teachers in (both, dict(reversed(both.items())))
+        ]
+        assert len(server.bodies) == 18
+    assert rows[0] == rows[1]
+
+
 def test_a_spent_budget_keeps_what_there_is_and_a_larger_one_goes_on(tmp_path):
     with ChatServer(writer) as server:
         with pytest.raises(TeacherError, match="Raise the budget"):
