@@ -60,7 +60,8 @@ def taught(teacher: Teacher, subject: Subject, data_size: int, seed: int, folder
 async def _judged(
     teacher: Teacher, subject: Subject, data_size: int, seed: int, ledger: Ledger
 ) -> tuple[Judged, ChatClient]:
-    copies, held_out = Copies(teacher.near_duplicate), HeldOut(subject.held_out, teacher.ngram)
+    copies = Copies(teacher.near_duplicate, (problem.prompt for problem in subject.seeds))
+    held_out = HeldOut(subject.held_out, teacher.ngram)
     budget = Budget(teacher.budget_usd, teacher.budget_tokens, ledger)
     attempts = planned_attempts(teacher, subject.seeds, seed)
     most_ahead = _AHEAD * sum(settings.max_concurrency for settings in teacher.named.values())

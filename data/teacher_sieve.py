@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,10 +39,11 @@ class Overlap:
 
 
 class Copies:
-    """The questions so far."""
+    """The questions so far. usual: texts like them, whose frequent words then cost little time; no result changes."""
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, usual: Iterable[str] = ()) -> None:
         self._threshold = threshold
+        self._frequency = Counter(shingle for text in usual for shingle in _shingles(words_of(text)))
         self._exact: dict[Words, int] = {}
         self._shingles: dict[int, frozenset[Words]] = {}
         self._holders: dict[Words, list[int]] = {}  # a shingle of a prefix -> the questions that have it there
@@ -70,7 +72,11 @@ class Copies:
 
     def _prefix(self, shingles: frozenset[Words]) -> Iterable[Words]:
         length = len(shingles) - math.ceil(self._threshold * len(shingles) - 1e-9) + 1
-        return sorted(shingles, key=_order)[:length]
+        return sorted(shingles, key=self._order)[:length]
+
+    def _order(self, shingle: Words) -> tuple[int, int, Words]:
+        """A fixed order, rare ones first; of equals by something that has nothing to do with frequency."""
+        return self._frequency[shingle], zlib.crc32(" ".join(shingle).encode()), shingle
 
 
 class HeldOut:
@@ -116,8 +122,3 @@ def _shingles(words: Words) -> frozenset[Words]:
 
 def _runs(words: Words, length: int) -> Iterator[Words]:
     return (words[start : start + length] for start in range(len(words) - length + 1))
-
-
-def _order(shingle: Words) -> tuple[int, Words]:
-    """A fixed order that has nothing to do with how frequent words are."""
-    return zlib.crc32(" ".join(shingle).encode()), shingle

@@ -32,10 +32,11 @@ def test_short_texts_are_compared_as_a_whole():
     assert copies.find("two") is None and copies.find("two words more") is None
 
 
+@pytest.mark.parametrize("usual", [(), ("a b c d", "a b c e", "c c c a", "b c d f")])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 1.0])
-def test_what_is_found_is_what_comparing_with_all_finds(threshold):
+def test_what_is_found_is_what_comparing_with_all_finds(threshold, usual):
     rng = random.Random(0)
-    copies, texts, found = Copies(threshold), [], 0
+    copies, texts, found = Copies(threshold, usual), [], 0
     for number in range(300):
         words = [rng.choice(string.ascii_lowercase[:6]) for _ in range(rng.randint(1, 12))]
         if texts and rng.random() < 0.5:  # change a few words of an earlier text
