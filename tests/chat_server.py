@@ -60,8 +60,7 @@ class ChatServer:
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def __enter__(self) -> "ChatServer":
@@ -120,6 +119,11 @@ class ChatServer:
         _send(handler, 200, {}, json.dumps(sent).encode())
         with self.lock:
             self.answered.append(dict(body))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # connections that wait to be taken; more are refused
 
 
 def completion_of(body: Mapping, content: str | None, fault: Fault) -> dict:
