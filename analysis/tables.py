@@ -21,6 +21,7 @@ from scaling.stage import in_order
 
 # Numbers of a run's ancestors that describe its data: kind of stage -> names.
 _ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
+    "solvable": ("num_candidates", "num_solvable"),
     "positives": ("num_positives", "problems_without_data_fraction"),
     "pairs": ("num_pairs", "problems_without_data_fraction"),
     "step_pairs": ("num_pairs", "problems_without_data_fraction", "mean_pit"),

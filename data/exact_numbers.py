@@ -58,9 +58,8 @@ def plain(text: str) -> str:
     for written, meant in _REWRITTEN:
         text = text.replace(written, meant)
     text = _BLANKS.sub(" ", _TEXT.sub(r" \1 ", _BLANKS.sub(_thin, text))).replace(" ^", "^").strip()
-    text = text.removeprefix("\\(").removesuffix("\\)").removeprefix("\\[").removesuffix("\\]").strip(" *")
-    text = text.replace("$", "").strip()
-    return text.removesuffix(".").strip()
+    text = text.removeprefix("\\(").removesuffix("\\)").removeprefix("\\[").removesuffix("\\]")
+    return text.replace("$", "").lstrip(" *").rstrip(" *.")
 
 
 def exact_value(text: str) -> Fraction | None:

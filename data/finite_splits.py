@@ -39,7 +39,7 @@ def parts(config: TextProblems, source: Path) -> Parts:
     """Part an imported set."""
     rows = {split: _problems(config, source / f"{split}.jsonl") for split in (ALL, *SPLITS)}
     counts = {split: len(found) for split, found in rows.items() if found}
-    check_counts(config, counts)
+    _check_carved(config, counts)
     if rows[ALL]:
         shuffled = _shuffled(rows[ALL], "test")
         test, rest = shuffled[: config.num_test], shuffled[config.num_test :]
@@ -82,31 +82,37 @@ def rows_known(config: TextProblems) -> Mapping[str, int] | None:
 
 def check_counts(config: TextProblems, rows: Mapping[str, int]) -> None:
     """Raise ValueError where the held-out problems do not fit into a set of so many rows."""
-    num_test, num_validation = config.num_test, config.num_validation
-    if ALL in rows:
-        if num_test + num_validation >= rows[ALL]:
-            raise ValueError(
-                f"problems.num_test is {num_test} and num_validation {num_validation}, but the set has {rows[ALL]}"
-                " problems in all; lower them, so that some are left to train on."
-            )
-        return
-    if num_test > rows.get("test", 0):
-        raise ValueError(f"problems.num_test is {num_test}, but the set has {rows.get('test', 0)} test problems.")
-    if "validation" in rows and num_validation > rows["validation"]:
-        raise ValueError(
-            f"problems.num_validation is {num_validation}, but the set has {rows['validation']} validation problems."
-        )
-    if "validation" not in rows and num_validation >= rows.get("train", 0):
-        raise ValueError(
-            f"problems.num_validation is {num_validation}, to be taken from {rows.get('train', 0)} training problems;"
-            " lower it, so that some are left to train on."
-        )
+    _check_carved(config, rows)
+    for split, count in (("test", config.num_test), ("validation", config.num_validation)):
+        if split in rows:
+            check_held_out(split, count, rows[split])
+
+
+def check_held_out(split: str, count: int, there: int) -> None:
+    """Raise ValueError where a split of the set has fewer problems than asked for."""
+    if count > there:
+        raise ValueError(f"problems.num_{split} is {count}, but the set has {there} {split} problems; lower it.")
 
 
 def in_order_of(seed: int, problems: Sequence[Problem]) -> list[Problem]:
     """The problems in a seed's order."""
     order = np.random.default_rng([_STREAM, seed]).permutation(len(problems))
     return [problems[index] for index in order]
+
+
+def _check_carved(config: TextProblems, rows: Mapping[str, int]) -> None:
+    """What is carved out of the training problems leaves some."""
+    num_test, num_validation = config.num_test, config.num_validation
+    if ALL in rows and num_test + num_validation >= rows[ALL]:
+        raise ValueError(
+            f"problems.num_test is {num_test} and num_validation {num_validation}, but the set has {rows[ALL]} problems"
+            " in all; lower them, so that some are left to train on."
+        )
+    if ALL not in rows and "validation" not in rows and num_validation >= rows["train"]:
+        raise ValueError(
+            f"problems.num_validation is {num_validation}, to be taken from {rows['train']} training problems; lower"
+            " it, so that some are left to train on."
+        )
 
 
 def _shuffled(problems: Sequence[Problem], split: str) -> list[Problem]:

@@ -7,7 +7,7 @@ has chosen among its training problems. Out: the training problems of a seed, an
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.finite_splits import in_order_of, parts
+from data.finite_splits import check_held_out, in_order_of, parts
 from data.records import Problem
 from data.solvable_set import kept_problems
 from data.splits import fixed_problems, stream
@@ -45,4 +45,6 @@ def held_out_problems(
     if not isinstance(config, TextProblems):
         return fixed_problems(config, split, count)
     found = parts(config, inputs["source"])
-    return list((found.validation if split == "validation" else found.test)[:count])
+    problems = found.validation if split == "validation" else found.test
+    check_held_out(split, count, len(problems))
+    return list(problems[:count])

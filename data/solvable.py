@@ -63,8 +63,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     write_kept(out, rows, settings.order, len(tried))
     lengths = sampled.lengths.tolist()
     return {
-        "num_tried": float(len(tried)),
-        "num_kept": float(len(kept)),
+        "num_candidates": float(len(tried)),
+        "num_solvable": float(len(kept)),
         "mean_reward": float(np.mean(num_correct) / settings.samples),
         "no_answer_fraction": float(np.mean([verdict.answer is None for verdict in checks])),
         "truncated_fraction": truncated_fraction(completions, stop_tokens(policy.config)),

@@ -13,7 +13,7 @@ from data.problems.families import family_of
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
-from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig, model_config
+from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
@@ -150,7 +150,7 @@ def _sampled_fraction(step_values: Mapping, shape: ModelConfig) -> float:
     """Of the continuations of an exhaustive estimate, the share of work that remains."""
     if not step_values.get("adaptive"):
         return 1.0
-    return ADAPTIVE_FRACTION if shape.vocab_size <= REPLAYED_VOCABULARY else UNREPLAYED_FRACTION
+    return ADAPTIVE_FRACTION if shape.vocab_size <= SMALL_VOCABULARY else UNREPLAYED_FRACTION
 
 
 def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelConfig, int]:
@@ -159,7 +159,7 @@ def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph | Te
     if "hf" in policy:
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
         problems = parse(Problems, told.config["problems"])
-        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # plain language counts in tokens
+        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
         return problems, _imported(policy["hf"], policy["revision"]), tokens
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))

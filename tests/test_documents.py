@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 
 from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.plan import plan
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 from scaling.teacher_config import NamedTeacher
+from scaling.text_problem_config import Solvable
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")
@@ -90,6 +90,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield f"`{name}`", field.annotation
     yield "`teacher`, each of `teachers`", NamedTeacher
+    yield "`problems.solvable`", Solvable
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
 
 
@@ -307,5 +308,5 @@ def test_the_readmes_tree_holds_every_folder_at_the_top():
 
 def test_the_schema_of_a_problem_is_found_by_its_family():
     families = [heading for heading, _ in sections() if heading.startswith("`problems`")]
-    tags = TypeAdapter(Cell.model_fields["problems"].annotation).json_schema()["$defs"]
+    tags = Cell.model_json_schema()["properties"]["problems"]["discriminator"]["mapping"]
     assert len(families) == len(tags) >= 2

@@ -83,8 +83,9 @@ def test_more_problems_than_the_pool_has_is_an_error_that_names_both(source):
     ],
 )
 def test_held_out_problems_that_do_not_fit_are_an_error_that_names_both(source, sizes, message):
+    config = Gsm8k(**{**SIZES, **sizes})
     with pytest.raises(ValueError, match=message):
-        parts(Gsm8k(**{**SIZES, **sizes}), source)
+        held_out_problems(config, {"source": source}, "test", config.num_test)
 
 
 def test_one_file_is_parted_as_a_whole(tmp_path):

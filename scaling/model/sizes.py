@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 ROPE_SCALINGS = ("linear", "llama3")
-REPLAYED_VOCABULARY = 4096  # V up to which sampling keeps logits to replay (scaling.model.replay)
+SMALL_VOCABULARY = (
+    4096  # V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger
+)
 
 
 @dataclass(frozen=True)
