@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -86,7 +87,10 @@ def test_another_process_waits_for_the_lock_which_ends_with_its_holder(tmp_path)
     code += "with opened(Path(sys.argv[1]), 1): print('in', flush=True)"
     with opened(tmp_path, 0):
         child = subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path], env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, tmp_path],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         time.sleep(1.0)
         assert child.poll() is None

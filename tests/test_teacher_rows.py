@@ -1,12 +1,12 @@
 """The chat teacher against a real server: verified rows, reasons, nested sizes, and runs that are killed."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +22,7 @@ from data.teacher_protocol import TeacherError
 from data.teacher_rows import taught
 from scaling.teacher_config import Teacher
 
-ROOT = Path(__file__).parent.parent
+CHILDS = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 ONE = {"model": "big", "api_key_env": None, "usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 10.0}
 
 
@@ -259,7 +259,7 @@ def test_after_kill_9_nothing_that_was_kept_is_paid_for_again_and_the_rows_are_t
         server.delay_seconds = 0.02
         settings = {**ONE, "endpoint": server.url, "max_concurrency": concurrency, "api_key_env": "TEST_KEY"}
         command = [sys.executable, "-c", CHILD, json.dumps(settings), str(tmp_path / "killed")]
-        environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TEST_KEY": KEY}
+        environment = {**CHILDS, "TEST_KEY": KEY}
         for kill_at in (10, 50, 90):
             child = subprocess.Popen(command, env=environment)
             while len(server.answered) < kill_at:
@@ -286,7 +286,6 @@ def test_two_sizes_that_run_at_once_pay_once(tmp_path):
     with ChatServer(writer) as server:
         settings = {**ONE, "endpoint": server.url}
         command = [sys.executable, "-c", CHILD, json.dumps(settings), str(tmp_path)]
-        environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        children = [subprocess.Popen(command, env=environment) for _ in range(2)]
+        children = [subprocess.Popen(command, env=CHILDS) for _ in range(2)]
         assert [child.wait(timeout=60) for child in children] == [0, 0]
         assert len(server.bodies) == 120 and max(server.times_answered.values()) == 1
