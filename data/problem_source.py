@@ -71,7 +71,7 @@ def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict]], dict[str, o
     except (OSError, ValueError) as error:  # no network, no such set, no such subset, all told in the message
         raise ValueError(
             f"the problem set {problems.hub} ({problems.subset}, revision {problems.revision or 'main'}) could not be"
-            f" fetched: {error} Check names and network, or give its files in problems.path."
+            f" fetched: {str(error).rstrip('.')}. Check names and network, or give its files in problems.path."
         ) from error
     missing = [split for split in ("train", "test") if split not in found]
     if missing:

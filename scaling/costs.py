@@ -18,6 +18,7 @@ from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
+from scaling.teacher_bill import asking_seconds
 from scaling.text_problem_config import TextProblems
 
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
@@ -42,6 +43,7 @@ class Cost:
 
     training_flops: float = 0.0
     generation_flops: float = 0.0
+    request_seconds: float = 0.0  # of waiting for a chat model
 
     @property
     def flops(self) -> float:
@@ -53,6 +55,7 @@ class Cost:
             return OVERHEAD_SECONDS + self.flops / rate
         return (
             OVERHEAD_SECONDS
+            + self.request_seconds
             + self.training_flops / DEFAULT_RATES["training"]
             + self.generation_flops / DEFAULT_RATES["generation"]
         )
@@ -60,6 +63,8 @@ class Cost:
 
 def cost(stage: Stage) -> Cost:
     """Estimate the FLOPs of a stage from its config and its ancestors'."""
+    if stage.kind == "teacher":
+        return Cost(request_seconds=asking_seconds(stage))
     if stage.kind in FREE:
         return Cost()
     pretrain = _ancestor(stage, "pretrain")

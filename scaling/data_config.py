@@ -1,4 +1,4 @@
-"""What policies learn from and are measured on: the sections of the teacher, rollouts, step values and evaluation.
+"""What policies learn from and are measured on: the sections of rollouts, step values and evaluation.
 
 In: plain mappings. Out: the frozen settings that the stages in `data` read. Where the paper (Setlur et al. 2024,
 arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
@@ -9,12 +9,6 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from scaling.section import Count, Positive, Section
-
-
-class Teacher(Section):
-    """The source of synthetic problems and solutions."""
-
-    keep_unverified: bool = False  # keep a solution whose answer does not verify
 
 
 class Rollouts(Section):

@@ -18,6 +18,7 @@ from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
 from scaling.set_stages import answering, holding_out, judging, problem_source, teaching
 from scaling.stage import Stage
+from scaling.teacher_config import how_it_is_asked, what_is_written
 from scaling.text_problem_config import Solvable, TextProblems
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
@@ -97,13 +98,19 @@ def solvable(cell: Cell) -> Stage:
 
 @_once
 def synthetic(cell: Cell, seed: int) -> Stage:
-    """D_syn: the first data_size problems of the seed's stream with the teacher's solutions."""
+    """D_syn: the first data_size problems of the seed's stream with the teacher's solutions.
+
+    A chat model writes its own, from the training problems, and stays clear of the validation and test problems.
+    """
     config = {
         "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else _family(cell),
-        "teacher": _plain(cell.teacher),
+        "teacher": what_is_written(cell.teacher),
         "data_size": cell.data_size,
         "seed": seed,
     }
+    if cell.teacher.named:
+        execution = {"asking": how_it_is_asked(cell.teacher)}
+        return Stage("teacher", config, {"problems": fixed_problems(cell)}, _slug(cell, seed), execution=execution)
     inputs = problem_source(cell.problems)
     if isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None:
         inputs["solvable"] = solvable(cell)

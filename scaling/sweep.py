@@ -29,6 +29,7 @@ from scaling.plan import Plan, plan
 from scaling.results_dir import make_writable, open_store
 from scaling.stage import RESOURCE_CLASSES, Stage, in_order
 from scaling.sweep_file import load_sweep
+from scaling.teacher_bill import bill
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -105,6 +106,8 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     rates = _rates(current, store)
     console.print(_cost_table(current, stored, to_run, rates))
     for line in _reasons(to_run, store):
+        console.print(line, soft_wrap=True, markup=False)
+    for line in bill(to_run):
         console.print(line, soft_wrap=True, markup=False)
     seconds = sum(cost(stage).seconds(rates.get(stage.kind)) for stage in to_run)
     slots = _num_slots(sweep)

@@ -16,6 +16,8 @@ NO_JAX = (
     "scaling.config_error",
     "scaling.data_config",
     "scaling.memory_config",
+    "scaling.teacher_config",
+    "scaling.teacher_bill",
     "scaling.policy_config",
     "scaling.training.memory",
     "scaling.training_config",

@@ -18,6 +18,7 @@ from scaling.plan import plan
 from scaling.policy_config import Lora
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
+from scaling.teacher_config import NamedTeacher
 from scaling.text_problem_config import Solvable
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +92,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield f"`{name}`", field.annotation
     yield "`policy.lora`", Lora
+    yield "`teacher`, each of `teachers`", NamedTeacher
     yield "`problems.solvable`", Solvable
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
 

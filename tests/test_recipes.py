@@ -20,6 +20,7 @@ from scaling.problem_config import Problems
 from scaling.section import Section, parse
 from scaling.stage import RESOURCE_CLASSES, VERSIONS, Stage, in_order
 from scaling.sweep_file import load_sweep
+from scaling.teacher_config import Teacher
 
 ALGORITHMS = tuple(recipes.RECIPES)
 FAMILIES = ("modular_sum", "star_graph")
@@ -73,11 +74,15 @@ def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
 
 
 def keys_of(cell: Cell) -> list[str]:
-    """Every dotted key of the schema that this cell's family has, but those of APART and of sections in sections."""
+    """Every dotted key of the schema that this cell's family has, but those of APART and of sections in sections.
+
+    Those of a chat model as teacher need a family in plain language: see test_teacher_config.
+    """
     known = type(cell.problems).model_fields
+    chat = {f"teacher.{key}" for key in Teacher.model_fields} - {"teacher.keep_unverified"}
     return sorted(
         key
-        for key in set(dotted_keys()) - APART
+        for key in set(dotted_keys()) - APART - chat
         if (not key.startswith("problems.") or key.partition(".")[2] in known) and key.count(".") < 2
     )
 
