@@ -4,8 +4,19 @@ In: `Cell` and a seed. Out: a `Stage`, or None where `evaluation.critical_steps`
 pits come from the SFT policy of the same size and seed, so every algorithm continues the same prefixes.
 """
 
-from scaling import recipes
+from scaling.chain import (
+    derived_seed,
+    family,
+    fixed_problems,
+    limit,
+    plain,
+    sft_policy,
+    slug,
+    start_of_adapters,
+    tokenizer,
+)
 from scaling.config import Cell
+from scaling.recipes import trained_policy
 from scaling.stage import Stage
 
 # Uses of a run's seed, beside those of its rounds.
@@ -17,38 +28,30 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     asked = cell.evaluation.critical_steps
     if asked is None:
         return None
-    sft, trained = recipes.sft_policy(cell, seed), recipes.trained_policy(cell, seed)
-    family = {"problems": sft.config["problems"]}
-    shared = {name: stage for name, stage in sft.inputs.items() if name == "tokenizer"}
-    if cell.policy.lora is not None:
-        shared["base"] = recipes.base_policy(cell)  # what adapters are merged into
-    slug = f"d{cell.data_size}-s{seed}"
-
-    limit = {} if cell.rollouts.max_new_tokens is None else {"max_new_tokens": cell.rollouts.max_new_tokens}
+    sft, trained = sft_policy(cell, seed), trained_policy(cell, seed)
+    problems, shared = {"problems": family(cell)}, {**tokenizer(cell), **start_of_adapters(cell)}
 
     config = {
-        **family,
-        "rollouts": {**cell.rollouts.model_dump(mode="json", exclude={"max_new_tokens"}), **limit},
+        **problems,
+        "rollouts": plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts),
         "critical_steps": {"problems": asked.problems, "traces": asked.traces},
-        "seed": recipes.derived_seed(seed, _TRACES),
+        "seed": derived_seed(seed, _TRACES),
     }
-    inputs = {"policy": sft, "problems": recipes.fixed_problems(cell), **shared}
-    traces = Stage("critical_traces", config, inputs, slug=slug)
+    inputs = {"policy": sft, "problems": fixed_problems(cell), **shared}
+    traces = Stage("critical_traces", config, inputs, slug=slug(cell, seed))
 
     def values(policy: Stage, use: int) -> Stage:
         settings = {"rollouts_per_prefix": asked.rollouts_per_prefix, "temperature": cell.step_values.temperature}
         config = {
-            **family,
+            **problems,
             "step_values": settings,
             "traces": "negatives",
             "traces_per_problem": asked.traces,
-            "seed": recipes.derived_seed(seed, use),
-            **limit,
+            "seed": derived_seed(seed, use),
+            **limit(cell.rollouts),
         }
-        if cell.rollouts.max_new_tokens is not None:
-            config["max_new_tokens"] = cell.rollouts.max_new_tokens
         inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **shared}
-        return Stage("step_values", config, inputs, slug=f"{slug}-critical-{policy.kind}")
+        return Stage("step_values", config, inputs, slug=f"{slug(cell, seed)}-critical-{policy.kind}")
 
     inputs = {"policy": trained, "traces": traces, "pits": values(sft, _PITS), "values": values(trained, _VALUES)}
-    return Stage("critical_steps", family, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")
+    return Stage("critical_steps", problems, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")

@@ -29,6 +29,8 @@ NO_JAX = (
     "scaling.grid",
     "scaling.sweep_file",
     "scaling.recipes",
+    "scaling.chain",
+    "scaling.critical_steps",
     "scaling.stage",
     "scaling.plan",
     "scaling.costs",
@@ -128,7 +130,8 @@ def test_importing_planning_and_analysis_leaves_jax_and_ray_out_of_the_process()
 def test_stages_know_nothing_of_the_engine_the_grid_or_the_analysis(module):
     for name in imports_of(module):
         assert not name.startswith(("scaling.engine", "analysis", "ray")), f"{module} imports {name}"
-        assert name not in ("scaling.grid", "scaling.plan", "scaling.recipes", "scaling.sweep_file", "scaling.costs")
+        assert name not in ("scaling.grid", "scaling.plan", "scaling.sweep_file", "scaling.costs")
+        assert name not in ("scaling.chain", "scaling.recipes", "scaling.critical_steps")
 
 
 @pytest.mark.parametrize("module", list(MODULES))

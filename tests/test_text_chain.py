@@ -11,6 +11,7 @@ from data.records import Problem, read_jsonl
 from data.solvable_set import kept_problems
 from data.step_values import best_of_k
 from scaling import recipes
+from scaling.chain import solvable as solvable_stage
 from scaling.config import Cell
 from scaling.costs import cost
 from scaling.engine.worker import RUNNERS
@@ -101,7 +102,7 @@ def test_costs_are_those_of_the_candidates_and_of_the_limits(cell):
 
 def test_a_base_policy_that_solves_nothing_is_one_error_that_says_what_to_change(chain, cell):
     root, _ = chain
-    stage = recipes.solvable(cell)
+    stage = solvable_stage(cell)
     config = {**stage.config, "problems": {**stage.config["problems"], "answer_forms": ["boxed"]}}
     inputs = {"source": root / "problem_source", "policy": root / "pretrain", "tokenizer": root / "pretrain"}
     with pytest.raises(ValueError, match=r"solves none of 20 training problems .* answer_forms = \['boxed'\]"):

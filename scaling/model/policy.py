@@ -55,12 +55,15 @@ def save_trained(start: Policy, trained: Params, lora: Lora | None, directory: P
     if lora is None:
         save_policy(Policy(trained, start.config), directory)
         return
-    chain = (*start.adapters, Adapters(trained, lora))
+    _save_adapters((*start.adapters, Adapters(trained, lora)), start.config, directory)
+
+
+def _save_adapters(chain: tuple[Adapters, ...], config: ModelConfig, directory: Path) -> None:
     tensors = {f"{index}.{name}": leaf for index, one in enumerate(chain) for name, leaf in flat(one.params).items()}
     save_file({name: np.asarray(leaf) for name, leaf in tensors.items()}, directory / ADAPTERS_FILE)
     settings = [one.lora.model_dump(mode="json") for one in chain]
     (directory / LORA_FILE).write_text(json.dumps(settings, indent=1) + "\n")
-    (directory / SHAPE_FILE).write_text(json.dumps(start.config.as_json(), indent=1) + "\n")
+    (directory / SHAPE_FILE).write_text(json.dumps(config.as_json(), indent=1) + "\n")
 
 
 def save_policy(policy: Policy, directory: Path) -> None:
@@ -71,7 +74,10 @@ def save_policy(policy: Policy, directory: Path) -> None:
 
 def passed_on(policy: Policy, directory: Path) -> dict[str, float]:
     """Save the policy as it came, for a round of training that has no data; the numbers of its record."""
-    save_policy(policy, directory)
+    if policy.adapters:
+        _save_adapters(policy.adapters, policy.config, directory)
+    else:
+        save_policy(policy, directory)
     return {"num_updates": 0.0, "num_tokens": 0.0, "training_flops": 0.0}
 
 
