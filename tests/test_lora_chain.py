@@ -20,6 +20,7 @@ from scaling.model.policy import (
     SHAPE_FILE,
     load_adapters,
     load_policy,
+    passed_on,
     policy_of,
     save_policy,
 )
@@ -66,6 +67,13 @@ def study(tmp_path_factory):
 
 def assert_equal(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, dict(ours), dict(theirs))
+
+
+def test_a_round_without_data_passes_the_adapters_on(study):
+    study.run(lambda config, inputs, out: passed_on(study["dpo"], out), "passed", {})
+    assert not (study.root / "passed" / PARAMS_FILE).exists()
+    assert len(load_adapters(study.root / "passed")) == len(load_adapters(study.root / "dpo")) == 2
+    assert_equal(study["passed"].params, study["dpo"].params)
 
 
 @pytest.mark.parametrize("name", ["sft", "rft", "dpo"])
