@@ -56,6 +56,8 @@ RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
 )
 
 DIGEST_LENGTH = 10
+# A stage's own account of where its result came from, a JSON object in this file, joins the provenance in its record.
+PROVENANCE_FILE = "provenance.json"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Stage:
     config: Mapping[str, object]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
     slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
+    execution: Mapping[str, object] = field(default_factory=dict)  # more for the function; never part of the identity
 
     @cached_property
     def digest(self) -> str:
