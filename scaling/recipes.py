@@ -93,9 +93,9 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 @_once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
-    config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed}
+    config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed, **_sampler(cell)}
     inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
-    return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
+    return Stage("rollouts", config, inputs, slug=_slug(cell, seed), execution=_server(cell))
 
 
 @_once
@@ -118,9 +118,11 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces": traces,
         "traces_per_problem": traces_per_problem,
         "seed": seed,
+        **_sampler(cell),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sft_policy(cell, seed)}
-    return Stage("step_values", config, inputs, slug=f"{_slug(cell, seed)}-{traces}")
+    slug = f"{_slug(cell, seed)}-{traces}"
+    return Stage("step_values", config, inputs, slug=slug, execution=_server(cell))
 
 
 def rft_policy(cell: Cell, seed: int) -> Stage:
@@ -177,9 +179,10 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": _family(cell), **config, "seed": seed}
+    full = {"problems": _family(cell), **config, "seed": seed, **_sampler(cell)}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
-    return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
+    slug = f"{policy.kind}-{policy.slug}-{config['split']}"
+    return Stage("evaluation", full, inputs, slug=slug, execution=_server(cell))
 
 
 def _learning_stage(
@@ -210,6 +213,16 @@ def _rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
 def _tokenizer(cell: Cell) -> dict[str, Stage]:
     """The imported policy, which has its tokenizer beside it; embedded policies read the family's words."""
     return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
+
+
+def _sampler(cell: Cell) -> dict[str, str]:
+    """Whose noise decides the samples: a server's seeds are not ours. Absent for our own sampler."""
+    return {} if cell.sampler is None else {"sampler": "remote"}
+
+
+def _server(cell: Cell) -> dict[str, object]:
+    """Where and how to ask for samples, which changes none of them."""
+    return {} if cell.sampler is None else {"server": _plain(cell.sampler)}
 
 
 def _family(cell: Cell) -> dict[str, object]:
