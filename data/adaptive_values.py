@@ -26,9 +26,8 @@ import pandas as pd
 
 from data.continuations import judged, requests
 from data.records import Problem
+from data.sampler import Replayed, Sampler
 from scaling.data_config import StepValues
-from scaling.model.policy import Policy
-from scaling.model.replay import Replay
 from scaling.problem_config import Problems
 
 Continuation = tuple[int, int, int]  # row of the traces, step, index
@@ -59,25 +58,25 @@ def continuations_to_pits(
     synthetic: Sequence[Problem],
     seed: int,
     traces: pd.DataFrame,
-    policy: Policy,
-) -> tuple[pd.DataFrame, Replay]:
+    sampler: Sampler,
+) -> tuple[pd.DataFrame, Replayed]:
     """The continuations that a scan asks for, sorted by key, and what sampling them took."""
     if (traces["reward"] != 0.0).any():
         raise ValueError(
             "step_values.adaptive finds the first pits of negatives, but some traces are positive; set"
             " step_values.adaptive: false to have Q of every step."
         )
-    sampler = Replay(policy.params, policy.config, values.temperature)
+    replay = sampler.replay(values.temperature)
     rounds = [judged(settings, synthetic, requests(settings, synthetic, seed, traces, []), [])]
 
     def rewards_of(asked: list[Continuation]) -> Sequence[float]:
         now = requests(settings, synthetic, seed, traces, asked)
-        rounds.append(judged(settings, synthetic, now, sampler.complete(now.starts, now.keys, now.limits)))
+        rounds.append(judged(settings, synthetic, now, replay.complete(now.starts, now.keys, now.limits)))
         return rounds[-1]["reward"].tolist()
 
     scan([len(ends) - 1 for ends in traces["step_ends"]], values.rollouts_per_prefix, rewards_of)
     found = pd.concat(rounds[1:] or rounds, ignore_index=True)
-    return found.sort_values(["problem", "sample", "step", "index"], ignore_index=True), sampler
+    return found.sort_values(["problem", "sample", "step", "index"], ignore_index=True), replay
 
 
 def with_known_values(traces: pd.DataFrame, continuations: pd.DataFrame, num_rollouts: int) -> pd.DataFrame:

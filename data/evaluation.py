@@ -14,12 +14,12 @@ import pandas as pd
 from data.problem_sets import load_problems
 from data.problems.families import family_of
 from data.rollouts import EVALUATION, root_key, token_lists
+from data.sampler import sampler_of
 from data.step_values import best_of_k
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Evaluation
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import load_policy
-from scaling.model.sampling import row_keys, sample
+from scaling.model.sampling import row_keys
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -28,7 +28,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Measure. config: problems, evaluation, split, seed; inputs: policy, problems."""
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
-    policy = load_policy(inputs["policy"])
+    sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
     limit = tokenizer.room_for(family.max_completion_words(settings), family.vocabulary(settings)) + 1
@@ -39,12 +39,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         """Checks of one completion for each (problem, sample) of ids, and the FLOPs of making them."""
         rows = [prompts[problem] for problem, _ in ids]
         keys = row_keys(root, ids.astype(np.uint32))
-        sampled = sample(policy.params, policy.config, rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
+        sampled = sampler.sample(rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
         checks = [
             family.check(settings, problems[problem], tokenizer.decode(tokens))
             for (problem, _), tokens in zip(ids, token_lists(sampled), strict=True)
         ]
-        return checks, sampling_flops(policy.config, map(len, rows), sampled.lengths.tolist())
+        return checks, sampling_flops(sampler.shape, map(len, rows), sampled.lengths.tolist())
 
     greedy, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
     frame = pd.DataFrame(
@@ -68,4 +68,4 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         for k in evaluation.pass_at:
             numbers[f"pass_at_{k}"] = float(np.mean([best_of_k(c, num_samples, k) for c in frame["num_correct"]]))
     frame.to_parquet(out / "outcomes.parquet")
-    return {**numbers, "evaluation_flops": flops}
+    return {**numbers, "evaluation_flops": flops, **sampler.numbers()}

@@ -24,13 +24,12 @@ from data.continuations import all_indices, judged, requests
 from data.problems.families import family_of
 from data.records import read_problems
 from data.rollouts import token_lists
+from data.sampler import sampler_of
 from data.steps import step_ends
 from data.tokenizer import for_problems
 from data.verifier import load_verified
 from scaling.data_config import StepValues
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import load_policy
-from scaling.model.sampling import sample
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -80,7 +79,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """
     settings, values = parse(Problems, config["problems"]), parse(StepValues, config["step_values"])
     tokenizer, family = for_problems(settings), family_of(settings)
-    policy = load_policy(inputs["policy"])
+    sampler = sampler_of(config, inputs, out, tokenizer)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     fewest = int(verified.groupby("problem").size().min())
@@ -95,30 +94,30 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     separator = None if word is None else tokenizer.id_of(word)
     traces["step_ends"] = [step_ends(tokens, separator) for tokens in traces["tokens"]]
     if values.adaptive:
-        continuations, sampler = continuations_to_pits(settings, values, synthetic, config["seed"], traces, policy)
+        continuations, replay = continuations_to_pits(settings, values, synthetic, config["seed"], traces, sampler)
         table = with_known_values(traces, continuations, values.rollouts_per_prefix)
         numbers = {
             "num_continuations": float(len(continuations)),
             "num_exhaustive_continuations": float(len(all_indices(traces, values.rollouts_per_prefix))),
-            "num_generated_tokens": float(sampler.num_generated_tokens),
-            "num_replayed_tokens": float(sampler.num_replayed_tokens),
-            "generation_flops": sampler.generation_flops,
+            "num_generated_tokens": float(replay.num_generated_tokens),
+            "num_replayed_tokens": float(replay.num_replayed_tokens),
+            "generation_flops": replay.generation_flops,
         }
     else:
         asked = requests(settings, synthetic, config["seed"], traces, all_indices(traces, values.rollouts_per_prefix))
-        sampled = sample(policy.params, policy.config, asked.starts, asked.keys, asked.limits, values.temperature)
+        sampled = sampler.sample(asked.starts, asked.keys, asked.limits, values.temperature)
         continuations = judged(settings, synthetic, asked, token_lists(sampled))
         table = with_q_values(traces, continuations, values)
         lengths = sampled.lengths.tolist()
         numbers = {
             "num_generated_tokens": float(sum(lengths)),
-            "generation_flops": sampling_flops(policy.config, map(len, asked.starts), lengths),
+            "generation_flops": sampling_flops(sampler.shape, map(len, asked.starts), lengths),
         }
     continuations.to_parquet(out / "continuations.parquet")
     table = with_prompt_value(table, verified, values.best_of)
     table.drop(columns="tokens").to_parquet(out / "step_values.parquet")
     num_prefixes = len(continuations[["problem", "sample", "step"]].drop_duplicates())
-    return {"num_traces": float(len(table)), "num_prefixes": float(num_prefixes), **numbers}
+    return {"num_traces": float(len(table)), "num_prefixes": float(num_prefixes), **numbers, **sampler.numbers()}
 
 
 def choose_traces(verified: pd.DataFrame, which: str, per_problem: int, seed: int) -> pd.DataFrame:

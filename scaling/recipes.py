@@ -8,12 +8,14 @@ does not see the number of test problems, the SFT policy does not see DPO's beta
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 
 from scaling.config import Cell
 from scaling.section import Section
 from scaling.stage import Stage
 
+_REPOSITORY = Path(__file__).resolve().parent.parent
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 _once = lru_cache(maxsize=1024)
 
@@ -222,7 +224,9 @@ def _sampler(cell: Cell) -> dict[str, str]:
 
 def _server(cell: Cell) -> dict[str, object]:
     """Where and how to ask for samples, which changes none of them."""
-    return {} if cell.sampler is None else {"server": _plain(cell.sampler)}
+    if cell.sampler is None:
+        return {}
+    return {"server": {**_plain(cell.sampler), "folder": str(_REPOSITORY / Path(cell.sampler.folder).expanduser())}}
 
 
 def _family(cell: Cell) -> dict[str, object]:
