@@ -75,7 +75,6 @@ class CompletionServer:
             limits=limits,
         )
         self._next_turn = 0.0
-        self.num_retries = 0
 
     async def __aenter__(self) -> "CompletionServer":
         return self
@@ -172,7 +171,6 @@ class CompletionServer:
             await asyncio.sleep(start - now)
 
     def _note_retry(self, state: RetryCallState) -> None:
-        self.num_retries += 1
         assert state.outcome is not None
         logger.warning("%s Try %d of %d.", state.outcome.exception(), state.attempt_number, self._settings.max_tries)
 

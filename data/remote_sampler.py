@@ -51,7 +51,7 @@ class RemoteSampler:
         self._export = Path(settings.folder).absolute() / self._name
         if settings.export:
             export_policy(policy, tokenizer, self._export.parent, self._name)
-        self._num_rows = self._num_from_text = self._num_not_round_tripped = self._num_retries = 0
+        self._num_rows = self._num_from_text = self._num_not_round_tripped = 0
 
     def sample(
         self,
@@ -75,6 +75,8 @@ class RemoteSampler:
             if missing:
                 asyncio.run(self._ask_all(missing, journal))
             answers = [Answer(**journal.answers[name]) for name in requests]
+            told = {"sampler": {"policy": self._name, "servers": journal.servers}}
+            (self._out / PROVENANCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         finally:
             journal.close()
         self._count(answers)
@@ -101,7 +103,7 @@ class RemoteSampler:
                 name = self._name if self._settings.export else str(self._settings.model)
                 served = await server.served(name, self._settings.export, self._hint(needed))
                 self._check_context(served, needed)
-                self._note_provenance(served, server)
+                journal.add_server(served.told)
                 progress = _Progress(host_of(self._settings.endpoint), len(missing))
                 askers = [
                     asyncio.create_task(self._ask(rows, served.name, server, journal, progress))
@@ -113,8 +115,6 @@ class RemoteSampler:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                self._num_retries += server.num_retries
-            self._note_provenance(served, server)
 
     async def _ask(
         self,
@@ -163,10 +163,6 @@ class RemoteSampler:
                 f" but the longest prompt and its completion need {needed}; start the server with a longer one (vLLM:"
                 f" --max-model-len {needed})."
             )
-
-    def _note_provenance(self, served: Served, server: CompletionServer) -> None:
-        told = {**served.told, "policy": self._name, "num_retries": self._num_retries + server.num_retries}
-        (self._out / PROVENANCE_FILE).write_text(json.dumps({"sampler": told}, indent=1) + "\n", encoding="utf-8")
 
     def _count(self, answers: list[Answer]) -> None:
         self._num_rows += len(answers)
