@@ -32,13 +32,12 @@ from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_shape
 from scaling.model.sampling import PAD, Sampled, stop_tokens
 from scaling.model.sizes import ModelConfig
+from scaling.serve import TOUCH_SECONDS, WANTED_SUFFIX
 from scaling.stage import PROVENANCE_FILE, canonical_json
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 15.0
-WANTED_SECONDS = 10.0  # between two touches of an export that is needed
-WANTED_SUFFIX = ".wanted"
 
 
 class RemoteSampler:
@@ -134,7 +133,7 @@ class RemoteSampler:
         mark = self._export.with_name(self._name + WANTED_SUFFIX)
         while True:
             mark.touch()
-            await asyncio.sleep(WANTED_SECONDS)
+            await asyncio.sleep(TOUCH_SECONDS)
 
     def _digest(self, row: Wanted) -> str:
         """Of everything that decides a row's answer."""

@@ -5,6 +5,7 @@ Its policy is a rule without params: a completion's ids follow from the prompt a
 
 import json
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +30,9 @@ class _Http(ThreadingHTTPServer):
 class ScriptedServer:
     """A running server: its `url`, and the bodies and headers of the completions it was asked for."""
 
-    def __init__(self, model: str, fault: Fault = lambda number: None, *, max_model_len: int = 512) -> None:
+    def __init__(
+        self, model: str, fault: Fault = lambda number: None, *, port: int = 0, max_model_len: int = 512
+    ) -> None:
         """fault: a status, "hang", "drop", or a mapping that replaces parts of the answer, for a request's number."""
         self.bodies: list[dict] = []
         self.headers: list[Mapping[str, str]] = []
@@ -53,7 +56,7 @@ class ScriptedServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._http = _Http(("127.0.0.1", 0), Handler)
+        self._http = _Http(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
 
@@ -113,3 +116,8 @@ def _choice(body: dict, changes: Mapping) -> dict:
     }
     choice = {key: value for key, value in {**choice, **changes}.items() if value is not None}
     return {"choices": [choice], "usage": {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(tokens)}}
+
+
+if __name__ == "__main__":  # a policy's name, a port
+    with ScriptedServer(sys.argv[1], port=int(sys.argv[2])):
+        threading.Event().wait()
