@@ -13,7 +13,7 @@ import pandas as pd
 from algorithms.sft import fit, synthetic_pairs
 from data.records import read_problems
 from data.step_values import advantages, load_step_values
-from data.tokenizer import for_problems
+from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
 from scaling.model.policy import load_policy
 from scaling.problem_config import Problems
@@ -27,7 +27,7 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
 
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
-    tokenizer = for_problems(parse(Problems, config["problems"]))
+    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     rows, num_steps, num_kept = [], 0, 0

@@ -18,8 +18,8 @@ WORK = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings = sides.parsed("generation", __doc__, argv)
-    rows = []
-    for size in workloads.SIZES[:1] if settings.quick else workloads.SIZES:
+    rows = sides.rows_of_other_sizes(settings, "generation")
+    for size in settings.sizes:
         workloads.checkpoint(size, sides.CHECKPOINTS)
         for work, (what, target) in WORK.items():
 

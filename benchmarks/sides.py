@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.workloads import SIZES
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 CHECKPOINTS = HERE / ".cache" / "checkpoints"
@@ -35,6 +37,7 @@ class Settings:
     repeats: int
     quick: bool  # tiny counts, the smallest size: shows that everything runs; its numbers mean nothing
     out: Path  # directory of the JSON
+    sizes: tuple[str, ...]  # policies to measure
 
     @property
     def counts(self) -> str:
@@ -48,10 +51,12 @@ def parsed(module: str, description: str, argv: Sequence[str] | None) -> Setting
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny counts, one repeat, results outside of the tree")
     parser.add_argument("--out", type=Path, help="directory of the JSON")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="measure these sizes anew only")
     given = parser.parse_args(argv)
     out = given.out or (HERE / ".cache" / "quick" if given.quick else RESULTS)
     out.mkdir(parents=True, exist_ok=True)
-    return Settings(given.peer, 1 if given.quick else given.repeats, given.quick, out)
+    sizes = tuple(given.sizes[:1] if given.quick else given.sizes)
+    return Settings(given.peer, 1 if given.quick else given.repeats, given.quick, out, sizes)
 
 
 def run(commands: Sequence[Sequence[str]]) -> list[dict]:
@@ -75,11 +80,16 @@ def rate(results: Sequence[Mapping], what: str = "rows") -> float:
     return sum(result[what] for result in results) / max(statistics.median(result["seconds"]) for result in results)
 
 
+def machine() -> dict[str, object]:
+    """What every JSON says of the machine."""
+    return {"platform": platform.platform(), "cores": os.cpu_count(), "processor": _processor()}
+
+
 def environment(settings: Settings, module: str) -> dict[str, object]:
     """Machine, versions and command."""
     found = subprocess.run([settings.peer, "-c", _VERSIONS], capture_output=True, text=True, check=True)
     return {
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "processor": _processor()},
+        "machine": machine(),
         "versions": {"python": platform.python_version(), "jax": metadata.version("jax"), **json.loads(found.stdout)},
         "command": f"python -m benchmarks.{module} --repeats {settings.repeats}"
         + (" --quick" if settings.quick else ""),
@@ -90,6 +100,17 @@ def environment(settings: Settings, module: str) -> dict[str, object]:
 def write(settings: Settings, module: str, figures: Mapping[str, object]) -> None:
     document = {**environment(settings, module), **figures}
     (settings.out / f"{module}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def rows_of_other_sizes(settings: Settings, module: str) -> list[dict]:
+    """Rows of an earlier run on the same machine with the same versions, of sizes that are not measured anew."""
+    path = settings.out / f"{module}.json"
+    if not path.exists():
+        return []
+    before, now = json.loads(path.read_text()), environment(settings, module)
+    if any(before[key] != now[key] for key in ("machine", "versions", "repeats")):
+        return []
+    return [row for row in before["rows"] if row["size"] not in settings.sizes]
 
 
 def _processor() -> str:

@@ -17,8 +17,8 @@ WORK = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings = sides.parsed("training", __doc__, argv)
-    rows = []
-    for size in workloads.SIZES[:1] if settings.quick else workloads.SIZES:
+    rows = sides.rows_of_other_sizes(settings, "training")
+    for size in settings.sizes:
         workloads.checkpoint(size, sides.CHECKPOINTS)
         for work, (what, target, modes) in WORK.items():
             arguments = (str(sides.CHECKPOINTS), str(settings.repeats), settings.counts)

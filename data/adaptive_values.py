@@ -24,11 +24,9 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from data.continuations import judged, requests
-from data.records import Problem
+from data.continuations import Source, judged, requests
 from data.sampler import Replayed, Sampler
 from scaling.data_config import StepValues
-from scaling.problem_config import Problems
 
 Continuation = tuple[int, int, int]  # row of the traces, step, index
 
@@ -53,12 +51,7 @@ def scan(
 
 
 def continuations_to_pits(
-    settings: Problems,
-    values: StepValues,
-    synthetic: Sequence[Problem],
-    seed: int,
-    traces: pd.DataFrame,
-    sampler: Sampler,
+    source: Source, values: StepValues, traces: pd.DataFrame, sampler: Sampler
 ) -> tuple[pd.DataFrame, Replayed]:
     """The continuations that a scan asks for, sorted by key, and what sampling them took."""
     if (traces["reward"] != 0.0).any():
@@ -67,11 +60,11 @@ def continuations_to_pits(
             " step_values.adaptive: false to have Q of every step."
         )
     replay = sampler.replay(values.temperature)
-    rounds = [judged(settings, synthetic, requests(settings, synthetic, seed, traces, []), [])]
+    rounds = [judged(source, requests(source, traces, []), [])]
 
     def rewards_of(asked: list[Continuation]) -> Sequence[float]:
-        now = requests(settings, synthetic, seed, traces, asked)
-        rounds.append(judged(settings, synthetic, now, replay.complete(now.starts, now.keys, now.limits)))
+        now = requests(source, traces, asked)
+        rounds.append(judged(source, now, replay.complete(now.starts, now.keys, now.limits)))
         return rounds[-1]["reward"].tolist()
 
     scan([len(ends) - 1 for ends in traces["step_ends"]], values.rollouts_per_prefix, rewards_of)

@@ -13,14 +13,26 @@ import jax
 import numpy as np
 import pandas as pd
 
+from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
 from data.records import Problem
 from data.rollouts import STEP_VALUES, root_key
-from data.tokenizer import for_problems
+from data.tokenizer import Tokenizer
 from scaling.model.sampling import row_keys
 from scaling.problem_config import Problems
 
 COLUMNS = ("problem", "sample", "step", "index", "end")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What continuations are made of, besides the traces."""
+
+    settings: Problems  # the family's config
+    tokenizer: Tokenizer | HfTokenizer
+    synthetic: Sequence[Problem]
+    seed: int
+    limit: int  # most new tokens of a completion, the continued prefix included
 
 
 @dataclass(frozen=True)
@@ -43,11 +55,8 @@ def all_indices(traces: pd.DataFrame, num_rollouts: int) -> list[tuple[int, int,
     ]
 
 
-def requests(
-    settings: Problems, synthetic: Sequence[Problem], seed: int, traces: pd.DataFrame, asked: Iterable[tuple]
-) -> Requests:
+def requests(source: Source, traces: pd.DataFrame, asked: Iterable[tuple]) -> Requests:
     """Continuation `index` of the first `step` + 1 steps of a trace, for each (row of traces, step, index)."""
-    tokenizer, limit = for_problems(settings), family_of(settings).max_completion_words(settings) + 1
     rows = list(traces[["problem", "sample", "tokens", "step_ends"]].itertuples(index=False))
     found = []
     for trace, step, index in asked:
@@ -56,24 +65,25 @@ def requests(
         found.append((row.problem, row.sample, step, index, end, row.tokens[:end]))
     prefixes = pd.DataFrame(found, columns=[*COLUMNS, "written"])
     ids = prefixes[["problem", "sample", "step", "index"]].to_numpy().astype(np.uint32)
-    prompts = {problem: tokenizer.encode_prompt(synthetic[problem].prompt) for problem in set(prefixes["problem"])}
+    prompts = {
+        problem: source.tokenizer.encode_prompt(source.synthetic[problem].prompt)
+        for problem in set(prefixes["problem"])
+    }
     return Requests(
         prefixes,
         [prompts[problem] + written for problem, written in zip(prefixes["problem"], prefixes["written"], strict=True)],
-        row_keys(root_key(seed, STEP_VALUES), ids),
-        [max(1, limit - end) for end in prefixes["end"]],
+        row_keys(root_key(source.seed, STEP_VALUES), ids),
+        [max(1, source.limit - end) for end in prefixes["end"]],
     )
 
 
-def judged(
-    settings: Problems, synthetic: Sequence[Problem], asked: Requests, completions: Sequence[list[int]]
-) -> pd.DataFrame:
+def judged(source: Source, asked: Requests, completions: Sequence[list[int]]) -> pd.DataFrame:
     """The table of continuations, each rewarded for its prefix and itself together."""
-    tokenizer, family = for_problems(settings), family_of(settings)
+    family = family_of(source.settings)
     table = asked.prefixes.drop(columns="written")
     table["tokens"] = completions
     table["reward"] = [
-        family.check(settings, synthetic[problem], tokenizer.decode(written + completion)).reward
+        family.check(source.settings, source.synthetic[problem], source.tokenizer.decode(written + completion)).reward
         for problem, written, completion in zip(
             asked.prefixes["problem"], asked.prefixes["written"], completions, strict=True
         )

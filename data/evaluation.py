@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.limits import completion_limit, truncated_fraction
 from data.problem_sets import load_problems
 from data.problems.families import family_of
 from data.rollouts import EVALUATION, root_key, token_lists
@@ -19,7 +20,7 @@ from data.step_values import best_of_k
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Evaluation
 from scaling.model.flops import sampling_flops
-from scaling.model.sampling import row_keys
+from scaling.model.sampling import row_keys, stop_tokens
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -31,22 +32,24 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
-    limit = tokenizer.room_for(family.max_completion_words(settings), family.vocabulary(settings)) + 1
+    limit = completion_limit(settings, tokenizer, evaluation.max_new_tokens)
     root = root_key(config["seed"], EVALUATION)
     num_samples = evaluation.samples_per_problem
 
     def complete(ids: np.ndarray, temperature: float):
-        """Checks of one completion for each (problem, sample) of ids, and the FLOPs of making them."""
+        """Checks of one completion for each (problem, sample) of ids, the share cut short, the FLOPs of making them."""
         rows = [prompts[problem] for problem, _ in ids]
         keys = row_keys(root, ids.astype(np.uint32))
         sampled = sampler.sample(rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
+        completions = token_lists(sampled)
         checks = [
             family.check(settings, problems[problem], tokenizer.decode(tokens))
-            for (problem, _), tokens in zip(ids, token_lists(sampled), strict=True)
+            for (problem, _), tokens in zip(ids, completions, strict=True)
         ]
-        return checks, sampling_flops(sampler.shape, map(len, rows), sampled.lengths.tolist())
+        truncated = truncated_fraction(completions, stop_tokens(sampler.shape))
+        return checks, truncated, sampling_flops(sampler.shape, map(len, rows), sampled.lengths.tolist())
 
-    greedy, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
+    greedy, truncated, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
     frame = pd.DataFrame(
         {
             "problem": [problem.key for problem in problems],
@@ -58,9 +61,10 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         "error": float(frame["wrong"].mean()),
         "num_problems": float(len(frame)),
         "procedure_error_fraction": float((frame["error_kind"] == "procedure").mean()),
+        "truncated_fraction": truncated,
     }
     if num_samples:
-        sampled, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
+        sampled, _, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
         flops += more
         rewards = np.array([check.reward for check in sampled]).reshape(len(problems), num_samples)
         frame["num_correct"] = rewards.sum(axis=1).astype(int)

@@ -179,6 +179,7 @@ class RemoteReplay:
     """Completions of a server in several calls, with the interface of scaling.model.replay.Replay."""
 
     num_replayed_tokens = 0
+    keeps_logits = True  # as far as we need any: the server has a cache of its own
 
     def __init__(self, sampler: RemoteSampler, temperature: float) -> None:
         self._sampler, self._temperature = sampler, temperature

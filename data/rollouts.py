@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pandas as pd
 
-from data.problems.families import family_of
+from data.limits import completion_limit, truncated_fraction
 from data.records import read_problems
 from data.sampler import sampler_of
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Rollouts
 from scaling.model.flops import sampling_flops
-from scaling.model.sampling import Sampled, row_keys
+from scaling.model.sampling import Sampled, row_keys, stop_tokens
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -29,12 +29,12 @@ EVALUATION = 3
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Sample. config: problems, rollouts, seed; inputs: policy, synthetic, and tokenizer if imported."""
     problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
-    tokenizer, family = tokenizer_of(problems, inputs), family_of(problems)
+    tokenizer = tokenizer_of(problems, inputs)
     sampler = sampler_of(config, inputs, out, tokenizer)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in synthetic]
     ids = np.indices((len(prompts), settings.samples_per_problem)).reshape(2, -1).T  # (problem, sample)
-    limit = tokenizer.room_for(family.max_completion_words(problems), family.vocabulary(problems)) + 1
+    limit = completion_limit(problems, tokenizer, settings.max_new_tokens)
     sampled = sampler.sample(
         [prompts[problem] for problem, _ in ids],
         row_keys(root_key(config["seed"], ROLLOUTS), ids.astype(np.uint32)),
@@ -51,6 +51,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     flops = sampling_flops(sampler.shape, [len(prompts[problem]) for problem in frame["problem"]], lengths)
     return {
         "num_rollouts": float(len(frame)),
+        "truncated_fraction": truncated_fraction(frame["tokens"], stop_tokens(sampler.shape)),
         "num_generated_tokens": float(sum(lengths)),
         "generation_flops": flops,
         **sampler.numbers(),

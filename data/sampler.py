@@ -28,6 +28,7 @@ class Replayed(Protocol):
     num_generated_tokens: int
     num_replayed_tokens: int
     generation_flops: float
+    keeps_logits: bool  # or has no need to
 
     def complete(
         self, prompts: Sequence[Sequence[int]], keys: jax.Array, max_new_tokens: Sequence[int]

@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 
 from data.adaptive_values import continuations_to_pits, with_known_values
-from data.continuations import all_indices, judged, requests
-from data.problems.families import family_of
+from data.continuations import Source, all_indices, judged, requests
+from data.limits import completion_limit
 from data.records import read_problems
 from data.rollouts import token_lists
 from data.sampler import sampler_of
-from data.steps import step_ends
-from data.tokenizer import for_problems
+from data.steps import step_cutter
+from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
 from scaling.data_config import StepValues
 from scaling.model.flops import sampling_flops
@@ -73,12 +73,12 @@ def first_pit(q_values: Sequence[float | None], prompt_value: float, rule: str =
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Estimate Q. config: problems, step_values, traces, traces_per_problem, seed.
+    """Estimate Q. config: problems, step_values, traces, traces_per_problem, seed, and max_new_tokens where set.
 
-    inputs: policy, synthetic, rollouts, verification.
+    inputs: policy, synthetic, rollouts, verification, and tokenizer if imported.
     """
     settings, values = parse(Problems, config["problems"]), parse(StepValues, config["step_values"])
-    tokenizer, family = for_problems(settings), family_of(settings)
+    tokenizer = tokenizer_of(settings, inputs)
     sampler = sampler_of(config, inputs, out, tokenizer)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
@@ -90,11 +90,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             " step_values.best_of."
         )
     traces = choose_traces(verified, config["traces"], config["traces_per_problem"], config["seed"])
-    word = family.step_separator(settings)
-    separator = None if word is None else tokenizer.id_of(word)
-    traces["step_ends"] = [step_ends(tokens, separator) for tokens in traces["tokens"]]
+    traces["step_ends"] = list(map(step_cutter(settings, tokenizer), traces["tokens"]))
+    limit = completion_limit(settings, tokenizer, config.get("max_new_tokens"))
+    source = Source(settings, tokenizer, synthetic, config["seed"], limit)
     if values.adaptive:
-        continuations, replay = continuations_to_pits(settings, values, synthetic, config["seed"], traces, sampler)
+        continuations, replay = continuations_to_pits(source, values, traces, sampler)
         table = with_known_values(traces, continuations, values.rollouts_per_prefix)
         numbers = {
             "num_continuations": float(len(continuations)),
@@ -103,10 +103,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             "num_replayed_tokens": float(replay.num_replayed_tokens),
             "generation_flops": replay.generation_flops,
         }
+        if not replay.keeps_logits:
+            numbers["vocab_size_too_large_to_replay"] = float(sampler.shape.vocab_size)  # why nothing was replayed
     else:
-        asked = requests(settings, synthetic, config["seed"], traces, all_indices(traces, values.rollouts_per_prefix))
+        asked = requests(source, traces, all_indices(traces, values.rollouts_per_prefix))
         sampled = sampler.sample(asked.starts, asked.keys, asked.limits, values.temperature)
-        continuations = judged(settings, synthetic, asked, token_lists(sampled))
+        continuations = judged(source, asked, token_lists(sampled))
         table = with_q_values(traces, continuations, values)
         lengths = sampled.lengths.tolist()
         numbers = {

@@ -1,14 +1,39 @@
 """Cutting a completion's tokens into reasoning steps.
 
-In: token ids and the id of the word that ends a step (None where every word is a step). Out: the steps, whose
-concatenation is the completion again. EOS, and whatever stands behind it, belongs to the last step, so that every
-shorter prefix of steps is something a policy can continue.
+In: token ids, and the family with the policy's tokenizer. A family's own words are cut behind the word that ends a step
+(every word is a step where there is none); the tokens of a checkpoint are cut by their text (data.text_steps). Out: the
+steps, whose concatenation is the completion again. The stop token, and whatever stands behind it, belongs to the last
+step, so that every shorter prefix of steps is something a policy can continue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
-from data.tokenizer import EOS
+from data.hf_tokenizer import HfTokenizer
+from data.problems.families import family_of
+from data.text_steps import TextCuts, line_cuts, sentence_cuts, text_step_ends, word_cuts
+from data.tokenizer import EOS, Tokenizer
+from scaling.problem_config import ModularSum, StarGraph
+
+
+def step_cutter(
+    problems: ModularSum | StarGraph, tokenizer: Tokenizer | HfTokenizer
+) -> Callable[[Sequence[int]], list[int]]:
+    """Tokens of a completion -> the offset at which each of its steps ends, in tokens."""
+    if isinstance(tokenizer, HfTokenizer):
+        return partial(text_step_ends, cuts=text_cuts(problems), tokenizer=tokenizer)
+    word = family_of(problems).step_separator(problems)
+    return partial(step_ends, separator=None if word is None else tokenizer.id_of(word))
+
+
+def text_cuts(problems: ModularSum | StarGraph) -> TextCuts:
+    """Where the family's step_unit cuts a text."""
+    family = family_of(problems)
+    unit = family.step_unit(problems)
+    if unit == "word-separator":
+        return partial(word_cuts, separator=family.step_separator(problems))
+    return {"line": line_cuts, "sentence": sentence_cuts}[unit]
 
 
 def split_steps(tokens: Sequence[int], separator: int | None) -> list[list[int]]:

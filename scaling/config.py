@@ -39,15 +39,6 @@ class Cell(Section):
     evaluation: Evaluation = Evaluation()
     sampler: Sampler | None = None  # a server that samples in place of this project's sampler
 
-    @model_validator(mode="after")
-    def _steps_have_words(self) -> "Cell":
-        if self.policy.hf is not None and self.algorithm in ("step_dpo", "step_rft"):
-            raise ValueError(
-                f"algorithm is {self.algorithm!r} and policy.hf {self.policy.hf!r}; steps are cut at words of the"
-                " family's own vocabulary: use sft, rft or dpo, or an embedded policy."
-            )
-        return self
-
 
 class Analysis(Section):
     """The claims to test and how the intervals are made."""

@@ -1,8 +1,8 @@
 """What a plan will cost, before anything runs: FLOPs from the configs, seconds from FLOPs.
 
 In: a stage, and how many FLOPs a second stages of its kind have reached in this store. Out: `Cost`. The FLOPs are
-upper estimates: every completion as long as the family allows, every problem with as many positives, negatives and
-steps as the config admits. Records hold what a stage really took.
+upper estimates: every completion as long as `max_new_tokens` or, without it, the family allows, every problem with as
+many positives, negatives and steps as the config admits. Records hold what a stage really took.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from data.problems.families import family_of
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
-from scaling.model.sizes import ModelConfig, model_config
+from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig, model_config
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
@@ -24,6 +24,7 @@ DEFAULT_RATES: Mapping[str, float] = {"training": 2.0e10, "generation": 2.0e10}
 # Of an exhaustive estimate's work, rounded up: 0.07 to 0.22 of the FLOPs and 0.22 to 0.67 of the seconds, the lower the
 # larger M is (benchmarks/results/adaptive.json).
 ADAPTIVE_FRACTION = 0.5
+UNREPLAYED_FRACTION = 0.6  # the same for a vocabulary too large to replay: what stopping alone leaves
 # A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
 TOKENS_PER_WORD = 3
 OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
@@ -61,7 +62,7 @@ def cost(stage: Stage) -> Cost:
     problems, shape, tokens = _setting(stage, pretrain)
     family = family_of(problems)
     prompt = tokens * family.max_prompt_words(problems) + 1
-    completion = tokens * family.max_completion_words(problems) + 1
+    completion = _completion_tokens(stage, tokens * family.max_completion_words(problems) + 1)
     config = stage.config
     if stage.kind == "pretrain":
         updates = config["pretrain"].get("num_updates", 0)
@@ -80,7 +81,7 @@ def cost(stage: Stage) -> Cost:
         prefixes = size * config["traces_per_problem"] * (family.max_steps(problems) - 1)
         rows = prefixes * config["step_values"]["rollouts_per_prefix"]
         half = completion / 2  # prefixes end anywhere, on average half-way
-        fraction = ADAPTIVE_FRACTION if config["step_values"].get("adaptive") else 1.0
+        fraction = _sampled_fraction(config["step_values"], shape)
         return Cost(generation_flops=fraction * rows * sampling_flops(shape, [prompt + half], [half]))
     if stage.kind == "dpo":
         pairs = size * _pairs_per_problem(stage.inputs["pairs"])
@@ -119,12 +120,34 @@ def _pairs_per_problem(pairs: Stage) -> int:
     return pairs.inputs["step_values"].config["traces_per_problem"]
 
 
+def _completion_tokens(stage: Stage, family_tokens: int) -> int:
+    """The longest completion that a stage samples or learns from; the teacher's are as long as the family allows."""
+    if stage.kind in ("rollouts", "evaluation"):
+        return stage.config[stage.kind].get("max_new_tokens", family_tokens)
+    if stage.kind == "step_values":
+        return stage.config.get("max_new_tokens", family_tokens)
+    try:
+        rollouts = _ancestor(stage, "rollouts")
+    except LookupError:
+        return family_tokens
+    return max(family_tokens, _completion_tokens(rollouts, family_tokens))
+
+
+def _sampled_fraction(step_values: Mapping, shape: ModelConfig) -> float:
+    """Of the continuations of an exhaustive estimate, the share of work that remains."""
+    if not step_values.get("adaptive"):
+        return 1.0
+    return ADAPTIVE_FRACTION if shape.vocab_size <= REPLAYED_VOCABULARY else UNREPLAYED_FRACTION
+
+
 def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
     policy = pretrain.config["policy"]
     if "hf" in policy:
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
-        return parse(Problems, told.config["problems"]), _imported(policy["hf"], policy["revision"]), TOKENS_PER_WORD
+        problems = parse(Problems, told.config["problems"])
+        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
+        return problems, _imported(policy["hf"], policy["revision"]), tokens
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
     return problems, model_config(policy["size"], words + 3), 1  # and the three specials

@@ -24,6 +24,7 @@ class Rollouts(Section):
     samples_per_problem: Count = 8
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Count | None = None  # of a completion, continued prefixes included; null: what the family says
 
 
 class StepValues(Section):
@@ -52,6 +53,7 @@ class Evaluation(Section):
     pass_at: Annotated[tuple[Count, ...], Field(strict=False)] = (4,)
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Count | None = None  # of a completion; null: what the family says
 
     @model_validator(mode="after")
     def _enough_samples(self) -> "Evaluation":

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from scaling.config import Cell
+from scaling.data_config import Evaluation, Rollouts
 from scaling.section import Section
 from scaling.stage import Stage
 
@@ -22,19 +23,19 @@ _once = lru_cache(maxsize=1024)
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    config = {"evaluation": _plain(cell.evaluation), "split": "test"}
-    return _evaluation(cell, seed, trained_policy(cell, seed), config)
+    settings = _plain(cell.evaluation, {"max_new_tokens"}) | _limit(cell.evaluation)
+    return _evaluation(cell, seed, trained_policy(cell, seed), {"evaluation": settings, "split": "test"})
 
 
 def validation(cell: Cell, seed: int) -> Stage:
     """The same policy on the validation problems, greedy only: what selection looks at."""
-    config = {"evaluation": {"samples_per_problem": 0, "pass_at": []}, "split": "validation"}
+    config = {"evaluation": _greedy(cell), "split": "validation"}
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
 def base_evaluation(cell: Cell) -> Stage:
     """The base policy on the test problems, greedy: the error at no synthetic data."""
-    config = {"evaluation": {"samples_per_problem": 0, "pass_at": []}, "split": "test"}
+    config = {"evaluation": _greedy(cell), "split": "test"}
     return _evaluation(cell, 0, base_policy(cell), config)
 
 
@@ -95,7 +96,8 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 @_once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
-    config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed, **_sampler(cell)}
+    settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
+    config = {"problems": _family(cell), "rollouts": settings, "seed": seed, **_sampler(cell)}
     inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("rollouts", config, inputs, slug=_slug(cell, seed), execution=_server(cell))
 
@@ -120,6 +122,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces": traces,
         "traces_per_problem": traces_per_problem,
         "seed": seed,
+        **_limit(cell.rollouts),
         **_sampler(cell),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sft_policy(cell, seed)}
@@ -185,6 +188,15 @@ def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, objec
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
     slug = f"{policy.kind}-{policy.slug}-{config['split']}"
     return Stage("evaluation", full, inputs, slug=slug, execution=_server(cell))
+
+
+def _greedy(cell: Cell) -> dict[str, object]:
+    return {"samples_per_problem": 0, "pass_at": [], **_limit(cell.evaluation)}
+
+
+def _limit(section: Rollouts | Evaluation) -> dict[str, object]:
+    """max_new_tokens where it is set: artifacts from before this key keep their digests."""
+    return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
 
 
 def _learning_stage(

@@ -88,3 +88,14 @@ def test_a_rate_is_all_rows_over_the_slowest_processs_median():
 def test_a_process_that_fails_is_named_with_its_last_words(tmp_path):
     with pytest.raises(RuntimeError, match=r"benchmarks\.peak nothing.*failed with exit code 1:(.|\n)*IndexError"):
         sides.run([[sys.executable, "peak", "nothing"]])
+
+
+def test_measuring_one_size_anew_keeps_the_rows_of_the_others_from_the_same_machine_only(tmp_path, monkeypatch):
+    machine = {"machine": "this", "versions": "these", "repeats": 3}
+    monkeypatch.setattr(sides, "environment", lambda settings, module: dict(machine))
+    settings = sides.Settings("python", 3, False, tmp_path, ("m",))
+    assert sides.rows_of_other_sizes(settings, "training") == []
+    sides.write(settings, "training", {"rows": [{"size": size, "ratio": 1.0} for size in ("xs", "s", "m")]})
+    assert [row["size"] for row in sides.rows_of_other_sizes(settings, "training")] == ["xs", "s"]
+    machine["versions"] = "others"
+    assert sides.rows_of_other_sizes(settings, "training") == []

@@ -89,6 +89,32 @@ def test_adaptive_step_values_cost_less():
     assert 0 < adaptive == ADAPTIVE_FRACTION * exhaustive < exhaustive
 
 
+def test_completions_cost_their_limit_where_one_is_set():
+    limited = CELL.model_copy(
+        update={
+            "rollouts": CELL.rollouts.model_copy(update={"max_new_tokens": 40}),
+            "evaluation": CELL.evaluation.model_copy(update={"max_new_tokens": 6}),
+        }
+    )
+    rows = CELL.data_size * CELL.rollouts.samples_per_problem
+    found = stages(limited, "step_dpo")
+    assert cost(found["rollouts"]).generation_flops == pytest.approx(rows * sampling_flops(SHAPE, [PROMPT], [40]))
+    prefixes = CELL.data_size * CELL.step_values.negatives_per_problem * 2
+    per_prefix = CELL.step_values.rollouts_per_prefix * sampling_flops(SHAPE, [PROMPT + 20], [20])
+    assert cost(found["step_values"]).generation_flops == pytest.approx(prefixes * per_prefix)
+    assert cost(recipes.base_evaluation(limited)).generation_flops == 20 * sampling_flops(SHAPE, [PROMPT], [6])
+    pairs = CELL.data_size * CELL.step_values.negatives_per_problem
+    lengths = [PROMPT + 40] * 2
+    expected = pairs * (CELL.step_dpo.epochs * training_flops(SHAPE, lengths) + forward_flops(SHAPE, lengths))
+    assert cost(found["dpo"]).training_flops == pytest.approx(expected)
+    assert cost(found["sft"]) == cost(stages(CELL, "sft")["sft"])  # the teacher's solutions are not sampled
+
+
+def test_what_is_learned_may_be_the_teachers_and_longer_than_the_limit():
+    shorter = changed("rollouts", max_new_tokens=3)
+    assert cost(stages(shorter, "rft")["rft"]) == cost(stages(CELL, "rft")["rft"])
+
+
 def test_an_evaluation_costs_its_problems_greedy_and_sampled():
     one = sampling_flops(SHAPE, [PROMPT], [COMPLETION])
     on_test = cost(recipes.evaluation(CELL, 0)).generation_flops

@@ -11,6 +11,7 @@ from data import evaluation, problem_sets
 from data.problem_sets import load_problems
 from data.problems import modular_sum
 from data.rollouts import token_lists
+from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
 
 NUM_TEST, NUM_VALIDATION, SAMPLES = 12, 5, 5
@@ -65,7 +66,21 @@ def test_the_numbers_are_those_of_the_outcomes(measured):
     assert numbers["procedure_error_fraction"] == (frame["error_kind"] == "procedure").mean()
     assert numbers["evaluation_flops"] > 0
     expected = {"error", "num_problems", "procedure_error_fraction", "pass_at_1", "pass_at_2", "pass_at_5"}
-    assert numbers.keys() == expected | {"evaluation_flops"}
+    assert numbers.keys() == expected | {"truncated_fraction", "evaluation_flops"}
+
+
+def test_under_a_limit_of_tokens_what_ends_later_is_cut_and_counted(inputs, measured, tmp_path):
+    policy = load_policy(inputs["policy"])
+    prompts = [TOKENIZER.encode_prompt(problem.prompt) for problem in load_problems(inputs["problems"], "test")]
+    keys = row_keys(evaluation.root_key(0, evaluation.EVALUATION), np.zeros((NUM_TEST, 2), np.uint32))
+    limit = modular_sum.max_completion_words(SETTINGS) + 1
+    greedy = token_lists(sample(policy.params, policy.config, prompts, keys, [limit] * NUM_TEST, 0.0))
+    assert measured[1]["truncated_fraction"] == np.mean([tokens[-1] != 2 for tokens in greedy])
+    shorter = int(np.median([len(tokens) for tokens in greedy]))
+    frame, numbers = measure(tmp_path / "out", inputs, samples_per_problem=0, pass_at=[], max_new_tokens=shorter)
+    ended = np.array([tokens[-1] == 2 and len(tokens) <= shorter for tokens in greedy])
+    assert numbers["truncated_fraction"] == np.mean(~ended)
+    assert frame["wrong"].tolist() == np.where(ended, measured[0]["wrong"], 1).tolist()
 
 
 def test_pass_at_k_is_the_share_of_k_subsets_of_the_samples_with_a_correct_one(measured):
@@ -80,7 +95,7 @@ def test_pass_at_k_is_the_share_of_k_subsets_of_the_samples_with_a_correct_one(m
 
 def test_wrong_and_num_correct_are_what_the_sampler_and_the_verifier_say(inputs, measured):
     frame, _ = measured
-    policy = evaluation.load_policy(inputs["policy"])
+    policy = load_policy(inputs["policy"])
     problems = load_problems(inputs["problems"], "test")
     limit = modular_sum.max_completion_words(SETTINGS) + 1
 

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from tiny_policy import CONFIG, random_params
 
+from data.problems import modular_sum
 from data.records import read_jsonl
 from data.tokenizer import tokenizer_of
 from scaling import recipes
-from scaling.config import Cell
+from scaling.config import ALGORITHMS, Cell
 from scaling.config_error import ConfigError
 from scaling.costs import cost
 from scaling.engine.worker import RUNNERS
@@ -59,7 +60,7 @@ def stages_of(cell, algorithm):
 
 
 def test_every_stage_that_reads_or_writes_tokens_has_the_imported_tokenizer(cell):
-    for algorithm in ("sft", "rft", "dpo"):
+    for algorithm in ALGORITHMS:
         for stage in stages_of(cell, algorithm):
             with_tokens = stage.kind not in ("pretrain", "problems", "teacher", "dpo")
             assert ("tokenizer" in stage.inputs) == with_tokens, stage.kind
@@ -67,7 +68,7 @@ def test_every_stage_that_reads_or_writes_tokens_has_the_imported_tokenizer(cell
 
 def test_an_embedded_policy_needs_no_tokenizer_among_its_inputs(cell):
     embedded = cell.model_copy(update={"policy": type(cell.policy)()})
-    for algorithm in ("sft", "rft", "dpo"):
+    for algorithm in ALGORITHMS:
         assert not any("tokenizer" in stage.inputs for stage in stages_of(embedded, algorithm))
 
 
@@ -86,6 +87,12 @@ def test_costs_are_those_of_the_checkpoints_shape(cell):
     assert costs["rollouts"].generation_flops == 8 * 2 * sampling_flops(SHAPE, [prompt], [completion])
     assert all(costs[kind].training_flops > 0 for kind in ("sft", "rft", "dpo"))
     assert cost(recipes.base_evaluation(cell)).generation_flops == 6 * sampling_flops(SHAPE, [prompt], [completion])
+
+
+def test_a_family_without_words_counts_tokens(cell, monkeypatch):
+    monkeypatch.setattr(modular_sum, "vocabulary", lambda config: ())
+    expected = 8 * 2 * sampling_flops(SHAPE, [4 + 1], [13 + 1])
+    assert cost(recipes.rollouts(cell, 0)).generation_flops == expected
 
 
 def test_a_checkpoint_that_cannot_be_read_is_a_mistake_in_the_sweep(cell, checkpoint):

@@ -30,6 +30,7 @@ ENTERS = {
     "data_size": {"teacher"},
     "rft.max_positives": {"positives"},
     "rft.keep": {"positives"},
+    "rollouts.max_new_tokens": {"rollouts", "step_values"},
     "dpo.pairing": {"pairs"},
     "dpo.pairs_per_problem": {"pairs"},
     "step_dpo.pair_mode": {"step_pairs"},
@@ -82,6 +83,8 @@ def another(owner: BaseModel, key: str) -> object:
     value, field = getattr(owner, key), type(owner).model_json_schema()["properties"][key]
     if "enum" in field:
         return field["enum"][(field["enum"].index(value) + 1) % len(field["enum"])]
+    if value is None:
+        return 9
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -141,6 +144,24 @@ def test_every_key_changes_exactly_the_stages_it_enters_and_their_descendants(al
 def test_several_keys_change_the_union_of_what_each_changes(algorithm, keys):
     cell = cell_of(algorithm)
     assert changed_kinds(cell, with_other(cell, keys)) == expected_kinds(cell, keys)
+
+
+def test_a_limit_of_tokens_is_in_a_stages_config_only_where_it_is_set():
+    """So artifacts that are stored keep their digests."""
+    for seed, kind in enumerate(("rollouts", "evaluation")):
+        before = by_kind(Cell(algorithm="step_dpo"), seed)[kind].config[kind]
+        cell = Cell.model_validate({"algorithm": "step_dpo", kind: {"max_new_tokens": 9}})
+        assert "max_new_tokens" not in before
+        assert by_kind(cell, seed)[kind].config[kind] == {**before, "max_new_tokens": 9}
+    cell = Cell.model_validate({"algorithm": "step_rft", "rollouts": {"max_new_tokens": 9}})
+    before, after = (by_kind(each)["step_values"].config for each in (Cell(algorithm="step_rft"), cell))
+    assert after == {**before, "max_new_tokens": 9}
+
+
+def test_selection_and_the_base_policy_are_measured_under_the_limit_of_the_evaluation():
+    cell = Cell.model_validate({"evaluation": {"max_new_tokens": 9}})
+    for stage in (recipes.validation(cell, 0), recipes.base_evaluation(cell)):
+        assert stage.config["evaluation"] == {"samples_per_problem": 0, "pass_at": [], "max_new_tokens": 9}
 
 
 def test_a_random_base_does_not_depend_on_how_one_would_be_pretrained():

@@ -9,6 +9,7 @@ import pytest
 from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chain
 
 from data import rollouts
+from data.limits import truncated_fraction
 from data.problems import modular_sum
 from data.records import read_jsonl, write_jsonl
 from data.rollouts import EVALUATION, ROLLOUTS, STEP_VALUES, load_rollouts, root_key
@@ -107,9 +108,20 @@ def test_the_numbers_count_rollouts_tokens_and_flops(chain):
     flops = sampling_flops(load_policy(chain["sft"]).config, [5] * len(lengths), lengths)  # BOS and four words
     assert numbers == {
         "num_rollouts": float(NUM_PROBLEMS * SAMPLES),
+        "truncated_fraction": np.mean([tokens[-1] != EOS for tokens in frame["tokens"]]),
         "num_generated_tokens": float(sum(lengths)),
         "generation_flops": flops,
     }
+
+
+def test_a_limit_of_tokens_cuts_completions_and_changes_nothing_before_the_cut(chain, tmp_path):
+    whole, cut = load_rollouts(chain["rollouts"]), sample(chain, tmp_path / "cut", max_new_tokens=7)
+    assert cut["tokens"].tolist() == [tokens[:7] for tokens in whole["tokens"]]
+
+
+def test_a_completion_is_truncated_when_it_ends_in_no_stop_token():
+    assert truncated_fraction([[3, 2], [3, 4], [2], []], (2, 9)) == 0.5
+    assert truncated_fraction([[3, 9]], (2, 9)) == 0.0
 
 
 def test_the_uses_of_a_seed_have_different_keys():

@@ -1,7 +1,8 @@
 """The problem families by name. A new family is one file beside this one and one line here.
 
-A family is a module of functions on its frozen config: vocabulary, step_separator, max_prompt_words,
+A family is a module of functions on its frozen config: vocabulary, step_unit, step_separator, max_prompt_words,
 max_completion_words, max_steps, num_distinct, draw, log_probability, solve, web_facts, web_text, answer and check.
+Its step_unit is "word-separator", "line" or "sentence"; step_separator is that of "word-separator".
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,8 @@ logits that were kept. A completion is replayed in this way up to the first plac
 from there. It has the same tokens as if sampled whole, near-ties in float32 apart: kept logits are of another batch.
 
 Completions of one prompt by a trained policy mostly differ in few places, so most of their tokens are replayed. The
-kept logits take 4 V bytes for each sampled token.
+kept logits take 4 V bytes for each sampled token, and the noise 1024 V bytes for each position, so this is for small
+vocabularies. Above REPLAYED_VOCABULARY nothing is kept, every completion is sampled whole, and the tokens are the same.
 """
 
 from collections.abc import Sequence
@@ -19,20 +20,21 @@ import numpy as np
 
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import chosen_keys, gumbel_noise, sample, stop_tokens
-from scaling.model.sizes import ModelConfig
+from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig
 from scaling.model.transformer import Params
 
 _ROWS = 256  # rows whose noise is drawn in one compiled call
 
 
 class Replay:
-    """One policy at one temperature with the logits it has given so far, and what that took."""
+    """One policy at one temperature with the logits it has given so far, where it keeps them, and what that took."""
 
     def __init__(self, params: Params, config: ModelConfig, temperature: float) -> None:
         if temperature == 0:
             raise ValueError("temperature is 0; a greedy completion has no noise to replay, use `sample`.")
         self._params, self._config, self._temperature = params, config, np.float32(temperature)
         self._logits: dict[tuple[int, ...], np.ndarray] = {}  # prompt and completion so far -> float32 [V]
+        self.keeps_logits = config.vocab_size <= REPLAYED_VOCABULARY
         self._width = 0  # positions that noise is drawn for; never less than before, so that it compiles once
         self.num_generated_tokens = 0
         self.num_replayed_tokens = 0
@@ -42,6 +44,8 @@ class Replay:
         self, prompts: Sequence[Sequence[int]], keys: jax.Array, max_new_tokens: Sequence[int]
     ) -> list[list[int]]:
         """The tokens of each prompt's completion, EOS included where the policy wrote it. keys: typed keys [B]."""
+        if not self.keeps_logits:
+            return self._sampled(prompts, keys, max_new_tokens, [[]] * len(prompts), range(len(prompts)))
         self._width = max(self._width, *max_new_tokens) if len(prompts) else self._width
         noise = np.zeros((0, 0, 0), np.float32)
         found: list[list[int]] = []
@@ -72,7 +76,7 @@ class Replay:
         return tokens
 
     def _sampled(self, prompts, keys, max_new_tokens, replayed, rows) -> list[list[int]]:
-        """What follows the replayed tokens of some rows; its logits are kept."""
+        """What follows the replayed tokens of some rows; its logits are kept for a small vocabulary."""
         if not rows:
             return []
         starts = [[*prompts[row], *replayed[row]] for row in rows]
@@ -80,16 +84,21 @@ class Replay:
         limits = [max_new_tokens[row] - done for row, done in zip(rows, written, strict=True)]
         sampled = sample(
             self._params, self._config, starts, chosen_keys(keys, np.array(rows)), limits, float(self._temperature),
-            positions=written, keep_logits=True,
+            positions=written, keep_logits=self.keeps_logits,
         )  # fmt: skip
         lengths = sampled.lengths.tolist()
         completions = [tokens[:length].tolist() for tokens, length in zip(sampled.tokens, lengths, strict=True)]
-        for start, tokens, logits in zip(starts, completions, sampled.logits, strict=True):
-            for position in range(len(tokens)):
-                self._logits.setdefault((*start, *tokens[:position]), logits[position].copy())  # not the whole batch's
+        if self.keeps_logits:
+            self._keep(starts, completions, sampled.logits)
         self.num_generated_tokens += sum(lengths)
         self.generation_flops += sampling_flops(self._config, map(len, starts), lengths)
         return completions
+
+    def _keep(self, starts: list[list[int]], completions: list[list[int]], drawn_from: np.ndarray) -> None:
+        """drawn_from: float32 [B, T, V]."""
+        for start, tokens, logits in zip(starts, completions, drawn_from, strict=True):
+            for position in range(len(tokens)):
+                self._logits.setdefault((*start, *tokens[:position]), logits[position].copy())  # not the whole batch's
 
 
 @partial(jax.jit, static_argnames=("num_positions", "vocabulary"))

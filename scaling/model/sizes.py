@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 ROPE_SCALINGS = ("linear", "llama3")
+REPLAYED_VOCABULARY = 4096  # V up to which sampling keeps logits to replay (scaling.model.replay)
 
 
 @dataclass(frozen=True)
