@@ -165,13 +165,15 @@ class RemoteSampler:
 
     def _count(self, answers: list[Answer]) -> None:
         self._num_rows += len(answers)
-        self._num_from_text += sum(answer.from_text for answer in answers)
+        from_text = sum(answer.from_text for answer in answers)
         lost = sum(not answer.round_trip for answer in answers)
+        self._num_from_text += from_text
         self._num_not_round_tripped += lost
-        if lost:
+        if from_text:
             logger.warning(
-                "%d of %d completions came as text that has other tokens, encoded again, than the policy wrote; use a"
-                " server that answers return_token_ids.", lost, len(answers),
+                "%d of %d completions came as text without token ids and were encoded again; %d of them surely have other"
+                " tokens than the policy wrote. Better is a server that answers return_token_ids.",
+                from_text, len(answers), lost,
             )  # fmt: skip
 
 
