@@ -171,8 +171,8 @@ class RemoteSampler:
         self._num_not_round_tripped += lost
         if from_text:
             logger.warning(
-                "%d of %d completions came as text without token ids and were encoded again; %d of them surely have other"
-                " tokens than the policy wrote. Better is a server that answers return_token_ids.",
+                "%d of %d completions came as text without token ids and were encoded again; %d of them surely have"
+                " other tokens than the policy wrote. Better is a server that answers return_token_ids.",
                 from_text, len(answers), lost,
             )  # fmt: skip
 
