@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.data_config import Evaluation, Rollouts, StepValues
+from scaling.data_config import Evaluation, Rollouts, Sampler, StepValues
 from scaling.memory_config import Memory
 from scaling.policy_config import Policy
 from scaling.problem_config import ModularSum, Problems
@@ -41,6 +41,7 @@ class Cell(Section):
     step_dpo: StepDpo = StepDpo()
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
+    sampler: Sampler | None = None  # a server that samples in place of this project's sampler
 
     @model_validator(mode="after")
     def _enough_test_problems(self) -> "Cell":

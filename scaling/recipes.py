@@ -11,6 +11,7 @@ policy in round 1, and from then on what the round before trained. All else foll
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 
 from scaling.config import Cell
@@ -21,6 +22,7 @@ from scaling.stage import Stage
 from scaling.teacher_config import how_it_is_asked, what_is_written
 from scaling.text_problem_config import Solvable, TextProblems
 
+_REPOSITORY = Path(__file__).resolve().parent.parent
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 _once = lru_cache(maxsize=1024)
 
@@ -135,10 +137,10 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
     settings = _plain(cell.rollouts, {"max_new_tokens"}) | _limit(cell.rollouts)
-    config = {"problems": _answers(cell), "rollouts": settings, **_randomness(cell, seed)}
+    config = {"problems": _answers(cell), "rollouts": settings, **_randomness(cell, seed), **_sampler(cell)}
     policy = sampled_policy(cell, seed)
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **_tokenizer(cell), **_base(cell)}
-    return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed))
+    return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed), execution=_server(cell))
 
 
 @_once
@@ -162,9 +164,11 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces_per_problem": traces_per_problem,
         **_randomness(cell, seed),
         **_limit(cell.rollouts),
+        **_sampler(cell),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **_base(cell)}
-    return Stage("step_values", config, inputs, slug=f"{_round_slug(cell, seed)}-{traces}")
+    slug = f"{_round_slug(cell, seed)}-{traces}"
+    return Stage("step_values", config, inputs, slug=slug, execution=_server(cell))
 
 
 @_once
@@ -240,11 +244,12 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": _answers(cell), **config, "seed": seed}
+    full = {"problems": _answers(cell), **config, "seed": seed, **_sampler(cell)}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
     if policy.kind != "pretrain":
         inputs |= _base(cell)
-    return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
+    slug = f"{policy.kind}-{policy.slug}-{config['split']}"
+    return Stage("evaluation", full, inputs, slug=slug, execution=_server(cell))
 
 
 def _greedy(cell: Cell) -> dict[str, object]:
@@ -299,6 +304,18 @@ def _lora(cell: Cell) -> dict[str, object]:
 def _compute_dtype(cell: Cell) -> dict[str, object]:
     """Part of the base policy's shape, which all that descend from it inherit; no key at the default."""
     return {} if cell.policy.compute_dtype == "float32" else {"compute_dtype": cell.policy.compute_dtype}
+
+
+def _sampler(cell: Cell) -> dict[str, str]:
+    """Whose noise decides the samples: a server's seeds are not ours. Absent for our own sampler."""
+    return {} if cell.sampler is None else {"sampler": "remote"}
+
+
+def _server(cell: Cell) -> dict[str, object]:
+    """Where and how to ask for samples, which changes none of them."""
+    if cell.sampler is None:
+        return {}
+    return {"server": {**_plain(cell.sampler), "folder": str(_REPOSITORY / Path(cell.sampler.folder).expanduser())}}
 
 
 def _family(cell: Cell) -> dict[str, object]:

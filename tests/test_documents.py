@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -89,8 +90,9 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         if name == "problems":
             for family in field.annotation.__args__:
                 yield f"`problems`, family `{family.model_fields['family'].default}`", family
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield f"`{name}`", field.annotation
+        for part in (field.annotation, *get_args(field.annotation)):  # or null
+            if name != "problems" and isinstance(part, type) and issubclass(part, Section):
+                yield f"`{name}`", part
     yield "`policy.lora`", Lora
     yield "`teacher`, each of `teachers`", NamedTeacher
     yield "`problems.solvable`", Solvable

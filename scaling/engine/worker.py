@@ -6,6 +6,7 @@ long-lived process around it that keeps jax and what it compiled; it is made a R
 
 import contextlib
 import importlib
+import json
 import logging
 import math
 import numbers
@@ -20,7 +21,7 @@ from types import MappingProxyType
 from scaling.engine.provenance import provenance
 from scaling.engine.store import LOG, Store
 from scaling.memory_config import Memory
-from scaling.stage import VERSIONS, Stage, StageError
+from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
 from scaling.training.memory import using_memory
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def run_stage(
         try:
             with _logging_to(work_dir / LOG), using_memory(memory):
                 record = _run(stage, store, runners, work_dir)
-            record["provenance"] = {**provenance(), **checkout}
+            record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
             if (work_dir / LOG).exists():
@@ -153,6 +154,11 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
         "committed_at": time.time(),
     }
     return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
+
+
+def _told_by_stage(work_dir: Path) -> dict[str, object]:
+    path = work_dir / PROVENANCE_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _input(stage: Stage, name: str, store: Store) -> Path:

@@ -36,7 +36,7 @@ class Sampled(NamedTuple):
 
     tokens: np.ndarray  # int32 [B, T], PAD after the completion
     lengths: np.ndarray  # int32 [B], tokens of the completion, its stop token included
-    logps: np.ndarray  # float32 [B], completion log-probability under the policy at temperature 1
+    logps: np.ndarray | None  # float32 [B], completion log-probability at temperature 1; None if a server tells none
     logits: np.ndarray | None = None  # float32 [B, T, V], those that each token was drawn from, where asked for
 
 
