@@ -59,15 +59,18 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
         }
         rows += [(int(problem), prompt, tokens, *steps[tuple(tokens)]) for tokens in order[:limit]]
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "num_steps", "spurious_steps"])
+    frame = frame.astype({"spurious_steps": "Int64"})  # unknown where the verifier does not judge steps
     frame.to_parquet(out / "positives.parquet")
-    return {
+    numbers = {
         "num_positives": float(len(frame)),
         "num_positives_before_limit": float(len(right)),
         "num_learned_steps": float(frame["num_steps"].sum()),
-        "num_spurious_steps": float(frame["spurious_steps"].sum()),
-        "num_spurious_traces": float((frame["spurious_steps"] > 0).sum()),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
+    if frame["spurious_steps"].notna().all():
+        numbers["num_spurious_steps"] = float(frame["spurious_steps"].sum())
+        numbers["num_spurious_traces"] = float((frame["spurious_steps"] > 0).sum())
+    return numbers
 
 
 def lowest_advantages(step_values: Path, verified: pd.DataFrame) -> dict[tuple, float]:

@@ -5,14 +5,14 @@ the other steps of a trace are context only (Setlur et al. 2024, arXiv 2406.1453
 filter is the senior author's, in his lecture on the paper).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from algorithms.sft import fit, synthetic_pairs
 from data.problems.families import family_of
-from data.records import read_problems
+from data.records import StepCheck, read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
@@ -34,30 +34,38 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     family, rows, num_steps, num_kept = family_of(problems), [], 0, 0
-    num_wrong = num_spurious = num_spurious_traces = 0
+    wrong, spurious = [], []  # kept steps of each trace, or of each right one, that are wrong
     for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
         gains = advantages(trace.q_values, trace.prompt_value)
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
         num_steps, num_kept = num_steps + len(kept), num_kept + sum(kept)
         steps = family.check(problems, synthetic[trace.problem], tokenizer.decode(trace.tokens)).steps
-        wrong = sum(keep and not step.correct for keep, step in zip(kept, steps, strict=True))
-        num_wrong += wrong
+        wrong.append(num_wrong_kept(kept, steps))
         if trace.reward == 1.0:
-            num_spurious, num_spurious_traces = num_spurious + wrong, num_spurious_traces + (wrong > 0)
+            spurious.append(wrong[-1])
         if any(kept):
             prompt = tokenizer.encode_prompt(synthetic[trace.problem].prompt)
             rows.append((int(trace.problem), prompt, trace.tokens, step_mask(trace.step_ends, kept)))
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "mask"])
     frame.to_parquet(out / "good_steps.parquet")
-    return {
+    numbers = {
         "num_traces": float(len(frame)),
         "kept_steps_fraction": num_kept / num_steps,
         "num_learned_steps": float(num_kept),
-        "num_wrong_steps": float(num_wrong),
-        "num_spurious_steps": float(num_spurious),
-        "num_spurious_traces": float(num_spurious_traces),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
+    if None not in wrong:
+        numbers["num_wrong_steps"] = float(sum(wrong))
+        numbers["num_spurious_steps"] = float(sum(spurious))
+        numbers["num_spurious_traces"] = float(sum(count > 0 for count in spurious))
+    return numbers
+
+
+def num_wrong_kept(kept: Sequence[bool], steps: Sequence[StepCheck]) -> int | None:
+    """How many of the kept steps are wrong; None where the verifier does not judge steps, or cuts others."""
+    if len(steps) != len(kept) or any(step.correct is None for step in steps):
+        return None
+    return sum(keep and not step.correct for keep, step in zip(kept, steps, strict=True))
 
 
 def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:

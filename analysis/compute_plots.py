@@ -56,4 +56,7 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
             capsize=1.5,
             label=label(name),
         )
+    least, most = table["flops"].min(), table["flops"].max()
+    if most < 1.01 * least:  # one cost alone leaves the axis no width
+        axes.set_xlim(least / 2, 2 * most)
     percent_on_y(axes)

@@ -19,6 +19,7 @@ from rich.table import Table
 from analysis.compute import flops_by_cell
 from analysis.fits_file import SCHEMA_VERSION
 from analysis.ledger import ledger
+from analysis.more_sections import more_sections
 from analysis.outcomes import from_table
 from analysis.panel import Panel
 from analysis.rendering import write_report
@@ -89,7 +90,8 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
     settings = sweep.analysis
     numbers = (settings.claims, settings.bootstrap_draws, settings.seed)
     write_study_files(directory, panels, *numbers, SWEEP)
-    story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels)
+    more = more_sections(directory, sweep, current, store, tables)
+    story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
     write_report(directory, file.stem, sections(story, directory))
     (directory / SOURCE).write_text(source_of(sweep, current, store) + "\n")
     studies = {name: panel.study for name, panel in panels.items()}
@@ -111,7 +113,8 @@ def is_current(file: Path, overrides: Sequence[str]) -> Path | None:
 
 def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
     """A digest of all that a report is drawn from."""
-    runs = [[run.name, run.stage.digest, store.record(run.stage) is not None] for run in current.runs]
+    targets = [(run, stage) for run in current.runs for stage in run.targets]
+    runs = [[run.name, stage.digest, store.record(stage) is not None] for run, stage in targets]
     text = json.dumps([SCHEMA_VERSION, sweep.model_dump(mode="json"), runs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -31,6 +31,7 @@ class Story:
     tables: Tables
     costs: pd.DataFrame
     panels: dict[str, Panel]
+    more: tuple[Section, ...] = ()  # on what some sweeps measure beside errors
 
 
 def sections(story: Story, directory: Path) -> list[Section]:
@@ -39,7 +40,7 @@ def sections(story: Story, directory: Path) -> list[Section]:
     for name, panel in story.panels.items():
         parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
     parts += solvable_section(story.plan, story.tables.runs)
-    return [*parts, _settings(story), _costs(story), _runs(story), _provenance(story)]
+    return [*parts, *story.more, _settings(story), _costs(story), _runs(story), _provenance(story)]
 
 
 def _conclusions(story: Story) -> Section:

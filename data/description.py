@@ -22,15 +22,16 @@ def describe(
     base_seed: the seed of the base policy's web text, where it had one; its fixed wrong values are the misconceptions.
     """
     right = [check for check in checks if check.reward == 1.0]
-    num_wrong = sum(check.num_wrong_facts for check in checks)
     different = _different_right(checks, num_samples)
-    numbers = {
-        "wrong_fact_fraction": num_wrong / sum(len(check.steps) for check in checks),
-        "diversity": float(np.mean(different)),
-    }
+    numbers = {"diversity": float(np.mean(different))}
+    if right:
+        numbers["distinct_fraction"] = sum(different) / len(right)
+    if any(step.correct is None for check in checks for step in check.steps):
+        return numbers  # a family whose verifier does not judge steps
     if right:
         numbers["spurious_fraction"] = float(np.mean([check.spurious_steps > 0 for check in right]))
-        numbers["distinct_fraction"] = sum(different) / len(right)
+    num_wrong = sum(check.num_wrong_facts for check in checks)
+    numbers["wrong_fact_fraction"] = num_wrong / sum(len(check.steps) for check in checks)
     family = family_of(settings)
     facts = None if base_seed is None else family.web_facts(settings, base_seed)
     if facts is not None and num_wrong:

@@ -59,12 +59,20 @@ def known_beside(dotted: str, schema: type) -> tuple[str, ...]:
     """The known keys of the section that a key is in; all of them where there is no such section."""
     section = dotted.rpartition(".")[0]
     beside = tuple(dict.fromkeys(key for key in dotted_keys() if section and key.startswith(f"{section}.")))
-    if not beside and section in schema.model_fields:
-        annotation = schema.model_fields[section].annotation
-        models = [part for part in (annotation, *get_args(annotation)) if hasattr(part, "model_fields")]
-        names = models[0].model_fields if models else ()
-        beside = tuple(f"{section}.{name}" for name in names)
+    if not beside and section:
+        beside = tuple(f"{section}.{name}" for name in _keys_at(section.split("."), schema))
     return beside or tuple(schema.model_fields)
+
+
+def _keys_at(path: Sequence[str], schema: type) -> tuple[str, ...]:
+    """The keys of the section that a path of sections leads to; none where it leads to none."""
+    for name in path:
+        annotation = schema.model_fields[name].annotation if name in schema.model_fields else None
+        models = [part for part in (annotation, *get_args(annotation)) if hasattr(part, "model_fields")]
+        if not models:
+            return ()
+        schema = models[0]
+    return tuple(schema.model_fields)
 
 
 def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:

@@ -24,9 +24,11 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
         shared["base"] = recipes.base_policy(cell)  # what adapters are merged into
     slug = f"d{cell.data_size}-s{seed}"
 
+    limit = {} if cell.rollouts.max_new_tokens is None else {"max_new_tokens": cell.rollouts.max_new_tokens}
+
     config = {
         **family,
-        "rollouts": cell.rollouts.model_dump(mode="json"),
+        "rollouts": {**cell.rollouts.model_dump(mode="json", exclude={"max_new_tokens"}), **limit},
         "critical_steps": {"problems": asked.problems, "traces": asked.traces},
         "seed": recipes.derived_seed(seed, _TRACES),
     }
@@ -41,6 +43,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
             "traces": "negatives",
             "traces_per_problem": asked.traces,
             "seed": recipes.derived_seed(seed, use),
+            **limit,
         }
         if cell.rollouts.max_new_tokens is not None:
             config["max_new_tokens"] = cell.rollouts.max_new_tokens

@@ -23,7 +23,7 @@ def fill(file: Path, failing: str = "", overrides: tuple[str, ...] = ()) -> tupl
     sweep = load_sweep(file, overrides)
     store = Store(sweep.store)
     runners = dict.fromkeys(RUNNERS, _data) | dict.fromkeys(("pretrain", "sft", "rft", "dpo", "step_rft"), _policy)
-    runners |= {"teacher": _teacher, "evaluation": _evaluation}
+    runners |= {"teacher": _teacher, "evaluation": _evaluation, "critical_steps": _critical_steps}
     tried: set[str] = set()
     while True:
         current = plan(sweep, lambda stage: (store.record(stage) or {}).get("numbers"))
@@ -70,7 +70,17 @@ def _policy(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str,
         size = json.loads((inputs["reference"] / "size.json").read_text())
         kind = inputs["pairs"].parent.name
     (out / "size.json").write_text(json.dumps(size * MULTIPLIERS[kind]))
-    return {"training_flops": 100.0}
+    return {"training_flops": 100.0, "num_updates": 5.0}
+
+
+def _critical_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Two steps of one trace a problem: Q is 0.5 before the pit, the second step, and 0.25 after it."""
+    rows = [
+        (f"p{index:03d}", 0, step, q, 1, 0.75) for index in range(NUM_PROBLEMS) for step, q in enumerate((0.5, 0.25))
+    ]
+    columns = ["problem", "sample", "step", "q_value", "pit", "pit_probability"]
+    pd.DataFrame(rows, columns=columns).to_parquet(out / "critical_steps.parquet")
+    return {"evaluation_flops": 1.0}
 
 
 def _evaluation(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -82,4 +92,4 @@ def _evaluation(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
     wrong = ((np.arange(NUM_PROBLEMS) + 0.5) / NUM_PROBLEMS + luck < error).astype(np.int8)
     problems = [f"p{index:03d}" for index in range(NUM_PROBLEMS)]
     pd.DataFrame({"problem": problems, "wrong": wrong}).to_parquet(out / "outcomes.parquet")
-    return {"error": float(wrong.mean()), "evaluation_flops": 1.0}
+    return {"error": float(wrong.mean()), "num_problems": float(NUM_PROBLEMS), "evaluation_flops": 1.0}

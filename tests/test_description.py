@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tiny_chain import SETTINGS
 
+from algorithms.step_rft import num_wrong_kept
 from data.description import describe
 from data.problems import modular_sum, star_graph
-from data.records import Problem
+from data.records import Check, Problem, StepCheck
 from scaling import recipes
 from scaling.config import Cell
 from scaling.problem_config import StarGraph
@@ -33,6 +34,17 @@ def test_the_numbers_of_two_problems_by_hand():
 def test_what_has_no_denominator_is_absent():
     assert describe(SETTINGS, checks(WRONG), 1).keys() == {"wrong_fact_fraction", "diversity"}
     assert "misconception_fraction" not in describe(SETTINGS, checks(RIGHT), 1, base_seed=0)
+
+
+def test_nothing_is_said_of_steps_that_a_verifier_does_not_judge():
+    class Unjudged(StepCheck):
+        correct = None
+
+    check = Check(1.0, "6", (Unjudged("half of 12 is 6", True, True),))
+    assert describe(SETTINGS, [check, check], 2) == {"diversity": 1.0, "distinct_fraction": 0.5}
+    assert num_wrong_kept([True], check.steps) is None
+    assert num_wrong_kept([True, False], checks(WRONG)[0].steps) is None  # cut otherwise than the three steps judged
+    assert num_wrong_kept([True, True, False], checks(WRONG)[0].steps) == 1
 
 
 def test_misconceptions_are_the_wrong_values_of_the_base_text_and_no_others():

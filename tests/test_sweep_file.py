@@ -120,6 +120,16 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
             ["grid at algorithm = 'step_rft'", "step_values.adaptive is true", "needs an unbiased Q of every step"],
         ),
         (
+            {"step_values": {"adaptive": True}, "grid": {"algorithm": ["rft"], "rft.keep": ["distinct", "low_value"]}},
+            ["rft.keep = 'low_value'", "needs an unbiased Q of every step"],
+        ),
+        ({"grid": {"rounds": [1, 21]}}, ["grid.rounds[1] is 21", "20"]),
+        ({"evaluation": {"critical_steps": {"problms": 3}}}, ["evaluation.critical_steps.problms", "Did you mean"]),
+        (
+            {"evaluation": {"critical_steps": {"problems": 2000}}},
+            ["critical_steps.problems is 2000", "num_test is 1024"],
+        ),
+        (
             {"grid": {"step_values.adaptive": [False, True], "step_dpo.pit_rule": ["largest_drop"]}},
             ["grid at step_dpo.pit_rule = 'largest_drop', step_values.adaptive = True", "step_values.adaptive: false"],
         ),

@@ -1,0 +1,48 @@
+"""What some sweeps measure beside errors: trends over rounds or traces, critical steps, several base policies.
+
+In: a sweep's tables and its store. Out: `trends.csv`, `critical_steps.csv` with their figures and `base.csv`, where the
+sweep has such axes or measurements, and the report's sections on them.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.base_table import base_sections, base_table
+from analysis.critical_plots import critical_sections
+from analysis.critical_steps import critical_table, traces_of
+from analysis.rendering import Section
+from analysis.study_files import write_csv
+from analysis.tables import Tables, label_axes, label_of, panel_axes, panel_of
+from analysis.trend_plots import trend_sections
+from analysis.trends import trend_table
+from scaling.config import Sweep
+from scaling.engine.store import Store
+from scaling.plan import Plan
+
+
+def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> tuple[Section, ...]:
+    """Write the tables and figures; nothing, and no file, where nothing of the kind was measured."""
+    settings = sweep.analysis
+    panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
+    traces = traces_of(
+        plan,
+        store,
+        panel_of=lambda run: panel_of(run, panel_keys),
+        label_of=lambda run: label_of(run, label_keys[run.cell.algorithm]),
+    )
+    critical = critical_table(traces, settings.reference, settings.bootstrap_draws, settings.seed)
+    trends = trend_table(tables.runs)
+    base = base_table(plan, store)
+    _write(base if len(base) > 1 else base.iloc[:0], directory / "base.csv")
+    _write(trends, directory / "trends.csv")
+    _write(critical, directory / "critical_steps.csv")
+    return (*trend_sections(trends, directory), *critical_sections(critical, directory), *base_sections(base))
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """The table, or no file of an earlier report either."""
+    if table.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_csv(table, path)

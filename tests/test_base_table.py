@@ -1,0 +1,57 @@
+"""analysis.base_table: a learning curve of pretraining, from a sweep whose axis is the length of it."""
+
+import json
+
+import pandas as pd
+import pytest
+from planted_store import fill
+from test_tables import write
+
+import scaling.results_dir
+from analysis import fit
+from analysis.base_table import base_table
+from analysis.report import report
+from scaling.engine.store import Store
+from scaling.plan import plan
+from scaling.recipes import base_evaluation
+from scaling.sweep_file import load_sweep
+
+GRID = (
+    "grid: {algorithm: [sft], data_size: [64], pretrain.num_updates: [100, 400, 1600, 6400], pretrain.seed: [0, 1]}\n"
+)
+MORE = "pretrain: {batch_size: 32}\nanalysis: {bootstrap_draws: 200}\n"
+
+
+def test_every_base_policy_has_one_row_whatever_the_number_of_runs_on_it(tmp_path):
+    file = write(tmp_path, GRID, MORE)
+    current, store = fill(file)
+    table = base_table(current, store)
+    assert len(current.runs) == 8 * 3 and len(table) == 8
+    assert table["num_updates"].tolist() == [100, 100, 400, 400, 1600, 1600, 6400, 6400]
+    assert (table["num_texts"] == 32 * table["num_updates"]).all()
+    stages = [base_evaluation(run.cell) for run in current.runs[::3]]  # in the order of the axes, three seeds each
+    assert table["error"].tolist() == [store.record(stage)["numbers"]["error"] for stage in stages]
+
+
+def test_a_base_policy_that_is_random_or_not_evaluated_has_no_row(tmp_path):
+    sweep = load_sweep(write(tmp_path, GRID, MORE))
+    assert base_table(plan(sweep, lambda stage: None), Store(tmp_path / "empty")).empty
+    (tmp_path / "random").mkdir()
+    grid = "grid: {algorithm: [sft], data_size: [64]}\n"
+    assert base_table(*fill(write(tmp_path / "random", grid, "policy: {base: random}\n"))).empty
+
+
+def test_the_report_shows_it_and_the_fit_reads_it(tmp_path, monkeypatch):
+    file = write(tmp_path, GRID, MORE)
+    fill(file)
+    monkeypatch.setattr(scaling.results_dir, "REPOSITORY", tmp_path)
+    report(file, ())
+    directory = tmp_path / "results" / "planted"
+    assert "## Base policies" in (directory / "report.md").read_text()
+    table = pd.read_csv(directory / "base.csv")
+    table["error"] = 0.05 + 3 * table["num_texts"] ** -0.4  # the planted base policies do not learn
+    table.to_csv(tmp_path / "base.csv", index=False)
+    arguments = ["--x", "num_texts", "--y", "error", "--form", "pow3", "--out", str(tmp_path / "fit"), "--draws", "200"]
+    assert fit.main([str(tmp_path / "base.csv"), *arguments]) == 0
+    found = json.loads((tmp_path / "fit" / "fits.json").read_text())["parameters"]
+    assert {name: found[name]["estimate"] for name in "abc"} == pytest.approx({"a": 3, "b": 0.4, "c": 0.05}, rel=1e-3)
