@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from scaling.model.sharding import placed_params, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
@@ -29,7 +30,7 @@ class Policy:
 
 def save_policy(policy: Policy, directory: Path) -> None:
     """Write the two files; names are the paths in the nested dict, joined by dots."""
-    save_file({name: np.asarray(leaf) for name, leaf in flat(policy.params).items()}, directory / PARAMS_FILE)
+    save_file({name: np.asarray(leaf) for name, leaf in flat(whole(policy.params)).items()}, directory / PARAMS_FILE)
     (directory / SHAPE_FILE).write_text(json.dumps(policy.config.as_json(), indent=1) + "\n")
 
 
@@ -51,7 +52,7 @@ def load_policy(directory: Path) -> Policy:
             raise ValueError(
                 f"{directory / PARAMS_FILE}: {name} has shape {stored[name].shape}, {SHAPE_FILE} implies {shape}."
             )
-    return Policy(nested(stored), config)
+    return Policy(placed_params(nested(stored), config), config)
 
 
 def load_shape(directory: Path) -> ModelConfig:
@@ -79,5 +80,5 @@ def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
         node = root
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[leaf] = jax.numpy.asarray(array)
+        node[leaf] = array
     return root

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.model.rope import rotate, rotation
+from scaling.model.sharding import constrained_rows
 from scaling.model.sizes import ModelConfig
 
 Params = Mapping[str, object]
@@ -153,11 +154,11 @@ class Transformer(nnx.Module):
         in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
         visible = in_reach[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
         mask = jnp.where(visible, 0.0, MASKED)[:, None]
-        hidden, kept = self.embedding(tokens), []
+        hidden, kept = constrained_rows(self.embedding(tokens)), []
         for layer in self.layers:
             mixed, keys, values = layer.attention.full(layer.attention_norm(hidden), turned, mask)
-            hidden = hidden + mixed
-            hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
+            hidden = constrained_rows(hidden + mixed)
+            hidden = constrained_rows(hidden + layer.ffn(layer.ffn_norm(hidden)))
             kept.append((keys, values))
         return self.final_norm(hidden), kept
 
@@ -169,20 +170,20 @@ class Transformer(nnx.Module):
         slots = jnp.arange(num_slots)[None, :]
         visible = self._in_reach(slot - slots) & (slots >= starts[:, None])
         mask = jnp.where(visible, 0.0, MASKED)[:, None]  # [B, 1, S]
-        hidden, updated = self.embedding(token[:, None]), []
+        hidden, updated = constrained_rows(self.embedding(token[:, None])), []
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             mixed, layer_cache = layer.attention.decode(layer.attention_norm(hidden), turned, slot, mask, layer_cache)
-            hidden = hidden + mixed
-            hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
+            hidden = constrained_rows(hidden + mixed)
+            hidden = constrained_rows(hidden + layer.ffn(layer.ffn_norm(hidden)))
             updated.append(layer_cache)
         return self.logits(self.final_norm(hidden))[:, 0], updated
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """float32 logits over the vocabulary; the output projection is the embedding, unless a head is."""
         if self.config.untied_head:
-            return self.head(hidden).astype(jnp.float32)
+            return constrained_rows(self.head(hidden), last="vocab").astype(jnp.float32)
         rows = hidden.reshape(-1, hidden.shape[-1]) @ self.embedding.embedding[...].T
-        return rows.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
+        return constrained_rows(rows.reshape(*hidden.shape[:-1], -1), last="vocab").astype(jnp.float32)
 
     def _check_room(self, num_slots: int) -> None:
         limit = self.config.max_positions

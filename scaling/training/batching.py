@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from scaling.model.sharding import row_multiple
+
 BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 PAD = 0
 # Tokens of a micro-batch, padding included. A CPU core's caches hold the activations of some hundred: at size xs a
@@ -110,9 +112,10 @@ def micro_batches(
 
 
 def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:
-    """The largest power of two whose rows have at most micro_batch_tokens(), and no more than the batch fills."""
+    """A power of two of rows for each device: at most micro_batch_tokens() there, and no more than the batch fills."""
+    devices = row_multiple()
     fitting = max(1, micro_batch_tokens() // tokens_a_row)
-    return 2 ** min(fitting.bit_length() - 1, (batch_size - 1).bit_length())
+    return devices * 2 ** min(fitting.bit_length() - 1, (-(-batch_size // devices) - 1).bit_length())
 
 
 def take(arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
+from scaling.model.sharding import placed_params, placed_rows
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
 from scaling.training.batching import Schedule, micro_batches
@@ -90,7 +91,7 @@ def run_updates(
     """
     update = make_update(config, loss)
     checkpoints = Checkpoints(out, checkpoint_seconds)
-    state = checkpoints.restore(init_state(params))
+    state = checkpoints.restore(init_state(placed_params(params, config)))
     first = int(state.update_index)
     if first:
         logger.info("continuing at update %d of %d", first, num_updates)
@@ -104,7 +105,7 @@ def run_updates(
             settings = OptimizerSettings(
                 np.float32(learning_rate(index)), np.float32(weight_decay), np.float32(max_gradient_norm)
             )
-            state, sums = update(state, batch_at(index), shared, settings)
+            state, sums = update(state, map(placed_rows, batch_at(index)), shared, settings)
             window.append(sums)
             if (index + 1) % log_every == 0 or index + 1 == num_updates:
                 last = _means(window, index + 1)

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from flax import struct
 
+from scaling.model.sharding import constrained_params
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
@@ -77,7 +78,7 @@ def make_update(config: ModelConfig, loss: Loss) -> Callable:
             return sums["loss"].total, sums
 
         added, sums = jax.grad(objective, has_aux=True)(params)
-        return jax.tree.map(jnp.add, gradients, added), sums
+        return constrained_params(jax.tree.map(jnp.add, gradients, added), config), sums
 
     def update(
         state: TrainState,
@@ -85,7 +86,7 @@ def make_update(config: ModelConfig, loss: Loss) -> Callable:
         constants: Mapping[str, jax.Array],
         settings: OptimizerSettings,
     ) -> tuple[TrainState, Sums]:
-        gradients, sums = _zeros(state.params), None
+        gradients, sums = _zeros(state.params, config), None
         for batch in micro_batches:
             gradients, more = accumulate(gradients, state.params, dict(batch), constants)
             sums = more if sums is None else _add(sums, more)
@@ -94,9 +95,9 @@ def make_update(config: ModelConfig, loss: Loss) -> Callable:
     return update
 
 
-@jax.jit
-def _zeros(params: Params) -> Params:
-    return jax.tree.map(jnp.zeros_like, params)
+@partial(jax.jit, static_argnames="config")
+def _zeros(params: Params, config: ModelConfig) -> Params:
+    return constrained_params(jax.tree.map(jnp.zeros_like, params), config)
 
 
 @jax.jit

@@ -1,0 +1,175 @@
+"""A policy over several devices: which dimension of which array lies over which axis of the mesh.
+
+In: the three numbers of a sweep's `resources.mesh`, and the arrays of a policy or a batch. Out: the same arrays,
+placed. The axes: `data` repeats the params and divides rows; `fsdp` divides rows and params (Rajbhandari et al. 2020,
+arXiv 1910.02054, stage 3); `tensor` divides heads, feed-forward width and vocabulary (Shoeybi et al. 2019,
+arXiv 1909.08053). XLA inserts the communication. Results are those of one device but for the order of float32 sums.
+
+The mesh is jax's own ambient mesh, entered by whoever runs a stage: a stage asks for `placed` arrays and is otherwise
+written for one device. Without a mesh nothing here does anything.
+
+One rule for what does not divide: an axis of the mesh that does not divide a dimension's count leaves that dimension
+whole on each of its devices. The count of a head dimension is the number of heads, so grouped key and value heads
+fewer than the `tensor` axis are repeated, and a head is never cut.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from scaling.model.sizes import ModelConfig
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # the axes that the rows of a batch lie over
+
+Tree = TypeVar("Tree")
+
+# The dotted path of a param without its layer -> what each of its dimensions counts. What is not here is a vector of
+# one layer (a norm's scale, a bias after a whole product) and is whole everywhere.
+PARAMS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
+    {
+        "embedding.embedding": ("vocab", "width"),
+        "head.kernel": ("width", "vocab"),
+        "attention.query.kernel": ("width", "heads"),
+        "attention.key.kernel": ("width", "kv_heads"),
+        "attention.value.kernel": ("width", "kv_heads"),
+        "attention.output.kernel": ("heads", "width"),
+        "attention.query.bias": ("heads",),
+        "attention.key.bias": ("kv_heads",),
+        "attention.value.bias": ("kv_heads",),
+        "ffn.gate.kernel": ("width", "ffn"),
+        "ffn.up.kernel": ("width", "ffn"),
+        "ffn.down.kernel": ("ffn", "width"),
+    }
+)
+# What a dimension counts -> the axis of the mesh that it lies over.
+OVER: Mapping[str, str] = MappingProxyType(
+    {"vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ffn": "tensor", "width": "fsdp"}
+)
+
+
+@contextlib.contextmanager
+def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
+    """Run what is inside over a mesh of all devices, of all processes; over one device when all sizes are 1.
+
+    axes: the sizes of AXES. Raises ValueError when their product is not the number of devices there are.
+    """
+    sizes = tuple(axes[name] for name in AXES)
+    wanted, present = int(np.prod(sizes)), jax.device_count()
+    if wanted == 1:
+        yield
+        return
+    if wanted != present:
+        raise ValueError(
+            f"the mesh {' x '.join(f'{name} {axes[name]}' for name in AXES)} has {wanted} devices, but jax sees"
+            f" {present} ({jax.default_backend()}, in {jax.process_count()} processes); make resources.mesh fit what a"
+            " worker gets."
+        )
+    with jax.set_mesh(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))):
+        yield
+
+
+def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
+    """Where a param lies. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
+    path = name.split(".", 2)[2] if name.startswith("layers.") else name
+    counts = {
+        "vocab": config.vocab_size,
+        "width": config.width,
+        "heads": config.num_heads,
+        "kv_heads": config.num_kv_heads,
+        "ffn": config.ffn_width,
+    }
+    dimensions = PARAMS.get(path, ())
+    return P(*(None if kind is None else _if_divided(OVER[kind], counts[kind], axes) for kind in dimensions))
+
+
+def placed_params(params: Tree, config: ModelConfig) -> Tree:
+    """The params on the devices of the ambient mesh; a tree of numpy or jax arrays, the same in every process."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return jax.tree.map(jax.numpy.asarray, params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(_dotted(path), config, mesh.shape))), params
+    )
+
+
+def constrained_params(params: Tree, config: ModelConfig) -> Tree:
+    """Inside of jit: what has the shape of params, such as gradients, lies where the params do."""
+    axes = _ambient_axes()
+    if not axes:
+        return params
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.lax.with_sharding_constraint(leaf, param_spec(_dotted(path), config, axes)), params
+    )
+
+
+def placed_rows(arrays: Tree) -> Tree:
+    """Arrays [B, ...] with their rows divided, each device holding its share; rows that do not divide are repeated.
+
+    Every process gives the whole arrays, and feeds the rows of its own devices only.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return arrays
+    return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _row_spec(leaf.shape[0], mesh.shape))), arrays)
+
+
+def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
+    """Inside of jit: an array [B, ...] whose rows are divided; `last` names what its last dimension counts, if any."""
+    axes = _ambient_axes()
+    if not axes:
+        return array
+    end = None if last is None else _if_divided(OVER[last], array.shape[-1], axes)
+    middle = (None,) * (array.ndim - 2)
+    return jax.lax.with_sharding_constraint(array, P(*_row_spec(array.shape[0], axes), *middle, end))
+
+
+def repeated(tree: Tree) -> Tree:
+    """Inside of jit: arrays that are whole on every device, so that every process can read them."""
+    return jax.lax.with_sharding_constraint(tree, P()) if _ambient_axes() else tree
+
+
+def row_multiple() -> int:
+    """Batches have a multiple of this many rows: the number of devices that rows are divided over."""
+    axes = _ambient_axes()
+    return axes["data"] * axes["fsdp"] if axes else 1
+
+
+def whole(tree: Tree) -> Tree:
+    """Arrays that this process can read whole, gathered one by one where other processes hold parts of them."""
+    if jax.sharding.get_mesh().empty or jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
+
+
+def _ambient_axes() -> Mapping[str, int]:
+    return jax.sharding.get_abstract_mesh().shape
+
+
+def _if_divided(axis: str, count: int, axes: Mapping[str, int]) -> str | None:
+    return axis if count % axes[axis] == 0 else None
+
+
+def _row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
+    return P(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else P(None)
+
+
+def _put(leaf: np.ndarray | jax.Array, sharding: NamedSharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    array = np.asarray(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _dotted(path: tuple) -> str:
+    return ".".join(str(getattr(entry, "key", entry)) for entry in path)
