@@ -156,11 +156,12 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 
-        return InlinePool(store)
+        return InlinePool(store, meshes=sweep.resources.meshes)
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
-    return RayPool(store.root, store.shipped, sweep.resources.model_dump(), arguments.address)
+    resources = sweep.resources
+    return RayPool(store.root, store.shipped, resources.amounts, arguments.address, meshes=resources.meshes)
 
 
 def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:
@@ -236,7 +237,7 @@ def _reasons(to_run: Sequence[Stage], store: Store) -> list[str]:
 def _num_slots(sweep: Sweep) -> int:
     from scaling.engine.placement import usable_cores
 
-    cpu = max(dict(amounts).get("cpu", 1.0) for amounts in sweep.resources.model_dump().values())
+    cpu = max(dict(amounts).get("cpu", 1.0) for amounts in sweep.resources.amounts.values())
     return max(1, int(len(usable_cores()) / cpu))
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.plan import plan
+from scaling.resource_config import Hardware, Hosts, Mesh, Meshes
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 
@@ -89,6 +90,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield f"`{name}`", field.annotation
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
+    yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
+    yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
 
 
 def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:

@@ -5,7 +5,9 @@ In: a store. Out: a pool with the same methods as that of Ray workers; a stage r
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
+from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
 from scaling.engine.worker import RUNNERS, Outcome, Runner, run_stage
 from scaling.stage import Stage
@@ -14,9 +16,16 @@ from scaling.stage import Stage
 class InlinePool:
     """One slot, in this process."""
 
-    def __init__(self, store: Store, runners: Mapping[str, str | Runner] = RUNNERS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runners: Mapping[str, str | Runner] = RUNNERS,
+        meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+    ) -> None:
+        """meshes: class of stages -> sizes of its mesh's axes, where it has one."""
         self._store = store
         self._runners = runners
+        self._meshes = meshes
         self._submitted: Stage | None = None
 
     def __enter__(self) -> "InlinePool":
@@ -43,7 +52,8 @@ class InlinePool:
             return []
         stage = self._submitted
         try:
-            return [(stage, run_stage(stage, self._store, self._runners))]
+            mesh = self._meshes.get(resource_class(stage), {})
+            return [(stage, run_stage(stage, self._store, self._runners, mesh=mesh))]
         finally:
             self._submitted = None
 
