@@ -17,7 +17,8 @@ from data.pairs import unique
 from data.records import read_problems
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
+from scaling.policy_config import lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import sequences
@@ -72,7 +73,7 @@ def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the positives, and on D_syn where `include_synthetic` says so.
 
-    config: problems, rft, seed; inputs: start, synthetic, positives.
+    config: problems, rft, seed, and lora if adapters are trained; inputs: start, synthetic, positives.
     """
     settings = parse(Rft, config["rft"])
     positives = pd.read_parquet(inputs["positives"] / "positives.parquet")
@@ -86,4 +87,5 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             "rft: there are no positives to train on and include_synthetic is false; raise"
             " rollouts.samples_per_problem, or set rft.include_synthetic: true."
         )
-    return fit(load_policy(inputs["start"]), sequences(prompts, completions), settings, config["seed"], out)
+    rows = sequences(prompts, completions)
+    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))

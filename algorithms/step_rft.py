@@ -15,7 +15,8 @@ from data.records import read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import for_problems
 from data.verifier import load_verified
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
+from scaling.policy_config import lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import masked_sequences
@@ -58,7 +59,7 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
-    config: problems, step_rft, seed; inputs: start, synthetic, good_steps.
+    config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps.
     """
     settings = parse(StepRft, config["step_rft"])
     steps = pd.read_parquet(inputs["good_steps"] / "good_steps.parquet")
@@ -75,4 +76,4 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
         )
     rows = masked_sequences(prompts, completions, masks)
-    return fit(load_policy(inputs["start"]), rows, settings, config["seed"], out)
+    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))

@@ -18,7 +18,7 @@ from data.step_values import best_of_k
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Evaluation
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
 from scaling.model.sampling import row_keys, sample
 from scaling.problem_config import Problems
 from scaling.section import parse
@@ -28,7 +28,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Measure. config: problems, evaluation, split, seed; inputs: policy, problems."""
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
-    policy = load_policy(inputs["policy"])
+    policy = policy_of(inputs, "policy")
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
     limit = tokenizer.room_for(family.max_completion_words(settings), family.vocabulary(settings)) + 1

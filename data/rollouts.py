@@ -16,7 +16,7 @@ from data.records import read_problems
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Rollouts
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
 from scaling.model.sampling import Sampled, row_keys, sample
 from scaling.problem_config import Problems
 from scaling.section import parse
@@ -30,7 +30,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Sample. config: problems, rollouts, seed; inputs: policy, synthetic, and tokenizer if imported."""
     problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
     tokenizer, family = tokenizer_of(problems, inputs), family_of(problems)
-    policy = load_policy(inputs["policy"])
+    policy = policy_of(inputs, "policy")
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in synthetic]
     ids = np.indices((len(prompts), settings.samples_per_problem)).reshape(2, -1).T  # (problem, sample)

@@ -29,7 +29,7 @@ from data.tokenizer import for_problems
 from data.verifier import load_verified
 from scaling.data_config import StepValues
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import load_policy
+from scaling.model.policy import policy_of
 from scaling.model.sampling import sample
 from scaling.problem_config import Problems
 from scaling.section import parse
@@ -80,7 +80,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """
     settings, values = parse(Problems, config["problems"]), parse(StepValues, config["step_values"])
     tokenizer, family = for_problems(settings), family_of(settings)
-    policy = load_policy(inputs["policy"])
+    policy = policy_of(inputs, "policy")
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     fewest = int(verified.groupby("problem").size().min())

@@ -1,8 +1,8 @@
 """What a sweep file may say: the schema with every default, in frozen pydantic models.
 
 In: plain mappings (scaling.sweep_file reads them from YAML). Out: `Sweep`, and `Cell`, the configuration of one
-point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `data_config`,
-`training_config` and `resource_config`; docs/sweeps.md explains every key.
+point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `memory_config`,
+`data_config`, `training_config` and `resource_config`; docs/sweeps.md explains every key.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scaling.data_config import Evaluation, Rollouts, StepValues, Teacher
+from scaling.memory_config import Memory
 from scaling.policy_config import Policy
 from scaling.problem_config import ModularSum, Problems
 from scaling.resource_config import Resources
@@ -84,4 +85,5 @@ class Sweep(Section):
     select: Select | None = None
     analysis: Analysis = Analysis()
     resources: Resources = Resources()
+    memory: Memory = Memory()
     store: Annotated[str, Field(min_length=1)] = "results/store"

@@ -14,6 +14,7 @@ from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
 from scaling.model.sizes import ModelConfig, model_config
+from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
@@ -86,10 +87,11 @@ def cost(stage: Stage) -> Cost:
         pairs = size * _pairs_per_problem(stage.inputs["pairs"])
         lengths = [prompt + completion]
         epochs = config["dpo"]["epochs"]
-        work = epochs * training_flops(shape, lengths) + forward_flops(shape, lengths)
+        work = epochs * training_flops(shape, lengths, lora_of(config)) + forward_flops(shape, lengths)
         return Cost(training_flops=2 * pairs * work)
     rows = size * _rows_per_problem(stage)
-    return Cost(training_flops=config[stage.kind]["epochs"] * rows * training_flops(shape, [prompt + completion]))
+    work = training_flops(shape, [prompt + completion], lora_of(config))
+    return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
 
 
 def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:

@@ -48,13 +48,13 @@ def base_policy(cell: Cell) -> Stage:
     Or the import of a checkpoint, which no setting of the study changes.
     """
     if cell.policy.hf is not None:
-        source = {"hf": cell.policy.hf, "revision": cell.policy.revision}
+        source = {"hf": cell.policy.hf, "revision": cell.policy.revision, **_compute_dtype(cell)}
         return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
     problems = {key: value for key, value in _plain(cell.problems).items() if key not in unseen}
     config = {
         "problems": problems,
-        "policy": _plain(cell.policy, {"hf", "revision"}),
+        "policy": {"size": cell.policy.size, "base": cell.policy.base, **_compute_dtype(cell)},
         "pretrain": _plain(cell.pretrain),
     }
     if cell.policy.base == "random":
@@ -85,7 +85,7 @@ def synthetic(cell: Cell, seed: int) -> Stage:
 @_once
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
-    config = {"problems": _family(cell), "sft": _plain(cell.sft), "seed": seed}
+    config = {"problems": _family(cell), "sft": _plain(cell.sft), "seed": seed, **_lora(cell)}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
     return Stage("sft", config, inputs, slug=_slug(cell, seed))
 
@@ -94,7 +94,7 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the SFT policy."""
     config = {"problems": _family(cell), "rollouts": _plain(cell.rollouts), "seed": seed}
-    inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell)}
+    inputs = {"policy": sft_policy(cell, seed), "synthetic": synthetic(cell, seed), **_tokenizer(cell), **_base(cell)}
     return Stage("rollouts", config, inputs, slug=_slug(cell, seed))
 
 
@@ -119,7 +119,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces_per_problem": traces_per_problem,
         "seed": seed,
     }
-    inputs = {**_rollout_inputs(cell, seed), "policy": sft_policy(cell, seed)}
+    inputs = {**_rollout_inputs(cell, seed), "policy": sft_policy(cell, seed), **_base(cell)}
     return Stage("step_values", config, inputs, slug=f"{_slug(cell, seed)}-{traces}")
 
 
@@ -179,6 +179,8 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
     full = {"problems": _family(cell), **config, "seed": seed}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **_tokenizer(cell)}
+    if policy.kind != "pretrain":
+        inputs |= _base(cell)
     return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
 
 
@@ -186,15 +188,15 @@ def _learning_stage(
     kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base or the SFT policy, with D_syn mixed in where the settings say so."""
-    config = {"problems": _family(cell), kind: _plain(settings, exclude), "seed": seed}
+    config = {"problems": _family(cell), kind: _plain(settings, exclude), "seed": seed, **_lora(cell)}
     start = base_policy(cell) if settings.start == "base" else sft_policy(cell, seed)
-    inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell)}
+    inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **_tokenizer(cell), **_base(cell)}
     return Stage(kind, config, inputs, slug=_slug(cell, seed))
 
 
 def _preference_stage(cell: Cell, seed: int, settings: Section, pairs: Stage, exclude: set[str]) -> Stage:
-    config = {"dpo": _plain(settings, exclude), "seed": seed}
-    inputs = {"reference": sft_policy(cell, seed), "pairs": pairs}
+    config = {"dpo": _plain(settings, exclude), "seed": seed, **_lora(cell)}
+    inputs = {"reference": sft_policy(cell, seed), "pairs": pairs, **_base(cell)}
     return Stage("dpo", config, inputs, slug=f"{_slug(cell, seed)}-{pairs.kind}")
 
 
@@ -210,6 +212,21 @@ def _rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
 def _tokenizer(cell: Cell) -> dict[str, Stage]:
     """The imported policy, which has its tokenizer beside it; embedded policies read the family's words."""
     return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
+
+
+def _base(cell: Cell) -> dict[str, Stage]:
+    """What adapters are merged into, for stages that read a policy trained with LoRA: its artifact holds no more."""
+    return {} if cell.policy.lora is None else {"base": base_policy(cell)}
+
+
+def _lora(cell: Cell) -> dict[str, object]:
+    """The setting of a stage that trains. No key where all params are trained: digests from before it stay."""
+    return {} if cell.policy.lora is None else {"lora": _plain(cell.policy.lora)}
+
+
+def _compute_dtype(cell: Cell) -> dict[str, object]:
+    """Part of the base policy's shape, which all that descend from it inherit; no key at the default."""
+    return {} if cell.policy.compute_dtype == "float32" else {"compute_dtype": cell.policy.compute_dtype}
 
 
 def _family(cell: Cell) -> dict[str, object]:

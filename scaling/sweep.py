@@ -156,12 +156,12 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 
-        return InlinePool(store, meshes=sweep.resources.meshes)
+        return InlinePool(store, memory=sweep.memory, meshes=sweep.resources.meshes)
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
-    resources = sweep.resources
-    return RayPool(store.root, store.shipped, resources.amounts, arguments.address, meshes=resources.meshes)
+    amounts, meshes = sweep.resources.amounts, sweep.resources.meshes
+    return RayPool(store.root, store.shipped, amounts, arguments.address, memory=sweep.memory, meshes=meshes)
 
 
 def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:

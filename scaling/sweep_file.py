@@ -19,7 +19,7 @@ from scaling.grid import axes, cell_at, cells, dotted_keys
 
 CELL_SECTIONS = tuple(Cell.model_fields)
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
-SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "store")
+SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "memory", "store")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -255,7 +255,7 @@ def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
     section, _, key = dotted.partition(".")
     if not key:
         return section in fixed
-    return isinstance(fixed.get(section), Mapping) and key in fixed[section]
+    return isinstance(fixed.get(section), Mapping) and _is_set(fixed[section], key)
 
 
 def _override(document: dict, override: str, path: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from scaling.config import Analysis, Cell, Resources, Select, Sweep
+from scaling.memory_config import Memory
 from scaling.plan import plan
+from scaling.policy_config import Lora
 from scaling.resource_config import Hardware, Hosts, Mesh, Meshes
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
@@ -89,7 +91,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
                 yield f"`problems`, family `{family.model_fields['family'].default}`", family
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield f"`{name}`", field.annotation
-    yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
+    yield "`policy.lora`", Lora
+    yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
     yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
     yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
 

@@ -73,7 +73,7 @@ def keys_of(cell: Cell) -> list[str]:
     return sorted(
         key
         for key in set(dotted_keys()) - {"algorithm", "problems.family", "policy.hf", "policy.revision"}
-        if not key.startswith("problems.") or key.partition(".")[2] in known
+        if (not key.startswith("problems.") or key.partition(".")[2] in known) and not key.startswith("policy.lora.")
     )
 
 

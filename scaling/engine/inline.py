@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import RUNNERS, Outcome, Runner, run_stage
+from scaling.engine.worker import DEFAULT_MEMORY, RUNNERS, Outcome, Runner, run_stage
+from scaling.memory_config import Memory
 from scaling.stage import Stage
 
 
@@ -20,11 +21,13 @@ class InlinePool:
         self,
         store: Store,
         runners: Mapping[str, str | Runner] = RUNNERS,
+        memory: Memory = DEFAULT_MEMORY,
         meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
         """meshes: class of stages -> sizes of its mesh's axes, where it has one."""
         self._store = store
         self._runners = runners
+        self._memory = memory
         self._meshes = meshes
         self._submitted: Stage | None = None
 
@@ -53,7 +56,7 @@ class InlinePool:
         stage = self._submitted
         try:
             mesh = self._meshes.get(resource_class(stage), {})
-            return [(stage, run_stage(stage, self._store, self._runners, mesh=mesh))]
+            return [(stage, run_stage(stage, self._store, self._runners, memory=self._memory, mesh=mesh))]
         finally:
             self._submitted = None
 

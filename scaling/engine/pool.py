@@ -27,7 +27,8 @@ from scaling.engine.placement import Shape, compile_cache, environment, fits, sh
 from scaling.engine.provenance import PROJECT, checkout
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import PACKAGES, RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.engine.worker import DEFAULT_MEMORY, PACKAGES, RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.memory_config import Memory
 from scaling.stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class RayPool:
         resources: Mapping[str, Mapping[str, float]],
         address: str | None = None,
         runners: Mapping[str, str | Runner] = RUNNERS,
+        memory: Memory = DEFAULT_MEMORY,
         meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
         """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine.
@@ -75,6 +77,7 @@ class RayPool:
         self._shapes = {name: shape(amounts, meshes.get(name, {})) for name, amounts in resources.items()}
         self._address = address
         self._runners = dict(runners)
+        self._memory = memory
         self._workers: list[_Worker] = []
         self._calls: dict[Handle, tuple[ray.ObjectRef, _Worker]] = {}
         self._numbers = itertools.count()
@@ -180,6 +183,7 @@ class RayPool:
                 self._runners,
                 checkout(),
                 cores,
+                self._memory,
                 dict(wanted.mesh),
             )
         )

@@ -19,13 +19,16 @@ from types import MappingProxyType
 
 from scaling.engine.provenance import provenance
 from scaling.engine.store import LOG, Store
+from scaling.memory_config import Memory
 from scaling.stage import VERSIONS, Stage, StageError
+from scaling.training.memory import using_memory
 
 logger = logging.getLogger(__name__)
 
 Runner = Callable[[Mapping, Mapping[str, Path], Path], Mapping[str, float]]
 
 PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
+DEFAULT_MEMORY = Memory()
 
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
@@ -82,6 +85,7 @@ class StageWorker:
         runners: Mapping[str, str | Runner],
         checkout: Mapping[str, object],
         cores: tuple[int, ...],
+        memory: Memory = DEFAULT_MEMORY,
         mesh: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any.
@@ -93,11 +97,12 @@ class StageWorker:
         self._store = Store(root, shipped)
         self._runners = runners
         self._checkout = checkout
+        self._memory = memory
         self._mesh = mesh
 
     def run(self, stage: Stage) -> Outcome:
         """Run one stage."""
-        return run_stage(stage, self._store, self._runners, self._checkout, self._mesh)
+        return run_stage(stage, self._store, self._runners, self._checkout, self._memory, self._mesh)
 
 
 def run_stage(
@@ -105,17 +110,19 @@ def run_stage(
     store: Store,
     runners: Mapping[str, str | Runner] = RUNNERS,
     checkout: Mapping[str, object] = MappingProxyType({}),
+    memory: Memory = DEFAULT_MEMORY,
     mesh: Mapping[str, int] = MappingProxyType({}),
 ) -> Done | Failed:
     """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
 
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
+    memory: what holds around the stage; it changes no result, so the stage does not name it.
     """
     log = ""
     try:
         work_dir = store.work_dir(stage)
         try:
-            with _logging_to(work_dir / LOG), on_devices(mesh):
+            with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, store, runners, work_dir)
             record["provenance"] = {**provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))

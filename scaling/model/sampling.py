@@ -131,6 +131,7 @@ def _generate(
     i and U = B. written: int32 [B], tokens of its completion that each prompt ends in; None where there are none.
     """
     model = architecture(config)
+    params = model.cast(params)
     batch, prompt_length = len(limits), prompts.shape[1]
     logits, caches = model.prefill(params, prompts, starts, prompt_length)
     if prompt_of is not None:
