@@ -16,9 +16,10 @@ from tiny_policy import CONFIG, nll, random_params, random_rows
 
 from algorithms import dpo, sft
 from scaling.model import sampling
+from scaling.model.layout import AXES
 from scaling.model.policy import Policy, flat, save_policy
 from scaling.model.sampling import row_keys, sample
-from scaling.model.sharding import AXES, on_mesh, param_spec, placed_params, placed_rows, row_multiple
+from scaling.model.sharding import on_mesh, param_spec, placed_params, placed_rows, row_multiple
 from scaling.model.transformer import architecture
 from scaling.training.batching import Sequences
 from scaling.training.update import OptimizerSettings, init_state, make_update

@@ -12,8 +12,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from tiny_policy import CONFIG, random_params
 
+from scaling.model.layout import AXES, PARAMS, params_on_device
 from scaling.model.policy import PARAMS_FILE, flat, load_policy, param_shapes
-from scaling.model.sharding import AXES, PARAMS, on_mesh, param_spec, placed_params, placed_rows, row_multiple
+from scaling.model.sharding import on_mesh, param_spec, placed_params, placed_rows, row_multiple
 from scaling.model.sizes import ModelConfig
 from scaling.training.batching import micro_batches
 
@@ -74,6 +75,16 @@ def test_key_heads_fewer_than_the_tensor_axis_are_repeated_and_no_head_is_cut():
     # 8 key heads of width 128: the 1,024 columns would divide by 16, their heads do not.
     assert param_spec("layers.0.attention.key.kernel", LLAMA, sixteen) == P("fsdp", None)
     assert param_spec("layers.0.ffn.up.kernel", LLAMA, axes(1, 3, 1)) == P(None, "tensor")  # 4096 is no multiple of 3
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 4, 2), (2, 3, 16), (8, 1, 1)])
+@pytest.mark.parametrize("config", [CONFIG, LLAMA], ids=["tied", "untied"])
+def test_the_numbers_a_device_holds_are_the_sum_over_params_of_its_parts(config, sizes):
+    mesh, expected = axes(*sizes), 0.0
+    for name, shape in param_shapes(config).items():
+        over = [axis for axis in param_spec(name, config, mesh) if axis]
+        expected += np.prod(shape) / np.prod([mesh[axis] for axis in over])
+    assert params_on_device(config, mesh) == pytest.approx(expected)
 
 
 def test_without_a_mesh_arrays_stay_where_they_are():

@@ -1,21 +1,15 @@
 """A policy over several devices: which dimension of which array lies over which axis of the mesh.
 
 In: the three numbers of a sweep's `resources.mesh`, and the arrays of a policy or a batch. Out: the same arrays,
-placed. The axes: `data` repeats the params and divides rows; `fsdp` divides rows and params (Rajbhandari et al. 2020,
-arXiv 1910.02054, stage 3); `tensor` divides heads, feed-forward width and vocabulary (Shoeybi et al. 2019,
-arXiv 1909.08053). XLA inserts the communication. Results are those of one device but for the order of float32 sums.
+placed by the table of scaling.model.layout. XLA inserts the communication. Results are those of one device but for
+the order of float32 sums.
 
 The mesh is jax's own ambient mesh, entered by whoever runs a stage: a stage asks for `placed` arrays and is otherwise
 written for one device. Without a mesh nothing here does anything.
-
-One rule for what does not divide: an axis of the mesh that does not divide a dimension's count leaves that dimension
-whole on each of its devices. The count of a head dimension is the number of heads, so grouped key and value heads
-fewer than the `tensor` axis are repeated, and a head is never cut.
 """
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import TypeVar
 
 import jax
@@ -23,35 +17,12 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from scaling.model.layout import AXES, axis_of, param_axes
 from scaling.model.sizes import ModelConfig
 
-AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # the axes that the rows of a batch lie over
 
 Tree = TypeVar("Tree")
-
-# The dotted path of a param without its layer -> what each of its dimensions counts. What is not here is a vector of
-# one layer (a norm's scale, a bias after a whole product) and is whole everywhere.
-PARAMS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
-    {
-        "embedding.embedding": ("vocab", "width"),
-        "head.kernel": ("width", "vocab"),
-        "attention.query.kernel": ("width", "heads"),
-        "attention.key.kernel": ("width", "kv_heads"),
-        "attention.value.kernel": ("width", "kv_heads"),
-        "attention.output.kernel": ("heads", "width"),
-        "attention.query.bias": ("heads",),
-        "attention.key.bias": ("kv_heads",),
-        "attention.value.bias": ("kv_heads",),
-        "ffn.gate.kernel": ("width", "ffn"),
-        "ffn.up.kernel": ("width", "ffn"),
-        "ffn.down.kernel": ("ffn", "width"),
-    }
-)
-# What a dimension counts -> the axis of the mesh that it lies over.
-OVER: Mapping[str, str] = MappingProxyType(
-    {"vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ffn": "tensor", "width": "fsdp"}
-)
 
 
 @contextlib.contextmanager
@@ -77,16 +48,7 @@ def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
 
 def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
     """Where a param lies. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
-    path = name.split(".", 2)[2] if name.startswith("layers.") else name
-    counts = {
-        "vocab": config.vocab_size,
-        "width": config.width,
-        "heads": config.num_heads,
-        "kv_heads": config.num_kv_heads,
-        "ffn": config.ffn_width,
-    }
-    dimensions = PARAMS.get(path, ())
-    return P(*(None if kind is None else _if_divided(OVER[kind], counts[kind], axes) for kind in dimensions))
+    return P(*param_axes(name, config, axes))
 
 
 def placed_params(params: Tree, config: ModelConfig) -> Tree:
@@ -125,7 +87,7 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
     axes = _ambient_axes()
     if not axes:
         return array
-    end = None if last is None else _if_divided(OVER[last], array.shape[-1], axes)
+    end = None if last is None else axis_of(last, array.shape[-1], axes)
     middle = (None,) * (array.ndim - 2)
     return jax.lax.with_sharding_constraint(array, P(*_row_spec(array.shape[0], axes), *middle, end))
 
@@ -152,10 +114,6 @@ def whole(tree: Tree) -> Tree:
 
 def _ambient_axes() -> Mapping[str, int]:
     return jax.sharding.get_abstract_mesh().shape
-
-
-def _if_divided(axis: str, count: int, axes: Mapping[str, int]) -> str | None:
-    return axis if count % axes[axis] == 0 else None
 
 
 def _row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
