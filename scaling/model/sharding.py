@@ -92,6 +92,14 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
     return jax.lax.with_sharding_constraint(array, P(*_row_spec(array.shape[0], axes), *middle, end))
 
 
+def constrained_table(table: jax.Array) -> jax.Array:
+    """Inside of jit: the embedding [V, D] for a look-up, with whole widths: its result has rows divided, not widths."""
+    axes = _ambient_axes()
+    if not axes:
+        return table
+    return jax.lax.with_sharding_constraint(table, P(axis_of("vocab", table.shape[0], axes), None))
+
+
 def repeated(tree: Tree) -> Tree:
     """Inside of jit: arrays that are whole on every device, so that every process can read them."""
     return jax.lax.with_sharding_constraint(tree, P()) if _ambient_axes() else tree

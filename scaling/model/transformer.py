@@ -21,7 +21,7 @@ from flax import nnx
 
 from scaling.model.lora import add_adapters
 from scaling.model.rope import rotate, rotation
-from scaling.model.sharding import constrained_rows
+from scaling.model.sharding import constrained_rows, constrained_table
 from scaling.model.sizes import ModelConfig
 from scaling.policy_config import Lora
 
@@ -211,7 +211,8 @@ class Transformer(nnx.Module):
 
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         """Cast after the lookup: a token's gradient is summed over its places in float32."""
-        return constrained_rows(self.embedding(tokens).astype(self.config.compute_dtype))
+        table = constrained_table(self.embedding.embedding[...])
+        return constrained_rows(jnp.take(table, tokens, axis=0).astype(self.config.compute_dtype))
 
     def _check_room(self, num_slots: int) -> None:
         limit = self.config.max_positions
