@@ -6,13 +6,14 @@ steps as the config admits. Records hold what a stage really took.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from data.problems.families import family_of
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
+from scaling.model.known_shapes import known_shape
 from scaling.model.sizes import ModelConfig, model_config
 from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
@@ -59,10 +60,9 @@ def cost(stage: Stage) -> Cost:
     pretrain = _ancestor(stage, "pretrain")
     if stage is pretrain and "hf" in stage.config["policy"]:
         return Cost()  # an import
-    problems, shape, tokens = _setting(stage, pretrain)
+    problems, _, _ = _setting(stage, pretrain)
     family = family_of(problems)
-    prompt = tokens * family.max_prompt_words(problems) + 1
-    completion = tokens * family.max_completion_words(problems) + 1
+    shape, prompt, completion = longest(stage)
     config = stage.config
     if stage.kind == "pretrain":
         updates = config["pretrain"].get("num_updates", 0)
@@ -92,6 +92,14 @@ def cost(stage: Stage) -> Cost:
     rows = size * _rows_per_problem(stage)
     work = training_flops(shape, [prompt + completion], lora_of(config))
     return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
+
+
+def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
+    """The shape of a stage's policy, and the tokens of the longest prompt and completion it trains on or samples."""
+    problems, shape, tokens = _setting(stage, _ancestor(stage, "pretrain"))
+    family = family_of(problems)
+    prompt = tokens * family.max_prompt_words(problems) + 1
+    return shape, prompt, tokens * family.max_completion_words(problems) + 1
 
 
 def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
@@ -126,16 +134,22 @@ def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, Mod
     policy = pretrain.config["policy"]
     if "hf" in policy:
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
-        return parse(Problems, told.config["problems"]), _imported(policy["hf"], policy["revision"]), TOKENS_PER_WORD
+        shape = replace(_imported(policy["hf"], policy["revision"]), bfloat16=_is_bfloat16(policy))
+        return parse(Problems, told.config["problems"]), shape, TOKENS_PER_WORD
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
-    return problems, model_config(policy["size"], words + 3), 1  # and the three specials
+    shape = model_config(policy["size"], words + 3)  # and the three specials
+    return problems, replace(shape, bfloat16=_is_bfloat16(policy)), 1
+
+
+def _is_bfloat16(policy: Mapping[str, object]) -> bool:
+    return policy.get("compute_dtype") == "bfloat16"
 
 
 @cache  # a plan asks for it at every stage
 def _imported(hf: str, revision: str | None) -> ModelConfig:
     try:
-        return imported_shape(hf, revision)
+        return known_shape(hf) or imported_shape(hf, revision)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"policy.hf: {error}") from error
 
