@@ -17,6 +17,7 @@ from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.memory_config import Memory
 from scaling.plan import plan
 from scaling.policy_config import Lora
+from scaling.resource_config import Hardware, Hosts, Mesh, Meshes
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 from scaling.teacher_config import NamedTeacher
@@ -97,6 +98,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield "`teacher`, each of `teachers`", NamedTeacher
     yield "`problems.solvable`", Solvable
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
+    yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
+    yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
 
 
 def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:
