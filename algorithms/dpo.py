@@ -16,6 +16,7 @@ import pandas as pd
 
 from scaling.model.flops import forward_flops, training_flops
 from scaling.model.policy import Policy, passed_on, policy_of, save_trained
+from scaling.model.sharding import placed_rows, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 from scaling.policy_config import lora_of
@@ -123,7 +124,8 @@ def reference_logps(reference: Policy, rows: Sequences) -> np.ndarray:
     forward, arrays = _forward(reference.config), {"tokens": rows.tokens, "mask": rows.mask}
     logps = np.zeros(len(rows.lengths), np.float32)
     for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, REFERENCE_BATCH):
-        logps[members] = forward(reference.params, batch["tokens"], batch["mask"])[: len(members)]
+        batch = placed_rows(batch)
+        logps[members] = whole(forward(reference.params, batch["tokens"], batch["mask"]))[: len(members)]
     return logps
 
 

@@ -25,9 +25,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from data.continuations import Source, judged, requests
+from data.sampler import Replayed, Sampler
 from scaling.data_config import StepValues
-from scaling.model.policy import Policy
-from scaling.model.replay import Replay
 
 Continuation = tuple[int, int, int]  # row of the traces, step, index
 
@@ -52,25 +51,25 @@ def scan(
 
 
 def continuations_to_pits(
-    source: Source, values: StepValues, traces: pd.DataFrame, policy: Policy
-) -> tuple[pd.DataFrame, Replay]:
+    source: Source, values: StepValues, traces: pd.DataFrame, sampler: Sampler
+) -> tuple[pd.DataFrame, Replayed]:
     """The continuations that a scan asks for, sorted by key, and what sampling them took."""
     if (traces["reward"] != 0.0).any():
         raise ValueError(
             "step_values.adaptive finds the first pits of negatives, but some traces are positive; set"
             " step_values.adaptive: false to have Q of every step."
         )
-    sampler = Replay(policy.params, policy.config, values.temperature)
+    replay = sampler.replay(values.temperature)
     rounds = [judged(source, requests(source, traces, []), [])]
 
     def rewards_of(asked: list[Continuation]) -> Sequence[float]:
         now = requests(source, traces, asked)
-        rounds.append(judged(source, now, sampler.complete(now.starts, now.keys, now.limits)))
+        rounds.append(judged(source, now, replay.complete(now.starts, now.keys, now.limits)))
         return rounds[-1]["reward"].tolist()
 
     scan([len(ends) - 1 for ends in traces["step_ends"]], values.rollouts_per_prefix, rewards_of)
     found = pd.concat(rounds[1:] or rounds, ignore_index=True)
-    return found.sort_values(["problem", "sample", "step", "index"], ignore_index=True), sampler
+    return found.sort_values(["problem", "sample", "step", "index"], ignore_index=True), replay
 
 
 def with_known_values(traces: pd.DataFrame, continuations: pd.DataFrame, num_rollouts: int) -> pd.DataFrame:

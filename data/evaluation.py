@@ -16,12 +16,12 @@ from data.limits import completion_limit, truncated_fraction
 from data.problem_sets import load_problems
 from data.problems.families import family_of
 from data.rollouts import EVALUATION, root_key, token_lists
+from data.sampler import sampler_of
 from data.step_values import best_of_k
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Evaluation
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import policy_of
-from scaling.model.sampling import row_keys, sample, stop_tokens
+from scaling.model.sampling import row_keys, stop_tokens
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -33,7 +33,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
-    policy = policy_of(inputs, "policy")
+    sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
     limit = completion_limit(settings, tokenizer, evaluation.max_new_tokens)
@@ -44,14 +44,14 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         """Checks of one completion for each (problem, sample) of ids, the share cut short, the FLOPs of making them."""
         rows = [prompts[problem] for problem, _ in ids]
         keys = row_keys(root, ids.astype(np.uint32))
-        sampled = sample(policy.params, policy.config, rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
+        sampled = sampler.sample(rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
         completions = token_lists(sampled)
         checks = [
             family.check(settings, problems[problem], tokenizer.decode(tokens))
             for (problem, _), tokens in zip(ids, completions, strict=True)
         ]
-        truncated = truncated_fraction(completions, stop_tokens(policy.config))
-        return checks, truncated, sampling_flops(policy.config, map(len, rows), sampled.lengths.tolist())
+        truncated = truncated_fraction(completions, stop_tokens(sampler.shape))
+        return checks, truncated, sampling_flops(sampler.shape, map(len, rows), sampled.lengths.tolist())
 
     greedy, truncated, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
     frame = pd.DataFrame(
@@ -81,4 +81,4 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         if evaluation.describe:
             numbers |= describe(settings, sampled, num_samples, config.get("web_seed"))
     frame.to_parquet(out / "outcomes.parquet")
-    return {**numbers, "evaluation_flops": flops}
+    return {**numbers, "evaluation_flops": flops, **sampler.numbers()}

@@ -13,11 +13,11 @@ import pandas as pd
 
 from data.limits import completion_limit, truncated_fraction
 from data.records import read_problems
+from data.sampler import sampler_of
 from data.tokenizer import tokenizer_of
 from scaling.data_config import Rollouts
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import policy_of
-from scaling.model.sampling import Sampled, row_keys, sample, stop_tokens
+from scaling.model.sampling import Sampled, row_keys, stop_tokens
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -30,14 +30,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Sample. config: problems, rollouts, seed; inputs: policy, synthetic, and tokenizer if imported."""
     problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
     tokenizer = tokenizer_of(problems, inputs)
-    policy = policy_of(inputs, "policy")
+    sampler = sampler_of(config, inputs, out, tokenizer)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in synthetic]
     ids = np.indices((len(prompts), settings.samples_per_problem)).reshape(2, -1).T  # (problem, sample)
     limit = completion_limit(problems, tokenizer, settings.max_new_tokens)
-    sampled = sample(
-        policy.params,
-        policy.config,
+    sampled = sampler.sample(
         [prompts[problem] for problem, _ in ids],
         row_keys(root_key(config["seed"], ROLLOUTS), ids.astype(np.uint32)),
         [limit] * len(ids),
@@ -46,15 +44,17 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     )
     frame = pd.DataFrame({"problem": ids[:, 0], "sample": ids[:, 1]})
     frame["tokens"] = token_lists(sampled)
-    frame["logp"] = sampled.logps
+    if sampled.logps is not None:  # a server need not tell them
+        frame["logp"] = sampled.logps
     frame.to_parquet(out / "rollouts.parquet")
     lengths = sampled.lengths.tolist()
-    flops = sampling_flops(policy.config, [len(prompts[problem]) for problem in frame["problem"]], lengths)
+    flops = sampling_flops(sampler.shape, [len(prompts[problem]) for problem in frame["problem"]], lengths)
     return {
         "num_rollouts": float(len(frame)),
-        "truncated_fraction": truncated_fraction(frame["tokens"], stop_tokens(policy.config)),
+        "truncated_fraction": truncated_fraction(frame["tokens"], stop_tokens(sampler.shape)),
         "num_generated_tokens": float(sum(lengths)),
         "generation_flops": flops,
+        **sampler.numbers(),
     }
 
 

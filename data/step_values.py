@@ -24,13 +24,12 @@ from data.continuations import Source, all_indices, judged, requests
 from data.limits import completion_limit
 from data.records import read_problems
 from data.rollouts import token_lists
+from data.sampler import sampler_of
 from data.steps import step_cutter
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
 from scaling.data_config import StepValues
 from scaling.model.flops import sampling_flops
-from scaling.model.policy import policy_of
-from scaling.model.sampling import sample
 from scaling.problem_config import Problems
 from scaling.section import parse
 
@@ -80,7 +79,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """
     settings, values = parse(Problems, config["problems"]), parse(StepValues, config["step_values"])
     tokenizer = tokenizer_of(settings, inputs)
-    policy = policy_of(inputs, "policy")
+    sampler = sampler_of(config, inputs, out, tokenizer)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     fewest = int(verified.groupby("problem").size().min())
@@ -95,32 +94,32 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     limit = completion_limit(settings, tokenizer, config.get("max_new_tokens"))
     source = Source(settings, tokenizer, synthetic, config["seed"], limit)
     if values.adaptive:
-        continuations, sampler = continuations_to_pits(source, values, traces, policy)
+        continuations, replay = continuations_to_pits(source, values, traces, sampler)
         table = with_known_values(traces, continuations, values.rollouts_per_prefix)
         numbers = {
             "num_continuations": float(len(continuations)),
             "num_exhaustive_continuations": float(len(all_indices(traces, values.rollouts_per_prefix))),
-            "num_generated_tokens": float(sampler.num_generated_tokens),
-            "num_replayed_tokens": float(sampler.num_replayed_tokens),
-            "generation_flops": sampler.generation_flops,
+            "num_generated_tokens": float(replay.num_generated_tokens),
+            "num_replayed_tokens": float(replay.num_replayed_tokens),
+            "generation_flops": replay.generation_flops,
         }
-        if not sampler.keeps_logits:
-            numbers["vocab_size_too_large_to_replay"] = float(policy.config.vocab_size)  # why nothing was replayed
+        if not replay.keeps_logits:
+            numbers["vocab_size_too_large_to_replay"] = float(sampler.shape.vocab_size)  # why nothing was replayed
     else:
         asked = requests(source, traces, all_indices(traces, values.rollouts_per_prefix))
-        sampled = sample(policy.params, policy.config, asked.starts, asked.keys, asked.limits, values.temperature)
+        sampled = sampler.sample(asked.starts, asked.keys, asked.limits, values.temperature)
         continuations = judged(source, asked, token_lists(sampled))
         table = with_q_values(traces, continuations, values)
         lengths = sampled.lengths.tolist()
         numbers = {
             "num_generated_tokens": float(sum(lengths)),
-            "generation_flops": sampling_flops(policy.config, map(len, asked.starts), lengths),
+            "generation_flops": sampling_flops(sampler.shape, map(len, asked.starts), lengths),
         }
     continuations.to_parquet(out / "continuations.parquet")
     table = with_prompt_value(table, verified, values.best_of)
     table.drop(columns="tokens").to_parquet(out / "step_values.parquet")
     num_prefixes = len(continuations[["problem", "sample", "step"]].drop_duplicates())
-    return {"num_traces": float(len(table)), "num_prefixes": float(num_prefixes), **numbers}
+    return {"num_traces": float(len(table)), "num_prefixes": float(num_prefixes), **numbers, **sampler.numbers()}
 
 
 def choose_traces(verified: pd.DataFrame, which: str, per_problem: int, seed: int) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 In: plain mappings (scaling.sweep_file reads them from YAML). Out: `Sweep`, and `Cell`, the configuration of one
 point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `teacher_config`,
-`memory_config`, `data_config` and `training_config`; docs/sweeps.md explains every key.
+`memory_config`, `data_config`, `training_config` and `resource_config`; docs/sweeps.md explains every key.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.data_config import Evaluation, Rollouts, StepValues
+from scaling.data_config import Evaluation, Rollouts, Sampler, StepValues
 from scaling.memory_config import Memory
 from scaling.policy_config import Policy
 from scaling.problem_config import ModularSum, Problems
-from scaling.section import Count, Positive, Section, Seed, Seeds
+from scaling.resource_config import Resources
+from scaling.section import Count, Section, Seed, Seeds
 from scaling.teacher_config import Teacher
 from scaling.text_problem_config import TextProblems
 from scaling.training_config import Dpo, Pretrain, Rft, Sft, StepDpo, StepRft
@@ -41,6 +42,7 @@ class Cell(Section):
     step_dpo: StepDpo = StepDpo()
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
+    sampler: Sampler | None = None  # a server that samples in place of this project's sampler
 
     @model_validator(mode="after")
     def _enough_test_problems(self) -> "Cell":
@@ -89,24 +91,6 @@ class Select(Section):
     def candidates_of(self, algorithm: str) -> Mapping[str, list[object]]:
         """Key of the algorithm's section -> its candidate values."""
         return getattr(self, algorithm)
-
-
-class Resources(Section):
-    """What one stage of each class asks of Ray: cpu, gpu, or any custom resource such as tpu."""
-
-    train: Mapping[str, Positive] = {"cpu": 1.0}
-    rollouts: Mapping[str, Positive] = {"cpu": 1.0}
-    host: Mapping[str, Positive] = {"cpu": 1.0}
-
-    @model_validator(mode="after")
-    def _satisfiable(self) -> "Resources":
-        for section, amounts in self:
-            if not amounts:
-                raise ValueError(f"{section} asks for nothing; give it an amount, such as {{cpu: 1}}.")
-            for name, amount in amounts.items():
-                if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
-                    raise ValueError(f"{section}.{name} is {amount}; use a fraction of one or a whole number.")
-        return self
 
 
 class Sweep(Section):

@@ -6,13 +6,14 @@ many positives, negatives and steps as the config admits. Records hold what a st
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from data.problems.families import family_of
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
+from scaling.model.known_shapes import known_shape
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
 from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
@@ -70,10 +71,9 @@ def cost(stage: Stage) -> Cost:
     pretrain = _ancestor(stage, "pretrain")
     if stage is pretrain and "hf" in stage.config["policy"]:
         return Cost()  # an import
-    problems, shape, tokens = _setting(stage, pretrain)
+    problems, _, _ = _setting(stage, pretrain)
     family = family_of(problems)
-    prompt = tokens * family.max_prompt_words(problems) + 1
-    completion = _completion_tokens(stage, tokens * family.max_completion_words(problems) + 1)
+    shape, prompt, completion = longest(stage)
     config = stage.config
     if stage.kind == "pretrain":
         updates = config["pretrain"].get("num_updates", 0)
@@ -108,6 +108,14 @@ def cost(stage: Stage) -> Cost:
     rows = size * _rows_per_problem(stage)
     work = training_flops(shape, [prompt + completion], lora_of(config))
     return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
+
+
+def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
+    """The shape of a stage's policy, and the tokens of the longest prompt and completion it trains on or samples."""
+    problems, shape, tokens = _setting(stage, _ancestor(stage, "pretrain"))
+    family = family_of(problems)
+    prompt = tokens * family.max_prompt_words(problems) + 1
+    return shape, prompt, _completion_tokens(stage, tokens * family.max_completion_words(problems) + 1)
 
 
 def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
@@ -174,16 +182,22 @@ def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph | Te
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
         problems = parse(Problems, told.config["problems"])
         tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
-        return problems, _imported(policy["hf"], policy["revision"]), tokens
+        shape = replace(_imported(policy["hf"], policy["revision"]), bfloat16=_is_bfloat16(policy))
+        return problems, shape, tokens
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
-    return problems, model_config(policy["size"], words + 3), 1  # and the three specials
+    shape = model_config(policy["size"], words + 3)  # and the three specials
+    return problems, replace(shape, bfloat16=_is_bfloat16(policy)), 1
+
+
+def _is_bfloat16(policy: Mapping[str, object]) -> bool:
+    return policy.get("compute_dtype") == "bfloat16"
 
 
 @cache  # a plan asks for it at every stage
 def _imported(hf: str, revision: str | None) -> ModelConfig:
     try:
-        return imported_shape(hf, revision)
+        return known_shape(hf) or imported_shape(hf, revision)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"policy.hf: {error}") from error
 

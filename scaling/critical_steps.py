@@ -10,6 +10,8 @@ from scaling.chain import (
     fixed_problems,
     limit,
     plain,
+    sampler,
+    server,
     sft_policy,
     slug,
     start_of_adapters,
@@ -36,9 +38,10 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
         "rollouts": plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts),
         "critical_steps": {"problems": asked.problems, "traces": asked.traces},
         "seed": derived_seed(seed, _TRACES),
+        **sampler(cell),
     }
     inputs = {"policy": sft, "problems": fixed_problems(cell), **shared}
-    traces = Stage("critical_traces", config, inputs, slug=slug(cell, seed))
+    traces = Stage("critical_traces", config, inputs, slug=slug(cell, seed), execution=server(cell))
 
     def values(policy: Stage, use: int) -> Stage:
         settings = {"rollouts_per_prefix": asked.rollouts_per_prefix, "temperature": cell.step_values.temperature}
@@ -49,9 +52,11 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
             "traces_per_problem": asked.traces,
             "seed": derived_seed(seed, use),
             **limit(cell.rollouts),
+            **sampler(cell),
         }
         inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **shared}
-        return Stage("step_values", config, inputs, slug=f"{slug(cell, seed)}-critical-{policy.kind}")
+        named = f"{slug(cell, seed)}-critical-{policy.kind}"
+        return Stage("step_values", config, inputs, slug=named, execution=server(cell))
 
     inputs = {"policy": trained, "traces": traces, "pits": values(sft, _PITS), "values": values(trained, _VALUES)}
     return Stage("critical_steps", problems, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")

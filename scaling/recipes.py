@@ -23,6 +23,8 @@ from scaling.chain import (
     limit,
     once,
     plain,
+    sampler,
+    server,
     sft_policy,
     slug,
     start_of_adapters,
@@ -73,10 +75,10 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
     settings = plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts)
-    config = {"problems": answers(cell), "rollouts": settings, **_randomness(cell, seed)}
+    config = {"problems": answers(cell), "rollouts": settings, **_randomness(cell, seed), **sampler(cell)}
     policy = sampled_policy(cell, seed)
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **tokenizer(cell), **start_of_adapters(cell)}
-    return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed))
+    return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed), execution=server(cell))
 
 
 @once
@@ -100,9 +102,11 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces_per_problem": traces_per_problem,
         **_randomness(cell, seed),
         **limit(cell.rollouts),
+        **sampler(cell),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **start_of_adapters(cell)}
-    return Stage("step_values", config, inputs, slug=f"{_round_slug(cell, seed)}-{traces}")
+    named = f"{_round_slug(cell, seed)}-{traces}"
+    return Stage("step_values", config, inputs, slug=named, execution=server(cell))
 
 
 @once
@@ -170,11 +174,12 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": answers(cell), **config, "seed": seed}
+    full = {"problems": answers(cell), **config, "seed": seed, **sampler(cell)}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **tokenizer(cell)}
     if policy.kind != "pretrain":
         inputs |= start_of_adapters(cell)
-    return Stage("evaluation", full, inputs, slug=f"{policy.kind}-{policy.slug}-{config['split']}")
+    named = f"{policy.kind}-{policy.slug}-{config['split']}"
+    return Stage("evaluation", full, inputs, slug=named, execution=server(cell))
 
 
 def _greedy(cell: Cell) -> dict[str, object]:

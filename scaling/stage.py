@@ -64,6 +64,8 @@ RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
 )
 
 DIGEST_LENGTH = 10
+# A stage's own account of where its result came from, a JSON object in this file, joins the provenance in its record.
+PROVENANCE_FILE = "provenance.json"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
 from scaling.grid import axes
 from scaling.plan import Plan, plan
+from scaling.resource_config import Hardware
 from scaling.results_dir import make_writable, open_store
 from scaling.stage import RESOURCE_CLASSES, Stage, in_order
+from scaling.stage_memory import memory_lines, seconds_on, time_line
 from scaling.sweep_file import load_sweep
 from scaling.teacher_bill import bill
 
@@ -104,11 +106,17 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
             soft_wrap=True,
         )
     rates = _rates(current, store)
-    console.print(_cost_table(current, stored, to_run, rates))
+    hardware = sweep.resources.hardware
+    console.print(_cost_table(current, stored, to_run, rates, hardware))
     for line in _reasons(to_run, store):
         console.print(line, soft_wrap=True, markup=False)
     for line in bill(to_run):
         console.print(line, soft_wrap=True, markup=False)
+    for line in memory_lines(to_run, sweep.resources, sweep.memory):
+        console.print(line, soft_wrap=True, markup=False)
+    if hardware is not None:
+        console.print(time_line(to_run, hardware), soft_wrap=True, markup=False)
+        return 0
     seconds = sum(cost(stage).seconds(rates.get(stage.kind)) for stage in to_run)
     slots = _num_slots(sweep)
     source = "rates of this store's records" if rates else "rates of a two-core machine"
@@ -159,12 +167,12 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 
-        return InlinePool(store, memory=sweep.memory)
+        return InlinePool(store, memory=sweep.memory, meshes=sweep.resources.meshes)
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
-    resources = sweep.resources.model_dump()
-    return RayPool(store.root, store.shipped, resources, arguments.address, memory=sweep.memory)
+    amounts, meshes = sweep.resources.amounts, sweep.resources.meshes
+    return RayPool(store.root, store.shipped, amounts, arguments.address, memory=sweep.memory, meshes=meshes)
 
 
 def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:
@@ -203,8 +211,15 @@ def _rates(current: Plan, store: Store) -> dict[str, float]:
     return observed_rates([stage for stage, _ in found], [record for _, record in found])
 
 
-def _cost_table(current: Plan, stored: Sequence[Stage], to_run: Sequence[Stage], rates: dict[str, float]) -> Table:
-    table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", "worker time", box=None)
+def _cost_table(
+    current: Plan,
+    stored: Sequence[Stage],
+    to_run: Sequence[Stage],
+    rates: dict[str, float],
+    hardware: Hardware | None,
+) -> Table:
+    time_on = "worker time" if hardware is None else "hardware time"
+    table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
     distinct, have = (Counter(stage.kind for stage in stages) for stages in (current.stages, stored))
     for kind in RESOURCE_CLASSES:
         if not distinct[kind]:
@@ -218,7 +233,7 @@ def _cost_table(current: Plan, stored: Sequence[Stage], to_run: Sequence[Stage],
             str(len(members)),
             _sum_of(costs, lambda item: item.training_flops),
             _sum_of(costs, lambda item: item.generation_flops),
-            spoken(sum(item.seconds(rates.get(kind)) for item in costs)),
+            spoken(sum(seconds_on(item, hardware) if hardware else item.seconds(rates.get(kind)) for item in costs)),
         )
     return table
 
@@ -240,7 +255,7 @@ def _reasons(to_run: Sequence[Stage], store: Store) -> list[str]:
 def _num_slots(sweep: Sweep) -> int:
     from scaling.engine.placement import usable_cores
 
-    cpu = max(dict(amounts).get("cpu", 1.0) for amounts in sweep.resources.model_dump().values())
+    cpu = max(dict(amounts).get("cpu", 1.0) for amounts in sweep.resources.amounts.values())
     return max(1, int(len(usable_cores()) / cpu))
 
 

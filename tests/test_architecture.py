@@ -34,6 +34,11 @@ NO_JAX = (
     "scaling.stage",
     "scaling.plan",
     "scaling.costs",
+    "scaling.memory",
+    "scaling.model.known_shapes",
+    "scaling.model.layout",
+    "scaling.resource_config",
+    "scaling.stage_memory",
     "scaling.results_dir",
     *(f"analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("[a-z]*.py"))),
 )

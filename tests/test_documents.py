@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,6 +17,7 @@ from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.memory_config import Memory
 from scaling.plan import plan
 from scaling.policy_config import Lora
+from scaling.resource_config import Hardware, Hosts, Mesh, Meshes
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 from scaling.teacher_config import NamedTeacher
@@ -89,12 +91,15 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         if name == "problems":
             for family in field.annotation.__args__:
                 yield f"`problems`, family `{family.model_fields['family'].default}`", family
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield f"`{name}`", field.annotation
+        for part in (field.annotation, *get_args(field.annotation)):  # or null
+            if name != "problems" and isinstance(part, type) and issubclass(part, Section):
+                yield f"`{name}`", part
     yield "`policy.lora`", Lora
     yield "`teacher`, each of `teachers`", NamedTeacher
     yield "`problems.solvable`", Solvable
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
+    yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
+    yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
 
 
 def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:

@@ -11,6 +11,7 @@ from data import evaluation, problem_sets
 from data.problem_sets import load_problems
 from data.problems import modular_sum
 from data.rollouts import token_lists
+from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
 
 NUM_TEST, NUM_VALIDATION, SAMPLES = 12, 5, 5
@@ -69,7 +70,7 @@ def test_the_numbers_are_those_of_the_outcomes(measured):
 
 
 def test_under_a_limit_of_tokens_what_ends_later_is_cut_and_counted(inputs, measured, tmp_path):
-    policy = evaluation.load_policy(inputs["policy"])
+    policy = load_policy(inputs["policy"])
     prompts = [TOKENIZER.encode_prompt(problem.prompt) for problem in load_problems(inputs["problems"], "test")]
     keys = row_keys(evaluation.root_key(0, evaluation.EVALUATION), np.zeros((NUM_TEST, 2), np.uint32))
     limit = modular_sum.max_completion_words(SETTINGS) + 1
@@ -94,7 +95,7 @@ def test_pass_at_k_is_the_share_of_k_subsets_of_the_samples_with_a_correct_one(m
 
 def test_wrong_and_num_correct_are_what_the_sampler_and_the_verifier_say(inputs, measured):
     frame, _ = measured
-    policy = evaluation.load_policy(inputs["policy"])
+    policy = load_policy(inputs["policy"])
     problems = load_problems(inputs["problems"], "test")
     limit = modular_sum.max_completion_words(SETTINGS) + 1
 

@@ -75,3 +75,13 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint, tmp_path):
 def test_a_local_folder_has_no_revision(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="only the hub has revisions"):
         imported(checkpoint, tmp_path / "out", "main")
+
+
+def test_a_checkpoint_is_imported_to_compute_in_bfloat16_where_the_sweep_says_so(checkpoint, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    settings = {"hf": str(checkpoint), "revision": None, "compute_dtype": "bfloat16"}
+    import_policy.run({"policy": settings}, {}, out)
+    policy = load_policy(out)
+    assert policy.config == replace(SHAPE, bfloat16=True)
+    jax.tree.map(np.testing.assert_array_equal, policy.params, dict(PARAMS))  # float32, not rounded

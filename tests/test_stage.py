@@ -27,10 +27,11 @@ def test_canonical_json_round_trips(value):
     assert json.loads(canonical_json(value)) == value
 
 
-def test_slug_is_no_identity_but_kind_config_and_inputs_are():
+def test_slug_and_execution_are_no_identity_but_kind_config_and_inputs_are():
     parent = Stage("teacher", {"seed": 0})
     base = Stage("sft", {"epochs": 5}, {"synthetic": parent}, slug="a")
     assert base.digest == Stage("sft", {"epochs": 5}, {"synthetic": parent}, slug="b").digest
+    assert base.digest == Stage("sft", {"epochs": 5}, {"synthetic": parent}, execution={"server": "here"}).digest
     others = [
         Stage("rft", {"epochs": 5}, {"synthetic": parent}),
         Stage("sft", {"epochs": 6}, {"synthetic": parent}),

@@ -282,7 +282,7 @@ def test_a_best_of_more_than_m_is_an_error_with_its_cure(chain, tmp_path):
 
 
 def test_a_best_of_more_than_a_problem_has_rollouts_is_an_error_before_sampling(chain, tmp_path, monkeypatch):
-    monkeypatch.setattr(step_values, "sample", None)
+    monkeypatch.setattr(step_values, "sampler_of", lambda *_: None)
     inputs = by_hand(tmp_path, {0: ["# 6", "# 1"], 1: ["# 4"]})
     config = {"problems": PROBLEMS, **CONFIGS["step_values"]}
     with pytest.raises(ValueError, match=r"best_of is 2, but .* 1 rollout.* raise rollouts\.samples_per_problem"):

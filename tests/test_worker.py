@@ -1,6 +1,7 @@
 """One stage in this process: its record, its log, and its failures."""
 
 import importlib
+import json
 import logging
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from toy_stages import RUNNERS, toy
 from scaling.engine import provenance, worker
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, Failed, StageWorker, run_stage
-from scaling.stage import RESOURCE_CLASSES, VERSIONS
+from scaling.stage import PROVENANCE_FILE, RESOURCE_CLASSES, VERSIONS, Stage
 
 
 @pytest.fixture
@@ -35,6 +36,17 @@ def test_the_record_says_what_ran_where_and_how_long(store):
     provenance = record["provenance"]
     assert provenance["commit"] == "0123abc" and provenance["dirty"]
     assert provenance["packages"]["numpy"] and provenance["host"] and provenance["python"]
+
+
+def test_a_stage_is_told_how_to_run_and_tells_where_its_result_came_from(store):
+    def ask(config, inputs, out):
+        (out / PROVENANCE_FILE).write_text(json.dumps({"server": config["server"], "commit": "a server's own"}))
+        return {"length": len(config)}
+
+    stage = Stage("toy", {"text": "a"}, execution={"server": "gpu7"})
+    record = run_stage(stage, store, {"toy": ask}, {"commit": "0123abc"}).record
+    assert record["config"] == {"text": "a"} and record["numbers"] == {"length": 2}
+    assert record["provenance"]["server"] == "gpu7" and record["provenance"]["commit"] == "0123abc"
 
 
 def test_an_input_that_vanished_is_named(store):

@@ -5,7 +5,9 @@ In: a store. Out: a pool with the same methods as that of Ray workers; a stage r
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
+from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
 from scaling.engine.worker import DEFAULT_MEMORY, RUNNERS, Outcome, Runner, run_stage
 from scaling.memory_config import Memory
@@ -16,11 +18,17 @@ class InlinePool:
     """One slot, in this process."""
 
     def __init__(
-        self, store: Store, runners: Mapping[str, str | Runner] = RUNNERS, memory: Memory = DEFAULT_MEMORY
+        self,
+        store: Store,
+        runners: Mapping[str, str | Runner] = RUNNERS,
+        memory: Memory = DEFAULT_MEMORY,
+        meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
+        """meshes: class of stages -> sizes of its mesh's axes, where it has one."""
         self._store = store
         self._runners = runners
         self._memory = memory
+        self._meshes = meshes
         self._submitted: Stage | None = None
 
     def __enter__(self) -> "InlinePool":
@@ -47,7 +55,8 @@ class InlinePool:
             return []
         stage = self._submitted
         try:
-            return [(stage, run_stage(stage, self._store, self._runners, memory=self._memory))]
+            mesh = self._meshes.get(resource_class(stage), {})
+            return [(stage, run_stage(stage, self._store, self._runners, memory=self._memory, mesh=mesh))]
         finally:
             self._submitted = None
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from scaling.engine.artifact import is_local
 
@@ -24,6 +25,7 @@ class Shape:
     """The resources one worker holds, by Ray's names."""
 
     amounts: tuple[tuple[str, float], ...]
+    mesh: tuple[tuple[str, int], ...] = ()  # axis -> size, of the mesh that its stages run on; empty for one device
 
     def options(self) -> dict[str, object]:
         """The options of a Ray actor."""
@@ -47,9 +49,10 @@ class Shape:
         return int(cpu) if cpu >= 1 and cpu == int(cpu) and not self.has_accelerator else 0
 
 
-def shape(amounts: Mapping[str, float]) -> Shape:
-    """The shape of a worker with these amounts of resources."""
-    return Shape(tuple(sorted((RAY_NAMES.get(name, name), float(amount)) for name, amount in amounts.items())))
+def shape(amounts: Mapping[str, float], mesh: Mapping[str, int] = MappingProxyType({})) -> Shape:
+    """The shape of a worker with these amounts of resources and this mesh of its devices."""
+    named = sorted((RAY_NAMES.get(name, name), float(amount)) for name, amount in amounts.items())
+    return Shape(tuple(named), tuple(mesh.items()) if math.prod(mesh.values()) > 1 else ())
 
 
 def fits(shape: Shape, free: Mapping[str, float]) -> bool:

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import ray
 
@@ -66,10 +67,14 @@ class RayPool:
         address: str | None = None,
         runners: Mapping[str, str | Runner] = RUNNERS,
         memory: Memory = DEFAULT_MEMORY,
+        meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
-        """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine."""
+        """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine.
+
+        meshes: class of stages -> sizes of its mesh's axes, where it has one.
+        """
         self._store = Store(root, shipped)
-        self._shapes = {name: shape(amounts) for name, amounts in resources.items()}
+        self._shapes = {name: shape(amounts, meshes.get(name, {})) for name, amounts in resources.items()}
         self._address = address
         self._runners = dict(runners)
         self._memory = memory
@@ -179,6 +184,7 @@ class RayPool:
                 checkout(),
                 cores,
                 self._memory,
+                dict(wanted.mesh),
             )
         )
         worker = _Worker(actor, wanted, cores)

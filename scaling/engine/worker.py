@@ -6,6 +6,7 @@ long-lived process around it that keeps jax and what it compiled; it is made a R
 
 import contextlib
 import importlib
+import json
 import logging
 import math
 import numbers
@@ -20,7 +21,7 @@ from types import MappingProxyType
 from scaling.engine.provenance import provenance
 from scaling.engine.store import LOG, Store
 from scaling.memory_config import Memory
-from scaling.stage import VERSIONS, Stage, StageError
+from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
 from scaling.training.memory import using_memory
 
 logger = logging.getLogger(__name__)
@@ -90,18 +91,23 @@ class StageWorker:
         checkout: Mapping[str, object],
         cores: tuple[int, ...],
         memory: Memory = DEFAULT_MEMORY,
+        mesh: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any."""
+        """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any.
+
+        mesh: sizes of the axes of the mesh that stages run on; empty for one device.
+        """
         if cores:
             os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
         self._store = Store(root, shipped)
         self._runners = runners
         self._checkout = checkout
         self._memory = memory
+        self._mesh = mesh
 
     def run(self, stage: Stage) -> Outcome:
         """Run one stage."""
-        return run_stage(stage, self._store, self._runners, self._checkout, self._memory)
+        return run_stage(stage, self._store, self._runners, self._checkout, self._memory, self._mesh)
 
 
 def run_stage(
@@ -110,6 +116,7 @@ def run_stage(
     runners: Mapping[str, str | Runner] = RUNNERS,
     checkout: Mapping[str, object] = MappingProxyType({}),
     memory: Memory = DEFAULT_MEMORY,
+    mesh: Mapping[str, int] = MappingProxyType({}),
 ) -> Done | Failed:
     """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
 
@@ -120,9 +127,9 @@ def run_stage(
     try:
         work_dir = store.work_dir(stage)
         try:
-            with _logging_to(work_dir / LOG), using_memory(memory):
+            with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, store, runners, work_dir)
-            record["provenance"] = {**provenance(), **checkout}
+            record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
             if (work_dir / LOG).exists():
@@ -130,6 +137,15 @@ def run_stage(
             store.leave(stage)
     except (Exception, SystemExit):  # the worker's edge: whatever a stage raises becomes the record of a failure
         return Failed(store.fail(stage, traceback.format_exc(), log))
+
+
+def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:
+    """The mesh of scaling.model.sharding for what is inside; nothing, and no jax, for one device."""
+    if math.prod(mesh.values()) == 1:
+        return contextlib.nullcontext()
+    from scaling.model.sharding import on_mesh
+
+    return on_mesh(mesh)
 
 
 def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
@@ -153,6 +169,11 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
         "committed_at": time.time(),
     }
     return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
+
+
+def _told_by_stage(work_dir: Path) -> dict[str, object]:
+    path = work_dir / PROVENANCE_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _input(stage: Stage, name: str, store: Store) -> Path:

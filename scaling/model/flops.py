@@ -66,3 +66,8 @@ def adapter_flops(config: ModelConfig, lora: Lora) -> float:
         "down": config.ffn_width + config.width,
     }
     return config.num_layers * 2.0 * lora.rank * sum(ends[target] for target in lora.targets)
+
+
+def adapter_params(config: ModelConfig, lora: Lora) -> float:
+    """How many numbers the adapters have; a token meets each of them in one multiplication and one addition."""
+    return adapter_flops(config, lora) / 2

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from scaling.model.hf_config import CONFIG_FILE, as_config, read_config
 from scaling.model.policy import Policy, flat, nested, param_shapes
+from scaling.model.sharding import placed_params, whole
 from scaling.model.sizes import ModelConfig
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -84,8 +85,8 @@ def read_params(
         if shapes[name] != expected:
             raise ValueError(f"{where}: tensor {name!r} has shape {shapes[name]}, its config implies {expected}.")
         array = np.asarray(read(name)).astype(np.float32)
-        arrays[own] = jax.numpy.asarray(array.T if own.endswith(".kernel") else array)
-    return nested(arrays)
+        arrays[own] = array.T if own.endswith(".kernel") else array
+    return placed_params(nested(arrays), config)
 
 
 def save_checkpoint(policy: Policy, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -93,7 +94,7 @@ def save_checkpoint(policy: Policy, folder: Path, shard_bytes: int = SHARD_BYTES
     config = as_config(policy.config)
     shards: list[dict[str, jax.Array]] = [{}]
     room = shard_bytes
-    for name, leaf in flat(policy.params).items():
+    for name, leaf in flat(whole(policy.params)).items():
         if leaf.nbytes > room and shards[-1]:
             shards.append({})
             room = shard_bytes

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from scaling.model.lora import merged
+from scaling.model.sharding import placed_params, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 from scaling.policy_config import Lora
@@ -68,7 +69,7 @@ def _save_adapters(chain: tuple[Adapters, ...], config: ModelConfig, directory: 
 
 def save_policy(policy: Policy, directory: Path) -> None:
     """Write the two files; names are the paths in the nested dict, joined by dots."""
-    save_file({name: np.asarray(leaf) for name, leaf in flat(policy.params).items()}, directory / PARAMS_FILE)
+    save_file({name: np.asarray(leaf) for name, leaf in flat(whole(policy.params)).items()}, directory / PARAMS_FILE)
     (directory / SHAPE_FILE).write_text(json.dumps(policy.config.as_json(), indent=1) + "\n")
 
 
@@ -106,7 +107,7 @@ def load_policy(directory: Path, base: Path | None = None) -> Policy:
             raise ValueError(
                 f"{directory / PARAMS_FILE}: {name} has shape {stored[name].shape}, {SHAPE_FILE} implies {shape}."
             )
-    return Policy(nested(stored), config)
+    return Policy(placed_params(nested(stored), config), config)
 
 
 def load_adapters(directory: Path) -> tuple[Adapters, ...]:
@@ -141,7 +142,7 @@ def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
         node = root
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[leaf] = jax.numpy.asarray(array)
+        node[leaf] = array
     return root
 
 

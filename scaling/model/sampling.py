@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.model.sharding import placed_params, repeated
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
 from scaling.model.transformer import Params, architecture
 
@@ -36,7 +37,7 @@ class Sampled(NamedTuple):
 
     tokens: np.ndarray  # int32 [B, T], PAD after the completion
     lengths: np.ndarray  # int32 [B], tokens of the completion, its stop token included
-    logps: np.ndarray  # float32 [B], completion log-probability under the policy at temperature 1
+    logps: np.ndarray | None  # float32 [B], completion log-probability at temperature 1; None if a server tells none
     logits: np.ndarray | None = None  # float32 [B, T, V], those that each token was drawn from, where asked for
 
 
@@ -60,6 +61,7 @@ def sample(
         raise ValueError(
             f"{len(prompts)} prompts, {keys.shape[0]} keys and {len(max_new_tokens)} limits; give one of each a row."
         )
+    params = placed_params(params, config)
     width = max(max_new_tokens, default=0)
     tokens = np.full((len(prompts), width), PAD, np.int32)
     lengths, logps = np.zeros(len(prompts), np.int32), np.zeros(len(prompts), np.float32)
@@ -183,7 +185,7 @@ def _generate(
         caches,
     )
     _, _, tokens, lengths, _, logps, kept, _ = jax.lax.while_loop(unfinished, advance, carry)
-    return tokens, lengths, logps, kept
+    return repeated((tokens, lengths, logps, kept))
 
 
 def gumbel_noise(keys: jax.Array, positions: jax.Array, vocabulary: int) -> jax.Array:

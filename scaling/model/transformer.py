@@ -21,6 +21,7 @@ from flax import nnx
 
 from scaling.model.lora import add_adapters
 from scaling.model.rope import rotate, rotation
+from scaling.model.sharding import constrained_rows, constrained_table
 from scaling.model.sizes import ModelConfig
 from scaling.policy_config import Lora
 
@@ -146,8 +147,8 @@ class Layer(nnx.Module):
     def full(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array):
         """The next hidden states, and the attention's keys and values."""
         mixed, keys, values = self.attention.full(self.attention_norm(hidden), rotation, mask)
-        hidden = hidden + mixed
-        return hidden + self.ffn(self.ffn_norm(hidden)), keys, values
+        hidden = constrained_rows(hidden + mixed)
+        return constrained_rows(hidden + self.ffn(self.ffn_norm(hidden))), keys, values
 
 
 class Transformer(nnx.Module):
@@ -195,8 +196,8 @@ class Transformer(nnx.Module):
         hidden, updated = self._embedded(token[:, None]), []
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             mixed, layer_cache = layer.attention.decode(layer.attention_norm(hidden), turned, slot, mask, layer_cache)
-            hidden = hidden + mixed
-            hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
+            hidden = constrained_rows(hidden + mixed)
+            hidden = constrained_rows(hidden + layer.ffn(layer.ffn_norm(hidden)))
             updated.append(layer_cache)
         return self.logits(self.final_norm(hidden))[:, 0], updated
 
@@ -206,11 +207,12 @@ class Transformer(nnx.Module):
         weights = self.head.kernel[...] if self.config.untied_head else self.embedding.embedding[...].T
         rows = hidden.reshape(-1, hidden.shape[-1]).astype(dtype)
         rows = jnp.matmul(rows, weights.astype(dtype), preferred_element_type=jnp.float32)
-        return rows.reshape(*hidden.shape[:-1], -1)
+        return constrained_rows(rows.reshape(*hidden.shape[:-1], -1), last="vocab")
 
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         """Cast after the lookup: a token's gradient is summed over its places in float32."""
-        return self.embedding(tokens).astype(self.config.compute_dtype)
+        table = constrained_table(self.embedding.embedding[...])
+        return constrained_rows(jnp.take(table, tokens, axis=0).astype(self.config.compute_dtype))
 
     def _check_room(self, num_slots: int) -> None:
         limit = self.config.max_positions

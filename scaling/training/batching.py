@@ -14,14 +14,11 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from scaling.memory import ACCELERATOR_TOKENS, BUCKET, CPU_TOKENS, rows_on_device
+from scaling.model.sharding import row_multiple
 from scaling.training.memory import current_memory
 
-BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 PAD = 0
-# Tokens of a micro-batch, padding included. A CPU core's caches hold the activations of some hundred: at size xs a
-# token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An accelerator wants as many as its memory holds: at
-# 128,000 words, float32 logits and their gradient take 1 MB a token, so 8 GB here.
-CPU_TOKENS, ACCELERATOR_TOKENS = 320, 8_192
 
 
 @dataclass(frozen=True)
@@ -116,9 +113,9 @@ def micro_batches(
 
 
 def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:
-    """The largest power of two whose rows have at most micro_batch_tokens(), and no more than the batch fills."""
-    fitting = max(1, micro_batch_tokens() // tokens_a_row)
-    return 2 ** min(fitting.bit_length() - 1, (batch_size - 1).bit_length())
+    """The rows of one device, on each of those that rows are divided over."""
+    devices = row_multiple()
+    return devices * rows_on_device(tokens_a_row, -(-batch_size // devices), micro_batch_tokens())
 
 
 def take(arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from scaling.model.lora import init_adapters
+from scaling.model.sharding import placed_params, placed_rows
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
 from scaling.policy_config import Lora
@@ -104,7 +105,7 @@ def run_updates(
     """
     update = make_update(config, loss, lora, current_memory().remat == "layers")
     checkpoints = Checkpoints(out, checkpoint_seconds)
-    state = checkpoints.restore(init_state(params))
+    state = checkpoints.restore(init_state(placed_params(params, config)))
     first = int(state.update_index)
     if first:
         logger.info("continuing at update %d of %d", first, num_updates)
@@ -118,7 +119,7 @@ def run_updates(
             settings = OptimizerSettings(
                 np.float32(learning_rate(index)), np.float32(weight_decay), np.float32(max_gradient_norm)
             )
-            state, sums = update(state, batch_at(index), shared, settings, frozen)
+            state, sums = update(state, map(placed_rows, batch_at(index)), shared, settings, frozen)
             window.append(sums)
             if (index + 1) % log_every == 0 or index + 1 == num_updates:
                 last = _means(window, index + 1)

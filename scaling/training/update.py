@@ -23,6 +23,7 @@ import optax
 from flax import struct
 
 from scaling.model.lora import joined
+from scaling.model.sharding import constrained_params
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 from scaling.policy_config import Lora
@@ -85,7 +86,7 @@ def make_update(config: ModelConfig, loss: Loss, lora: Lora | None = None, remat
         settings: OptimizerSettings,
         frozen: Params = MappingProxyType({}),
     ) -> tuple[TrainState, Sums]:
-        gradients, sums = _zeros(state.params), None
+        gradients, sums = _zeros(state.params, config), None
         for batch in micro_batches:
             gradients, more = accumulate(gradients, state.params, dict(frozen), dict(batch), constants)
             sums = more if sums is None else _add(sums, more)
@@ -113,14 +114,14 @@ def make_accumulate(config: ModelConfig, loss: Loss, lora: Lora | None, remat: b
             return sums["loss"].total, sums
 
         added, sums = jax.grad(objective, has_aux=True)(params)
-        return jax.tree.map(jnp.add, gradients, added), sums
+        return constrained_params(jax.tree.map(jnp.add, gradients, added), config), sums
 
     return accumulate
 
 
-@jax.jit
-def _zeros(params: Params) -> Params:
-    return jax.tree.map(jnp.zeros_like, params)
+@partial(jax.jit, static_argnames="config")
+def _zeros(params: Params, config: ModelConfig) -> Params:
+    return constrained_params(jax.tree.map(jnp.zeros_like, params), config)
 
 
 @jax.jit

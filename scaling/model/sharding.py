@@ -1,0 +1,141 @@
+"""A policy over several devices: which dimension of which array lies over which axis of the mesh.
+
+In: the three numbers of a sweep's `resources.mesh`, and the arrays of a policy or a batch. Out: the same arrays,
+placed by the table of scaling.model.layout. XLA inserts the communication. Results are those of one device but for
+the order of float32 sums.
+
+The mesh is jax's own ambient mesh, entered by whoever runs a stage: a stage asks for `placed` arrays and is otherwise
+written for one device. Without a mesh nothing here does anything.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from scaling.model.layout import AXES, axis_of, param_axes
+from scaling.model.sizes import ModelConfig
+
+ROWS = ("data", "fsdp")  # the axes that the rows of a batch lie over
+
+Tree = TypeVar("Tree")
+
+
+@contextlib.contextmanager
+def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
+    """Run what is inside over a mesh of all devices, of all processes; over one device when all sizes are 1.
+
+    axes: the sizes of AXES. Raises ValueError when their product is not the number of devices there are.
+    """
+    sizes = tuple(axes[name] for name in AXES)
+    wanted, present = int(np.prod(sizes)), jax.device_count()
+    if wanted == 1:
+        yield
+        return
+    if wanted != present:
+        raise ValueError(
+            f"the mesh {' x '.join(f'{name} {axes[name]}' for name in AXES)} has {wanted} devices, but jax sees"
+            f" {present} ({jax.default_backend()}, in {jax.process_count()} processes); make resources.mesh fit what a"
+            " worker gets."
+        )
+    with jax.set_mesh(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))):
+        yield
+
+
+def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
+    """Where a param lies. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
+    return P(*param_axes(name, config, axes))
+
+
+def placed_params(params: Tree, config: ModelConfig) -> Tree:
+    """The params on the devices of the ambient mesh; a tree of numpy or jax arrays, the same in every process."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return jax.tree.map(jax.numpy.asarray, params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(_dotted(path), config, mesh.shape))), params
+    )
+
+
+def constrained_params(params: Tree, config: ModelConfig) -> Tree:
+    """Inside of jit: what has the shape of params, such as gradients, lies where the params do."""
+    axes = _ambient_axes()
+    if not axes:
+        return params
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.lax.with_sharding_constraint(leaf, param_spec(_dotted(path), config, axes)), params
+    )
+
+
+def placed_rows(arrays: Tree) -> Tree:
+    """Arrays [B, ...] with their rows divided, each device holding its share; rows that do not divide are repeated.
+
+    Every process gives the whole arrays, and feeds the rows of its own devices only.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return arrays
+    return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _row_spec(leaf.shape[0], mesh.shape))), arrays)
+
+
+def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
+    """Inside of jit: an array [B, ...] whose rows are divided; `last` names what its last dimension counts, if any."""
+    axes = _ambient_axes()
+    if not axes:
+        return array
+    end = None if last is None else axis_of(last, array.shape[-1], axes)
+    middle = (None,) * (array.ndim - 2)
+    return jax.lax.with_sharding_constraint(array, P(*_row_spec(array.shape[0], axes), *middle, end))
+
+
+def constrained_table(table: jax.Array) -> jax.Array:
+    """Inside of jit: the embedding [V, D] for a look-up, with whole widths: its result has rows divided, not widths."""
+    axes = _ambient_axes()
+    if not axes:
+        return table
+    return jax.lax.with_sharding_constraint(table, P(axis_of("vocab", table.shape[0], axes), None))
+
+
+def repeated(tree: Tree) -> Tree:
+    """Inside of jit: arrays that are whole on every device, so that every process can read them."""
+    return jax.lax.with_sharding_constraint(tree, P()) if _ambient_axes() else tree
+
+
+def row_multiple() -> int:
+    """Batches have a multiple of this many rows: the number of devices that rows are divided over."""
+    axes = _ambient_axes()
+    return axes["data"] * axes["fsdp"] if axes else 1
+
+
+def whole(tree: Tree) -> Tree:
+    """Arrays that this process can read whole, gathered one by one where other processes hold parts of them."""
+    if jax.sharding.get_mesh().empty or jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
+
+
+def _ambient_axes() -> Mapping[str, int]:
+    return jax.sharding.get_abstract_mesh().shape
+
+
+def _row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
+    return P(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else P(None)
+
+
+def _put(leaf: np.ndarray | jax.Array, sharding: NamedSharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    array = np.asarray(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _dotted(path: tuple) -> str:
+    return ".".join(str(getattr(entry, "key", entry)) for entry in path)

@@ -1,0 +1,134 @@
+"""Memory and time of a plan's stages: which lengths, rows and mesh they are computed for, and what is said of them."""
+
+import json
+
+import pytest
+
+from scaling import recipes
+from scaling.config import Cell
+from scaling.costs import Cost, longest
+from scaling.memory import sampling_memory, training_memory
+from scaling.memory_config import Memory
+from scaling.model.known_shapes import known_shape
+from scaling.model.layout import ONE_DEVICE
+from scaling.policy_config import Lora, Policy
+from scaling.resource_config import Hardware, Mesh, Meshes, Resources
+from scaling.stage import in_order
+from scaling.stage_memory import memory_lines, need, seconds_on, time_line
+
+ONE = Resources()
+EIGHT = Hardware(name="8x H100", num_devices=8, flops_per_second_per_device=1e15, memory_gib_per_device=80.0)
+DEEPSEEK = "deepseek-ai/deepseek-math-7b-base"
+
+
+def stage_of(kind: str, algorithm: str = "dpo", **sections):
+    cell = Cell(algorithm=algorithm, **sections)
+    return next(stage for stage in in_order([recipes.evaluation(cell, 0)]) if stage.kind == kind)
+
+
+def test_a_training_stage_is_predicted_for_the_rows_of_its_micro_batch():
+    stage = stage_of("sft")
+    shape, prompt, completion = longest(stage)
+    length = -(-(prompt + completion) // 8) * 8
+    rows = 2 ** ((320 // length).bit_length() - 1)  # the default of a CPU
+    assert need(stage, ONE, Memory()).parts == training_memory(shape, ONE_DEVICE, rows, length)
+    eight = Memory(micro_batch_tokens=8 * length)
+    assert need(stage, ONE, eight).parts == training_memory(shape, ONE_DEVICE, 8, length)
+
+
+def test_a_preference_pair_is_two_rows_and_a_batch_is_never_exceeded():
+    stage = stage_of("dpo", dpo={"batch_size": 4})
+    shape, prompt, completion = longest(stage)
+    length = -(-(prompt + completion) // 8) * 8
+    found = need(stage, ONE, Memory(micro_batch_tokens=10**6)).parts
+    assert found == training_memory(shape, ONE_DEVICE, 2 * 4, length)
+
+
+def test_rollouts_are_predicted_for_a_chunk_of_the_sampler_divided_over_the_mesh():
+    stage = stage_of("rollouts")
+    shape, prompt, completion = longest(stage)
+    slots = [-(-length // 8) * 8 for length in (prompt, completion)]
+    assert need(stage, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 128, *slots)
+    mesh = Mesh(data=2, fsdp=2, tensor=2)
+    found = need(stage, Resources(mesh=Meshes(rollouts=mesh)), Memory()).parts
+    assert found == sampling_memory(shape, mesh.model_dump(), 32, 32, *slots)
+
+
+def test_what_bfloat16_lora_and_remat_change_reaches_the_prediction():
+    lora = Lora(rank=2)
+    stage = stage_of("sft", policy=Policy(compute_dtype="bfloat16", lora=lora))
+    shape, prompt, completion = longest(stage)
+    assert shape.bfloat16
+    found = need(stage, ONE, Memory(remat="layers", micro_batch_tokens=1)).parts
+    length = -(-(prompt + completion) // 8) * 8
+    assert found == training_memory(shape, ONE_DEVICE, 1, length, lora, remat=True)
+
+
+@pytest.mark.parametrize("kind", ["teacher", "problems", "verification", "pairs"])
+def test_stages_without_a_policy_need_nothing(kind):
+    assert need(stage_of(kind), ONE, Memory()) is None
+
+
+def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_fit():
+    stages = in_order([recipes.evaluation(Cell(algorithm="dpo"), 0)])
+    header, train, rollouts = memory_lines(stages, ONE, Memory())
+    trained = [need(stage, ONE, Memory()) for stage in stages if stage.kind in ("pretrain", "sft", "dpo")]
+    largest = max(trained, key=lambda found: found.gib)
+    assert header.startswith("Memory predicted") and largest.stage.name in train and "on 1 device," in train
+    assert rollouts.strip().startswith("rollouts: ")
+    tiny = EIGHT.model_copy(update={"memory_gib_per_device": 1e-6})
+    assert "more than the 1e-06 GiB of 8x H100" in memory_lines(stages, Resources(hardware=tiny), Memory())[1]
+
+
+def test_time_on_hardware_is_flops_over_the_used_part_of_the_peak():
+    work = Cost(training_flops=2.8e15, generation_flops=4e14)
+    assert seconds_on(work, EIGHT) == pytest.approx(2.8e15 / (8e15 * 0.35) + 4e14 / (8e15 * 0.05))
+    line = time_line([], EIGHT)
+    assert "8x H100" in line and "35%" in line and "5%" in line and "assumed" in line
+
+
+def test_the_shipped_shape_of_deepseek_math_is_the_one_its_authors_state():
+    # Shao et al. 2024 (arXiv 2402.03300): DeepSeek-LLM 7B's architecture, 6.9 billion params.
+    shape = known_shape(DEEPSEEK)
+    embeddings, attention, ffn = 2 * 102_400 * 4096, 4 * 4096 * 4096, 3 * 4096 * 11_008
+    assert shape.num_params == embeddings + 30 * (attention + ffn + 2 * 4096) + 4096
+    assert known_shape("some/other") is None and known_shape("../../etc/passwd") is None
+
+
+def test_the_shipped_shape_is_what_transformers_reads_from_the_public_config(tmp_path):
+    pytest.importorskip("transformers")
+    from scaling.model.hf_config import read_config
+
+    public = {
+        "architectures": ["LlamaForCausalLM"], "bos_token_id": 100_000, "eos_token_id": 100_001, "hidden_act": "silu",
+        "hidden_size": 4096, "intermediate_size": 11_008, "max_position_embeddings": 4096, "model_type": "llama",
+        "num_attention_heads": 32, "num_hidden_layers": 30, "num_key_value_heads": 32, "rms_norm_eps": 1e-06,
+        "rope_theta": 10_000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": 102_400,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(public))
+    assert read_config(tmp_path) == known_shape(DEEPSEEK)
+
+
+def test_a_checkpoint_with_a_shipped_shape_plans_without_the_hub():
+    stage = stage_of("sft", policy=Policy(hf=DEEPSEEK))
+    assert longest(stage)[0] == known_shape(DEEPSEEK)
+    assert "configs" not in json.dumps(stage.config)
+
+
+def test_a_file_that_holds_no_shape_is_named(tmp_path):
+    (tmp_path / "broken.json").write_text('{"width": 8}')
+    with pytest.raises(ValueError, match=r"broken\.json is no shape of a decoder: .*vocab_size.* ModelConfig"):
+        known_shape("broken", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"mesh": {"train": {"fsdp": 3}}, "hosts": {"train": 2}}, "mesh.train is .* = 3 devices, but hosts.train is 2"),
+        ({"train": {"gpu": 4}, "mesh": {"train": {"fsdp": 8}}}, "mesh.train is .* 1 workers of 4 GPUs have 4"),
+        ({"rollouts": {"gpu": 4}, "hosts": {"rollouts": 2}, "mesh": {"rollouts": {"data": 4}}}, "2 workers .* have 8"),
+    ],
+)
+def test_a_mesh_that_its_workers_cannot_have_is_an_error(resources, message):
+    with pytest.raises(ValueError, match=message):
+        Resources.model_validate(resources)
