@@ -80,7 +80,7 @@ def test_pass_at_k_is_the_share_of_k_subsets_of_the_samples_with_a_correct_one(m
 
 def test_wrong_and_num_correct_are_what_the_sampler_and_the_verifier_say(inputs, measured):
     frame, _ = measured
-    policy = evaluation.load_policy(inputs["policy"])
+    policy = evaluation.policy_of(inputs, "policy")
     problems = load_problems(inputs["problems"], "test")
     limit = modular_sum.max_completion_words(SETTINGS) + 1
 
