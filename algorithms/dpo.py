@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from scaling.model.flops import forward_flops, training_flops
-from scaling.model.policy import Policy, load_policy, save_policy
+from scaling.model.policy import Policy, passed_on, policy_of, save_trained
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
+from scaling.policy_config import lora_of
 from scaling.section import parse
 from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.logps import completion_logps
@@ -66,10 +67,17 @@ def preference_loss(apply: Callable, params: Params, batch: Mapping[str, jax.Arr
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Train on pairs. config: dpo (a Preference section), seed; inputs: reference, pairs."""
-    settings = parse(Preference, config["dpo"])
-    reference = load_policy(inputs["reference"])
-    rows = pair_sequences(pd.read_parquet(inputs["pairs"] / "pairs.parquet"))
+    """Train on pairs. config: dpo (a Preference section), seed, lora if adapters are trained; inputs: reference, pairs.
+
+    The reference policy is the start policy: with lora the params that the adapters are added to, merged ones of SFT.
+    No pairs, which only a round after the first may have: the policy is the reference.
+    """
+    settings, lora = parse(Preference, config["dpo"]), lora_of(config)
+    reference = policy_of(inputs, "reference")
+    pairs = pd.read_parquet(inputs["pairs"] / "pairs.parquet")
+    if pairs.empty:
+        return {**passed_on(reference, out), "num_pairs": 0.0}
+    rows = pair_sequences(pairs)
     ref_logps = reference_logps(reference, rows).reshape(-1, 2)
     arrays = {
         "tokens": rows.tokens.reshape(len(ref_logps), 2, -1),
@@ -78,7 +86,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     }
     constants = {"beta": settings.beta, "nll_weight": settings.nll_weight}
     longest = rows.lengths.reshape(-1, 2).max(axis=1)
-    params, metrics = train(
+    trained, metrics = train(
         reference.params,
         reference.config,
         arrays,
@@ -88,14 +96,15 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         config["seed"],
         out,
         constants,
+        lora,
     )
-    save_policy(Policy(params, reference.config), out)
+    save_trained(reference, trained, lora, out)
     lengths = rows.lengths.tolist()
     return {
         **metrics,
         "num_pairs": float(len(ref_logps)),
         "num_tokens": float(rows.lengths.sum()),
-        "training_flops": settings.epochs * training_flops(reference.config, lengths)
+        "training_flops": settings.epochs * training_flops(reference.config, lengths, lora)
         + forward_flops(reference.config, lengths),
     }
 

@@ -15,13 +15,16 @@ from scaling.model.gguf_file import load_gguf
 from scaling.model.hf import load_checkpoint
 from scaling.model.hub import fetch
 from scaling.model.policy import Policy, save_policy
+from scaling.policy_config import Policy as PolicySettings
+from scaling.section import parse
 
 SOURCE_FILE = "source.json"
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Import. config: policy (hf, revision)."""
-    name, revision = config["policy"]["hf"], config["policy"]["revision"]
+    """Import. config: policy (hf, revision, and compute_dtype if not the default)."""
+    settings = parse(PolicySettings, config["policy"])
+    name, revision = settings.hf, settings.revision
     source = fetch(name, revision)
     if source.path.suffix == ".gguf":
         policy = load_gguf(source.path)
@@ -31,7 +34,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         policy = load_checkpoint(source.path)
         tokenizer = load_tokenizer(source.path, policy.config)
         tokenizer.tokenizer.save_pretrained(out)
-    shape = replace(policy.config, stop_tokens=tokenizer.stop_tokens)
+    bfloat16 = settings.compute_dtype == "bfloat16"
+    shape = replace(policy.config, stop_tokens=tokenizer.stop_tokens, bfloat16=bfloat16)
     save_policy(Policy(policy.params, shape), out)
     told = {"hf": name, "revision": revision, "commit": source.commit}
     (out / SOURCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

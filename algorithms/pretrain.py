@@ -5,6 +5,7 @@ graded confidence. Text is drawn anew for every update, from a generator keyed b
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -36,7 +37,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     problems, settings = parse(Problems, config["problems"]), parse(Pretrain, config["pretrain"])
     policy = parse(PolicySettings, config["policy"])
     family, tokenizer = family_of(problems), for_problems(problems)
-    shape = model_config(policy.size, tokenizer.vocab_size)
+    shape = replace(model_config(policy.size, tokenizer.vocab_size), bfloat16=policy.compute_dtype == "bfloat16")
     init = architecture(shape).init(jax.random.key(settings.seed))
     if policy.base == "random":
         save_policy(Policy(init, shape), out)

@@ -15,42 +15,82 @@ from rapidfuzz.distance import Levenshtein
 from algorithms.sft import fit, synthetic_pairs
 from data.pairs import unique
 from data.records import read_problems
+from data.step_values import advantages, load_step_values
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.model.policy import load_policy
+from scaling.model.policy import passed_on, policy_of
+from scaling.policy_config import lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import sequences
 from scaling.training_config import Rft
 
+BY_VALUE = ("low_value", "high_value")
 _POSITIVES = 0x905
 
 
 def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Keep up to max_positives different positives a problem. Writes positives.parquet: problem, prompt, tokens.
+    """Keep up to max_positives different positives a problem.
 
-    config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification.
+    config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification; step_values
+    where they are kept by value; and `before` where the positives of earlier rounds count too: then those are all kept,
+    and up to max_positives others added. Writes positives.parquet: problem, prompt, tokens, num_steps, spurious_steps.
     """
     tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     right = verified[verified["reward"] == 1.0]
-    rows = []
+    keep, limit = config["positives"]["keep"], config["positives"]["max_positives"]
+    worst = lowest_advantages(inputs["step_values"], verified) if keep in BY_VALUE else {}
+    rows = _rows_before(inputs)
+    known = {(row[0], tuple(row[2])) for row in rows}
     for problem, group in right.groupby("problem", sort=True):
         rng = np.random.default_rng([_POSITIVES, config["seed"], int(problem)])
-        different = unique(group["tokens"])
+        different = [tokens for tokens in unique(group["tokens"]) if (problem, tuple(tokens)) not in known]
         order = [different[index] for index in rng.permutation(len(different))]
-        if config["positives"]["keep"] == "distinct":
-            order = most_distinct(order, config["positives"]["max_positives"])
+        if keep == "distinct":
+            order = most_distinct(order, limit)
+        elif keep in BY_VALUE:
+            order = by_value([tokens for tokens in order if (problem, tuple(tokens)) in worst], problem, worst, keep)
         prompt = tokenizer.encode_prompt(synthetic[problem].prompt)
-        rows += [(int(problem), prompt, tokens) for tokens in order[: config["positives"]["max_positives"]]]
-    frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens"])
+        steps = {
+            tuple(tokens): counts
+            for tokens, *counts in zip(group["tokens"], group["num_steps"], group["spurious_steps"], strict=True)
+        }
+        rows += [(int(problem), prompt, tokens, *steps[tuple(tokens)]) for tokens in order[:limit]]
+    frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "num_steps", "spurious_steps"])
     frame.to_parquet(out / "positives.parquet")
     return {
         "num_positives": float(len(frame)),
         "num_positives_before_limit": float(len(right)),
+        "num_learned_steps": float(frame["num_steps"].sum()),
+        "num_spurious_steps": float(frame["spurious_steps"].sum()),
+        "num_spurious_traces": float((frame["spurious_steps"] > 0).sum()),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
+
+
+def lowest_advantages(step_values: Path, verified: pd.DataFrame) -> dict[tuple, float]:
+    """(problem, tokens) of every right trace with step values -> the least advantage among its steps."""
+    traces = load_step_values(step_values, verified)
+    return {
+        (trace.problem, tuple(trace.tokens)): min(advantages(trace.q_values, trace.prompt_value))
+        for trace in traces[traces["reward"] == 1.0].itertuples(index=False)
+    }
+
+
+def by_value(completions: list[list[int]], problem: int, worst: Mapping[tuple, float], keep: str) -> list[list[int]]:
+    """The completions of a problem, those with the worst step first, or last for `high_value`; ties as they come."""
+    sign = -1.0 if keep == "high_value" else 1.0
+    return sorted(completions, key=lambda tokens: sign * worst[problem, tuple(tokens)])
+
+
+def _rows_before(inputs: Mapping[str, Path]) -> list[tuple]:
+    """The positives of the rounds before, where they are pooled."""
+    if "before" not in inputs:
+        return []
+    frame = pd.read_parquet(inputs["before"] / "positives.parquet")
+    return [(row[0], list(row[1]), list(row[2]), *row[3:]) for row in frame.itertuples(index=False)]
 
 
 def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
@@ -72,7 +112,9 @@ def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the positives, and on D_syn where `include_synthetic` says so.
 
-    config: problems, rft, seed; inputs: start, synthetic, positives.
+    config: problems, rft, seed, and lora if adapters are trained; inputs: start, synthetic, positives. With nothing to
+    learn a round after the first passes the policy on that it sampled from, where training starts from that; otherwise
+    it is an error.
     """
     settings = parse(Rft, config["rft"])
     positives = pd.read_parquet(inputs["positives"] / "positives.parquet")
@@ -81,9 +123,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     if settings.include_synthetic:
         more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
+    if not prompts and "round" in config and settings.start == "sft":
+        return {**passed_on(policy_of(inputs, "start"), out), "num_sequences": 0.0}
     if not prompts:
         raise ValueError(
             "rft: there are no positives to train on and include_synthetic is false; raise"
             " rollouts.samples_per_problem, or set rft.include_synthetic: true."
         )
-    return fit(load_policy(inputs["start"]), sequences(prompts, completions), settings, config["seed"], out)
+    rows = sequences(prompts, completions)
+    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))

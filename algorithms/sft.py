@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from data.records import read_jsonl
 from data.tokenizer import tokenizer_of
 from scaling.model.flops import training_flops
-from scaling.model.policy import Policy, load_policy, save_policy
+from scaling.model.policy import Policy, policy_of, save_trained
 from scaling.model.transformer import Params
+from scaling.policy_config import Lora, lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import Sequences, sequences
@@ -37,10 +38,10 @@ def nll(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Fine-tune the base policy on D_syn.
 
-    config: problems, sft, seed. inputs: base, synthetic.
+    config: problems, sft, seed, and lora if adapters are trained. inputs: base, synthetic.
     """
-    rows = sequences(*synthetic_pairs(config, inputs))
-    return fit(load_policy(inputs["base"]), rows, parse(Sft, config["sft"]), config["seed"], out)
+    rows, settings = sequences(*synthetic_pairs(config, inputs)), parse(Sft, config["sft"])
+    return fit(policy_of(inputs, "base"), rows, settings, config["seed"], out, lora_of(config))
 
 
 def synthetic_pairs(config: Mapping, inputs: Mapping[str, Path]) -> tuple[list[list[int]], list[list[int]]]:
@@ -51,15 +52,17 @@ def synthetic_pairs(config: Mapping, inputs: Mapping[str, Path]) -> tuple[list[l
     return prompts, [tokenizer.encode_completion(row["completion"]) for row in rows]
 
 
-def fit(start: Policy, rows: Sequences, settings: Optimizer, seed: int, out: Path) -> dict[str, float]:
+def fit(
+    start: Policy, rows: Sequences, settings: Optimizer, seed: int, out: Path, lora: Lora | None = None
+) -> dict[str, float]:
     """Minimise the NLL of the rows from a start policy, save the policy, and return the numbers of a record."""
     arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    params, metrics = train(start.params, start.config, arrays, rows.lengths, nll, settings, seed, out)
-    save_policy(Policy(params, start.config), out)
+    trained, metrics = train(start.params, start.config, arrays, rows.lengths, nll, settings, seed, out, lora=lora)
+    save_trained(start, trained, lora, out)
     return {
         **metrics,
         "num_sequences": float(len(rows.lengths)),
         "num_tokens": float(rows.lengths.sum()),
         "num_learned_tokens": float(rows.mask.sum()),
-        "training_flops": settings.epochs * training_flops(start.config, rows.lengths.tolist()),
+        "training_flops": settings.epochs * training_flops(start.config, rows.lengths.tolist(), lora),
     }

@@ -11,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from algorithms.sft import fit, synthetic_pairs
+from data.problems.families import family_of
 from data.records import read_problems
 from data.step_values import advantages, load_step_values
 from data.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.model.policy import load_policy
+from scaling.model.policy import passed_on, policy_of
+from scaling.policy_config import lora_of
 from scaling.problem_config import Problems
 from scaling.section import parse
 from scaling.training.batching import masked_sequences
@@ -27,14 +29,21 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
 
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
-    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
+    problems = parse(Problems, config["problems"])
+    tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
-    rows, num_steps, num_kept = [], 0, 0
+    family, rows, num_steps, num_kept = family_of(problems), [], 0, 0
+    num_wrong = num_spurious = num_spurious_traces = 0
     for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
         gains = advantages(trace.q_values, trace.prompt_value)
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
         num_steps, num_kept = num_steps + len(kept), num_kept + sum(kept)
+        steps = family.check(problems, synthetic[trace.problem], tokenizer.decode(trace.tokens)).steps
+        wrong = sum(keep and not step.correct for keep, step in zip(kept, steps, strict=True))
+        num_wrong += wrong
+        if trace.reward == 1.0:
+            num_spurious, num_spurious_traces = num_spurious + wrong, num_spurious_traces + (wrong > 0)
         if any(kept):
             prompt = tokenizer.encode_prompt(synthetic[trace.problem].prompt)
             rows.append((int(trace.problem), prompt, trace.tokens, step_mask(trace.step_ends, kept)))
@@ -43,6 +52,10 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
     return {
         "num_traces": float(len(frame)),
         "kept_steps_fraction": num_kept / num_steps,
+        "num_learned_steps": float(num_kept),
+        "num_wrong_steps": float(num_wrong),
+        "num_spurious_steps": float(num_spurious),
+        "num_spurious_traces": float(num_spurious_traces),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
 
@@ -58,7 +71,9 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
-    config: problems, step_rft, seed; inputs: start, synthetic, good_steps.
+    config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps. With
+    nothing to learn a round after the first passes the policy on that it sampled from, where training starts from that;
+    otherwise it is an error.
     """
     settings = parse(StepRft, config["step_rft"])
     steps = pd.read_parquet(inputs["good_steps"] / "good_steps.parquet")
@@ -69,10 +84,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         more_prompts, more_completions = synthetic_pairs(config, inputs)
         prompts, completions = prompts + more_prompts, completions + more_completions
         masks += [[1.0] * len(completion) for completion in more_completions]
+    if not prompts and "round" in config and settings.start == "sft":
+        return {**passed_on(policy_of(inputs, "start"), out), "num_sequences": 0.0}
     if not prompts:
         raise ValueError(
             f"step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"
             f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
         )
     rows = masked_sequences(prompts, completions, masks)
-    return fit(load_policy(inputs["start"]), rows, settings, config["seed"], out)
+    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.conclusions import conclusion, measurement
 from analysis.panel import Panel
 from analysis.rendering import Grid, Section
+from analysis.solvable_section import solvable_section
 from analysis.study import Study
 from analysis.study_sections import percent, study_sections
 from analysis.tables import Tables
@@ -37,6 +38,7 @@ def sections(story: Story, directory: Path) -> list[Section]:
     parts = [_conclusions(story)]
     for name, panel in story.panels.items():
         parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
+    parts += solvable_section(story.plan, story.tables.runs)
     return [*parts, _settings(story), _costs(story), _runs(story), _provenance(story)]
 
 

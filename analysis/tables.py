@@ -19,13 +19,17 @@ from scaling.plan import Plan, Run
 from scaling.recipes import base_evaluation
 from scaling.stage import in_order
 
-# Numbers of a run's ancestors that describe its data: kind of stage -> names.
+_LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
+# Numbers of a run's ancestors that describe its data: kind of stage -> names; stages of before a number lack it.
 _ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
-    "positives": ("num_positives", "problems_without_data_fraction"),
+    "solvable": ("num_candidates", "num_solvable"),
+    "positives": ("num_positives", "problems_without_data_fraction", *_LEARNED),
     "pairs": ("num_pairs", "problems_without_data_fraction"),
     "step_pairs": ("num_pairs", "problems_without_data_fraction", "mean_pit"),
-    "good_steps": ("kept_steps_fraction", "problems_without_data_fraction"),
+    "good_steps": ("kept_steps_fraction", "problems_without_data_fraction", *_LEARNED, "num_wrong_steps"),
 }
+
+_ROUND_KINDS = ("rft", "dpo", "step_rft")  # what a round of an algorithm ends with
 
 
 @dataclass(frozen=True)
@@ -154,9 +158,17 @@ def _row(run: Run, sweep: Sweep, store: Store, is_waiting: bool) -> dict[str, ob
     for stage in in_order([run.stage]):
         names = _ANCESTOR_NUMBERS.get(stage.kind, ())
         found = store.record(stage) if names else None
-        row |= {name: found["numbers"][name] for name in names} if found else {}
+        row |= {name: found["numbers"][name] for name in names if name in found["numbers"]} if found else {}
+    if run.cell.rounds > 1:
+        row["rounds_without_data"] = _rounds_without_data(run, store)
     row |= costs_of_run(run, store)
     return row | {"stage": run.stage.name}
+
+
+def _rounds_without_data(run: Run, store: Store) -> int:
+    """How many of the run's rounds passed their policy on."""
+    trained = [stage for stage in in_order([run.stage]) if stage.kind in _ROUND_KINDS]
+    return sum(record["numbers"]["num_updates"] == 0 for record in map(store.record, trained) if record is not None)
 
 
 def _settings(run: Run, sweep: Sweep) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Evaluation: the 0/1 outcome of every (run, problem), which the statistics need.
 
 In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem: problem (its key), wrong (greedy),
-error_kind (none, fact, procedure), num_correct of num_samples sampled completions. Samples are keyed by (seed,
+error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions. Samples are keyed by (seed,
 problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374).
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.description import describe
 from data.limits import completion_limit, truncated_fraction
 from data.problem_sets import load_problems
 from data.problems.families import family_of
@@ -26,7 +27,10 @@ from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Measure. config: problems, evaluation, split, seed; inputs: policy, problems."""
+    """Measure. config: problems, evaluation, split, seed, and web_seed to look for misconceptions.
+
+    inputs: policy, problems.
+    """
     settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     sampler = sampler_of(config, inputs, out, tokenizer)
@@ -60,9 +64,12 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     numbers = {
         "error": float(frame["wrong"].mean()),
         "num_problems": float(len(frame)),
-        "procedure_error_fraction": float((frame["error_kind"] == "procedure").mean()),
         "truncated_fraction": truncated,
     }
+    if all(check.steps_are_judged for check in greedy):
+        numbers["procedure_error_fraction"] = float((frame["error_kind"] == "procedure").mean())
+    else:
+        numbers["no_answer_fraction"] = float(np.mean([check.answer is None for check in greedy]))
     if num_samples:
         sampled, _, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
         flops += more
@@ -71,5 +78,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         frame["num_samples"] = num_samples
         for k in evaluation.pass_at:
             numbers[f"pass_at_{k}"] = float(np.mean([best_of_k(c, num_samples, k) for c in frame["num_correct"]]))
+        if evaluation.describe:
+            numbers |= describe(settings, sampled, num_samples, config.get("web_seed"))
     frame.to_parquet(out / "outcomes.parquet")
     return {**numbers, "evaluation_flops": flops, **sampler.numbers()}

@@ -63,7 +63,9 @@ class HfTokenizer:
         return "".join((*texts, self._text(run)))
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
-        """Tokens of at most so many words of a vocabulary, whichever they are."""
+        """Tokens of at most so many words of a vocabulary, whichever they are; without one, tokens are counted."""
+        if not vocabulary:
+            return num_words
         return num_words * max(len(self.encode(before + word)) for word in vocabulary for before in ("", " "))
 
     def _text(self, run: list[int]) -> str:

@@ -13,6 +13,9 @@ problem, context, chosen, rejected (token lists; context is what both are condit
 The positives of a problem are its different correct rollouts and the teacher's solution where it verifies. A
 shared-prefix pair whose pit is the first step has the bare prompt as its context: there a correct continuation of the
 rollout policy is a correct rollout, and the teacher's solution is none.
+
+That no problem gives a pair is an error, but for a round after the first: there the policy has nothing left to learn
+from its own mistakes, the table is empty and the round passes the policy on.
 """
 
 from collections.abc import Mapping
@@ -53,7 +56,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             chosen = _partner(different[index], positives[problem], pairing, rng)
             context = tokenizer.encode_prompt(synthetic[problem]["prompt"])
             rows.append((int(problem), context, chosen, different[index]))
-    return _write(rows, len(synthetic), out)
+    return _write(rows, len(synthetic), out, may_be_empty="round" in config)
 
 
 def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -93,10 +96,9 @@ def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
         }[mode]
         pits.append(pit)
         rows.append((int(trace.problem), context, chosen, rejected))
-    numbers = _write(rows, len(synthetic), out)
+    numbers = _write(rows, len(synthetic), out, may_be_empty="round" in config)
     numbers["num_negatives_without_partner"] = float(without_partner)
-    numbers["mean_pit"] = float(np.mean(pits))
-    return numbers
+    return numbers | ({"mean_pit": float(np.mean(pits))} if pits else {})
 
 
 def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
@@ -130,8 +132,8 @@ def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng:
     return positives[int(np.argmax(distances))]
 
 
-def _write(rows: list[tuple], num_problems: int, out: Path) -> dict[str, float]:
-    if not rows:
+def _write(rows: list[tuple], num_problems: int, out: Path, may_be_empty: bool) -> dict[str, float]:
+    if not rows and not may_be_empty:
         raise ValueError(
             f"pairs: none of {num_problems} problems gives a pair, because no rollout is wrong or no wrong one has a"
             " correct one to be compared with; raise rollouts.samples_per_problem or rollouts.temperature, or train the"

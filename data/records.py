@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-ErrorKind = Literal["none", "fact", "procedure"]
+ErrorKind = Literal["none", "fact", "procedure", "unknown"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A prompt with its reference answer, both as words separated by single spaces."""
+    """A prompt with its reference answer. Those of the embedded families are words separated by single spaces."""
 
     prompt: str
     answer: str
+    solution: str | None = None  # of a set that has solutions; a family that draws its problems writes them
 
     @property
     def key(self) -> str:
@@ -28,15 +29,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class StepCheck:
-    """The verdict on one step of a completion."""
+    """The verdict on one step of a completion. None where the family can't tell: steps in plain language."""
 
     text: str  # the step's words, its separator included: the texts of all steps join to the completion
-    procedure_ok: bool  # the step is one that the procedure allows where it stands
-    fact_ok: bool  # the fact it states is true; a step that states none has no wrong fact
+    procedure_ok: bool | None  # the step is one that the procedure allows where it stands
+    fact_ok: bool | None  # the fact it states is true; a step that states none has no wrong fact
 
     @property
-    def correct(self) -> bool:
-        return self.procedure_ok and self.fact_ok
+    def correct(self) -> bool | None:
+        return None if self.procedure_ok is None or self.fact_ok is None else self.procedure_ok and self.fact_ok
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,36 @@ class Check:
     steps: tuple[StepCheck, ...]  # at least one: an empty completion is one empty step
 
     @property
-    def num_wrong_facts(self) -> int:
-        return sum(not step.fact_ok for step in self.steps)
+    def steps_are_judged(self) -> bool:
+        """Whether anything is known of the steps besides their text."""
+        return all(step.correct is not None for step in self.steps)
 
     @property
-    def num_procedure_errors(self) -> int:
-        return sum(not step.procedure_ok for step in self.steps)
+    def num_wrong_facts(self) -> int | None:
+        """None where steps are not judged, as are the next two."""
+        return sum(not step.fact_ok for step in self.steps) if self.steps_are_judged else None
 
     @property
-    def spurious_steps(self) -> int:
+    def num_procedure_errors(self) -> int | None:
+        return sum(not step.procedure_ok for step in self.steps) if self.steps_are_judged else None
+
+    @property
+    def spurious_steps(self) -> int | None:
         """Wrong steps in a completion whose answer is right; 0 when the answer is wrong."""
+        if not self.steps_are_judged:
+            return None
         return sum(not step.correct for step in self.steps) if self.reward == 1.0 else 0
 
     @property
     def error_kind(self) -> ErrorKind:
-        """What is wrong with the completion, right answer or not; a missing answer is an error of procedure."""
+        """What is wrong with the completion, right answer or not; a missing answer is an error of procedure.
+
+        Where steps are not judged: `unknown` for a wrong answer, and `none` for a right one however it was reached.
+        """
         if self.num_procedure_errors or self.answer is None:
             return "procedure"
+        if not self.steps_are_judged:
+            return "none" if self.reward == 1.0 else "unknown"
         return "fact" if self.num_wrong_facts else "none"
 
 

@@ -1,6 +1,6 @@
 """Completions from a server that serves the policy, with the interface of data.sampler.
 
-In: a policy's artifact, its tokenizer, the settings of `sampler`, and the stage's working directory. Out: `Sampled`, as
+In: a stage's inputs, its tokenizer, the settings of `sampler`, and the stage's working directory. Out: `Sampled`, as
 this project's sampler returns it; a journal of answers, from which a killed stage goes on; and provenance.json with the
 server's host, model and version. With `export`, the policy is first written where the server can load it, and
 `<name>.wanted` beside it is touched for as long as it is needed (scaling.serve starts servers by it).
@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,13 +43,15 @@ PROGRESS_SECONDS = 15.0
 class RemoteSampler:
     """A server that samples one policy."""
 
-    def __init__(self, settings: Sampler, policy: Path, out: Path, tokenizer: Tokenizer | HfTokenizer) -> None:
-        self.shape: ModelConfig = load_shape(policy)
+    def __init__(
+        self, settings: Sampler, inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer
+    ) -> None:
+        self.shape: ModelConfig = load_shape(inputs["policy"])
         self._settings, self._out, self._tokenizer = settings, out, tokenizer
-        self._name = policy_name(policy)
+        self._name = policy_name(inputs)
         self._export = Path(settings.folder).absolute() / self._name
         if settings.export:
-            export_policy(policy, tokenizer, self._export.parent, self._name)
+            export_policy(inputs, tokenizer, self._export.parent, self._name)
         self._num_rows = self._num_from_text = self._num_not_round_tripped = 0
 
     def sample(

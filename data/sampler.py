@@ -15,7 +15,7 @@ import jax
 from data.hf_tokenizer import HfTokenizer
 from data.tokenizer import Tokenizer
 from scaling.data_config import Sampler as Settings
-from scaling.model.policy import Policy, load_policy
+from scaling.model.policy import Policy, policy_of
 from scaling.model.replay import Replay
 from scaling.model.sampling import Sampled, sample
 from scaling.model.sizes import ModelConfig
@@ -85,7 +85,7 @@ class LocalSampler:
 def sampler_of(config: Mapping, inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer) -> Sampler:
     """The sampler of the stage's input `policy`: the server in config["server"], or, without one, this process."""
     if "server" not in config:
-        return LocalSampler(load_policy(inputs["policy"]))
+        return LocalSampler(policy_of(inputs, "policy"))
     try:
         from data.remote_sampler import RemoteSampler
     except ModuleNotFoundError as error:
@@ -93,4 +93,4 @@ def sampler_of(config: Mapping, inputs: Mapping[str, Path], out: Path, tokenizer
             f"sampling on a server needs the package {error.name}, which is not installed; install the project with its"
             " extra: pip install --editable '.[remote]'."
         ) from error
-    return RemoteSampler(parse(Settings, config["server"]), inputs["policy"], out, tokenizer)
+    return RemoteSampler(parse(Settings, config["server"]), inputs, out, tokenizer)

@@ -12,9 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from data.finite_splits import set_sizes
 from data.problems.families import family_of
 from data.records import Problem
 from scaling.problem_config import ModularSum, StarGraph
+from scaling.text_problem_config import TextProblems
 
 Split = Literal["train", "validation", "test"]
 Problems = ModularSum | StarGraph
@@ -45,12 +47,15 @@ def stream(config: Problems, seed: int, count: int) -> list[Problem]:
     return _distinct(config, "train", seed, count)
 
 
-def pool_size(config: Problems, split: Split = "train") -> int:
+def pool_size(config: Problems | TextProblems, split: Split = "train") -> int:
     """How many distinct problems a split offers without endless rejection.
 
     The rule: the split's share of the likeliest problems that together hold nine tenths of the drawing
-    probability. Up to there about a tenth of the draws that fall into the split are new, whatever was drawn.
+    probability. Up to there about a tenth of the draws that fall into the split are new, whatever was drawn. Of a
+    finite set it is the rows that a plan knows of; the most there can be where the hub alone knows.
     """
+    if isinstance(config, TextProblems):
+        return (set_sizes(config) or {}).get(split, 2**62)
     return int(math.exp(min(_log_likeliest(config) + math.log(TENTHS[split] / 10), math.log(2**62))))
 
 

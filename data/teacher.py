@@ -1,50 +1,33 @@
 """D_syn: synthetic problems with the teacher's verified solutions.
 
-In: the family's config, a size and a seed. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion.
-The problems are the first `data_size` of the seed's stream, so the sizes of a seed are nested; so are the solutions,
-each drawn from a generator keyed by (seed, problem). A solution whose answer does not verify is drawn again, as a
-teacher would be asked again, unless `teacher.keep_unverified` keeps it; every attempt is counted.
+In: the family's config, the teacher's, a size and a seed; of problems in plain language the imported set, or for a chat
+model the problems of every split. Out: `synthetic.jsonl`, one row a problem: prompt, answer, completion; of a chat
+model also origin (teacher, model, seed problem, attempt), and `rejected.jsonl`, the attempts that gave no problem, with
+their reasons. The sizes of a seed are nested.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from data.problems.families import family_of
+from data import procedural_teacher
 from data.records import write_jsonl
-from data.splits import stream
-from scaling.data_config import Teacher
 from scaling.problem_config import Problems
 from scaling.section import parse
-
-_SOLUTIONS = 0x7EAC  # keeps the solutions' generators apart from the problems' of the same seed
-_MAX_ATTEMPTS = 64
+from scaling.teacher_config import joined
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Write D_syn. config: problems, teacher, data_size, seed."""
-    problems, teacher = parse(Problems, config["problems"]), parse(Teacher, config["teacher"])
-    family = family_of(problems)
-    rows, rejected, spurious = [], 0, 0
-    for index, problem in enumerate(stream(problems, config["seed"], config["data_size"])):
-        rng = np.random.default_rng([_SOLUTIONS, config["seed"], index])
-        for _ in range(_MAX_ATTEMPTS):
-            completion = family.solve(problems, problem, rng)
-            check = family.check(problems, problem, completion)
-            if check.reward == 1.0 or teacher.keep_unverified:
-                break
-            rejected += 1
-        else:
-            raise ValueError(
-                f"teacher: {_MAX_ATTEMPTS} solutions of {problem.prompt!r} did not verify; problems.flaw_rate is"
-                f" {problems.flaw_rate}: lower it, or set teacher.keep_unverified: true."
-            )
-        spurious += check.spurious_steps
-        rows.append({"prompt": problem.prompt, "answer": problem.answer, "completion": completion})
-    write_jsonl(out / "synthetic.jsonl", rows)
-    return {
-        "num_problems": float(len(rows)),
-        "num_rejected_solutions": float(rejected),
-        "num_spurious_steps": float(spurious),
-    }
+    """Write D_syn. config: problems, teacher, data_size, seed; of a chat model also asking, which changes no result."""
+    problems, teacher = parse(Problems, config["problems"]), joined(config["teacher"], config.get("asking", {}))
+    if not teacher.named:
+        rows, numbers = procedural_teacher.solved(problems, teacher, inputs, config["data_size"], config["seed"])
+        write_jsonl(out / "synthetic.jsonl", rows)
+        return numbers
+    from data.teacher_rows import taught  # needs the extra `teacher`
+    from data.teacher_subject import subject_of
+
+    subject = subject_of(problems, inputs)
+    judged, numbers = taught(teacher, subject, config["data_size"], config["seed"], Path(teacher.ledger))
+    write_jsonl(out / "synthetic.jsonl", judged.rows)
+    write_jsonl(out / "rejected.jsonl", judged.rejected)
+    return numbers

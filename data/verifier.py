@@ -2,7 +2,7 @@
 
 In: rollouts and D_syn. Out: `verification.parquet`, one row a rollout in the rollouts' order: problem, sample,
 reward, answer, num_steps, num_wrong_facts, num_procedure_errors, spurious_steps. A spurious step is a wrong step in
-a rollout whose answer is right.
+a rollout whose answer is right. The last three are null for problems in plain language, whose steps nobody has judged.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
                 "spurious_steps": check.spurious_steps,
             }
         )
-    frame = pd.DataFrame(rows)
+    judged = ("num_wrong_facts", "num_procedure_errors", "spurious_steps")
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(judged, "Int64"))
     frame.to_parquet(out / "verification.parquet")
     positives = frame[frame["reward"] == 1.0]
     numbers = {
@@ -47,7 +48,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         "problems_without_positive_fraction": float((frame.groupby("problem")["reward"].max() == 0).mean()),
         "problems_without_negative_fraction": float((frame.groupby("problem")["reward"].min() == 1).mean()),
     }
-    if len(positives):  # the share among no positives is no number
+    if positives["spurious_steps"].notna().any():  # the share among no positives, or of unknown steps, is no number
         numbers["spurious_positive_fraction"] = float((positives["spurious_steps"] > 0).mean())
     return numbers
 

@@ -1,8 +1,8 @@
 """What a sweep file may say: the schema with every default, in frozen pydantic models.
 
 In: plain mappings (scaling.sweep_file reads them from YAML). Out: `Sweep`, and `Cell`, the configuration of one
-point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `data_config` and
-`training_config`; docs/sweeps.md explains every key.
+point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `teacher_config`,
+`memory_config`, `data_config` and `training_config`; docs/sweeps.md explains every key.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.data_config import Evaluation, Rollouts, Sampler, StepValues, Teacher
+from scaling.data_config import Evaluation, Rollouts, Sampler, StepValues
+from scaling.memory_config import Memory
 from scaling.policy_config import Policy
 from scaling.problem_config import ModularSum, Problems
 from scaling.section import Count, Positive, Section, Seed, Seeds
+from scaling.teacher_config import Teacher
+from scaling.text_problem_config import TextProblems
 from scaling.training_config import Dpo, Pretrain, Rft, Sft, StepDpo, StepRft
 
 ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft")
@@ -25,6 +28,7 @@ class Cell(Section):
 
     algorithm: Algorithm = "sft"
     data_size: Count = 256  # unique synthetic problems
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1  # of sampling from the policy so far and training on that
     problems: Problems = ModularSum()
     policy: Policy = Policy()
     pretrain: Pretrain = Pretrain()
@@ -38,6 +42,30 @@ class Cell(Section):
     step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
     sampler: Sampler | None = None  # a server that samples in place of this project's sampler
+
+    @model_validator(mode="after")
+    def _enough_test_problems(self) -> "Cell":
+        asked, available = self.evaluation.critical_steps, self.problems.num_test
+        if asked is not None and asked.problems > available:
+            raise ValueError(
+                f"evaluation.critical_steps.problems is {asked.problems}, but problems.num_test is {available}; the"
+                " traces are of test problems: raise num_test or ask for fewer."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_has_language(self) -> "Cell":
+        if self.teacher.named and not isinstance(self.problems, TextProblems):
+            raise ValueError(
+                f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves"
+                " its problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
+            )
+        if self.teacher.named and self.problems.solvable is not None:
+            raise ValueError(
+                f"teacher names {', '.join(self.teacher.named)}, to write new problems, but problems.solvable chooses"
+                " among those of the set; leave one of the two out."
+            )
+        return self
 
 
 class Analysis(Section):
@@ -93,4 +121,5 @@ class Sweep(Section):
     select: Select | None = None
     analysis: Analysis = Analysis()
     resources: Resources = Resources()
+    memory: Memory = Memory()
     store: Annotated[str, Field(min_length=1)] = "results/store"

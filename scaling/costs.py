@@ -13,10 +13,13 @@ from data.problems.families import family_of
 from scaling.config_error import ConfigError
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.hf_config import imported_shape
-from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig, model_config
+from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
+from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
+from scaling.teacher_bill import asking_seconds
+from scaling.text_problem_config import TextProblems
 
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
 # record of the kind.
@@ -27,6 +30,10 @@ ADAPTIVE_FRACTION = 0.5
 UNREPLAYED_FRACTION = 0.6  # the same for a vocabulary too large to replay: what stopping alone leaves
 # A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
 TOKENS_PER_WORD = 3
+# Stages that neither train nor sample.
+FREE = frozenset(
+    ("problem_source", "problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps")
+)
 OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
 
 
@@ -36,6 +43,7 @@ class Cost:
 
     training_flops: float = 0.0
     generation_flops: float = 0.0
+    request_seconds: float = 0.0  # of waiting for a chat model
 
     @property
     def flops(self) -> float:
@@ -47,6 +55,7 @@ class Cost:
             return OVERHEAD_SECONDS + self.flops / rate
         return (
             OVERHEAD_SECONDS
+            + self.request_seconds
             + self.training_flops / DEFAULT_RATES["training"]
             + self.generation_flops / DEFAULT_RATES["generation"]
         )
@@ -54,7 +63,9 @@ class Cost:
 
 def cost(stage: Stage) -> Cost:
     """Estimate the FLOPs of a stage from its config and its ancestors'."""
-    if stage.kind in ("problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"):
+    if stage.kind == "teacher":
+        return Cost(request_seconds=asking_seconds(stage))
+    if stage.kind in FREE:
         return Cost()
     pretrain = _ancestor(stage, "pretrain")
     if stage is pretrain and "hf" in stage.config["policy"]:
@@ -73,8 +84,13 @@ def cost(stage: Stage) -> Cost:
         count = held_out.num_test if config["split"] == "test" else held_out.num_validation
         rows = count * (1 + config["evaluation"]["samples_per_problem"])
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
-    size = _ancestor(stage, "teacher").config["data_size"]
-    if stage.kind == "rollouts":
+    if stage.kind == "solvable":
+        rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    size = _num_problems(stage)
+    if stage.kind == "critical_steps":
+        return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))
+    if stage.kind in ("rollouts", "critical_traces"):
         rows = size * config["rollouts"]["samples_per_problem"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "step_values":
@@ -87,10 +103,11 @@ def cost(stage: Stage) -> Cost:
         pairs = size * _pairs_per_problem(stage.inputs["pairs"])
         lengths = [prompt + completion]
         epochs = config["dpo"]["epochs"]
-        work = epochs * training_flops(shape, lengths) + forward_flops(shape, lengths)
+        work = epochs * training_flops(shape, lengths, lora_of(config)) + forward_flops(shape, lengths)
         return Cost(training_flops=2 * pairs * work)
     rows = size * _rows_per_problem(stage)
-    return Cost(training_flops=config[stage.kind]["epochs"] * rows * training_flops(shape, [prompt + completion]))
+    work = training_flops(shape, [prompt + completion], lora_of(config))
+    return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
 
 
 def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
@@ -105,12 +122,22 @@ def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[
     return {kind: flops[kind] / seconds[kind] for kind in flops}
 
 
+def _num_problems(stage: Stage) -> int:
+    """How many problems a stage works on: those of the traces whose critical steps are measured, or all of D_syn."""
+    traces = [item for item in (stage, *stage.inputs.values()) if item.kind == "critical_traces"]
+    if traces:
+        return traces[0].config["critical_steps"]["problems"]
+    return _ancestor(stage, "teacher").config["data_size"]
+
+
 def _rows_per_problem(stage: Stage) -> int:
     if stage.kind == "sft":
         return 1
     mixed = int(stage.config[stage.kind]["include_synthetic"])
     if stage.kind == "rft":
-        return mixed + stage.inputs["positives"].config["positives"]["max_positives"]
+        positives = stage.inputs["positives"]
+        pooled = positives.config.get("round", 1) if "before" in positives.inputs else 1
+        return mixed + pooled * positives.config["positives"]["max_positives"]
     return mixed + stage.inputs["good_steps"].inputs["step_values"].config["traces_per_problem"]
 
 
@@ -122,7 +149,7 @@ def _pairs_per_problem(pairs: Stage) -> int:
 
 def _completion_tokens(stage: Stage, family_tokens: int) -> int:
     """The longest completion that a stage samples or learns from; the teacher's are as long as the family allows."""
-    if stage.kind in ("rollouts", "evaluation"):
+    if stage.kind in ("rollouts", "evaluation", "solvable"):
         return stage.config[stage.kind].get("max_new_tokens", family_tokens)
     if stage.kind == "step_values":
         return stage.config.get("max_new_tokens", family_tokens)
@@ -137,10 +164,10 @@ def _sampled_fraction(step_values: Mapping, shape: ModelConfig) -> float:
     """Of the continuations of an exhaustive estimate, the share of work that remains."""
     if not step_values.get("adaptive"):
         return 1.0
-    return ADAPTIVE_FRACTION if shape.vocab_size <= REPLAYED_VOCABULARY else UNREPLAYED_FRACTION
+    return ADAPTIVE_FRACTION if shape.vocab_size <= SMALL_VOCABULARY else UNREPLAYED_FRACTION
 
 
-def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph, ModelConfig, int]:
+def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
     policy = pretrain.config["policy"]
     if "hf" in policy:

@@ -1,4 +1,4 @@
-"""What policies learn from and are measured on: the teacher, rollouts, step values, evaluation, and who samples.
+"""What policies learn from and are measured on: rollouts, step values, evaluation, and who samples.
 
 In: plain mappings. Out: the frozen settings that the stages in `data` read. Where the paper (Setlur et al. 2024,
 arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
@@ -10,12 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from scaling.section import Count, NonNegative, Positive, Section
-
-
-class Teacher(Section):
-    """The source of synthetic problems and solutions."""
-
-    keep_unverified: bool = False  # keep a solution whose answer does not verify
 
 
 class Rollouts(Section):
@@ -46,6 +40,14 @@ class StepValues(Section):
         return self
 
 
+class CriticalSteps(Section):
+    """How well a policy continues wrong traces of the SFT policy, step by step."""
+
+    problems: Count = 256  # test problems to sample; those with a wrong completion give traces
+    traces: Count = 1  # per problem, at most
+    rollouts_per_prefix: Count = 8
+
+
 class Evaluation(Section):
     """What is measured on the test problems. Greedy pass@1 always is."""
 
@@ -54,9 +56,16 @@ class Evaluation(Section):
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Count | None = None  # of a completion; null: what the family says
+    describe: bool = False  # what sampled completions look like: spurious steps, wrong facts, diversity
+    critical_steps: CriticalSteps | None = None
 
     @model_validator(mode="after")
     def _enough_samples(self) -> "Evaluation":
+        if self.describe and not self.samples_per_problem:
+            raise ValueError(
+                "describe is true, but samples_per_problem is 0, so there are no completions to describe; raise"
+                " samples_per_problem."
+            )
         too_large = [k for k in self.pass_at if k > self.samples_per_problem]
         if too_large and self.samples_per_problem:
             raise ValueError(

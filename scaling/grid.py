@@ -33,22 +33,32 @@ def dotted_keys() -> Iterator[str]:
     """Every key of the schema that can be an axis."""
     yield "algorithm"
     yield "data_size"
+    yield "rounds"
     schema = Cell.model_json_schema()
     for section, reference in schema["properties"].items():
         names = [item["$ref"] for item in reference.get("oneOf", [])] or [reference.get("$ref", "")]
         for name in filter(None, names):
-            for key in schema["$defs"][name.rsplit("/", 1)[1]]["properties"]:
-                yield f"{section}.{key}"
+            yield from _keys_below(section, name, schema["$defs"])
+
+
+def _keys_below(section: str, reference: str, definitions: Mapping) -> Iterator[str]:
+    """The keys of a section, and in place of a section in it that may be null, that one's keys."""
+    for key, field in definitions[reference.rsplit("/", 1)[1]]["properties"].items():
+        inner = [item["$ref"] for item in field.get("anyOf", []) if "$ref" in item]
+        if inner:
+            yield from _keys_below(f"{section}.{key}", inner[0], definitions)
+        else:
+            yield f"{section}.{key}"
 
 
 def _with_settings(fixed: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in fixed.items()}
     for dotted, value in settings.items():
-        section, _, key = dotted.partition(".")
-        if not key:
-            merged[section] = value
-        elif section == "problems":
-            merged[section] = {"family": "modular_sum", **merged.get(section, {}), key: value}
-        else:
-            merged[section] = {**merged.get(section, {}), key: value}
+        *sections, key = dotted.split(".")
+        node = merged
+        for section in sections:
+            empty = {"family": "modular_sum"} if section == "problems" else {}
+            node[section] = {**empty, **(node.get(section) or {})}
+            node = node[section]
+        node[key] = value
     return merged

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from scaling import recipes
 from scaling.config import Cell, Sweep
+from scaling.critical_steps import critical_steps
 from scaling.grid import axes, cells
 from scaling.section import Section
 from scaling.stage import Stage, in_order
@@ -30,6 +31,12 @@ class Run:
     seed: int
     axis_values: Mapping[str, object]  # dotted axis key -> this cell's value
     stage: Stage  # its evaluation
+    measured: Stage | None = None  # its critical steps, where they are asked for
+
+    @property
+    def targets(self) -> tuple[Stage, ...]:
+        """What the run is to leave in the store."""
+        return (self.stage,) if self.measured is None else (self.stage, self.measured)
 
     @property
     def name(self) -> str:
@@ -100,12 +107,12 @@ class Plan:
     @property
     def num_named(self) -> int:
         """Stages counted once for each run that needs them: what would run without sharing."""
-        return sum(len(in_order([run.stage])) for run in (*self.search_runs, *self.runs)) + sum(
+        return sum(len(in_order(run.targets)) for run in (*self.search_runs, *self.runs)) + sum(
             len(in_order([stage])) for stage in self.base
         )
 
     def _targets(self, runs: Iterable[Run]) -> list[Stage]:
-        return [*self.base, *(run.stage for run in self.search_runs), *(run.stage for run in runs)]
+        return [*self.base, *(stage for run in (*self.search_runs, *runs) for stage in run.targets)]
 
 
 def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
@@ -117,7 +124,7 @@ def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
         values = {key: value_at(cell, key) for key in axes(sweep)}
         resolved, pending = _resolve(sweep, cell, values, numbers_of, choices)
         for seed in sweep.seeds:
-            run = Run(resolved, seed, values, recipes.evaluation(resolved, seed))
+            run = Run(resolved, seed, values, recipes.evaluation(resolved, seed), critical_steps(resolved, seed))
             runs.append(run)
             if pending:
                 waiting.append(run)

@@ -1,6 +1,7 @@
 """The settings of the problem families, with their defaults: the section `problems` of a sweep file.
 
-In: plain mappings. Out: the frozen config that a family's functions in `data.problems` take.
+In: plain mappings. Out: the frozen config that a family's functions in `data.problems` take. Those of sets in plain
+language are in `text_problem_config`.
 """
 
 from typing import Annotated, Literal
@@ -8,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scaling.section import Count, Fraction, NonNegative, Positive, Section
+from scaling.text_problem_config import Gsm8k, Jsonl, Math
 
 
 class ModularSum(Section):
@@ -51,4 +53,4 @@ class StarGraph(Section):
         return self
 
 
-Problems = Annotated[ModularSum | StarGraph, Field(discriminator="family")]
+Problems = Annotated[ModularSum | StarGraph | Gsm8k | Math | Jsonl, Field(discriminator="family")]

@@ -17,7 +17,9 @@ from types import MappingProxyType
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         "pretrain": 1,
+        "problem_source": 1,
         "problems": 1,
+        "solvable": 1,
         "teacher": 1,
         "sft": 1,
         "rollouts": 1,
@@ -31,6 +33,8 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
         "dpo": 1,
         "step_rft": 1,
         "evaluation": 1,
+        "critical_traces": 1,
+        "critical_steps": 1,
     }
 )
 
@@ -38,7 +42,9 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "pretrain": "train",
+        "problem_source": "host",
         "problems": "host",
+        "solvable": "rollouts",
         "teacher": "host",
         "sft": "train",
         "rollouts": "rollouts",
@@ -52,6 +58,8 @@ RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
         "dpo": "train",
         "step_rft": "train",
         "evaluation": "rollouts",
+        "critical_traces": "rollouts",
+        "critical_steps": "rollouts",
     }
 )
 

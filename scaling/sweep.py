@@ -29,6 +29,7 @@ from scaling.plan import Plan, plan
 from scaling.results_dir import make_writable, open_store
 from scaling.stage import RESOURCE_CLASSES, Stage, in_order
 from scaling.sweep_file import load_sweep
+from scaling.teacher_bill import bill
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -106,6 +107,8 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     console.print(_cost_table(current, stored, to_run, rates))
     for line in _reasons(to_run, store):
         console.print(line, soft_wrap=True, markup=False)
+    for line in bill(to_run):
+        console.print(line, soft_wrap=True, markup=False)
     seconds = sum(cost(stage).seconds(rates.get(stage.kind)) for stage in to_run)
     slots = _num_slots(sweep)
     source = "rates of this store's records" if rates else "rates of a two-core machine"
@@ -156,11 +159,12 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 
-        return InlinePool(store)
+        return InlinePool(store, memory=sweep.memory)
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
-    return RayPool(store.root, store.shipped, sweep.resources.model_dump(), arguments.address)
+    resources = sweep.resources.model_dump()
+    return RayPool(store.root, store.shipped, resources, arguments.address, memory=sweep.memory)
 
 
 def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:
@@ -249,7 +253,7 @@ def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
             named += [(run_, f"candidate {settings} of {run_.name}") for run_ in candidate.runs]
     names: dict[str, list[str]] = {}
     for run_, name in named:
-        for stage in in_order([run_.stage]):
+        for stage in in_order(run_.targets):
             names.setdefault(stage.digest, []).append(name)
     return names
 

@@ -16,10 +16,12 @@ from data.splits import TENTHS, pool_size
 from scaling.config import ALGORITHMS, Cell, Select, Sweep
 from scaling.config_error import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.grid import axes, cell_at, cells, dotted_keys
+from scaling.set_check import check_set
+from scaling.text_problem_config import TextProblems
 
 CELL_SECTIONS = tuple(Cell.model_fields)
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
-SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "store")
+SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "memory", "store")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -142,6 +144,9 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
     """Every data_size and held-out set must fit into the distinct problems that the family offers."""
     pools: dict[str, dict[str, int]] = {}
     for cell in cells(sweep):
+        if isinstance(cell.problems, TextProblems):
+            check_set(cell, path)
+            continue
         key = cell.problems.model_dump_json()
         pool = pools.setdefault(key, {split: pool_size(cell.problems, split) for split in TENTHS})
         for where, split, size in (
@@ -225,9 +230,14 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
 
 def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
     """Nothing that needs an unbiased Q of every step is asked to do without it."""
-    largest_drop = cell.step_dpo.pit_rule == "largest_drop"
-    if cell.step_values.adaptive and (cell.algorithm == "step_rft" or largest_drop):
-        needing = "step_dpo.pit_rule = 'largest_drop'" if largest_drop else "algorithm = 'step_rft'"
+    keep = cell.rft.keep
+    needs = {
+        "step_dpo.pit_rule = 'largest_drop'": cell.step_dpo.pit_rule == "largest_drop",
+        "algorithm = 'step_rft'": cell.algorithm == "step_rft",
+        f"rft.keep = {keep!r}": cell.algorithm == "rft" and keep in ("low_value", "high_value"),
+    }
+    needing = next((name for name, needed in needs.items() if needed), None)
+    if cell.step_values.adaptive and needing:
         place = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
         raise ConfigError(
             f"{path}: {where} at {place}: step_values.adaptive is true, which finds the first pits of the rule 'lowest'"
@@ -255,7 +265,7 @@ def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
     section, _, key = dotted.partition(".")
     if not key:
         return section in fixed
-    return isinstance(fixed.get(section), Mapping) and key in fixed[section]
+    return isinstance(fixed.get(section), Mapping) and _is_set(fixed[section], key)
 
 
 def _override(document: dict, override: str, path: Path) -> None:

@@ -50,9 +50,10 @@ class Rft(Optimizer):
     epochs: Count = 5
     batch_size: Count = 64
     max_positives: Count = 4  # per problem, after duplicates are dropped
-    keep: Literal["random", "distinct"] = "distinct"  # which ones, when there are more: by edit distance or at random
+    keep: Literal["random", "low_value", "high_value", "distinct"] = "distinct"  # which ones, when there are more
     start: Literal["base", "sft"] = "base"
     include_synthetic: bool = True  # mix the teacher's solutions in
+    pool_rounds: bool = False  # after several rounds, train on the positives of all of them
 
 
 class Preference(Optimizer):

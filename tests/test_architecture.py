@@ -15,20 +15,29 @@ NO_JAX = (
     "scaling.config",
     "scaling.config_error",
     "scaling.data_config",
+    "scaling.memory_config",
+    "scaling.teacher_config",
+    "scaling.teacher_bill",
     "scaling.policy_config",
+    "scaling.training.memory",
     "scaling.training_config",
     "scaling.problem_config",
+    "scaling.text_problem_config",
+    "scaling.set_check",
+    "scaling.set_stages",
     "scaling.section",
     "scaling.grid",
     "scaling.sweep_file",
     "scaling.recipes",
+    "scaling.sampled_stages",
+    "scaling.serve",
     "scaling.stage",
     "scaling.plan",
     "scaling.costs",
     "scaling.results_dir",
     *(f"analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("[a-z]*.py"))),
 )
-HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax"}
+HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 MAX_LINES = 300
 EDGE = ROOT / "scaling/engine/worker.py"  # where whatever a stage raises becomes the record of a failure

@@ -5,6 +5,8 @@ import pytest
 from scaling import recipes
 from scaling.config import Cell
 from scaling.costs import ADAPTIVE_FRACTION, DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
+from scaling.critical_steps import critical_steps
+from scaling.data_config import CriticalSteps
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
 from scaling.stage import VERSIONS, in_order
@@ -18,6 +20,9 @@ CELL = Cell.model_validate(
         "problems": {"family": "modular_sum", "modulus": 7, "operands": 3, "num_validation": 5, "num_test": 20},
         "policy": {"size": "xxs"},
     }
+)
+ASKED = CELL.model_copy(
+    update={"evaluation": CELL.evaluation.model_copy(update={"critical_steps": CriticalSteps(problems=5)})}
 )
 SHAPE = model_config("xxs", 14)
 PROMPT, COMPLETION = 4 + 1, 6 + 5 + 2 + 1
@@ -36,10 +41,22 @@ def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops(
     kinds = {}
     for algorithm in recipes.RECIPES:
         kinds |= stages(CELL, algorithm)
-    assert set(kinds) == set(VERSIONS)
+    kinds |= {stage.kind: stage for stage in in_order([critical_steps(ASKED, 0)])}
+    assert set(kinds) | {"problem_source", "solvable"} == set(VERSIONS)  # those two: tests/test_set_stages.py
     for kind, stage in kinds.items():
         assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind
         assert cost(stage).seconds() >= OVERHEAD_SECONDS
+
+
+def test_critical_steps_cost_completions_and_continuations_of_their_own_problems_and_not_of_d_syn():
+    measured = critical_steps(ASKED, 0)
+    samples = 5 * ASKED.rollouts.samples_per_problem
+    expected = samples * sampling_flops(SHAPE, [PROMPT], [COMPLETION])
+    assert cost(measured.inputs["traces"]).generation_flops == pytest.approx(expected)
+    half, prefixes = COMPLETION / 2, 5 * 1 * (3 - 1)
+    expected = prefixes * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
+    assert cost(measured.inputs["values"]).generation_flops == pytest.approx(expected)
+    assert cost(measured).generation_flops == pytest.approx(5 * forward_flops(SHAPE, [PROMPT + COMPLETION]))
 
 
 def test_sft_costs_a_forward_and_a_backward_pass_of_every_row_and_epoch():

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from pydantic import TypeAdapter
 
 from scaling.config import Analysis, Cell, Resources, Select, Sweep
+from scaling.memory_config import Memory
 from scaling.plan import plan
+from scaling.policy_config import Lora
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
+from scaling.teacher_config import NamedTeacher
+from scaling.text_problem_config import Solvable
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")
@@ -90,7 +93,10 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
         for part in (field.annotation, *get_args(field.annotation)):  # or null
             if name != "problems" and isinstance(part, type) and issubclass(part, Section):
                 yield f"`{name}`", part
-    yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources))
+    yield "`policy.lora`", Lora
+    yield "`teacher`, each of `teachers`", NamedTeacher
+    yield "`problems.solvable`", Solvable
+    yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
 
 
 def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:
@@ -307,5 +313,5 @@ def test_the_readmes_tree_holds_every_folder_at_the_top():
 
 def test_the_schema_of_a_problem_is_found_by_its_family():
     families = [heading for heading, _ in sections() if heading.startswith("`problems`")]
-    tags = TypeAdapter(Cell.model_fields["problems"].annotation).json_schema()["$defs"]
+    tags = Cell.model_json_schema()["properties"]["problems"]["discriminator"]["mapping"]
     assert len(families) == len(tags) >= 2

@@ -119,6 +119,20 @@ def test_without_samples_only_the_greedy_outcome_is_measured(inputs, measured, t
     assert numbers["error"] == measured[1]["error"] and not any(name.startswith("pass_at") for name in numbers)
 
 
+def test_describing_the_samples_adds_numbers_and_changes_none(inputs, measured, tmp_path):
+    frame, numbers = measure(tmp_path / "described", inputs, describe=True)
+    pd.testing.assert_frame_equal(frame, measured[0])
+    assert {name: numbers[name] for name in measured[1]} == measured[1]
+    added = numbers.keys() - measured[1].keys()
+    assert added == {"spurious_fraction", "wrong_fact_fraction", "diversity", "distinct_fraction"}
+    assert numbers["diversity"] == pytest.approx(numbers["distinct_fraction"] * frame["num_correct"].mean())
+
+
+def test_there_is_nothing_to_describe_without_samples(inputs, tmp_path):
+    with pytest.raises(ValueError, match=r"describe is true, but samples_per_problem is 0.*raise samples_per_problem"):
+        measure(tmp_path / "out", inputs, samples_per_problem=0, pass_at=[], describe=True)
+
+
 def test_the_seed_changes_the_samples_and_not_the_greedy_outcome(inputs, measured, tmp_path):
     frame, _ = measure(tmp_path / "other", inputs, seed=1)
     pd.testing.assert_frame_equal(frame[["problem", "wrong"]], measured[0][["problem", "wrong"]])

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import pytest
 
 from scaling.model.flops import attention_flops, forward_flops, sampling_flops, token_flops, training_flops
+from scaling.model.lora import init_adapters, joined
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
+from scaling.policy_config import Lora
 from scaling.training.logps import token_logps
 
 # Width 64, where products dominate. XLA also counts norms, softmax, rotary and SwiGLU's elementwise work, which the
@@ -39,6 +41,21 @@ def test_training_flops_agree_with_xla(params):
     tokens = jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)
     counted = counted_by_xla(jax.grad(loss), params, tokens)
     assert 1.0 < counted / training_flops(CONFIG, [LENGTH] * ROWS) < ELEMENTWISE
+
+
+@pytest.mark.parametrize("targets", [("query", "value"), ("query", "key", "value", "output", "gate", "up", "down")])
+def test_training_flops_of_adapters_agree_with_xla(params, targets):
+    lora = Lora(rank=8, targets=targets)
+    adapters = jax.eval_shape(lambda params: init_adapters(params, lora, jax.random.key(0)), params)
+
+    def loss(adapters, params, tokens):
+        return token_logps(architecture(CONFIG, lora).apply(joined(params, adapters), tokens), tokens).sum()
+
+    tokens = jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)
+    counted = counted_by_xla(jax.grad(loss), adapters, params, tokens)
+    # The first layer's input needs no gradient, so XLA leaves out its products; elementwise work weighs more here.
+    assert 0.9 < counted / training_flops(CONFIG, [LENGTH] * ROWS, lora) < 1.1
+    assert training_flops(CONFIG, [LENGTH], lora) < 0.95 * training_flops(CONFIG, [LENGTH])
 
 
 def test_the_flops_of_one_cached_token_agree_with_xla(params):

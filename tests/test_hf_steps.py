@@ -10,7 +10,7 @@ import pytest
 from tiny_policy import CONFIG, random_params
 
 from data import step_values
-from data.hf_tokenizer import load_tokenizer
+from data.hf_tokenizer import HfTokenizer, load_tokenizer
 from data.problems import modular_sum
 from data.records import read_problems
 from data.step_values import first_pit, load_step_values
@@ -29,6 +29,8 @@ from scaling.stage import in_order
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 
+import tokenizers
+import transformers
 from tiny_tokenizer import TEMPLATE, save_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -129,17 +131,44 @@ def test_the_steps_of_rollouts_are_those_that_the_verifier_judges(study, exhaust
         assert row.step_ends[-1] == len(row.tokens) and len(row.q_values) == len(steps)
 
 
+@pytest.fixture(scope="module")
+def with_fallback(tmp_path_factory):
+    """As Llama 2's: words begin with a mark, other characters fall back to bytes, the first blank is dropped."""
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"Sae.3!\n", "▁a", ".\n", "▁3"]
+    model = tokenizers.models.BPE({word: index for index, word in enumerate(words)}, [], byte_fallback=True)
+    built = tokenizers.Tokenizer(model)
+    built.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    decoders = tokenizers.decoders
+    built.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=built, bos_token="<s>", eos_token="</s>")
+    return HfTokenizer(fast, (2,), len(words))
+
+
 @pytest.mark.parametrize("unit", ["line", "sentence"])
-def test_any_ids_of_a_byte_level_tokenizer_are_cut_into_steps_that_join_to_them(tokenizer, unit):
-    cuts = {"line": line_cuts, "sentence": sentence_cuts}[unit]
+@pytest.mark.parametrize("kind", ["tokenizer", "with_fallback"])
+def test_any_ids_of_a_tokenizer_are_cut_into_steps_that_join_to_them(kind, unit, request):
+    tokenizer, cuts = request.getfixturevalue(kind), {"line": line_cuts, "sentence": sentence_cuts}[unit]
     rng = np.random.default_rng(0)
     likely = tokenizer.encode("\n\r .!?Sa35é世 =")
     for _ in range(100):
-        some, any_ids = rng.choice(likely, 30), rng.integers(0, SHAPE.vocab_size, 30)
+        some, any_ids = rng.choice(likely, 30), rng.integers(0, tokenizer.vocab_size, 30)
         tokens = np.where(rng.random(30) < 0.8, some, any_ids).tolist()
         steps = [tokens[start:end] for start, end in pairwise([0, *text_step_ends(tokens, cuts, tokenizer)])]
         assert list(chain.from_iterable(steps)) == tokens and all(steps)
         assert len(steps) == 1 or all(tokenizer.decode(step).strip() for step in steps)
+
+
+def test_steps_end_at_the_same_places_where_characters_fall_back_to_bytes(with_fallback):
+    text = "a é. 世a 3.\na 3"
+    tokens = with_fallback.encode_completion(text)
+    ends = text_step_ends(tokens, sentence_cuts, with_fallback)
+    steps = [with_fallback.tokenizer.convert_ids_to_tokens(tokens[start:end]) for start, end in pairwise([0, *ends])]
+    assert steps[0][-3:] == ["<0xC3>", "<0xA9>", "."] and steps[1][-1] == "\n" and steps[2][-1] == "</s>"
+    assert len(steps) == 3 and with_fallback.decode(tokens) == text
 
 
 def test_a_text_is_cut_by_lines_and_by_words_where_it_says(tokenizer):
@@ -190,7 +219,7 @@ def test_an_adaptive_estimate_finds_the_same_pits_from_fewer_tokens(study, exhau
 def test_a_vocabulary_too_large_to_replay_gives_the_same_continuations_and_says_so(
     study, adaptive, checkpoint, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(replay, "REPLAYED_VOCABULARY", SHAPE.vocab_size - 1)
+    monkeypatch.setattr(replay, "SMALL_VOCABULARY", SHAPE.vocab_size - 1)
     stage = adaptive["step_values"]
     inputs = {name: study.folder(given) for name, given in stage.inputs.items()}
     numbers = step_values.run(dict(stage.config), inputs, tmp_path)

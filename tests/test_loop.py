@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, nll, random_params, random_rows
 
+from scaling.model.lora import init_adapters
+from scaling.policy_config import Lora
 from scaling.training import checkpoint
 from scaling.training.checkpoint import DIRECTORY, Checkpoints
 from scaling.training.loop import METRICS_FILE, run_updates, train
@@ -102,7 +104,13 @@ def test_a_run_killed_again_and_again_ends_as_the_unbroken_run(unbroken, tmp_pat
     assert_equal_runs(out, fit(out), *unbroken)
 
 
-def test_a_policy_resumes_with_its_optimizer_state_bit_for_bit(tmp_path, ticking):
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["all params", "lora"])
+def test_a_policy_resumes_with_its_optimizer_state_bit_for_bit(lora, tmp_path, ticking):
+    def params_of(seed):
+        """What is trained, and what it adds to."""
+        params = random_params(seed)
+        return (params, {}) if lora is None else (init_adapters(params, lora, jax.random.key(seed)), params)
+
     def pretrain(out, kill_at=None):
         def batch_at(index):
             if index == kill_at:
@@ -110,16 +118,17 @@ def test_a_policy_resumes_with_its_optimizer_state_bit_for_bit(tmp_path, ticking
             return [random_rows(index)]
 
         out.mkdir(exist_ok=True)
+        trained, frozen = params_of(0)
         return run_updates(
-            random_params(0), CONFIG, batch_at, 8, nll, lambda index: 1e-3 * (1 + index), 0.1, 1.0, out,
-            checkpoint_seconds=2.0,
+            trained, CONFIG, batch_at, 8, nll, lambda index: 1e-3 * (1 + index), 0.1, 1.0, out,
+            checkpoint_seconds=2.0, lora=lora, frozen=frozen,
         )  # fmt: skip
 
     expected, out = pretrain(tmp_path / "unbroken"), tmp_path / "killed"
     with pytest.raises(Killed):
         pretrain(out, kill_at=5)
     assert_equal_runs(out, pretrain(out), tmp_path / "unbroken", expected)
-    ours, theirs = (last_checkpoint(folder, random_params(1)) for folder in (out, tmp_path / "unbroken"))
+    ours, theirs = (last_checkpoint(folder, params_of(1)[0]) for folder in (out, tmp_path / "unbroken"))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert int(ours.update_index) == 8
 

@@ -5,7 +5,10 @@ from pydantic import ValidationError
 
 from scaling import recipes
 from scaling.config import ALGORITHMS, Cell
-from scaling.policy_config import Policy
+from scaling.config_error import ConfigError
+from scaling.grid import cells
+from scaling.policy_config import Lora, Policy, lora_of
+from scaling.stage import in_order
 from scaling.sweep_file import load_sweep
 
 SWEEP = """
@@ -45,3 +48,77 @@ def test_embedded_policies_keep_their_identity():
         "size": "xs",
         "base": "pretrained",
     }
+
+
+LORA_SWEEP = """
+question: Which rank?
+problems: {family: modular_sum}
+policy: {compute_dtype: bfloat16, lora: {alpha: 8}}
+grid: {algorithm: [sft, rft, dpo, step_dpo, step_rft], policy.lora.rank: [4, 8]}
+seeds: [0]
+"""
+LEARNS = {"sft", "rft", "dpo", "step_rft"}
+
+
+def cells_of(tmp_path, text: str):
+    (tmp_path / "sweep.yaml").write_text(text)
+    return cells(load_sweep(tmp_path / "sweep.yaml"))
+
+
+def stages_of(cell: Cell):
+    return {stage.kind: stage for stage in in_order([recipes.evaluation(cell, 0)])}
+
+
+def test_lora_enters_the_stages_that_train_after_the_base_policy(tmp_path):
+    for cell in cells_of(tmp_path, LORA_SWEEP):
+        assert cell.policy.lora.alpha == 8 and cell.policy.lora.rank in (4, 8)
+        for kind, stage in stages_of(cell).items():
+            assert ("lora" in stage.config) == (kind in LEARNS), kind
+            if kind in LEARNS:
+                assert lora_of(stage.config) == cell.policy.lora
+
+
+def test_ranks_share_the_base_policy_its_evaluation_and_the_problems(tmp_path):
+    low, high = (stages_of(cell) for cell in cells_of(tmp_path, LORA_SWEEP)[:2])
+    same = {kind for kind in low if low[kind].digest == high[kind].digest}
+    assert same == {"pretrain", "problems", "teacher"}
+    plain = Cell(policy=Policy(compute_dtype="bfloat16"))
+    with_lora = Cell(policy=Policy(compute_dtype="bfloat16", lora=Lora()))
+    assert recipes.base_evaluation(plain) == recipes.base_evaluation(with_lora)
+
+
+def test_a_stage_that_reads_a_policy_trained_with_lora_has_the_base_policy_beside_it(tmp_path):
+    for cell in cells_of(tmp_path, LORA_SWEEP):
+        for kind, stage in stages_of(cell).items():
+            trained = {parent.kind for parent in stage.inputs.values()} & LEARNS
+            assert ("base" in stage.inputs) or not trained, kind
+            if "base" in stage.inputs:
+                assert stage.inputs["base"] == recipes.base_policy(cell)
+
+
+def test_the_compute_dtype_is_the_base_policys_and_changes_all_that_descend_from_it():
+    for algorithm in recipes.RECIPES:
+        single, half = (
+            stages_of(Cell(algorithm=algorithm, policy=Policy(compute_dtype=dtype)))
+            for dtype in ("float32", "bfloat16")
+        )
+        assert half["pretrain"].config["policy"]["compute_dtype"] == "bfloat16"
+        assert {kind for kind in single if single[kind] == half[kind]} == {"problems", "teacher"}
+
+
+def test_defaults_add_no_key_to_any_stage():
+    """So that artifacts from before these keys keep their digests."""
+    for algorithm in recipes.RECIPES:
+        for stage in stages_of(Cell(algorithm=algorithm)).values():
+            assert "lora" not in stage.config
+            assert "compute_dtype" not in stage.config.get("policy", {})
+            assert "base" not in stage.inputs or stage.kind == "sft"
+
+
+def test_a_section_within_a_section_is_an_axis_by_its_keys(tmp_path):
+    with pytest.raises(ConfigError, match=r"grid.policy.lora is a section; name one of its keys, such as 'policy.lora"):
+        cells_of(tmp_path, LORA_SWEEP.replace("policy.lora.rank: [4, 8]", "policy.lora: [null]"))
+    with pytest.raises(ConfigError, match=r"policy.lora.alpha is an axis, and policy.lora.alpha is also fixed"):
+        cells_of(tmp_path, LORA_SWEEP.replace("policy.lora.rank: [4, 8]", "policy.lora.alpha: [4, 8]"))
+    with pytest.raises(ConfigError, match=r"unknown key 'policy.lora.rnak'. Did you mean 'policy.lora.rank'"):
+        cells_of(tmp_path, LORA_SWEEP.replace("alpha: 8", "rnak: 8"))

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from scaling import recipes
 from scaling.config import Cell
+from scaling.critical_steps import critical_steps
 from scaling.engine.worker import RUNNERS
 from scaling.grid import dotted_keys
 from scaling.plan import plan
@@ -19,18 +20,22 @@ from scaling.problem_config import Problems
 from scaling.section import Section, parse
 from scaling.stage import RESOURCE_CLASSES, VERSIONS, Stage, in_order
 from scaling.sweep_file import load_sweep
+from scaling.teacher_config import Teacher
 
 ALGORITHMS = tuple(recipes.RECIPES)
 FAMILIES = ("modular_sum", "star_graph")
 
 # The stages whose own config a key enters; all that descend from them change too, and nothing else.
 TRAINS = {"sft": "sft", "rft": "rft", "dpo": "dpo", "step_dpo": "dpo", "step_rft": "step_rft"}
+# Keys with tests of their own, because other values of them need other stages.
+APART = {"algorithm", "rounds", "problems.family", "policy.hf", "policy.revision", "evaluation.critical_steps"}
 EVERYWHERE = {"pretrain", "problems", "teacher"}  # everything descends from these
 ENTERS = {
     "data_size": {"teacher"},
     "rft.max_positives": {"positives"},
     "rft.keep": {"positives"},
     "rollouts.max_new_tokens": {"rollouts", "step_values"},
+    "rft.pool_rounds": set(),  # in one round there is nothing to pool
     "dpo.pairing": {"pairs"},
     "dpo.pairs_per_problem": {"pairs"},
     "step_dpo.pair_mode": {"step_pairs"},
@@ -61,7 +66,7 @@ def enters(key: str, algorithm: str) -> set[str]:
         return set()  # the settings of an algorithm that has no part in this run
     if key == "step_values.negatives_per_problem" and algorithm != "step_dpo":
         return set()  # step RFT has its own number of traces
-    return ENTERS.get(key) or SECTION_ENTERS.get(section) or {TRAINS[section]}
+    return ENTERS[key] if key in ENTERS else SECTION_ENTERS.get(section) or {TRAINS[section]}
 
 
 def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
@@ -69,12 +74,16 @@ def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
 
 
 def keys_of(cell: Cell) -> list[str]:
-    """Every dotted key of the schema that this cell's family has, apart from the algorithm and the family."""
+    """Every dotted key of the schema that this cell's family has, but those of APART and of sections in sections.
+
+    Those of a chat model as teacher need a family in plain language: see test_teacher_config.
+    """
     known = type(cell.problems).model_fields
+    chat = {f"teacher.{key}" for key in Teacher.model_fields} - {"teacher.keep_unverified"}
     return sorted(
         key
-        for key in set(dotted_keys()) - {"algorithm", "problems.family", "policy.hf", "policy.revision"}
-        if not key.startswith("problems.") or key.partition(".")[2] in known
+        for key in set(dotted_keys()) - APART - chat
+        if (not key.startswith("problems.") or key.partition(".")[2] in known) and key.count(".") < 2
     )
 
 
@@ -226,7 +235,10 @@ def test_an_algorithm_uses_the_settings_of_its_ancestors_only():
 
 
 def test_every_kind_has_a_version_a_resource_class_and_a_function():
+    asked = Cell.model_validate({"evaluation": {"critical_steps": {}}})
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
+    kinds |= kinds_from(critical_steps(asked, 0))
+    kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py
     assert kinds == VERSIONS.keys() == RESOURCE_CLASSES.keys() == RUNNERS.keys()
 
 
@@ -288,6 +300,7 @@ def test_the_order_of_keys_axes_values_and_seeds_in_a_file_changes_no_digest(tmp
         {"question": "Another?"},
         {"expectation": "This one."},
         {"resources": {"train": {"gpu": 0.25}, "rollouts": {"tpu": 4}, "host": {"cpu": 2}}},
+        {"memory": {"remat": "layers", "micro_batch_tokens": 4096}},
         {"store": "s3://bucket/store"},
         {"analysis": {"claims": {"step_dpo": 8}, "bootstrap_draws": 500, "seed": 3}},
         {"sft": {"epochs": 3, "learning_rate": 0.001, "schedule": "cosine"}},  # the default, written out

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pairs import levenshtein
-from tiny_chain import OPTIMIZER, PROBLEMS, SYNTHETIC, Chain, by_hand, tokens_of
+from tiny_chain import OPTIMIZER, PROBLEMS, SYNTHETIC, Chain, by_hand, tokens_of, values_by_hand
 
 from algorithms import rft
 from algorithms.rft import most_distinct
 from data.records import read_jsonl
+from scaling import recipes
+from scaling.config import Cell
 from scaling.model.policy import load_policy
+from scaling.stage import in_order
 
 COMPLETIONS = st.lists(st.lists(st.integers(3, 6), max_size=10), min_size=1, max_size=8, unique_by=tuple)
 RIGHT = SYNTHETIC[0]["completion"]
@@ -30,7 +33,7 @@ def select(root, inputs, max_positives=4, keep="distinct", seed=0):
     config = {"problems": PROBLEMS, "positives": {"max_positives": max_positives, "keep": keep}, "seed": seed}
     numbers = rft.select_positives(config, inputs, out)
     frame = pd.read_parquet(out / "positives.parquet")
-    rows = [(problem, list(prompt), list(tokens)) for problem, prompt, tokens in frame.itertuples(index=False)]
+    rows = [(problem, list(prompt), list(tokens)) for problem, prompt, tokens, *_ in frame.itertuples(index=False)]
     return rows, numbers
 
 
@@ -48,8 +51,41 @@ def test_positives_are_kept_without_duplicates_and_counted(tmp_path, artifacts):
     assert numbers == {
         "num_positives": 5.0,
         "num_positives_before_limit": 7.0,
+        # Three of three steps, with two wrong sums in the spurious one; `# 6` and `# 2` are one step each, and wrong.
+        "num_learned_steps": 11.0,
+        "num_spurious_steps": 4.0,
+        "num_spurious_traces": 3.0,
         "problems_without_data_fraction": pytest.approx(1 / 3),
     }
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [("low_value", [SPURIOUS, OTHER_ORDER]), ("high_value", [RIGHT, OTHER_ORDER])]
+)
+def test_positives_are_kept_by_their_worst_step_and_only_those_with_step_values(tmp_path, artifacts, keep, kept):
+    values = {
+        (0, 0): ([0.75, 0.75, 1.0], 0.5),  # no step lowers Q: 0 is the least advantage
+        (0, 1): ([0.25, 1.0, 1.0], 0.5),  # -1/4
+        (0, 2): ([0.5, 0.0, 1.0], 0.5),  # -1/2
+        (0, 5): ([0.0], 1.0),  # wrong: never a positive, whatever its advantage
+    }
+    inputs = {**artifacts, "step_values": values_by_hand(tmp_path, artifacts, values)}
+    rows, _ = select(tmp_path, inputs, 2, keep)
+    assert [(problem, tokens) for problem, _, tokens in rows] == [(0, tokens_of(text)) for text in kept]
+    everything, _ = select(tmp_path, inputs, 9, keep)
+    assert {tuple(tokens) for *_, tokens in everything} == {
+        tuple(map(int, tokens_of(t))) for t in (RIGHT, OTHER_ORDER, SPURIOUS)
+    }
+
+
+@pytest.mark.parametrize("keep", ["low_value", "high_value"])
+def test_positives_kept_by_value_share_their_step_values_with_step_rft_and_no_others_need_them(keep):
+    valued, plain, steps = (
+        {stage.kind: stage for stage in in_order([recipes.evaluation(Cell.model_validate(settings), 0)])}
+        for settings in ({"algorithm": "rft", "rft": {"keep": keep}}, {"algorithm": "rft"}, {"algorithm": "step_rft"})
+    )
+    assert valued["positives"].inputs["step_values"] == steps["step_values"]
+    assert "step_values" not in plain
 
 
 @pytest.mark.parametrize("keep", ["random", "distinct"])

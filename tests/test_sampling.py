@@ -262,3 +262,20 @@ def test_any_stop_token_of_the_policy_ends_a_completion_and_eos_alone_no_more(pa
         tokens = endless.tokens[row].tolist()
         ends = [place + 1 for place, token in enumerate(tokens) if token in config.stop_tokens]
         assert completion(stopped, row) == tokens[: ends[0] if ends else NEW]
+
+
+def test_a_large_vocabulary_has_small_chunks_and_wide_buckets_and_the_same_completions(
+    params, prompts, keys, sampled, monkeypatch
+):
+    generate, calls = sampling._generate, []
+
+    def counted(params, batch, starts, prompt_of, keys, limits, temperature, top_p, config, slots, *rest):
+        calls.append((batch.shape, len(limits), slots))
+        return generate(params, batch, starts, prompt_of, keys, limits, temperature, top_p, config, slots, *rest)
+
+    monkeypatch.setattr(sampling, "_generate", counted)
+    monkeypatch.setattr(sampling, "SMALL_VOCABULARY", CONFIG.vocab_size - 1)
+    few = sample(params, CONFIG, prompts[:5], sampling.chosen_keys(keys, np.arange(5)), [NEW] * 5, temperature=1.0)
+    assert calls == [((8, 64), 8, 64)]  # not the 64 rows of a small policy's chunk
+    assert [completion(few, row) for row in range(5)] == [completion(sampled, row) for row in range(5)]
+    assert few.tokens.shape == (5, NEW)

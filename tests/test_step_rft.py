@@ -68,6 +68,10 @@ def test_steps_that_raise_q_are_kept_of_right_and_wrong_traces_alike(tmp_path):
     assert numbers == {
         "num_traces": 2.0,
         "kept_steps_fraction": pytest.approx(3 / 7),
+        "num_learned_steps": 3.0,
+        "num_wrong_steps": 0.0,
+        "num_spurious_steps": 0.0,
+        "num_spurious_traces": 0.0,
         "problems_without_data_fraction": pytest.approx(2 / 3),
     }
 
@@ -75,8 +79,19 @@ def test_steps_that_raise_q_are_kept_of_right_and_wrong_traces_alike(tmp_path):
 def test_a_spurious_step_of_a_right_trace_is_left_out(tmp_path):
     inputs = by_hand(tmp_path, {0: [SPURIOUS]})
     values = {(0, 0): ([0.25, 1.0, 1.0], 0.75)}  # the first wrong sum lowers Q, the second repairs it
-    (row,), _ = select(tmp_path, {**inputs, "step_values": values_by_hand(tmp_path, inputs, values)})
+    (row,), numbers = select(tmp_path, {**inputs, "step_values": values_by_hand(tmp_path, inputs, values)})
     assert row[3] == [0.0] * 6 + [1.0] * 5 + [0.0] * 3
+    assert (numbers["num_spurious_steps"], numbers["num_spurious_traces"]) == (1, 1)  # the repair is a wrong sum too
+
+
+def test_wrong_steps_that_are_learned_are_counted_in_right_and_in_wrong_traces(tmp_path):
+    inputs = by_hand(tmp_path, {0: [RIGHT, WRONG, SPURIOUS, "# 6"]})
+    raised = ([0.5, 0.75, 1.0], 0.25)
+    values = {(0, 0): raised, (0, 1): ([0.5, 0.75, 0.0], 0.25), (0, 2): raised, (0, 3): ([1.0], 0.25)}
+    _, numbers = select(tmp_path, {**inputs, "step_values": values_by_hand(tmp_path, inputs, values)})
+    # Kept: 3 right steps; a right and a wrong one (3 3 = 7) of the wrong trace; two wrong and a right one; one wrong.
+    assert (numbers["num_learned_steps"], numbers["num_wrong_steps"]) == (9, 4)
+    assert (numbers["num_spurious_steps"], numbers["num_spurious_traces"]) == (3, 2)
 
 
 @pytest.mark.parametrize(("min_advantage", "num_kept"), [(-1.0, 3), (-0.5, 2), (0.0, 2), (0.25, 1), (0.5, 0), (1.0, 0)])

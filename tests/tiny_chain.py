@@ -12,6 +12,7 @@ import pandas as pd
 from algorithms import pretrain, sft
 from data import rollouts, step_values, teacher, verifier
 from data.records import write_jsonl
+from data.steps import step_ends
 from data.tokenizer import EOS, Tokenizer, for_problems
 from scaling.problem_config import ModularSum
 
@@ -109,7 +110,7 @@ def values_by_hand(root: Path, inputs: Mapping[str, Path], values: Mapping, cont
     rows = []
     for (problem, sample), (q_values, prompt_value) in values.items():
         tokens = verified["tokens"][problem, sample]
-        ends = step_values.step_ends(tokens, TOKENIZER.id_of(";"))
+        ends = step_ends(tokens, TOKENIZER.id_of(";"))
         assert len(ends) == len(q_values)
         rows.append((problem, sample, verified["reward"][problem, sample], ends, q_values, prompt_value))
     columns = ["problem", "sample", "reward", "step_ends", "q_values", "prompt_value"]

@@ -1,19 +1,30 @@
 """The problem families by name. A new family is one file beside this one and one line here.
 
 A family is a module of functions on its frozen config: vocabulary, step_unit, step_separator, max_prompt_words,
-max_completion_words, max_steps, num_distinct, draw, log_probability, solve, web_facts, web_text, answer and check.
+max_completion_words, max_steps, num_distinct, draw, log_probability, solve, web_facts, web_text, answer and check; and
+misconceptions, where web_facts gives any.
 Its step_unit is "word-separator", "line" or "sentence"; step_separator is that of "word-separator".
+
+The sets in plain language share one module. Their problems are rows of a set, not drawn from a law, so they have no
+num_distinct, draw, log_probability, web_facts and web_text; data.problem_pool tells the two sorts apart.
 """
 
 from collections.abc import Mapping
 from types import ModuleType
 
-from data.problems import modular_sum, star_graph
+from data.problems import modular_sum, star_graph, text_problems
 from scaling.problem_config import ModularSum, StarGraph
+from scaling.text_problem_config import TextProblems
 
-FAMILIES: Mapping[str, ModuleType] = {"modular_sum": modular_sum, "star_graph": star_graph}
+FAMILIES: Mapping[str, ModuleType] = {
+    "modular_sum": modular_sum,
+    "star_graph": star_graph,
+    "gsm8k": text_problems,
+    "math": text_problems,
+    "jsonl": text_problems,
+}
 
 
-def family_of(config: ModularSum | StarGraph) -> ModuleType:
+def family_of(config: ModularSum | StarGraph | TextProblems) -> ModuleType:
     """The module that draws, solves and checks this config's problems."""
     return FAMILIES[config.family]

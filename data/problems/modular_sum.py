@@ -145,6 +145,12 @@ def check(config: ModularSum, problem: Problem, completion: str) -> Check:
     return Check(float(given == problem.answer), given, tuple(verdicts))
 
 
+def misconceptions(config: ModularSum, facts: Facts, check: Check) -> int:
+    """How many wrong facts of a completion are those of the web text: the same pair, the same wrong value."""
+    stated = [step.text.split() for step in check.steps if not step.fact_ok]
+    return sum(int(facts.wrong[int(a), int(b)]) == int(c) for a, b, _, c, *_ in stated)
+
+
 def _check_sum(config: ModularSum, current: list[int], words: list[str]) -> tuple[bool, bool, list[int]]:
     """(procedure_ok, fact_ok, the list from here on) of one step `a b = c rest ;`."""
     numbers = _numbers(config.modulus)

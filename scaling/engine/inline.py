@@ -7,16 +7,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from scaling.engine.store import Store
-from scaling.engine.worker import RUNNERS, Outcome, Runner, run_stage
+from scaling.engine.worker import DEFAULT_MEMORY, RUNNERS, Outcome, Runner, run_stage
+from scaling.memory_config import Memory
 from scaling.stage import Stage
 
 
 class InlinePool:
     """One slot, in this process."""
 
-    def __init__(self, store: Store, runners: Mapping[str, str | Runner] = RUNNERS) -> None:
+    def __init__(
+        self, store: Store, runners: Mapping[str, str | Runner] = RUNNERS, memory: Memory = DEFAULT_MEMORY
+    ) -> None:
         self._store = store
         self._runners = runners
+        self._memory = memory
         self._submitted: Stage | None = None
 
     def __enter__(self) -> "InlinePool":
@@ -43,7 +47,7 @@ class InlinePool:
             return []
         stage = self._submitted
         try:
-            return [(stage, run_stage(stage, self._store, self._runners))]
+            return [(stage, run_stage(stage, self._store, self._runners, memory=self._memory))]
         finally:
             self._submitted = None
 

@@ -26,7 +26,8 @@ from scaling.engine.placement import Shape, compile_cache, environment, fits, sh
 from scaling.engine.provenance import PROJECT, checkout
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import PACKAGES, RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.engine.worker import DEFAULT_MEMORY, PACKAGES, RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.memory_config import Memory
 from scaling.stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -64,12 +65,14 @@ class RayPool:
         resources: Mapping[str, Mapping[str, float]],
         address: str | None = None,
         runners: Mapping[str, str | Runner] = RUNNERS,
+        memory: Memory = DEFAULT_MEMORY,
     ) -> None:
         """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine."""
         self._store = Store(root, shipped)
         self._shapes = {name: shape(amounts) for name, amounts in resources.items()}
         self._address = address
         self._runners = dict(runners)
+        self._memory = memory
         self._workers: list[_Worker] = []
         self._calls: dict[Handle, tuple[ray.ObjectRef, _Worker]] = {}
         self._numbers = itertools.count()
@@ -175,6 +178,7 @@ class RayPool:
                 self._runners,
                 checkout(),
                 cores,
+                self._memory,
             )
         )
         worker = _Worker(actor, wanted, cores)

@@ -20,18 +20,23 @@ from types import MappingProxyType
 
 from scaling.engine.provenance import provenance
 from scaling.engine.store import LOG, Store
+from scaling.memory_config import Memory
 from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
+from scaling.training.memory import using_memory
 
 logger = logging.getLogger(__name__)
 
 Runner = Callable[[Mapping, Mapping[str, Path], Path], Mapping[str, float]]
 
 PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
+DEFAULT_MEMORY = Memory()
 
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
         "pretrain": "algorithms.pretrain:run",
+        "problem_source": "data.problem_source:run",
         "problems": "data.problem_sets:run",
+        "solvable": "data.solvable:run",
         "teacher": "data.teacher:run",
         "sft": "algorithms.sft:run",
         "rollouts": "data.rollouts:run",
@@ -45,6 +50,8 @@ RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
         "good_steps": "algorithms.step_rft:select_steps",
         "step_rft": "algorithms.step_rft:run",
         "evaluation": "data.evaluation:run",
+        "critical_traces": "data.critical_steps:select_traces",
+        "critical_steps": "data.critical_steps:run",
     }
 )
 
@@ -83,6 +90,7 @@ class StageWorker:
         runners: Mapping[str, str | Runner],
         checkout: Mapping[str, object],
         cores: tuple[int, ...],
+        memory: Memory = DEFAULT_MEMORY,
     ) -> None:
         """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any."""
         if cores:
@@ -90,10 +98,11 @@ class StageWorker:
         self._store = Store(root, shipped)
         self._runners = runners
         self._checkout = checkout
+        self._memory = memory
 
     def run(self, stage: Stage) -> Outcome:
         """Run one stage."""
-        return run_stage(stage, self._store, self._runners, self._checkout)
+        return run_stage(stage, self._store, self._runners, self._checkout, self._memory)
 
 
 def run_stage(
@@ -101,16 +110,18 @@ def run_stage(
     store: Store,
     runners: Mapping[str, str | Runner] = RUNNERS,
     checkout: Mapping[str, object] = MappingProxyType({}),
+    memory: Memory = DEFAULT_MEMORY,
 ) -> Done | Failed:
     """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
 
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
+    memory: what holds around the stage; it changes no result, so the stage does not name it.
     """
     log = ""
     try:
         work_dir = store.work_dir(stage)
         try:
-            with _logging_to(work_dir / LOG):
+            with _logging_to(work_dir / LOG), using_memory(memory):
                 record = _run(stage, store, runners, work_dir)
             record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))

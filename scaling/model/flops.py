@@ -7,6 +7,7 @@ arXiv 2001.08361, section 2.1, with the attention term kept). tests/test_flops.p
 from collections.abc import Iterable
 
 from scaling.model.sizes import ModelConfig
+from scaling.policy_config import Lora
 
 
 def forward_flops(config: ModelConfig, lengths: Iterable[int]) -> float:
@@ -18,9 +19,16 @@ def forward_flops(config: ModelConfig, lengths: Iterable[int]) -> float:
     return total
 
 
-def training_flops(config: ModelConfig, lengths: Iterable[int]) -> float:
-    """Forward and backward passes over sequences of these lengths (tokens)."""
-    return 3.0 * forward_flops(config, lengths)
+def training_flops(config: ModelConfig, lengths: Iterable[int], lora: Lora | None = None) -> float:
+    """Forward and backward passes over sequences of these lengths (tokens).
+
+    With lora the frozen matrices have no gradients of their own, and adapters come on top. What remat computes again is
+    not counted.
+    """
+    if lora is None:
+        return 3.0 * forward_flops(config, lengths)
+    per_token = 2.0 * token_flops(config) + 3.0 * adapter_flops(config, lora)
+    return sum(length * per_token + 3.0 * attention_flops(config, length, length) for length in lengths)
 
 
 def sampling_flops(config: ModelConfig, prompt_lengths: Iterable[int], new_lengths: Iterable[int]) -> float:
@@ -43,3 +51,18 @@ def token_flops(config: ModelConfig) -> float:
 def attention_flops(config: ModelConfig, num_queries: float, num_keys: float) -> float:
     """Queries against keys, and weights against values, over all layers."""
     return config.num_layers * 2 * 2 * num_queries * num_keys * config.num_heads * config.head_width
+
+
+def adapter_flops(config: ModelConfig, lora: Lora) -> float:
+    """The products with adapters that one token needs in a forward pass."""
+    queries, keys = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
+    ends = {
+        "query": config.width + queries,
+        "key": config.width + keys,
+        "value": config.width + keys,
+        "output": queries + config.width,
+        "gate": config.width + config.ffn_width,
+        "up": config.width + config.ffn_width,
+        "down": config.ffn_width + config.width,
+    }
+    return config.num_layers * 2.0 * lora.rank * sum(ends[target] for target in lora.targets)

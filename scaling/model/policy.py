@@ -1,11 +1,16 @@
-"""A policy on disk: `policy.safetensors` with its params and `policy.json` with its shape.
+"""A policy on disk: `policy.safetensors` with its params, or adapters to those of another, and `policy.json`.
 
 In: a directory. Out: `Policy`, whose params are a nested dict of float32 arrays. No pickle.
+
+A policy that was trained with LoRA is a few megabytes beside gigabytes of params that a whole study shares, so its
+artifact holds adapters only: those that its start policy was made of, if any, and its own. They are merged, in this
+order, into the params of the policy that all of them start from, whenever it is read.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import jax
@@ -13,18 +18,49 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from scaling.model.lora import merged
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
+from scaling.policy_config import Lora
+from scaling.section import parse
 
 PARAMS_FILE, SHAPE_FILE = "policy.safetensors", "policy.json"
+ADAPTERS_FILE, LORA_FILE = "adapters.safetensors", "adapters.json"
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Adapters with the settings that they were made with."""
+
+    params: Params  # see scaling.model.lora
+    lora: Lora
 
 
 @dataclass(frozen=True)
 class Policy:
     """Params and the shape of the decoder that they fit."""
 
-    params: Params
+    params: Params  # plain ones: adapters are merged
     config: ModelConfig
+    adapters: tuple[Adapters, ...] = ()  # that made these params of those of a base policy, in order
+
+
+def policy_of(inputs: Mapping[str, Path], name: str) -> Policy:
+    """The policy that is a stage's input of this name; `base` is what its adapters were merged into, if it has any."""
+    return load_policy(inputs[name], inputs.get("base"))
+
+
+def save_trained(start: Policy, trained: Params, lora: Lora | None, directory: Path) -> None:
+    """Write what training made of a start policy: its params, or with lora the adapters beside those of the start."""
+    if lora is None:
+        save_policy(Policy(trained, start.config), directory)
+        return
+    chain = (*start.adapters, Adapters(trained, lora))
+    tensors = {f"{index}.{name}": leaf for index, one in enumerate(chain) for name, leaf in flat(one.params).items()}
+    save_file({name: np.asarray(leaf) for name, leaf in tensors.items()}, directory / ADAPTERS_FILE)
+    settings = [one.lora.model_dump(mode="json") for one in chain]
+    (directory / LORA_FILE).write_text(json.dumps(settings, indent=1) + "\n")
+    (directory / SHAPE_FILE).write_text(json.dumps(start.config.as_json(), indent=1) + "\n")
 
 
 def save_policy(policy: Policy, directory: Path) -> None:
@@ -33,15 +69,28 @@ def save_policy(policy: Policy, directory: Path) -> None:
     (directory / SHAPE_FILE).write_text(json.dumps(policy.config.as_json(), indent=1) + "\n")
 
 
-def load_policy(directory: Path) -> Policy:
-    """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape."""
+def passed_on(policy: Policy, directory: Path) -> dict[str, float]:
+    """Save the policy as it came, for a round of training that has no data; the numbers of its record."""
+    save_policy(policy, directory)
+    return {"num_updates": 0.0, "num_tokens": 0.0, "training_flops": 0.0}
+
+
+def load_policy(directory: Path, base: Path | None = None) -> Policy:
+    """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape.
+
+    base: the directory of the policy that adapters are merged into; read only where there are adapters.
+    """
     config = load_shape(directory)
-    try:
-        stored = load_file(directory / PARAMS_FILE)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{directory / PARAMS_FILE} is no whole safetensors file ({error}); remove the artifact and run it again."
-        ) from error
+    if (directory / ADAPTERS_FILE).exists():
+        if base is None:
+            raise ValueError(f"{directory} holds adapters, not params; give the policy that they start from as well.")
+        start = load_policy(base)
+        if start.config != config:
+            raise ValueError(f"{directory} holds adapters of another shape than {base} has; give the one they are of.")
+        chain = load_adapters(directory)
+        params = reduce(lambda params, one: merged(params, one.params, one.lora), chain, start.params)
+        return Policy(params, config, chain)
+    stored = _read(directory / PARAMS_FILE)
     names = param_shapes(config)
     for name in sorted(names.keys() ^ stored.keys()):
         side = "has no tensor" if name in names else "has an unknown tensor"
@@ -52,6 +101,13 @@ def load_policy(directory: Path) -> Policy:
                 f"{directory / PARAMS_FILE}: {name} has shape {stored[name].shape}, {SHAPE_FILE} implies {shape}."
             )
     return Policy(nested(stored), config)
+
+
+def load_adapters(directory: Path) -> tuple[Adapters, ...]:
+    """The adapters of a policy that was trained with LoRA, in the order in which they are merged."""
+    settings = json.loads((directory / LORA_FILE).read_text())
+    stored = nested(_read(directory / ADAPTERS_FILE))
+    return tuple(Adapters(stored[index], parse(Lora, lora)) for index, lora in enumerate(settings))
 
 
 def load_shape(directory: Path) -> ModelConfig:
@@ -81,3 +137,12 @@ def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
             node = node.setdefault(parent, {})
         node[leaf] = jax.numpy.asarray(array)
     return root
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is no whole safetensors file ({error}); remove the artifact and run it again."
+        ) from error

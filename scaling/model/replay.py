@@ -8,7 +8,7 @@ from there. It has the same tokens as if sampled whole, near-ties in float32 apa
 
 Completions of one prompt by a trained policy mostly differ in few places, so most of their tokens are replayed. The
 kept logits take 4 V bytes for each sampled token, and the noise 1024 V bytes for each position, so this is for small
-vocabularies. Above REPLAYED_VOCABULARY nothing is kept, every completion is sampled whole, and the tokens are the same.
+vocabularies. Above SMALL_VOCABULARY nothing is kept, every completion is sampled whole, and the tokens are the same.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import numpy as np
 
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import chosen_keys, gumbel_noise, sample, stop_tokens
-from scaling.model.sizes import REPLAYED_VOCABULARY, ModelConfig
+from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
 from scaling.model.transformer import Params
 
 _ROWS = 256  # rows whose noise is drawn in one compiled call
@@ -34,7 +34,7 @@ class Replay:
             raise ValueError("temperature is 0; a greedy completion has no noise to replay, use `sample`.")
         self._params, self._config, self._temperature = params, config, np.float32(temperature)
         self._logits: dict[tuple[int, ...], np.ndarray] = {}  # prompt and completion so far -> float32 [V]
-        self.keeps_logits = config.vocab_size <= REPLAYED_VOCABULARY
+        self.keeps_logits = config.vocab_size <= SMALL_VOCABULARY
         self._width = 0  # positions that noise is drawn for; never less than before, so that it compiles once
         self.num_generated_tokens = 0
         self.num_replayed_tokens = 0

@@ -6,8 +6,9 @@ batch, the padding or the worker (near-ties in float32 apart).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
 Rows are sorted by the length of their prompts and cut into chunks of one of two sizes, each padded to a multiple of
-BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. Rows with the
-same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
+BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. A checkpoint's
+policy is large, which changes what is dear: its chunks may be small, and are padded to a multiple of WIDE_BUCKET. Rows
+with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.model.sizes import ModelConfig
+from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
 from scaling.model.transformer import Params, architecture
 
 BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
+WIDE_BUCKET = 64  # the same above SMALL_VOCABULARY, where a compilation takes longer than the filler
 CHUNK_SIZES = (64, 128)  # rows of one compiled call
+FEW_ROWS = (8, 16, 32)  # of a chunk that is not full, above SMALL_VOCABULARY, where a row of filler is dear
 PREFILL_SIZES = (16, 64, 256)  # different prompts of one compiled call
 
 PAD, BOS, EOS = 0, 1, 2
@@ -65,9 +68,12 @@ def sample(
     logits = np.zeros((len(prompts), width, config.vocab_size), np.float32) if keep_logits else None
     identity = _first_with_same_prompt(prompts)
     order = np.lexsort((identity, limits, [len(prompt) for prompt in prompts]))
+    is_large = config.vocab_size > SMALL_VOCABULARY
+    bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
     for rows in _chunks(order):
-        padded, slots = _round_up(max(len(prompts[row]) for row in rows)), _round_up(int(limits[rows].max()))
-        size = next(size for size in CHUNK_SIZES if size >= len(rows))
+        padded = _round_up(max(len(prompts[row]) for row in rows), bucket)
+        slots = _round_up(int(limits[rows].max()), bucket)
+        size = next(size for size in sizes if size >= len(rows))
         filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
         different, prompt_of = np.unique(identity[filled], return_inverse=True)
         room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
@@ -129,6 +135,7 @@ def _generate(
     i and U = B. written: int32 [B], tokens of its completion that each prompt ends in; None where there are none.
     """
     model = architecture(config)
+    params = model.cast(params)
     batch, prompt_length = len(limits), prompts.shape[1]
     logits, caches = model.prefill(params, prompts, starts, prompt_length)
     if prompt_of is not None:
@@ -208,8 +215,8 @@ def _first_with_same_prompt(prompts: Sequence[Sequence[int]]) -> np.ndarray:
     return np.array([first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)], int)
 
 
-def _round_up(length: int) -> int:
-    return max(BUCKET, -(-length // BUCKET) * BUCKET)
+def _round_up(length: int, bucket: int) -> int:
+    return max(bucket, -(-length // bucket) * bucket)
 
 
 def _chunks(rows: np.ndarray) -> list[np.ndarray]:

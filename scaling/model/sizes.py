@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 ROPE_SCALINGS = ("linear", "llama3")
-REPLAYED_VOCABULARY = 4096  # V up to which sampling keeps logits to replay (scaling.model.replay)
+SMALL_VOCABULARY = (
+    4096  # V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ModelConfig:
     output_bias: bool = False  # of the attention's output projection
     qk_norm: bool = False  # RMSNorm on each head's queries and keys
     stop_tokens: tuple[int, ...] | None = None  # ids that end a completion; None: EOS of the word tokenizer
+    bfloat16: bool = False  # compute in bfloat16; params, softmax, norms and logits stay float32
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -61,6 +64,11 @@ class ModelConfig:
             )
         if self.head_width % 2:
             raise ValueError(f"head_width is {self.head_width}; rotary positions need an even number.")
+
+    @property
+    def compute_dtype(self) -> str:
+        """What matrix products read and write, and what the cache holds."""
+        return "bfloat16" if self.bfloat16 else "float32"
 
     @property
     def num_params(self) -> int:

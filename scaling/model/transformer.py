@@ -6,6 +6,9 @@ Axis letters, used everywhere: B sequences, T tokens, V vocabulary, D width, H h
 The module defines the architecture. `architecture(config)` splits it at once, and from there a policy is a plain
 nested dict of float32 arrays, `params`, given to pure functions. Layouts are chosen for XLA's fast batched
 matrix products on CPU: queries and keys [B, H, T, E], cached keys transposed [B, H, E, S], layers unrolled.
+
+With `config.bfloat16`, matrix products read and write bfloat16 (of params cast where they are used, so that gradients
+arrive in float32), and so do the residual stream and the cache. Norms, rotation, softmax and logits are float32.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +19,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from scaling.model.lora import add_adapters
 from scaling.model.rope import rotate, rotation
 from scaling.model.sizes import ModelConfig
+from scaling.policy_config import Lora
 
 Params = Mapping[str, object]
 MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row is no NaN
@@ -26,8 +31,8 @@ MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly z
 class LayerCache(NamedTuple):
     """Keys and values of one layer, in slots; slot s of every row is written in the same update."""
 
-    keys: jax.Array  # float32 [B, H_kv, E, S]
-    values: jax.Array  # float32 [B, H_kv, S, E]
+    keys: jax.Array  # [B, H_kv, E, S] in the compute dtype
+    values: jax.Array  # [B, H_kv, S, E]
 
     def widened(self, num_slots: int) -> "LayerCache":
         """The cache with empty slots behind."""
@@ -45,15 +50,20 @@ class Linear(nnx.Module):
     Flattened because XLA's CPU code for the kernel's gradient is 1.6 times slower on [B, T, D] than on [B*T, D].
     """
 
-    def __init__(self, fan_in: int, fan_out: int, rngs: nnx.Rngs, bias: bool = False) -> None:
+    def __init__(self, fan_in: int, fan_out: int, dtype: str, rngs: nnx.Rngs, bias: bool = False) -> None:
         self.kernel = nnx.Param(nnx.initializers.normal(fan_in**-0.5)(rngs.params(), (fan_in, fan_out)))
         self.bias = nnx.Param(jnp.zeros(fan_out)) if bias else None
+        self.adapter = nnx.data(None)  # what scaling.model.lora adds
+        self.dtype = dtype
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        rows = hidden.reshape(-1, hidden.shape[-1]) @ self.kernel[...]
+        rows = hidden.reshape(-1, hidden.shape[-1]).astype(self.dtype)
+        mixed = rows @ self.kernel[...].astype(self.dtype)
         if self.bias is not None:
-            rows = rows + self.bias[...][None]
-        return rows.reshape(*hidden.shape[:-1], -1)
+            mixed = mixed + self.bias[...].astype(self.dtype)[None]
+        if self.adapter is not None:
+            mixed = mixed + self.adapter(rows)
+        return mixed.reshape(*hidden.shape[:-1], -1)
 
 
 class Attention(nnx.Module):
@@ -63,10 +73,11 @@ class Attention(nnx.Module):
         self.config = config
         query_width = config.num_heads * config.head_width
         kv_width = config.num_kv_heads * config.head_width
-        self.query = Linear(config.width, query_width, rngs, config.qkv_bias)
-        self.key = Linear(config.width, kv_width, rngs, config.qkv_bias)
-        self.value = Linear(config.width, kv_width, rngs, config.qkv_bias)
-        self.output = Linear(query_width, config.width, rngs, config.output_bias)
+        dtype = config.compute_dtype
+        self.query = Linear(config.width, query_width, dtype, rngs, config.qkv_bias)
+        self.key = Linear(config.width, kv_width, dtype, rngs, config.qkv_bias)
+        self.value = Linear(config.width, kv_width, dtype, rngs, config.qkv_bias)
+        self.output = Linear(query_width, config.width, dtype, rngs, config.output_bias)
         if config.qk_norm:
             self.query_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
             self.key_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
@@ -78,8 +89,9 @@ class Attention(nnx.Module):
         batch, heads, length, head_width = queries.shape
         # The queries of a group share their keys: as extra rows they stay one plain batched matmul.
         rows = queries.reshape(batch, heads // groups, groups * length, head_width)
-        logits = jnp.einsum("bhrd,bhsd->bhrs", rows, keys).reshape(batch, heads, length, length)
-        weights = jax.nn.softmax((logits + jnp.broadcast_to(mask, logits.shape)).astype(jnp.float32), axis=-1)
+        logits = jnp.einsum("bhrd,bhsd->bhrs", rows, keys, preferred_element_type=jnp.float32)
+        logits = logits.reshape(batch, heads, length, length)
+        weights = jax.nn.softmax(logits + jnp.broadcast_to(mask, logits.shape), axis=-1)
         weights = weights.reshape(batch, heads // groups, groups * length, length).astype(values.dtype)
         mixed = jnp.einsum("bhrs,bhsd->bhrd", weights, values).reshape(batch, heads, length, head_width)
         return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)), keys, values
@@ -91,8 +103,8 @@ class Attention(nnx.Module):
         cache_values = jax.lax.dynamic_update_slice_in_dim(layer_cache.values, values, slot, axis=2)
         kv_heads = self.config.num_kv_heads
         rows = queries.reshape(queries.shape[0], kv_heads, -1, self.config.head_width)
-        logits = jnp.einsum("bhrd,bhds->bhrs", rows, cache_keys)
-        weights = jax.nn.softmax((logits + jnp.broadcast_to(mask[:, None], logits.shape)).astype(jnp.float32), axis=-1)
+        logits = jnp.einsum("bhrd,bhds->bhrs", rows, cache_keys, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits + jnp.broadcast_to(mask[:, None], logits.shape), axis=-1)
         mixed = jnp.einsum("bhrs,bhsd->bhrd", weights.astype(cache_values.dtype), cache_values)
         return self.output(mixed.reshape(hidden.shape[0], 1, -1)), LayerCache(cache_keys, cache_values)
 
@@ -105,17 +117,18 @@ class Attention(nnx.Module):
         queries, keys = heads(self.query(hidden)), heads(self.key(hidden))
         if self.config.qk_norm:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
-        scale = self.config.head_width**-0.5
-        return rotate(queries, rotation) * scale, rotate(keys, rotation), heads(self.value(hidden))
+        scale, dtype = self.config.head_width**-0.5, self.config.compute_dtype
+        queries, keys = rotate(queries, rotation) * scale, rotate(keys, rotation)
+        return queries.astype(dtype), keys.astype(dtype), heads(self.value(hidden))
 
 
 class FeedForward(nnx.Module):
     """SwiGLU."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        self.gate = Linear(config.width, config.ffn_width, rngs)
-        self.up = Linear(config.width, config.ffn_width, rngs)
-        self.down = Linear(config.ffn_width, config.width, rngs)
+        self.gate = Linear(config.width, config.ffn_width, config.compute_dtype, rngs)
+        self.up = Linear(config.width, config.ffn_width, config.compute_dtype, rngs)
+        self.down = Linear(config.ffn_width, config.width, config.compute_dtype, rngs)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         return self.down(jax.nn.silu(self.gate(hidden)) * self.up(hidden))
@@ -130,6 +143,12 @@ class Layer(nnx.Module):
         self.ffn_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.ffn = FeedForward(config, rngs)
 
+    def full(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array):
+        """The next hidden states, and the attention's keys and values."""
+        mixed, keys, values = self.attention.full(self.attention_norm(hidden), rotation, mask)
+        hidden = hidden + mixed
+        return hidden + self.ffn(self.ffn_norm(hidden)), keys, values
+
 
 class Transformer(nnx.Module):
     """The decoder. Rows may be padded on the left; `starts` int32 [B] counts the padding."""
@@ -142,10 +161,15 @@ class Transformer(nnx.Module):
         self.layers = nnx.List([Layer(config, rngs) for _ in range(config.num_layers)])
         self.final_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         if config.untied_head:
-            self.head = Linear(config.width, config.vocab_size, rngs)
+            self.head = Linear(config.width, config.vocab_size, config.compute_dtype, rngs)
 
-    def full(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
-        """Hidden states float32 [B, T, D] of int32 tokens [B, T], and every layer's keys and values [B, H, T, E]."""
+    def full(
+        self, tokens: jax.Array, starts: jax.Array, remat: bool = False
+    ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+        """Hidden states float32 [B, T, D] of int32 tokens [B, T], and every layer's keys and values [B, H, T, E].
+
+        remat: a gradient keeps each layer's input only, and computes the layer again.
+        """
         length = tokens.shape[1]
         self._check_room(length)
         slots = jnp.arange(length)
@@ -153,11 +177,10 @@ class Transformer(nnx.Module):
         in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
         visible = in_reach[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
         mask = jnp.where(visible, 0.0, MASKED)[:, None]
-        hidden, kept = self.embedding(tokens), []
+        hidden, kept = self._embedded(tokens), []
         for layer in self.layers:
-            mixed, keys, values = layer.attention.full(layer.attention_norm(hidden), turned, mask)
-            hidden = hidden + mixed
-            hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
+            through = jax.checkpoint(layer.full) if remat else layer.full
+            hidden, keys, values = through(hidden, turned, mask)
             kept.append((keys, values))
         return self.final_norm(hidden), kept
 
@@ -169,7 +192,7 @@ class Transformer(nnx.Module):
         slots = jnp.arange(num_slots)[None, :]
         visible = self._in_reach(slot - slots) & (slots >= starts[:, None])
         mask = jnp.where(visible, 0.0, MASKED)[:, None]  # [B, 1, S]
-        hidden, updated = self.embedding(token[:, None]), []
+        hidden, updated = self._embedded(token[:, None]), []
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             mixed, layer_cache = layer.attention.decode(layer.attention_norm(hidden), turned, slot, mask, layer_cache)
             hidden = hidden + mixed
@@ -179,10 +202,15 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """float32 logits over the vocabulary; the output projection is the embedding, unless a head is."""
-        if self.config.untied_head:
-            return self.head(hidden).astype(jnp.float32)
-        rows = hidden.reshape(-1, hidden.shape[-1]) @ self.embedding.embedding[...].T
-        return rows.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
+        dtype = self.config.compute_dtype
+        weights = self.head.kernel[...] if self.config.untied_head else self.embedding.embedding[...].T
+        rows = hidden.reshape(-1, hidden.shape[-1]).astype(dtype)
+        rows = jnp.matmul(rows, weights.astype(dtype), preferred_element_type=jnp.float32)
+        return rows.reshape(*hidden.shape[:-1], -1)
+
+    def _embedded(self, tokens: jax.Array) -> jax.Array:
+        """Cast after the lookup: a token's gradient is summed over its places in float32."""
+        return self.embedding(tokens).astype(self.config.compute_dtype)
 
     def _check_room(self, num_slots: int) -> None:
         limit = self.config.max_positions
@@ -202,15 +230,26 @@ class Architecture(NamedTuple):
     """Pure functions of a policy's params."""
 
     init: Callable[[jax.Array], Params]  # key -> params
-    apply: Callable[..., jax.Array]  # (params, tokens [B, T]) -> logits [B, T, V]; padding on the right
+    apply: Callable[..., jax.Array]  # (params, tokens [B, T], remat) -> logits [B, T, V]; padding on the right
     prefill: Callable[..., tuple[jax.Array, list[LayerCache]]]
     decode: Callable[..., tuple[jax.Array, list[LayerCache]]]
+    cast: Callable[[Params], Params]  # params as they are read; for loops, which would cast them every time
 
 
 @cache
-def architecture(config: ModelConfig) -> Architecture:
-    """The pure functions of one shape; equal configs give the same objects, so that jit compiles once."""
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
+    """The pure functions of one shape; equal configs give the same objects, so that jit compiles once.
+
+    lora: the params hold adapters as well, beside the kernels that they add to.
+    """
+
+    def fresh(rngs: nnx.Rngs) -> Transformer:
+        decoder = Transformer(config, rngs)
+        if lora is not None:
+            add_adapters(decoder, lora)
+        return decoder
+
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))))
 
     def module(params: Params) -> Transformer:
         state = jax.tree.map(lambda leaf: leaf, abstract)
@@ -218,11 +257,11 @@ def architecture(config: ModelConfig) -> Architecture:
         return nnx.merge(graphdef, state)
 
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(params=key))))
+        return nnx.to_pure_dict(nnx.state(fresh(nnx.Rngs(params=key))))
 
-    def apply(params: Params, tokens: jax.Array) -> jax.Array:
+    def apply(params: Params, tokens: jax.Array, remat: bool = False) -> jax.Array:
         decoder = module(params)
-        hidden, _ = decoder.full(tokens, jnp.zeros(tokens.shape[0], jnp.int32))
+        hidden, _ = decoder.full(tokens, jnp.zeros(tokens.shape[0], jnp.int32), remat)
         return decoder.logits(hidden)
 
     def prefill(params: Params, tokens: jax.Array, starts: jax.Array, num_slots: int):
@@ -236,4 +275,10 @@ def architecture(config: ModelConfig) -> Architecture:
     def decode(params: Params, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
         return module(params).decode(token, slot, starts, caches)
 
-    return Architecture(init, apply, prefill, decode)
+    def cast(params: Params) -> Params:
+        def read(path, leaf: jax.Array) -> jax.Array:
+            return leaf if path[-1].key == "scale" else leaf.astype(config.compute_dtype)
+
+        return jax.tree_util.tree_map_with_path(read, params)
+
+    return Architecture(init, apply, prefill, decode, cast)

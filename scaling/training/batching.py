@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from scaling.training.memory import current_memory
+
 BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 PAD = 0
 # Tokens of a micro-batch, padding included. A CPU core's caches hold the activations of some hundred: at size xs a
-# token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An accelerator wants as many as its memory holds.
-CPU_TOKENS, ACCELERATOR_TOKENS = 320, 65_536
+# token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An accelerator wants as many as its memory holds: at
+# 128,000 words, float32 logits and their gradient take 1 MB a token, so 8 GB here.
+CPU_TOKENS, ACCELERATOR_TOKENS = 320, 8_192
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ class Schedule:
 
 
 def micro_batch_tokens() -> int:
-    """How many tokens one compiled call should have on this machine."""
+    """How many tokens one compiled call should have: as `memory` says, or by the kind of machine."""
+    configured = current_memory().micro_batch_tokens
+    if configured is not None:
+        return configured
     return CPU_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_TOKENS
 
 

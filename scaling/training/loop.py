@@ -14,10 +14,13 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
+from scaling.model.lora import init_adapters
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
+from scaling.policy_config import Lora
 from scaling.training.batching import Schedule, micro_batches
 from scaling.training.checkpoint import Checkpoints
+from scaling.training.memory import current_memory
 from scaling.training.update import (
     Loss,
     OptimizerSettings,
@@ -33,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 NUM_LOGGED = 20  # metrics are averaged over windows, about this many in a run
+_ADAPTERS = 0xADA  # folded into the seed's key: fresh adapters are drawn from it
 
 
 def train(
@@ -45,16 +49,22 @@ def train(
     seed: int,
     out: Path,
     constants: Mapping[str, float] = MappingProxyType({}),
+    lora: Lora | None = None,
 ) -> tuple[Params, dict[str, float]]:
     """Train on all rows of `arrays` for the optimizer's epochs.
 
     arrays: [N, ...] each, the loss's batch, and lengths int [N], the tokens of each row; see `micro_batches`.
     constants: scalars that the loss reads from its batch.
-    Returns the params, and the metrics of the last window with `num_updates`.
+    Returns what was trained, the params or, with lora, adapters to the params given; and the metrics of the last window
+    with `num_updates`.
     """
+    trained, frozen = params, {}
+    if lora is not None:
+        trained = init_adapters(params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS))
+        frozen = params
     schedule = Schedule(len(lengths), optimizer.batch_size, optimizer.epochs, seed)
     return run_updates(
-        params,
+        trained,
         config,
         batch_at=lambda index: [
             batch for _, batch in micro_batches(arrays, schedule.rows(index), lengths, optimizer.batch_size)
@@ -68,6 +78,8 @@ def train(
         max_gradient_norm=optimizer.max_gradient_norm,
         out=out,
         constants=constants,
+        lora=lora,
+        frozen=frozen,
     )
 
 
@@ -83,12 +95,14 @@ def run_updates(
     out: Path,
     constants: Mapping[str, float] = MappingProxyType({}),
     checkpoint_seconds: float = 60.0,
+    lora: Lora | None = None,
+    frozen: Params = MappingProxyType({}),
 ) -> tuple[Params, dict[str, float]]:
-    """Updates 0 to num_updates - 1, or from the checkpoint in `out` on.
+    """Updates 0 to num_updates - 1 of the params, or from the checkpoint in `out` on.
 
-    batch_at: the micro-batches of an update.
+    batch_at: the micro-batches of an update. With lora the params are adapters to the frozen ones.
     """
-    update = make_update(config, loss)
+    update = make_update(config, loss, lora, current_memory().remat == "layers")
     checkpoints = Checkpoints(out, checkpoint_seconds)
     state = checkpoints.restore(init_state(params))
     first = int(state.update_index)
@@ -104,7 +118,7 @@ def run_updates(
             settings = OptimizerSettings(
                 np.float32(learning_rate(index)), np.float32(weight_decay), np.float32(max_gradient_norm)
             )
-            state, sums = update(state, batch_at(index), shared, settings)
+            state, sums = update(state, batch_at(index), shared, settings, frozen)
             window.append(sums)
             if (index + 1) % log_every == 0 or index + 1 == num_updates:
                 last = _means(window, index + 1)

@@ -5,11 +5,15 @@ minimised. Totals are added over the micro-batches and divided once, by the tota
 on how a batch is cut. Settings that change between stages (learning rate, beta) are arguments or entries of
 the batch, never compiled in, so that all stages of one shape share one compiled update. A micro-batch is a call of
 its own: micro-batches of one update may differ in shape, and each shape compiles once.
+
+With `lora`, what is trained are adapters, and the params that they add to are `frozen`: read, never copied, without
+gradients and optimizer state.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -18,8 +22,10 @@ import numpy as np
 import optax
 from flax import struct
 
+from scaling.model.lora import joined
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
+from scaling.policy_config import Lora
 
 
 class Sum(NamedTuple):
@@ -37,7 +43,7 @@ Loss = Callable[[Callable, Params, Mapping[str, jax.Array]], Sums]
 class TrainState:
     """What an update changes."""
 
-    params: Params
+    params: Params  # all of a policy's, or its adapters
     optimizer_state: optax.OptState
     update_index: jax.Array  # int32 []
 
@@ -50,6 +56,9 @@ class OptimizerSettings(NamedTuple):
     max_gradient_norm: jax.Array
 
 
+# By default XLA's CPU schedule starts what it can as early as it can, so that every layer is computed again before the
+# first gradient needs one of them, and nothing is saved.
+_CPU_MEMORY_FIRST = MappingProxyType({"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"})
 # b2 = 0.95 as in most language-model training; the direction only, the learning rate is applied in the update.
 _direction = optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8)
 
@@ -61,37 +70,52 @@ def init_state(params: Params) -> TrainState:
 
 
 @cache
-def make_update(config: ModelConfig, loss: Loss) -> Callable:
-    """The `update(state, micro_batches, constants, settings) -> (state, sums)` of one policy's shape and loss.
+def make_update(config: ModelConfig, loss: Loss, lora: Lora | None = None, remat: bool = False) -> Callable:
+    """The `update(state, micro_batches, constants, settings, frozen) -> (state, sums)` of one shape and loss.
 
-    micro_batches: at least one, each a mapping of arrays [B, ...]; constants: arrays that every row shares.
+    micro_batches: at least one, each a mapping of arrays [B, ...]; constants: arrays that every row shares; frozen: the
+    params that adapters add to, none without. remat: compute each layer again for its gradient, for less memory.
     """
-    apply = architecture(config).apply
-
-    @partial(jax.jit, donate_argnums=0)
-    def accumulate(
-        gradients: Params, params: Params, batch: Mapping[str, jax.Array], constants: Mapping[str, jax.Array]
-    ) -> tuple[Params, Sums]:
-        def objective(params: Params) -> tuple[jax.Array, Sums]:
-            sums = loss(apply, params, {**batch, **constants})
-            return sums["loss"].total, sums
-
-        added, sums = jax.grad(objective, has_aux=True)(params)
-        return jax.tree.map(jnp.add, gradients, added), sums
+    accumulate = make_accumulate(config, loss, lora, remat)
 
     def update(
         state: TrainState,
         micro_batches: Iterable[Mapping[str, np.ndarray]],
         constants: Mapping[str, jax.Array],
         settings: OptimizerSettings,
+        frozen: Params = MappingProxyType({}),
     ) -> tuple[TrainState, Sums]:
         gradients, sums = _zeros(state.params), None
         for batch in micro_batches:
-            gradients, more = accumulate(gradients, state.params, dict(batch), constants)
+            gradients, more = accumulate(gradients, state.params, dict(frozen), dict(batch), constants)
             sums = more if sums is None else _add(sums, more)
         return _step(state, gradients, sums, settings)
 
     return update
+
+
+@cache
+def make_accumulate(config: ModelConfig, loss: Loss, lora: Lora | None, remat: bool) -> Callable:
+    """The compiled `accumulate(gradients, params, frozen, batch, constants) -> (gradients, sums)` of a micro-batch."""
+    apply = partial(architecture(config, lora).apply, remat=remat)
+    on_cpu = remat and jax.default_backend() == "cpu"
+
+    @partial(jax.jit, donate_argnums=0, compiler_options=dict(_CPU_MEMORY_FIRST) if on_cpu else None)
+    def accumulate(
+        gradients: Params,
+        params: Params,
+        frozen: Params,
+        batch: Mapping[str, jax.Array],
+        constants: Mapping[str, jax.Array],
+    ) -> tuple[Params, Sums]:
+        def objective(params: Params) -> tuple[jax.Array, Sums]:
+            sums = loss(apply, joined(frozen, params), {**batch, **constants})
+            return sums["loss"].total, sums
+
+        added, sums = jax.grad(objective, has_aux=True)(params)
+        return jax.tree.map(jnp.add, gradients, added), sums
+
+    return accumulate
 
 
 @jax.jit

@@ -1,0 +1,82 @@
+"""Problems in plain language: what GSM8K, MATH and a user's own rows share as families.
+
+In: the config of one of the three. Out: the functions of a family. Their problems are finite many and are drawn from
+the rows of an imported set (data.finite_splits), their words are the tokens of the policy's checkpoint, and of a step
+nothing is known but its text: a verdict on it is None.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from data.answers import final_answer, same_answer
+from data.records import Check, Problem, StepCheck
+from data.text_steps import line_cuts, sentence_cuts
+from scaling.text_problem_config import TextProblems
+
+# Tokens that the longest problems, instruction and chat template included, and solutions take.
+_MAX_PROMPT: Mapping[str, int] = {"gsm8k": 320, "math": 800, "jsonl": 800}
+_MAX_COMPLETION: Mapping[str, int] = {"gsm8k": 400, "math": 1024, "jsonl": 1024}
+_MAX_STEPS: Mapping[str, int] = {"gsm8k": 12, "math": 24, "jsonl": 24}
+
+
+def vocabulary(config: TextProblems) -> tuple[str, ...]:
+    """No words of its own: lengths are counted in the policy's tokens."""
+    return ()
+
+
+def step_unit(config: TextProblems) -> str:
+    return config.step_unit
+
+
+def step_separator(config: TextProblems) -> None:
+    return None
+
+
+def max_prompt_words(config: TextProblems) -> int:
+    """An estimate for costs: no prompt is cut."""
+    return _MAX_PROMPT[config.family]
+
+
+def max_completion_words(config: TextProblems) -> int:
+    """The limit of a completion where the sweep sets no max_new_tokens."""
+    return _MAX_COMPLETION[config.family]
+
+
+def max_steps(config: TextProblems) -> int:
+    """An estimate for costs."""
+    return _MAX_STEPS[config.family]
+
+
+def prompt_of(config: TextProblems, problem: str) -> str:
+    """What a policy is asked: the problem and, after a blank line, the instruction."""
+    return f"{problem}\n\n{config.instruction}" if config.instruction else problem
+
+
+def solve(config: TextProblems, problem: Problem, rng: np.random.Generator) -> str:
+    """The set's own solution."""
+    if problem.solution is None:
+        raise ValueError(
+            f"problem {problem.prompt[:60]!r} has no solution of its own, and no other teacher is set; add solutions to"
+            " the rows."
+        )
+    return problem.solution
+
+
+def answer(config: TextProblems, completion: str) -> str | None:
+    """The final answer, where the completion states one in a configured form."""
+    return final_answer(completion, config.answer_forms)
+
+
+def check(config: TextProblems, problem: Problem, completion: str) -> Check:
+    """Verdict on any string: the answer is compared, of the steps only the texts are told."""
+    given = answer(config, completion)
+    reward = float(given is not None and same_answer(given, problem.answer))
+    steps = tuple(StepCheck(text, None, None) for text in step_texts(config, completion))
+    return Check(reward, given, steps)
+
+
+def step_texts(config: TextProblems, completion: str) -> list[str]:
+    """The steps of a completion; joined they are the completion. At least one."""
+    cuts = {"line": line_cuts, "sentence": sentence_cuts}[config.step_unit](completion)
+    return [completion[start:end] for start, end in zip([0, *cuts], [*cuts, len(completion)], strict=True)]

@@ -1,0 +1,97 @@
+"""Keep the training problems that the base policy solves sometimes: pass@n above zero.
+
+In: the imported set, the base policy and its tokenizer. Out: `solvable.jsonl`, one row a kept problem, and the counts
+of what was tried and kept. The base policy is asked, not the SFT policy, so that the choice is one for all sizes and
+seeds of a study. Completions are keyed by (candidate, sample), of a seed that no run has.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data.finite_splits import parts
+from data.limits import completion_limit, truncated_fraction
+from data.problems.text_problems import check, step_texts
+from data.records import Problem
+from data.rollouts import root_key, token_lists
+from data.solvable_set import write_kept
+from data.tokenizer import tokenizer_of
+from scaling.model.flops import sampling_flops
+from scaling.model.policy import load_policy
+from scaling.model.sampling import row_keys, sample, stop_tokens
+from scaling.problem_config import Problems
+from scaling.section import parse
+from scaling.text_problem_config import Solvable, TextProblems
+
+SOLVABLE = 4  # folded into the root key, as data.rollouts does for its uses
+_SEED = 0
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Try the candidates. config: problems, solvable; inputs: source, policy, tokenizer."""
+    problems, settings = parse(Problems, config["problems"]), parse(Solvable, config["solvable"])
+    tokenizer, policy = tokenizer_of(problems, inputs), load_policy(inputs["policy"])
+    tried = candidates(problems, settings, parts(problems, inputs["source"]).train)
+    ids = np.indices((len(tried), settings.samples)).reshape(2, -1).T  # (candidate, sample)
+    prompts = [tokenizer.encode_prompt(problem.prompt) for problem in tried]
+    starts = [prompts[index] for index, _ in ids]
+    sampled = sample(
+        policy.params,
+        policy.config,
+        starts,
+        row_keys(root_key(_SEED, SOLVABLE), ids.astype(np.uint32)),
+        [completion_limit(problems, tokenizer, settings.max_new_tokens)] * len(ids),
+        settings.temperature,
+        settings.top_p,
+    )
+    completions = token_lists(sampled)
+    checks = [
+        check(problems, tried[index], tokenizer.decode(tokens))
+        for (index, _), tokens in zip(ids, completions, strict=True)
+    ]
+    num_correct = np.array([verdict.reward for verdict in checks]).reshape(len(tried), settings.samples).sum(axis=1)
+    kept = [index for index, count in enumerate(num_correct) if count >= settings.min_correct]
+    if not kept:
+        raise ValueError(
+            f"solvable: the base policy solves none of {len(tried)} training problems at least"
+            f" {settings.min_correct} in {settings.samples} times, so nothing is left to learn from; raise"
+            " problems.solvable.samples or num_candidates, check that problems.instruction asks for one of"
+            f" answer_forms = {list(problems.answer_forms)}, or take a stronger policy."
+        )
+    rows = ({**_row(problems, tried[index]), "num_correct": int(num_correct[index])} for index in kept)
+    write_kept(out, rows, settings.order, len(tried))
+    lengths = sampled.lengths.tolist()
+    return {
+        "num_candidates": float(len(tried)),
+        "num_solvable": float(len(kept)),
+        "mean_reward": float(np.mean(num_correct) / settings.samples),
+        "no_answer_fraction": float(np.mean([verdict.answer is None for verdict in checks])),
+        "truncated_fraction": truncated_fraction(completions, stop_tokens(policy.config)),
+        "num_generated_tokens": float(sum(lengths)),
+        "generation_flops": sampling_flops(policy.config, map(len, starts), lengths),
+    }
+
+
+def candidates(config: TextProblems, settings: Solvable, pool: tuple[Problem, ...]) -> list[Problem]:
+    """The training problems to try, in the fixed order of the pool or those with the fewest steps first."""
+    with_solution = [problem for problem in pool if problem.solution is not None]
+    if not with_solution:
+        raise ValueError("solvable: no training problem has a solution of its own to learn from; add solutions.")
+    if settings.order == "fewest_steps":
+        with_solution.sort(key=lambda problem: num_steps(config, problem))  # stable
+    return with_solution[: settings.num_candidates]
+
+
+def num_steps(config: TextProblems, problem: Problem) -> int:
+    """Steps of the set's own solution."""
+    return len(step_texts(config, problem.solution))
+
+
+def _row(config: TextProblems, problem: Problem) -> dict[str, object]:
+    return {
+        "prompt": problem.prompt,
+        "answer": problem.answer,
+        "solution": problem.solution,
+        "num_steps": num_steps(config, problem),
+    }

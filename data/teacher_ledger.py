@@ -1,0 +1,207 @@
+"""The ledger: every reply that was paid for, kept before it is used, so that no crash loses one and none is paid twice.
+
+In: a folder and the seed of a run. Out: `Ledger`, which gives a reply by the digest of its request. One file of JSON
+lines for each seed, only ever appended to, each line flushed to the disk. What is asked for the same use in the same
+words is paid once, so all sizes of a study share replies, and settings that only sift them cost nothing to change. The
+folder is locked while a stage asks: stages do not ask the same at once, nor together exceed a rate limit or a budget.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from scaling.stage import canonical_json
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+_POLL_SECONDS = 0.2
+_TELL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply as it was paid for. What was sent follows from the key's request, so only the reply is kept."""
+
+    key: str  # digest of the request
+    teacher: str
+    model: str  # as the server names it, often with a date
+    finish_reason: str  # of the protocol: stop, length, content_filter, ...
+    content: str | None
+    refusal: str | None
+    input_tokens: int
+    output_tokens: int
+    tokens_are_estimated: bool  # the server did not count them: the most they can be
+    cost_usd: float | None  # None without prices
+    endpoint: str
+    time: float  # seconds since the epoch
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What replies have cost."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0  # of those with a price
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, reply: Reply) -> "Spent":
+        return Spent(
+            self.requests + 1,
+            self.input_tokens + reply.input_tokens,
+            self.output_tokens + reply.output_tokens,
+            self.usd + (reply.cost_usd or 0.0),
+        )
+
+
+class Ledger:
+    """One open ledger; made by `opened`, whose lock it needs."""
+
+    def __init__(self, path: Path, replies: dict[str, Reply], spent: Spent) -> None:
+        self.path = path
+        self.spent = spent  # of the whole folder
+        self._replies = replies
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        _flush_folder(path.parent)
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    def find(self, key: str) -> Reply | None:
+        """The reply to a request, when it was paid for before."""
+        return self._replies.get(key)
+
+    def add(self, reply: Reply) -> None:
+        """Keep a reply; it is on the disk when this returns."""
+        line = memoryview((json.dumps(asdict(reply), ensure_ascii=False, allow_nan=False) + "\n").encode())
+        while line:
+            line = line[os.write(self._descriptor, line) :]
+        os.fsync(self._descriptor)
+        self._replies[reply.key] = reply
+        self.spent = self.spent.plus(reply)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@contextmanager
+def opened(folder: Path, seed: int) -> Iterator[Ledger]:
+    """The ledger of a run's seed, with the folder's lock held; waits for a stage that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        path = folder / f"seed-{seed}.jsonl"
+        if path.exists():
+            _mend_last_line(path)
+        replies = {reply.key: reply for reply in _read(path)} if path.exists() else {}
+        others = (reply for other in sorted(folder.glob("*.jsonl")) if other != path for reply in _read(other))
+        ledger = Ledger(path, replies, _sum([*replies.values()], _sum(others)))
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def spent_in(folder: Path) -> Spent:
+    """What all ledgers of a folder have cost; nothing where there are none. Needs no lock."""
+    return _sum(reply for path in sorted(folder.glob("*.jsonl")) for reply in _read(path))
+
+
+def request_key(request: Mapping[str, object]) -> str:
+    """Digest of a request: equal exactly when the same is asked for the same use."""
+    return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:24]
+
+
+def _sum(replies: Iterator[Reply] | list[Reply], spent: Spent = Spent()) -> Spent:
+    for reply in replies:
+        spent = spent.plus(reply)
+    return spent
+
+
+def _read(path: Path) -> Iterator[Reply]:
+    """The replies of a file; a last line that a crash cut off, or another process is writing, is none."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield Reply(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{path}, line {number} is {line[:60]!r}, no reply of a teacher ({error}). The file holds what was"
+                    " paid for and is not to be edited: take the line out, or move the file away to pay for all again."
+                ) from error
+
+
+def _mend_last_line(path: Path) -> None:
+    """Complete a last line that lacks its newline only; drop one that a crash cut off before."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        kept = _end_of_last_line(file, end)
+        if kept == end:
+            return
+        file.seek(kept)
+        try:
+            Reply(**json.loads(file.read()))
+            file.write(b"\n")
+        except (ValueError, TypeError):
+            logger.warning("%s ends in a line that a crash cut off; its %d bytes are dropped.", path, end - kept)
+            file.truncate(kept)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _end_of_last_line(file: BinaryIO, end: int) -> int:
+    """The offset behind the last newline, 0 where there is none."""
+    block = 1 << 16
+    while end > 0:
+        start = max(0, end - block)
+        file.seek(start)
+        at = file.read(end - start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        end = start
+    return 0
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process however that ends."""
+    with (folder / LOCK).open("a") as file:
+        told = time.monotonic()
+        logged = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not logged or time.monotonic() - told > _TELL_SECONDS:
+                    logger.info("Another teacher stage is asking; this one waits for %s.", folder / LOCK)
+                    told, logged = time.monotonic(), True
+                time.sleep(_POLL_SECONDS)
+        yield
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a new file's name survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

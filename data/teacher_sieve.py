@@ -1,0 +1,124 @@
+"""What keeps a written question out of D_syn: being a copy of another, nearly one, or one of the held-out problems.
+
+In: texts. Out: `Copies`, which finds the earlier question that a new one repeats, exactly or nearly, and `HeldOut`,
+which finds the validation or test problem that it shares words with. Texts are compared as words and numbers in lower
+case, without punctuation. Nearness is the Jaccard index of the sets of word triples, found exactly: of two sets with an
+index of at least t, both have a common member among their first |set| - ceil(t |set|) + 1 in any fixed order.
+"""
+
+import math
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from data.records import Problem
+
+SHINGLE_WORDS = 3
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The earlier question that a new one repeats."""
+
+    of: int  # as it was numbered in `add`
+    similarity: float  # 1.0 for the same words
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The held-out problem that a question shares words with."""
+
+    split: str
+    index: int  # in its split
+    words: str  # the first ones in common
+
+
+class Copies:
+    """The questions so far. usual: texts like them, whose frequent words then cost little time; no result changes."""
+
+    def __init__(self, threshold: float, usual: Iterable[str] = ()) -> None:
+        self._threshold = threshold
+        self._frequency = Counter(shingle for text in usual for shingle in _shingles(words_of(text)))
+        self._exact: dict[Words, int] = {}
+        self._shingles: dict[int, frozenset[Words]] = {}
+        self._holders: dict[Words, list[int]] = {}  # a shingle of a prefix -> the questions that have it there
+
+    def find(self, text: str) -> Copy | None:
+        """The first question that this one repeats; the same words before nearly the same."""
+        words = words_of(text)
+        if words in self._exact:
+            return Copy(self._exact[words], 1.0)
+        shingles = _shingles(words)
+        candidates = {number for shingle in self._prefix(shingles) for number in self._holders.get(shingle, ())}
+        for number in sorted(candidates):
+            similarity = jaccard(shingles, self._shingles[number])
+            if similarity >= self._threshold:
+                return Copy(number, similarity)
+        return None
+
+    def add(self, number: int, text: str) -> None:
+        """Count a question among those so far."""
+        words = words_of(text)
+        shingles = _shingles(words)
+        self._exact.setdefault(words, number)
+        self._shingles[number] = shingles
+        for shingle in self._prefix(shingles):
+            self._holders.setdefault(shingle, []).append(number)
+
+    def _prefix(self, shingles: frozenset[Words]) -> Iterable[Words]:
+        length = len(shingles) - math.ceil(self._threshold * len(shingles) - 1e-9) + 1
+        return sorted(shingles, key=self._order)[:length]
+
+    def _order(self, shingle: Words) -> tuple[int, int, Words]:
+        """A fixed order, rare ones first; of equals by something that has nothing to do with frequency."""
+        return self._frequency[shingle], zlib.crc32(" ".join(shingle).encode()), shingle
+
+
+class HeldOut:
+    """The validation and test problems, by their runs of n words; a shorter problem counts as a whole."""
+
+    def __init__(self, problems: Mapping[str, Sequence[Problem]], ngram: int) -> None:
+        self._ngram = ngram
+        self._runs: dict[Words, tuple[str, int]] = {}
+        self._short: dict[Words, tuple[str, int]] = {}
+        for split, held_out in problems.items():
+            for index, problem in enumerate(held_out):
+                words = words_of(problem.prompt)
+                if len(words) < ngram:
+                    self._short.setdefault(words, (split, index))
+                for run in _runs(words, ngram):
+                    self._runs.setdefault(run, (split, index))
+
+    def find(self, text: str) -> Overlap | None:
+        """The problem with which a question has n words in a row in common, or which it repeats; None when clean."""
+        words = words_of(text)
+        if words in self._short:
+            return Overlap(*self._short[words], " ".join(words))
+        for run in _runs(words, self._ngram):
+            if run in self._runs:
+                return Overlap(*self._runs[run], " ".join(run))
+        return None
+
+
+def words_of(text: str) -> Words:
+    """Words and numbers in lower case; 1,200 is one number."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return tuple(re.findall(r"[^\W_]+", re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)))
+
+
+def jaccard(one: frozenset[Words], other: frozenset[Words]) -> float:
+    """Members in common, as a share of all members; 0 for two empty sets."""
+    return len(one & other) / max(len(one | other), 1)
+
+
+def _shingles(words: Words) -> frozenset[Words]:
+    return frozenset(_runs(words, min(SHINGLE_WORDS, max(len(words), 1))))
+
+
+def _runs(words: Words, length: int) -> Iterator[Words]:
+    return (words[start : start + length] for start in range(len(words) - length + 1))
