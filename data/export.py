@@ -10,25 +10,27 @@ import json
 import logging
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.hf_tokenizer import HfTokenizer
 from data.tokenizer import SPECIALS, Tokenizer
 from scaling.model.hf import save_checkpoint
-from scaling.model.policy import ADAPTERS_FILE, load_policy
+from scaling.model.policy import ADAPTERS_FILE, LORA_FILE, PARAMS_FILE, SHAPE_FILE, policy_of
 
 logger = logging.getLogger(__name__)
 
 DIGEST_LENGTH = 12
+_FILES = (SHAPE_FILE, PARAMS_FILE, LORA_FILE, ADAPTERS_FILE)
 
 
-def policy_name(policy: Path, base: Path | None = None) -> str:
-    """The export's name of a policy's artifact, from the contents of its files; with adapters also those of `base`."""
-    files = sorted([*policy.glob("policy*"), *policy.glob("adapters*")])
-    if base is not None and (policy / ADAPTERS_FILE).exists():
-        files += sorted(base.glob("policy*"))
+def policy_name(inputs: Mapping[str, Path]) -> str:
+    """The export's name of the input `policy`, from the contents of its files, and of `base` where it has adapters."""
+    policy = inputs["policy"]
+    folders = [policy, inputs["base"]] if (policy / ADAPTERS_FILE).exists() else [policy]
+    files = [folder / name for folder in folders for name in _FILES if (folder / name).exists()]
     if not files:
-        raise FileNotFoundError(f"{policy} holds no policy; expected policy.json and its params.")
+        raise FileNotFoundError(f"{policy} holds no policy; expected {SHAPE_FILE} and its params.")
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -36,17 +38,15 @@ def policy_name(policy: Path, base: Path | None = None) -> str:
     return f"policy-{digest.hexdigest()[:DIGEST_LENGTH]}"
 
 
-def export_policy(
-    policy: Path, tokenizer: Tokenizer | HfTokenizer, folder: Path, name: str, base: Path | None = None
-) -> Path:
-    """Write the checkpoint, adapters merged into `base`, unless it is there; returns its folder."""
+def export_policy(inputs: Mapping[str, Path], tokenizer: Tokenizer | HfTokenizer, folder: Path, name: str) -> Path:
+    """Write the checkpoint, adapters merged, unless it is there; returns its folder."""
     target = folder / name
     if target.exists():
         return target
     aside = folder / f".{name}.{uuid.uuid4().hex[:8]}"
     aside.mkdir(parents=True)
     try:
-        save_checkpoint(load_policy(policy, base), aside)
+        save_checkpoint(policy_of(inputs, "policy"), aside)
         if isinstance(tokenizer, HfTokenizer):
             tokenizer.tokenizer.save_pretrained(aside)
         else:

@@ -1,6 +1,6 @@
 """Completions from a server that serves the policy, with the interface of data.sampler.
 
-In: a policy's artifact, its tokenizer, the settings of `sampler`, and the stage's working directory. Out: `Sampled`, as
+In: a stage's inputs, its tokenizer, the settings of `sampler`, and the stage's working directory. Out: `Sampled`, as
 this project's sampler returns it; a journal of answers, from which a killed stage goes on; and provenance.json with the
 server's host, model and version. With `export`, the policy is first written where the server can load it, and
 `<name>.wanted` beside it is touched for as long as it is needed (scaling.serve starts servers by it).
@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,19 +44,14 @@ class RemoteSampler:
     """A server that samples one policy."""
 
     def __init__(
-        self,
-        settings: Sampler,
-        policy: Path,
-        out: Path,
-        tokenizer: Tokenizer | HfTokenizer,
-        base: Path | None = None,  # of adapters
+        self, settings: Sampler, inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer
     ) -> None:
-        self.shape: ModelConfig = load_shape(policy)
+        self.shape: ModelConfig = load_shape(inputs["policy"])
         self._settings, self._out, self._tokenizer = settings, out, tokenizer
-        self._name = policy_name(policy, base)
+        self._name = policy_name(inputs)
         self._export = Path(settings.folder).absolute() / self._name
         if settings.export:
-            export_policy(policy, tokenizer, self._export.parent, self._name, base)
+            export_policy(inputs, tokenizer, self._export.parent, self._name)
         self._num_rows = self._num_from_text = self._num_not_round_tripped = 0
 
     def sample(
@@ -160,7 +155,8 @@ class RemoteSampler:
             return (
                 f"Start a server that lists sampler.model, {self._settings.model!r}, with a context of {needed} tokens."
             )
-        return f"Start it: {serve_command(self._export, self._settings.model or self._name, self._settings, needed)}"
+        command = serve_command(self._export, self._settings.model or self._name, self._settings)
+        return f"Start it, with a context of at least {needed} tokens: {command}"
 
     def _check_context(self, served: Served, needed: int) -> None:
         if served.max_model_len is not None and served.max_model_len < needed:
@@ -212,12 +208,11 @@ def seeds_of(keys: jax.Array) -> list[int]:
     return [1 + int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "big") % (2**31 - 1) for row in data]
 
 
-def serve_command(folder: Path, name: str, settings: Sampler, max_model_len: int) -> str:
+def serve_command(folder: Path, name: str, settings: Sampler) -> str:
     """How vLLM serves an export for these settings."""
     port = urlsplit(settings.endpoint).port
-    return (
-        f"vllm serve {folder} --served-model-name {name} --generation-config vllm --max-model-len {max_model_len}"
-        + (f" --port {port}" if port else "")
+    return f"vllm serve {folder} --served-model-name {name} --generation-config vllm" + (
+        f" --port {port}" if port else ""
     )
 
 

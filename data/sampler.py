@@ -93,4 +93,4 @@ def sampler_of(config: Mapping, inputs: Mapping[str, Path], out: Path, tokenizer
             f"sampling on a server needs the package {error.name}, which is not installed; install the project with its"
             " extra: pip install --editable '.[remote]'."
         ) from error
-    return RemoteSampler(parse(Settings, config["server"]), inputs["policy"], out, tokenizer, inputs.get("base"))
+    return RemoteSampler(parse(Settings, config["server"]), inputs, out, tokenizer)

@@ -5,7 +5,6 @@ key that an artifact from before it lacks is left out at its default, so that th
 """
 
 from functools import lru_cache
-from pathlib import Path
 
 from scaling.config import Cell
 from scaling.data_config import Evaluation, Rollouts
@@ -15,7 +14,6 @@ from scaling.stage import Stage
 from scaling.teacher_config import how_it_is_asked, what_is_written
 from scaling.text_problem_config import Solvable, TextProblems
 
-_REPOSITORY = Path(__file__).resolve().parent.parent
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
 once = lru_cache(maxsize=1024)
 
@@ -126,18 +124,6 @@ def adapters(cell: Cell) -> dict[str, object]:
 def compute_dtype(cell: Cell) -> dict[str, object]:
     """Part of the base policy's shape, which all that descend from it inherit; no key at the default."""
     return {} if cell.policy.compute_dtype == "float32" else {"compute_dtype": cell.policy.compute_dtype}
-
-
-def sampler(cell: Cell) -> dict[str, str]:
-    """Whose noise decides the samples: a server's seeds are not ours. Absent for our own sampler."""
-    return {} if cell.sampler is None else {"sampler": "remote"}
-
-
-def server(cell: Cell) -> dict[str, object]:
-    """Where and how to ask for samples, which changes none of them."""
-    if cell.sampler is None:
-        return {}
-    return {"server": {**plain(cell.sampler), "folder": str(_REPOSITORY / Path(cell.sampler.folder).expanduser())}}
 
 
 def family(cell: Cell) -> dict[str, object]:

@@ -10,8 +10,6 @@ from scaling.chain import (
     fixed_problems,
     limit,
     plain,
-    sampler,
-    server,
     sft_policy,
     slug,
     start_of_adapters,
@@ -19,6 +17,7 @@ from scaling.chain import (
 )
 from scaling.config import Cell
 from scaling.recipes import trained_policy
+from scaling.sampled_stages import sampled
 from scaling.stage import Stage
 
 # Uses of a run's seed, beside those of its rounds.
@@ -38,10 +37,9 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
         "rollouts": plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts),
         "critical_steps": {"problems": asked.problems, "traces": asked.traces},
         "seed": derived_seed(seed, _TRACES),
-        **sampler(cell),
     }
     inputs = {"policy": sft, "problems": fixed_problems(cell), **shared}
-    traces = Stage("critical_traces", config, inputs, slug=slug(cell, seed), execution=server(cell))
+    traces = sampled(cell, Stage("critical_traces", config, inputs, slug=slug(cell, seed)))
 
     def values(policy: Stage, use: int) -> Stage:
         settings = {"rollouts_per_prefix": asked.rollouts_per_prefix, "temperature": cell.step_values.temperature}
@@ -52,11 +50,10 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
             "traces_per_problem": asked.traces,
             "seed": derived_seed(seed, use),
             **limit(cell.rollouts),
-            **sampler(cell),
         }
         inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **shared}
         named = f"{slug(cell, seed)}-critical-{policy.kind}"
-        return Stage("step_values", config, inputs, slug=named, execution=server(cell))
+        return sampled(cell, Stage("step_values", config, inputs, slug=named))
 
     inputs = {"policy": trained, "traces": traces, "pits": values(sft, _PITS), "values": values(trained, _VALUES)}
     return Stage("critical_steps", problems, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")

@@ -23,8 +23,6 @@ from scaling.chain import (
     limit,
     once,
     plain,
-    sampler,
-    server,
     sft_policy,
     slug,
     start_of_adapters,
@@ -32,6 +30,7 @@ from scaling.chain import (
     tokenizer,
 )
 from scaling.config import Cell
+from scaling.sampled_stages import sampled
 from scaling.section import Section
 from scaling.stage import Stage
 
@@ -75,10 +74,10 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
     settings = plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts)
-    config = {"problems": answers(cell), "rollouts": settings, **_randomness(cell, seed), **sampler(cell)}
+    config = {"problems": answers(cell), "rollouts": settings, **_randomness(cell, seed)}
     policy = sampled_policy(cell, seed)
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **tokenizer(cell), **start_of_adapters(cell)}
-    return Stage("rollouts", config, inputs, slug=_round_slug(cell, seed), execution=server(cell))
+    return sampled(cell, Stage("rollouts", config, inputs, slug=_round_slug(cell, seed)))
 
 
 @once
@@ -102,11 +101,10 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces_per_problem": traces_per_problem,
         **_randomness(cell, seed),
         **limit(cell.rollouts),
-        **sampler(cell),
     }
     inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **start_of_adapters(cell)}
     named = f"{_round_slug(cell, seed)}-{traces}"
-    return Stage("step_values", config, inputs, slug=named, execution=server(cell))
+    return sampled(cell, Stage("step_values", config, inputs, slug=named))
 
 
 @once
@@ -174,12 +172,12 @@ ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": answers(cell), **config, "seed": seed, **sampler(cell)}
+    full = {"problems": answers(cell), **config, "seed": seed}
     inputs = {"policy": policy, "problems": fixed_problems(cell), **tokenizer(cell)}
     if policy.kind != "pretrain":
         inputs |= start_of_adapters(cell)
     named = f"{policy.kind}-{policy.slug}-{config['split']}"
-    return Stage("evaluation", full, inputs, slug=named, execution=server(cell))
+    return sampled(cell, Stage("evaluation", full, inputs, slug=named))
 
 
 def _greedy(cell: Cell) -> dict[str, object]:

@@ -31,6 +31,8 @@ NO_JAX = (
     "scaling.recipes",
     "scaling.chain",
     "scaling.critical_steps",
+    "scaling.sampled_stages",
+    "scaling.serve",
     "scaling.stage",
     "scaling.plan",
     "scaling.costs",

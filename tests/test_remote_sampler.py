@@ -44,7 +44,7 @@ def policy(tmp_path_factory):
 def sampler(policy, out, url, **settings) -> RemoteSampler:
     given = {"endpoint": url, "model": "mine", "wait_minutes": 0.0, "timeout_seconds": 5.0, **settings}
     out.mkdir(exist_ok=True)
-    return RemoteSampler(Sampler.model_validate(given), policy, out, TOKENIZER)
+    return RemoteSampler(Sampler.model_validate(given), {"policy": policy}, out, TOKENIZER)
 
 
 def tokens_of(sampled) -> list[list[int]]:
@@ -112,7 +112,7 @@ def test_an_absent_server_is_named_with_the_command_that_starts_one(policy, tmp_
     with ScriptedServer("mine") as server:
         url = server.url
     remote = sampler(policy, tmp_path, url, export=True, model=None, folder=str(tmp_path / "exports"))
-    name, port = policy_name(policy), url.split(":")[-1].removesuffix("/v1")
+    name, port = policy_name({"policy": policy}), url.split(":")[-1].removesuffix("/v1")
     with pytest.raises(ServerError, match=rf"ConnectError.* vllm serve .*/exports/{name} .*--port {port}"):
         sample(remote)
     assert (tmp_path / "exports" / f"{name}.wanted").exists()
@@ -126,7 +126,7 @@ def test_a_server_of_another_model_is_named_and_waited_for(policy, tmp_path):
 
 
 def test_an_exported_policy_is_known_by_its_name_or_its_folder_and_never_by_a_name_alone(policy, tmp_path):
-    name, folder = policy_name(policy), str(tmp_path / "exports")
+    name, folder = policy_name({"policy": policy}), str(tmp_path / "exports")
     with ScriptedServer("theirs") as server:
         for settings, card in (
             ({"model": None}, {"id": name}),
@@ -181,7 +181,7 @@ def test_provenance_has_host_model_and_version_and_no_credentials(policy, tmp_pa
     told = json.loads((tmp_path / PROVENANCE_FILE).read_text())["sampler"]
     host = server.url.removeprefix("http://").removesuffix("/v1")
     server = {"host": host, "model": "mine", "owned_by": "scripted", "max_model_len": 512, "version": "1.2.3"}
-    assert told == {"policy": policy_name(policy), "servers": [server]}
+    assert told == {"policy": policy_name({"policy": policy}), "servers": [server]}
 
 
 def test_requests_start_no_faster_than_asked_for(policy, tmp_path):

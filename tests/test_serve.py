@@ -73,7 +73,9 @@ def test_two_policies_are_served_in_turn_by_the_same_port(tmp_path, monkeypatch)
         folder = tmp_path / f"policy{seed}"
         folder.mkdir()
         save_policy(Policy(random_params(seed), CONFIG), folder)
-        samplers[policy_name(folder)] = RemoteSampler(Sampler.model_validate(given), folder, folder, TOKENIZER)
+        samplers[policy_name({"policy": folder})] = RemoteSampler(
+            Sampler.model_validate(given), {"policy": folder}, folder, TOKENIZER
+        )
     assert len(samplers) == 2 and {path.name for path in exports.iterdir()} == set(samplers)
 
     over = threading.Event()

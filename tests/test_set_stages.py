@@ -8,6 +8,7 @@ from data.records import write_jsonl
 from scaling import recipes
 from scaling.config import Cell
 from scaling.config_error import ConfigError
+from scaling.set_stages import problem_source
 from scaling.stage import in_order
 from scaling.sweep_file import load_sweep
 
@@ -86,7 +87,7 @@ def test_a_set_of_the_hub_is_identified_by_name_subset_and_revision():
     cells = [
         Cell.model_validate({**settings, "problems": {"family": "gsm8k", **more}}) for more in ({}, {"revision": "a"})
     ]
-    stages = [recipes.problem_source(cell.problems)["source"] for cell in cells]
+    stages = [problem_source(cell.problems)["source"] for cell in cells]
     assert stages[0].config["problems"]["hub"] == "openai/gsm8k" and stages[0].config["problems"]["subset"] == "main"
     assert stages[0].digest != stages[1].digest and stages[0].execution == {}
 

@@ -73,7 +73,7 @@ def remote(settings, policy, tmp_path_factory):
     save_policy(policy, folder)
     save_tokenizer(folder, TEMPLATE)
     return lambda out, **changes: RemoteSampler(
-        settings.model_copy(update=changes), folder, out, load_tokenizer(folder, SHAPE)
+        settings.model_copy(update=changes), {"policy": folder}, out, load_tokenizer(folder, SHAPE)
     )
 
 
@@ -129,5 +129,5 @@ def test_an_embedded_policy_is_served_after_it_with_the_words_of_its_family(sett
     shape = model_config("s", tokenizer.vocab_size)
     policy = Policy(random_params(1, jax.eval_shape(architecture(shape).init, jax.random.key(0))), shape)
     save_policy(policy, tmp_path)
-    served = RemoteSampler(settings, tmp_path, tmp_path, tokenizer)
+    served = RemoteSampler(settings, {"policy": tmp_path}, tmp_path, tokenizer)
     check_greedy(served, policy, random_prompts(20, tokenizer.vocab_size))

@@ -1,0 +1,22 @@
+"""Stages that sample, told of the server that samples for them where a cell names one.
+
+In: a stage, and the cell it is made for. Out: the stage. That a server samples is part of its identity, since its noise
+is not ours; where the server is and how it is asked is not, since that changes no result.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from scaling.config import Cell
+from scaling.stage import Stage
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def sampled(cell: Cell, stage: Stage) -> Stage:
+    """The stage as it is for this project's own sampler, or with what a server changes."""
+    if cell.sampler is None:
+        return stage
+    folder = _REPOSITORY / Path(cell.sampler.folder).expanduser()  # wherever the command runs
+    server = cell.sampler.model_dump(mode="json") | {"folder": str(folder)}
+    return replace(stage, config={**stage.config, "sampler": "remote"}, execution={**stage.execution, "server": server})
