@@ -26,6 +26,7 @@ class Shape:
 
     amounts: tuple[tuple[str, float], ...]
     mesh: tuple[tuple[str, int], ...] = ()  # axis -> size, of the mesh that its stages run on; empty for one device
+    hosts: int = 1  # how many such workers run a stage together
 
     def options(self) -> dict[str, object]:
         """The options of a Ray actor."""
@@ -46,18 +47,24 @@ class Shape:
     def whole_cores(self) -> int:
         """How many cores to pin the worker to; 0 for none, when it has an accelerator or shares cores."""
         cpu = self.amount("CPU")
-        return int(cpu) if cpu >= 1 and cpu == int(cpu) and not self.has_accelerator else 0
+        pinned = cpu >= 1 and cpu == int(cpu) and not self.has_accelerator and self.hosts == 1
+        return int(cpu) if pinned else 0
 
 
-def shape(amounts: Mapping[str, float], mesh: Mapping[str, int] = MappingProxyType({})) -> Shape:
-    """The shape of a worker with these amounts of resources and this mesh of its devices."""
+def shape(amounts: Mapping[str, float], mesh: Mapping[str, int] = MappingProxyType({}), hosts: int = 1) -> Shape:
+    """The shape of a worker with these amounts of resources and this mesh of the devices of all hosts."""
     named = sorted((RAY_NAMES.get(name, name), float(amount)) for name, amount in amounts.items())
-    return Shape(tuple(named), tuple(mesh.items()) if math.prod(mesh.values()) > 1 else ())
+    return Shape(tuple(named), tuple(mesh.items()) if math.prod(mesh.values()) > 1 else (), hosts)
 
 
 def fits(shape: Shape, free: Mapping[str, float]) -> bool:
-    """Whether a worker of this shape can be made of what is free."""
-    return all(amount <= free.get(name, 0.0) + TOLERANCE for name, amount in shape.amounts)
+    """Whether a worker of this shape, with all of its hosts, can be made of what is free."""
+    return all(shape.hosts * amount <= free.get(name, 0.0) + TOLERANCE for name, amount in shape.amounts)
+
+
+def hosts_on(shape: Shape, node: Mapping[str, float]) -> int:
+    """How many of a shape's hosts a node has room for; all of them may be on one."""
+    return min(int(node.get(name, 0.0) / amount + TOLERANCE) for name, amount in shape.amounts)
 
 
 def environment(shape: Shape, compile_cache: str) -> dict[str, str]:

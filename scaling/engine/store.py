@@ -125,7 +125,7 @@ class Store:
 
         On a local store it is the sibling `<kind>/.partial-<digest>`; else a scratch directory of this node.
         """
-        directory = self._partial(stage)
+        directory = self.partial(stage)
         self._locks[stage.digest] = FileLock.acquire(directory / WORK_LOCK, WORK_LOCK_TIMEOUT_SECONDS)
         for entry in directory.iterdir():
             if entry.name in (CHECKPOINTS, WORK_LOCK):
@@ -136,9 +136,14 @@ class Store:
                 entry.unlink()
         return directory
 
+    def partial(self, stage: Stage) -> Path:
+        """Where `work_dir` is or will be."""
+        parent = Path(self.root) if self.is_local else self._scratch()
+        return parent / stage.kind / f".partial-{stage.digest}"
+
     def partial_log(self, stage: Stage) -> str:
         """What a killed attempt had logged, as far as it was on this node or on a local store; may be empty."""
-        log = self._partial(stage) / LOG
+        log = self.partial(stage) / LOG
         return log.read_text() if log.exists() else ""
 
     def leave(self, stage: Stage) -> None:
@@ -243,10 +248,6 @@ class Store:
         for name in record["files"]:
             epath.Path(work_dir / name).copy(folder / attempt / name)
         _write_record(folder, {**record, "folder": attempt})
-
-    def _partial(self, stage: Stage) -> Path:
-        parent = Path(self.root) if self.is_local else self._scratch()
-        return parent / stage.kind / f".partial-{stage.digest}"
 
     def _scratch(self) -> Path:
         """This node's directory for an object store; the same for every process, so that checkpoints are found."""

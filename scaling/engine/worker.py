@@ -11,6 +11,7 @@ import logging
 import math
 import numbers
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from scaling.engine.members import free_address, join
 from scaling.engine.provenance import provenance
-from scaling.engine.store import LOG, Store
+from scaling.engine.store import CHECKPOINTS, LOG, Store
 from scaling.memory_config import Memory
 from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
 from scaling.training.memory import using_memory
@@ -109,6 +111,18 @@ class StageWorker:
         """Run one stage."""
         return run_stage(stage, self._store, self._runners, self._checkout, self._memory, self._mesh)
 
+    def address(self) -> str:
+        """Where the other members of a group find this process, the first of them."""
+        return free_address()
+
+    def join(self, coordinator: str, index: int, size: int) -> None:
+        """Become one of the processes whose devices make up the mesh; before jax is used."""
+        join(coordinator, index, size)
+
+    def follow(self, stage: Stage) -> Outcome:
+        """Compute along with the process that runs the stage, and keep nothing."""
+        return follow_stage(stage, self._store, self._runners, self._memory, self._mesh)
+
 
 def run_stage(
     stage: Stage,
@@ -137,6 +151,23 @@ def run_stage(
             store.leave(stage)
     except (Exception, SystemExit):  # the worker's edge: whatever a stage raises becomes the record of a failure
         return Failed(store.fail(stage, traceback.format_exc(), log))
+
+
+def follow_stage(
+    stage: Stage, store: Store, runners: Mapping[str, str | Runner], memory: Memory, mesh: Mapping[str, int]
+) -> Done | Failed:
+    """The same stage in another process of a group: it computes its share; what it writes is thrown away.
+
+    Checkpoints are written together, so they are those of the work directory that the first process has.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="scaling-member-") as scratch:
+            out = Path(scratch)
+            (out / CHECKPOINTS).symlink_to(store.partial(stage) / CHECKPOINTS)
+            with using_memory(memory), on_devices(mesh):
+                return Done(_run(stage, store, runners, out))
+    except (Exception, SystemExit):  # the worker's edge, as above
+        return Failed(store.fail(stage, traceback.format_exc(), ""))
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:

@@ -120,6 +120,15 @@ def whole(tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
 
 
+def told_by_first(fact: bool) -> bool:
+    """What the first process says, where several must do the same; clocks differ."""
+    if jax.process_count() == 1:
+        return fact
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(fact)))
+
+
 def _ambient_axes() -> Mapping[str, int]:
     return jax.sharding.get_abstract_mesh().shape
 

@@ -5,9 +5,11 @@ order follows from the update's index, so nothing else is needed. Orbax takes tw
 stages never save, so it is imported where it is used.
 """
 
+import os
 import time
 from pathlib import Path
 
+from scaling.model.sharding import told_by_first
 from scaling.training.update import TrainState
 
 DIRECTORY = "checkpoints"
@@ -17,7 +19,7 @@ class Checkpoints:
     """Saves the training state every `every_seconds`, keeps the newest, restores it."""
 
     def __init__(self, out: Path, every_seconds: float = 60.0) -> None:
-        self.directory = out.absolute() / DIRECTORY
+        self.directory = Path(os.path.realpath(out / DIRECTORY))  # members of a group have a link to one directory
         self.every_seconds = every_seconds
         self._last_saved = time.monotonic()
         self._manager = None
@@ -36,7 +38,7 @@ class Checkpoints:
 
     def maybe_save(self, state: TrainState, update_index: int) -> bool:
         """Save when the last save was long enough ago. Returns whether it did."""
-        if time.monotonic() - self._last_saved < self.every_seconds:
+        if not told_by_first(time.monotonic() - self._last_saved >= self.every_seconds):
             return False
         import orbax.checkpoint as ocp
 
