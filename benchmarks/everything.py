@@ -1,7 +1,7 @@
 """All benchmarks in turn: `make bench`, or `python -m benchmarks.everything [--quick]` with the extra `bench`.
 
 Each is a command of its own, so that none runs beside another. Writes benchmarks/results/*.json, then the page and the
-figure from them; with --quick only shows that everything runs, in about three minutes, and writes neither.
+figure from them; with --quick only shows that everything runs, in some ten minutes, and writes neither.
 """
 
 import subprocess
