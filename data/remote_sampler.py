@@ -160,7 +160,8 @@ class RemoteSampler:
             return (
                 f"Start a server that lists sampler.model, {self._settings.model!r}, with a context of {needed} tokens."
             )
-        return f"Start it: {serve_command(self._export, self._settings.model or self._name, self._settings, needed)}"
+        command = serve_command(self._export, self._settings.model or self._name, self._settings)
+        return f"Start it, with a context of at least {needed} tokens: {command}"
 
     def _check_context(self, served: Served, needed: int) -> None:
         if served.max_model_len is not None and served.max_model_len < needed:
@@ -212,12 +213,11 @@ def seeds_of(keys: jax.Array) -> list[int]:
     return [1 + int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "big") % (2**31 - 1) for row in data]
 
 
-def serve_command(folder: Path, name: str, settings: Sampler, max_model_len: int) -> str:
+def serve_command(folder: Path, name: str, settings: Sampler) -> str:
     """How vLLM serves an export for these settings."""
     port = urlsplit(settings.endpoint).port
-    return (
-        f"vllm serve {folder} --served-model-name {name} --generation-config vllm --max-model-len {max_model_len}"
-        + (f" --port {port}" if port else "")
+    return f"vllm serve {folder} --served-model-name {name} --generation-config vllm" + (
+        f" --port {port}" if port else ""
     )
 
 
