@@ -18,6 +18,7 @@ from data import evaluation, problem_sets, rollouts
 from data.rollouts import load_rollouts
 from scaling import recipes
 from scaling.config import Cell
+from scaling.critical_steps import critical_steps
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, run_stage
 from scaling.stage import Stage, in_order
@@ -110,6 +111,17 @@ def test_only_the_stages_that_sample_are_told_of_the_server():
     told = {stage.kind: stage.execution for stage in in_order([recipes.evaluation(cell, 0)])}
     assert {kind for kind, execution in told.items() if execution} == {"rollouts", "step_values", "evaluation"}
     assert Path(told["rollouts"]["server"]["folder"]) == Path(__file__).parent.parent / "results" / "exports"
+
+
+def test_traces_and_values_of_critical_steps_come_from_the_server_too():
+    chosen = {"algorithm": "rft", "evaluation": {"critical_steps": {}}}
+    ours, theirs = (
+        critical_steps(Cell.model_validate({**chosen, **section}), 0)
+        for section in ({}, {"sampler": {"endpoint": "http://gpu7/v1", "export": True}})
+    )
+    told = {stage.name: stage for stage in in_order([theirs]) if stage.kind in ("critical_traces", "step_values")}
+    assert len(told) == 3 and all(stage.execution["server"] for stage in told.values())
+    assert not {stage.digest for stage in told.values()} & {stage.digest for stage in in_order([ours])}
 
 
 PROGRAM = """
