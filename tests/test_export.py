@@ -5,11 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from tiny_policy import CONFIG, random_params
 
 from data.export import export_policy, policy_name
 from data.tokenizer import Tokenizer, for_problems
-from scaling.model.policy import Policy, save_policy
+from scaling.model.lora import init_adapters
+from scaling.model.policy import Policy, load_policy, save_policy, save_trained
+from scaling.policy_config import Lora
 from scaling.problem_config import ModularSum, StarGraph
 
 TOKENIZER = Tokenizer(tuple(f"w{index}" for index in range(3, CONFIG.vocab_size)))
@@ -28,6 +31,21 @@ def test_a_name_follows_from_the_params_and_not_from_where_they_lie(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty holds no policy"):
         policy_name(tmp_path / "empty")
+
+
+def test_adapters_are_merged_and_named_with_what_they_start_from(tmp_path):
+    start = Policy(random_params(0), CONFIG)
+    trained, base, other = tmp_path / "trained", saved(tmp_path / "base"), saved(tmp_path / "other", 1)
+    trained.mkdir()
+    lora = Lora(rank=2)
+    adapters = jax.tree.map(lambda leaf: leaf + 0.1, init_adapters(start.params, lora, jax.random.key(0)))
+    save_trained(start, adapters, lora, trained)
+    assert policy_name(trained, base) != policy_name(trained, other)
+    folder = export_policy(trained, TOKENIZER, tmp_path / "exports", "policy-x", base)
+    stored = load_file(folder / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
+    merged = load_policy(trained, base).params["layers"][0]["attention"]["query"]["kernel"]
+    np.testing.assert_array_equal(stored, np.asarray(merged).T)
+    assert np.abs(stored - np.asarray(start.params["layers"][0]["attention"]["query"]["kernel"]).T).max() > 0.01
 
 
 def test_an_export_is_written_once_and_leaves_nothing_else(tmp_path):
