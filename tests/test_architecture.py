@@ -29,6 +29,7 @@ NO_JAX = (
     "scaling.grid",
     "scaling.sweep_file",
     "scaling.recipes",
+    "scaling.serve",
     "scaling.chain",
     "scaling.critical_steps",
     "scaling.sampled_stages",
