@@ -80,7 +80,8 @@ def cost(stage: Stage) -> Cost:
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "solvable":
         rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
-        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+        shown = (1 + config["solvable"]["shots"]) * prompt
+        return Cost(generation_flops=rows * sampling_flops(shape, [shown], [completion]))
     size = _ancestor(stage, "teacher").config["data_size"]
     if stage.kind == "rollouts":
         rows = size * config["rollouts"]["samples_per_problem"]
