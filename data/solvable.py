@@ -12,7 +12,7 @@ import numpy as np
 
 from data.finite_splits import parts
 from data.limits import completion_limit, truncated_fraction
-from data.problems.text_problems import check, step_texts
+from data.problems.text_problems import check, prompt_of, step_texts
 from data.records import Problem
 from data.rollouts import root_key, token_lists
 from data.solvable_set import write_kept
@@ -32,9 +32,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     """Try the candidates. config: problems, solvable; inputs: source, policy, tokenizer."""
     problems, settings = parse(Problems, config["problems"]), parse(Solvable, config["solvable"])
     tokenizer, policy = tokenizer_of(problems, inputs), load_policy(inputs["policy"])
-    tried = candidates(problems, settings, parts(problems, inputs["source"]).train)
+    pool = parts(problems, inputs["source"]).train
+    tried = candidates(problems, settings, pool, settings.num_candidates)
     ids = np.indices((len(tried), settings.samples)).reshape(2, -1).T  # (candidate, sample)
-    prompts = [tokenizer.encode_prompt(problem.prompt) for problem in tried]
+    examples = candidates(problems, settings, pool, settings.num_candidates + settings.shots)[len(tried) :]
+    prompts = [tokenizer.encode_prompt(prompt_after(problems, examples, problem)) for problem in tried]
     starts = [prompts[index] for index, _ in ids]
     sampled = sample(
         policy.params,
@@ -73,14 +75,23 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     }
 
 
-def candidates(config: TextProblems, settings: Solvable, pool: tuple[Problem, ...]) -> list[Problem]:
-    """The training problems to try, in the fixed order of the pool or those with the fewest steps first."""
+def candidates(config: TextProblems, settings: Solvable, pool: tuple[Problem, ...], count: int) -> list[Problem]:
+    """The training problems to try: in the pool's fixed order, or by the steps, then the length, of their solutions."""
     with_solution = [problem for problem in pool if problem.solution is not None]
     if not with_solution:
         raise ValueError("solvable: no training problem has a solution of its own to learn from; add solutions.")
     if settings.order == "fewest_steps":
-        with_solution.sort(key=lambda problem: num_steps(config, problem))  # stable
-    return with_solution[: settings.num_candidates]
+        with_solution.sort(key=lambda problem: (num_steps(config, problem), len(problem.solution)))  # stable
+    return with_solution[:count]
+
+
+def prompt_after(config: TextProblems, examples: list[Problem], problem: Problem) -> str:
+    """A candidate's prompt; behind examples, training problems that are no candidates, with their solutions."""
+    if not examples:
+        return problem.prompt
+    suffix = prompt_of(config, "")
+    shown = [f"Problem: {item.prompt.removesuffix(suffix)}\n{item.solution}" for item in examples]
+    return "\n\n".join([*filter(None, [config.instruction]), *shown, f"Problem: {problem.prompt.removesuffix(suffix)}"])
 
 
 def num_steps(config: TextProblems, problem: Problem) -> int:

@@ -86,7 +86,8 @@ def cost(stage: Stage) -> Cost:
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "solvable":
         rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
-        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+        shown = (1 + config["solvable"]["shots"]) * prompt
+        return Cost(generation_flops=rows * sampling_flops(shape, [shown], [completion]))
     size = _num_problems(stage)
     if stage.kind == "critical_steps":
         return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))

@@ -26,6 +26,7 @@ class Solvable(Section):
     samples: Count = 16  # completions of each candidate
     min_correct: Count = 1  # of them that must be right
     num_candidates: Count = 512  # training problems that are tried
+    shots: Annotated[int, Field(ge=0)] = 0  # solved examples before each candidate, of other training problems
     order: Literal["fewest_steps", "random"] = "fewest_steps"  # which are tried, and which of the kept come first
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0

@@ -24,7 +24,7 @@ pytest.importorskip("transformers", reason="needs transformers: pip install -e '
 
 OPTIMIZER = {"learning_rate": 3e-3, "epochs": 1, "batch_size": 4}
 # A random policy of bytes hits an answer of one digit now and then.
-FILTER = {"samples": 8, "num_candidates": 20, "max_new_tokens": 24}
+FILTER = {"samples": 8, "num_candidates": 20, "max_new_tokens": 24, "shots": 2}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_no_number_stands_for_what_is_not_known_of_steps(chain):
 def test_costs_are_those_of_the_candidates_and_of_the_limits(cell):
     costs = {stage.kind: cost(stage) for stage in in_order([recipes.evaluation(cell, 0)])}
     assert costs["problem_source"].flops == 0
-    assert costs["solvable"].generation_flops == 20 * 8 * sampling_flops(SHAPE, [321], [24])
+    assert costs["solvable"].generation_flops == 20 * 8 * sampling_flops(SHAPE, [3 * 321], [24])
     assert costs["rollouts"].generation_flops == 4 * 4 * sampling_flops(SHAPE, [321], [24])
     assert costs["sft"].training_flops > 0
 
@@ -121,9 +121,17 @@ def test_more_problems_than_were_kept_are_an_error_that_names_both(chain, cell):
 
 def test_candidates_are_those_with_the_fewest_steps_or_any(chain, cell):
     pool = parts(cell.problems, chain[0] / "problem_source").train
-    easy = solvable.candidates(cell.problems, Solvable(num_candidates=6), pool)
+    easy = solvable.candidates(cell.problems, Solvable(), pool, 6)
     assert {solvable.num_steps(cell.problems, problem) for problem in easy} == {2}  # one step and the answer's line
-    assert solvable.candidates(cell.problems, Solvable(num_candidates=6, order="random"), pool) == list(pool[:6])
+    assert solvable.candidates(cell.problems, Solvable(order="random"), pool, 6) == list(pool[:6])
+
+
+def test_examples_come_before_the_candidate_with_the_instruction_once():
+    config, row = Gsm8k(instruction="End with ####."), Problem("Half of 8?\n\nEnd with ####.", "4", "8/2 = 4\n#### 4")
+    asked = Problem("Half of 6?\n\nEnd with ####.", "3")
+    assert solvable.prompt_after(config, [], asked) == asked.prompt
+    shown = "End with ####.\n\nProblem: Half of 8?\n8/2 = 4\n#### 4\n\nProblem: Half of 6?"
+    assert solvable.prompt_after(config, [row], asked) == shown
 
 
 @pytest.mark.parametrize("unit", ["line", "sentence"])
