@@ -171,8 +171,11 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
-    amounts, meshes = sweep.resources.amounts, sweep.resources.meshes
-    return RayPool(store.root, store.shipped, amounts, arguments.address, memory=sweep.memory, meshes=meshes)
+    resources = sweep.resources
+    return RayPool(
+        store.root, store.shipped, resources.amounts, arguments.address,
+        memory=sweep.memory, meshes=resources.meshes, hosts=resources.hosts.model_dump(),
+    )  # fmt: skip
 
 
 def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Store) -> list[Stage]:

@@ -23,11 +23,12 @@ from types import MappingProxyType
 import ray
 
 from scaling.config_error import ConfigError
-from scaling.engine.placement import Shape, compile_cache, environment, fits, shape, usable_cores
+from scaling.engine.group import Group, start
+from scaling.engine.placement import Shape, compile_cache, environment, fits, hosts_on, shape, usable_cores
 from scaling.engine.provenance import PROJECT, checkout
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import DEFAULT_MEMORY, PACKAGES, RUNNERS, Failed, Lost, Outcome, Runner, StageWorker
+from scaling.engine.worker import DEFAULT_MEMORY, PACKAGES, RUNNERS, Done, Failed, Lost, Outcome, Runner
 from scaling.memory_config import Memory
 from scaling.stage import Stage
 
@@ -39,9 +40,9 @@ OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
 
 @dataclass(eq=False)
 class _Worker:
-    """One actor and what it holds."""
+    """One actor, or a group of them, and what it holds."""
 
-    actor: ray.actor.ActorHandle
+    group: Group
     shape: Shape
     cores: tuple[int, ...]  # it is pinned to
     stage: Stage | None = None  # it runs
@@ -68,18 +69,28 @@ class RayPool:
         runners: Mapping[str, str | Runner] = RUNNERS,
         memory: Memory = DEFAULT_MEMORY,
         meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+        hosts: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine.
 
-        meshes: class of stages -> sizes of its mesh's axes, where it has one.
+        meshes: class of stages -> sizes of its mesh's axes, where it has one. hosts: class of stages -> how many
+        workers run one stage together, where it is more than one.
         """
         self._store = Store(root, shipped)
-        self._shapes = {name: shape(amounts, meshes.get(name, {})) for name, amounts in resources.items()}
+        self._shapes = {
+            name: shape(amounts, meshes.get(name, {}), hosts.get(name, 1)) for name, amounts in resources.items()
+        }
+        if not self._store.is_local and any(wanted.hosts > 1 for wanted in self._shapes.values()):
+            raise ConfigError(
+                f"resources.hosts asks for several hosts, but the store is {self._store.root}; the hosts of a stage"
+                " write its checkpoints together, so the store must be a folder that all of them see."
+            )
         self._address = address
         self._runners = dict(runners)
         self._memory = memory
         self._workers: list[_Worker] = []
-        self._calls: dict[Handle, tuple[ray.ObjectRef, _Worker]] = {}
+        self._calls: dict[Handle, tuple[list[ray.ObjectRef], _Worker]] = {}  # with what is not there yet
+        self._outcomes: dict[Handle, Outcome] = {}  # of the first member of a group, while others go on
         self._numbers = itertools.count()
         self._cores: list[int] = []  # of this machine, that no worker is pinned to
         self._started_ray = False
@@ -123,7 +134,7 @@ class RayPool:
         worker = self._worker(self._shape_of(stage))
         worker.stage = stage
         handle = Handle(next(self._numbers), stage)
-        self._calls[handle] = (worker.actor.run.remote(stage), worker)
+        self._calls[handle] = (list(worker.group.run(stage)), worker)
         return handle
 
     def wait(self, handles: Sequence[Handle], timeout_seconds: float) -> list[tuple[Handle, Outcome]]:
@@ -131,29 +142,46 @@ class RayPool:
         if not handles:
             time.sleep(timeout_seconds)
             return []
-        waiting = {self._calls[handle][0]: handle for handle in handles}
+        waiting = {reference: handle for handle in handles for reference in self._calls[handle][0]}
         ready, rest = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready and rest:
             ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
-        return [(waiting[reference], self._outcome(waiting[reference])) for reference in ready]
+        found = []
+        for reference in ready:
+            handle = waiting[reference]
+            if handle in self._calls and (outcome := self._outcome(handle, reference)) is not None:
+                found.append((handle, outcome))
+        return found
 
     def cancel(self, handles: Iterable[Handle]) -> None:
         """End the workers of these stages at once; what they had not committed is not there."""
         for handle in handles:
             if handle in self._calls:
-                ray.kill(self._calls[handle][1].actor)
+                for actor in self._calls[handle][1].group.actors:
+                    ray.kill(actor)
 
-    def _outcome(self, handle: Handle) -> Outcome:
-        reference, worker = self._calls.pop(handle)
+    def _outcome(self, handle: Handle, reference: ray.ObjectRef) -> Outcome | None:
+        """What a member says: the stage's outcome when it is the last, or has failed or died; else None."""
+        references, worker = self._calls[handle]
+        references.remove(reference)
         try:
             outcome = ray.get(reference)
         except ray.exceptions.RayTaskError:  # outside of the stage itself: the store cannot be reached, say
             outcome = Failed(self._store.fail(handle.stage, traceback.format_exc(), ""))
         except ray.exceptions.RayError as error:
+            outcome = Lost(f"{type(error).__name__}: {error}")
+        if worker.shape.hosts > 1 and isinstance(outcome, Done):
+            first = self._outcomes.setdefault(handle, outcome)
+            if references:
+                return None
+            outcome = first
+        self._outcomes.pop(handle, None)
+        del self._calls[handle]
+        if isinstance(outcome, Lost) or (worker.shape.hosts > 1 and isinstance(outcome, Failed)):
             self._end(worker)
-            return Lost(f"{type(error).__name__}: {error}")
-        worker.stage = None
-        worker.idle_since = time.monotonic()
+        else:
+            worker.stage = None
+            worker.idle_since = time.monotonic()
         return outcome
 
     def _worker(self, wanted: Shape) -> _Worker:
@@ -174,25 +202,21 @@ class RayPool:
         cores = tuple(self._cores[:number]) if len(self._cores) >= number else ()
         del self._cores[: len(cores)]
         variables = environment(wanted, compile_cache(self._store.root))
-        actor = (
-            ray.remote(StageWorker)
-            .options(**wanted.options(), max_restarts=0, runtime_env={"env_vars": variables})
-            .remote(
-                os.fspath(self._store.root),
-                None if self._store.shipped is None else os.fspath(self._store.shipped),
-                self._runners,
-                checkout(),
-                cores,
-                self._memory,
-                dict(wanted.mesh),
-            )
+        arguments = (
+            os.fspath(self._store.root),
+            None if self._store.shipped is None else os.fspath(self._store.shipped),
+            self._runners,
+            checkout(),
+            cores,
+            self._memory,
+            dict(wanted.mesh),
         )
-        worker = _Worker(actor, wanted, cores)
+        worker = _Worker(start(wanted, variables, arguments), wanted, cores)
         self._workers.append(worker)
         return worker
 
     def _end(self, worker: _Worker) -> None:
-        ray.kill(worker.actor)
+        worker.group.end()
         self._workers.remove(worker)
         self._cores = sorted([*self._cores, *worker.cores])
 
@@ -201,7 +225,7 @@ class RayPool:
         free = dict(ray.cluster_resources())
         for worker in holders:
             for name, amount in worker.shape.amounts:
-                free[name] = free.get(name, 0.0) - amount
+                free[name] = free.get(name, 0.0) - worker.shape.hosts * amount
         return free
 
     def _shape_of(self, stage: Stage) -> Shape:
@@ -209,13 +233,14 @@ class RayPool:
 
     def _check_that_shapes_fit(self, nodes: Sequence[Mapping]) -> None:
         for name, wanted in self._shapes.items():
-            if any(fits(wanted, node["Resources"]) for node in nodes):
+            if sum(hosts_on(wanted, node["Resources"]) for node in nodes) >= wanted.hosts:
                 continue
             amounts = ", ".join(f"{resource} {amount:g}" for resource, amount in wanted.amounts)
+            times = f" on each of {wanted.hosts} hosts" if wanted.hosts > 1 else ""
             present = ", ".join(f"{key} {value:g}" for key, value in sorted(ray.cluster_resources().items()))
             raise ConfigError(
-                f"resources.{name} asks for {amounts}, but no node of the Ray cluster has that much; it has in all:"
-                f" {present}. Lower resources.{name}, or give --address of a cluster that has it."
+                f"resources.{name} asks for {amounts}{times}, but no node of the Ray cluster has that much; it has in"
+                f" all: {present}. Lower resources.{name}, or give --address of a cluster that has it."
             )
 
 

@@ -1,0 +1,63 @@
+"""Workers for one stage: a single Ray actor, or a group of them in one placement group, one a host.
+
+In: the shape of a worker, and what its process is made with. Out: `Group`, to which stages are given. The members of a
+group reserve their resources together or not at all, join into one jax process group once, and keep it, with what they
+compiled, for all stages. The first member runs a stage, the others compute along. When one fails or dies, the rest
+would wait for it in a collective for ever, so the whole group is ended; the engine starts it anew, and training
+continues at its checkpoint.
+
+Own actors, not `ray.train`'s JaxTrainer (Ray 2.60, alpha): that starts fresh processes for each run, so every stage of
+a sweep would import and compile again; it has a controller, retries and result folders of its own beside the engine's
+leases, losses and store; and it sets CUDA_VISIBLE_DEVICES to 0..n-1 whatever GPUs Ray has assigned, so two groups on a
+node would share them. What it adds, slices of TPU pods by topology, can be asked for as a custom resource.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from scaling.engine.placement import Shape
+from scaling.engine.worker import StageWorker
+from scaling.stage import Stage
+
+
+@dataclass(eq=False)
+class Group:
+    """The actors that run one stage together; usually one."""
+
+    actors: tuple[ray.actor.ActorHandle, ...]
+    placement: PlacementGroup | None
+
+    def run(self, stage: Stage) -> tuple[ray.ObjectRef, ...]:
+        """Start a stage on all members; the first reference is that of the outcome."""
+        first, *others = self.actors
+        return (first.run.remote(stage), *(actor.follow.remote(stage) for actor in others))
+
+    def end(self) -> None:
+        """End all members at once and give their resources back."""
+        for actor in self.actors:
+            ray.kill(actor)
+        if self.placement is not None:
+            remove_placement_group(self.placement)
+
+
+def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, ...]) -> Group:
+    """Make the members; they wait in Ray's queue until there is room for all. arguments: of each StageWorker."""
+    options = {**shape.options(), "max_restarts": 0, "runtime_env": {"env_vars": dict(variables)}}
+    if shape.hosts == 1:
+        return Group((ray.remote(StageWorker).options(**options).remote(*arguments),), None)
+    # PACK: as few nodes as hold them, for the fastest links; where a member asks for a whole node, a node each.
+    placement = placement_group([dict(shape.amounts)] * shape.hosts, strategy="PACK")
+    actors = tuple(
+        ray.remote(StageWorker)
+        .options(**options, scheduling_strategy=PlacementGroupSchedulingStrategy(placement, index))
+        .remote(*arguments)
+        for index in range(shape.hosts)
+    )
+    address = actors[0].address.remote()
+    for index, actor in enumerate(actors):
+        actor.join.remote(address, index, shape.hosts)  # before whatever comes after it
+    return Group(actors, placement)
