@@ -49,21 +49,6 @@ def test_adapters_are_merged_and_named_with_what_they_start_from(tmp_path):
     assert np.abs(stored - np.asarray(start.params["layers"][0]["attention"]["query"]["kernel"]).T).max() > 0.01
 
 
-def test_adapters_are_merged_and_named_with_what_they_start_from(tmp_path):
-    start = Policy(random_params(0), CONFIG)
-    trained, base, other = tmp_path / "trained", saved(tmp_path / "base"), saved(tmp_path / "other", 1)
-    trained.mkdir()
-    lora = Lora(rank=2)
-    adapters = jax.tree.map(lambda leaf: leaf + 0.1, init_adapters(start.params, lora, jax.random.key(0)))
-    save_trained(start, adapters, lora, trained)
-    assert policy_name(trained, base) != policy_name(trained, other)
-    folder = export_policy(trained, TOKENIZER, tmp_path / "exports", "policy-x", base)
-    stored = load_file(folder / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
-    merged = load_policy(trained, base).params["layers"][0]["attention"]["query"]["kernel"]
-    np.testing.assert_array_equal(stored, np.asarray(merged).T)
-    assert np.abs(stored - np.asarray(start.params["layers"][0]["attention"]["query"]["kernel"]).T).max() > 0.01
-
-
 def test_an_export_is_written_once_and_leaves_nothing_else(tmp_path):
     policy, exports = saved(tmp_path / "a"), tmp_path / "exports"
     first = export_policy({"policy": policy}, TOKENIZER, exports, "policy-x")
