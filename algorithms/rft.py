@@ -67,7 +67,7 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
         "num_learned_steps": float(frame["num_steps"].sum()),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
-    if frame["spurious_steps"].notna().all():
+    if len(frame) and frame["spurious_steps"].notna().all():
         numbers["num_spurious_steps"] = float(frame["spurious_steps"].sum())
         numbers["num_spurious_traces"] = float((frame["spurious_steps"] > 0).sum())
     return numbers

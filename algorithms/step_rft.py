@@ -54,7 +54,7 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
         "num_learned_steps": float(num_kept),
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
-    if None not in wrong:
+    if wrong and None not in wrong:
         numbers["num_wrong_steps"] = float(sum(wrong))
         numbers["num_spurious_steps"] = float(sum(spurious))
         numbers["num_spurious_traces"] = float(sum(count > 0 for count in spurious))

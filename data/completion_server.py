@@ -8,7 +8,6 @@ nowhere but into the request.
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from data.api_key import ApiKeyError, api_key
 from data.server_answers import ServerError
 from scaling.data_config import Sampler
 
@@ -58,13 +58,10 @@ class CompletionServer:
     def __init__(self, settings: Sampler) -> None:
         headers = {}
         if settings.api_key_variable is not None:
-            key = os.environ.get(settings.api_key_variable)
-            if not key:
-                raise ServerError(
-                    f"sampler.api_key_variable is {settings.api_key_variable!r}, but this worker's environment has no"
-                    " such variable; export it where the workers start."
-                )
-            headers["Authorization"] = f"Bearer {key}"
+            try:
+                headers["Authorization"] = f"Bearer {api_key(settings.api_key_variable, 'sampler.api_key_variable')}"
+            except ApiKeyError as error:
+                raise ServerError(str(error)) from None
         self._settings = settings
         self._host = host_of(settings.endpoint)
         limits = httpx.Limits(max_connections=settings.concurrency + 1)
@@ -145,6 +142,11 @@ class CompletionServer:
         await self._turn()
         try:
             response = await self._client.request(method, path, json=body)
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:  # its text may hold the key
+            raise ServerError(
+                f"{method} {path} cannot be sent to {self._host} ({type(error).__name__}); look at sampler.endpoint and"
+                " the variable of its key."
+            ) from None
         except httpx.TransportError as error:
             what = "took too long" if isinstance(error, httpx.TimeoutException) else "failed"
             raise PassingError(f"{method} {path} to {self._host} {what} ({type(error).__name__}: {error}).") from error

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Sequence
 from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
 from data.tokenizer import Tokenizer
-from scaling.problem_config import ModularSum, StarGraph
+from scaling.problem_config import Problems
 
 
-def completion_limit(
-    problems: ModularSum | StarGraph, tokenizer: Tokenizer | HfTokenizer, max_new_tokens: int | None
-) -> int:
+def completion_limit(problems: Problems, tokenizer: Tokenizer | HfTokenizer, max_new_tokens: int | None) -> int:
     """max_new_tokens, or by default what the family's longest solution and a stop token take."""
     if max_new_tokens is not None:
         return max_new_tokens

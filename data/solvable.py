@@ -36,6 +36,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     tried = candidates(problems, settings, pool, settings.num_candidates)
     ids = np.indices((len(tried), settings.samples)).reshape(2, -1).T  # (candidate, sample)
     examples = candidates(problems, settings, pool, settings.num_candidates + settings.shots)[len(tried) :]
+    if len(examples) < settings.shots:
+        raise ValueError(
+            f"solvable: problems.solvable.shots is {settings.shots}, but behind {len(tried)} candidates the set has"
+            f" only {len(examples)} more training problems to show; lower num_candidates or shots."
+        )
     prompts = [tokenizer.encode_prompt(prompt_after(problems, examples, problem)) for problem in tried]
     starts = [prompts[index] for index, _ in ids]
     sampled = sample(

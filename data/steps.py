@@ -14,12 +14,10 @@ from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
 from data.text_steps import TextCuts, line_cuts, sentence_cuts, text_step_ends, word_cuts
 from data.tokenizer import EOS, Tokenizer
-from scaling.problem_config import ModularSum, StarGraph
+from scaling.problem_config import Problems
 
 
-def step_cutter(
-    problems: ModularSum | StarGraph, tokenizer: Tokenizer | HfTokenizer
-) -> Callable[[Sequence[int]], list[int]]:
+def step_cutter(problems: Problems, tokenizer: Tokenizer | HfTokenizer) -> Callable[[Sequence[int]], list[int]]:
     """Tokens of a completion -> the offset at which each of its steps ends, in tokens."""
     if isinstance(tokenizer, HfTokenizer):
         return partial(text_step_ends, cuts=text_cuts(problems), tokenizer=tokenizer)
@@ -27,7 +25,7 @@ def step_cutter(
     return partial(step_ends, separator=None if word is None else tokenizer.id_of(word))
 
 
-def text_cuts(problems: ModularSum | StarGraph) -> TextCuts:
+def text_cuts(problems: Problems) -> TextCuts:
     """Where the family's step_unit cuts a text."""
     family = family_of(problems)
     unit = family.step_unit(problems)

@@ -9,13 +9,13 @@ new is sent, but what is under way is awaited and kept. Keys come from the envir
 import asyncio
 import contextlib
 import logging
-import os
 import ssl
 import time
 from collections.abc import Mapping
 from functools import cache
 from types import TracebackType
 
+from data.api_key import ApiKeyError, api_key
 from data.teacher_budget import Budget
 from data.teacher_ledger import Ledger, Reply, request_key
 from data.teacher_protocol import Passing, Refused, TeacherError, body_of, read_response
@@ -189,18 +189,10 @@ def _certificates() -> ssl.SSLContext:
 
 
 def _key(variable: str) -> str:
-    """The key that a variable of the environment holds; no message shows it."""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise TeacherError(
-            f"teacher.api_key_env is {variable}, and the environment has no such variable or an empty one; export it"
-            " (on every node), or set api_key_env: null for a server that needs no key."
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise TeacherError(
-            f"the variable {variable} holds blanks or special characters, which no key has; set it again."
-        )
-    return key
+    try:
+        return api_key(variable, "teacher.api_key_env")
+    except ApiKeyError as error:
+        raise TeacherError(str(error)) from None
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

@@ -158,6 +158,8 @@ def _pairs_per_problem(pairs: Stage) -> int:
 
 def _completion_tokens(stage: Stage, family_tokens: int) -> int:
     """The longest completion that a stage samples or learns from; the teacher's are as long as the family allows."""
+    if stage.kind == "critical_traces":
+        return stage.config["rollouts"].get("max_new_tokens", family_tokens)
     if stage.kind in ("rollouts", "evaluation", "solvable"):
         return stage.config[stage.kind].get("max_new_tokens", family_tokens)
     if stage.kind == "step_values":

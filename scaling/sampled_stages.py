@@ -19,4 +19,7 @@ def sampled(cell: Cell, stage: Stage) -> Stage:
         return stage
     folder = _REPOSITORY / Path(cell.sampler.folder).expanduser()  # wherever the command runs
     server = cell.sampler.model_dump(mode="json") | {"folder": str(folder)}
-    return replace(stage, config={**stage.config, "sampler": "remote"}, execution={**stage.execution, "server": server})
+    config = {**stage.config, "sampler": "remote"}
+    if not cell.sampler.export:
+        config["served_model"] = cell.sampler.model  # then the stage's own policy does not decide who samples
+    return replace(stage, config=config, execution={**stage.execution, "server": server})

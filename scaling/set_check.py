@@ -31,6 +31,12 @@ def check_set(cell: Cell, path: Path) -> None:
     if cell.teacher.named:
         return  # a chat model writes as many as are asked for
     size, there = cell.data_size, sizes["train"]
+    chosen = problems.solvable
+    if chosen is not None and chosen.shots and chosen.num_candidates + chosen.shots > there:
+        raise ConfigError(
+            f"{path}: problems.solvable.num_candidates is {chosen.num_candidates} and shots {chosen.shots}, but"
+            f" {problems.family} offers {there} training problems for both; lower num_candidates or shots."
+        )
     if problems.solvable is not None:
         there = min(there, problems.solvable.num_candidates)
     if size > there:

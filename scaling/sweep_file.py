@@ -16,6 +16,7 @@ from data.splits import TENTHS, pool_size
 from scaling.config import ALGORITHMS, Cell, Select, Sweep
 from scaling.config_error import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.grid import axes, cell_at, cells, dotted_keys
+from scaling.sampler_check import check_sampler
 from scaling.set_check import check_set
 from scaling.text_problem_config import TextProblems
 
@@ -99,6 +100,7 @@ def _parse(document: dict, path: Path) -> Sweep:
     _check_axes(sweep, path)
     _check_duplicates("seeds", sweep.seeds, path)
     _check_pool(sweep, path)
+    check_sampler(sweep, path)
     if sweep.select is not None:
         _check_select(sweep, sweep.select, path)
     _check_analysis(sweep, path)

@@ -23,6 +23,7 @@ NO_JAX = (
     "scaling.training_config",
     "scaling.problem_config",
     "scaling.text_problem_config",
+    "scaling.sampler_check",
     "scaling.set_check",
     "scaling.set_stages",
     "scaling.section",

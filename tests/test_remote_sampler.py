@@ -171,7 +171,7 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(policy, tmp_p
         assert "s3cret" not in caplog.text
         assert not any(b"s3cret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
         monkeypatch.delenv("MY_SERVERS_KEY")
-        with pytest.raises(ServerError, match="'MY_SERVERS_KEY', but this worker's environment has no such variable"):
+        with pytest.raises(ServerError, match="is MY_SERVERS_KEY, and the environment has no such variable"):
             sample(sampler(policy, tmp_path / "again", server.url, api_key_variable="MY_SERVERS_KEY"))
 
 

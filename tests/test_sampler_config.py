@@ -3,9 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
+from scaling import recipes
 from scaling.config import Cell
 from scaling.config_error import ConfigError
 from scaling.data_config import Sampler
+from scaling.grid import cells
 from scaling.sweep_file import load_sweep
 
 SWEEP = """
@@ -54,3 +56,22 @@ def test_a_sampler_cannot_be_an_axis_because_it_changes_no_result(tmp_path):
 def test_our_own_sampler_is_the_default_and_can_be_written(tmp_path):
     assert Cell().sampler is None
     assert Cell.model_validate(load(tmp_path, "sampler: null").fixed) == Cell()
+
+
+def test_several_hosts_or_devices_would_ask_for_everything_anew_and_are_refused(tmp_path):
+    server = "sampler: {endpoint: 'http://host/v1', export: true}"
+    for amounts, words in (
+        ("hosts: {rollouts: 2}, mesh: {rollouts: {data: 2}}", "2 workers"),
+        ("mesh: {rollouts: {tensor: 2}}", "2 devices"),
+    ):
+        with pytest.raises(ConfigError, match=f"{words} of one stage, but"):
+            load(tmp_path, f"{server}\nresources: {{{amounts}}}")
+        load(tmp_path, f"resources: {{{amounts}}}")
+
+
+def test_a_model_that_is_no_export_of_the_sweep_is_part_of_what_it_sampled(tmp_path):
+    def digest(name):
+        section = f"sampler: {{endpoint: 'http://host/v1', export: false, model: {name}}}"
+        return recipes.evaluation(cells(load(tmp_path, section))[0], 0).digest
+
+    assert digest("a") != digest("b")

@@ -1,7 +1,7 @@
 """Run one stage: from its inputs in the store to its committed artifact, or to the record of its failure.
 
 In: a stage and a store. Out: `Done` or `Failed`. RUNNERS is the one table from kind to function. `StageWorker` is the
-long-lived process around it that keeps jax and what it compiled; it is made a Ray actor in scaling.engine.ray_pool.
+long-lived process around it that keeps jax and what it compiled; it is made a Ray actor in scaling.engine.group.
 """
 
 import contextlib
