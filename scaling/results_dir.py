@@ -1,5 +1,6 @@
 """Where a sweep's artifacts and results are: the store it names, the shipped artifacts, its results directory."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from scaling.config_error import ConfigError
 from scaling.engine.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LONGEST_NAME = 120  # file systems allow 255 bytes
 SHIPPED = REPOSITORY / "results" / "shipped"  # artifacts that come with the repository, used where the digest agrees
 
 
@@ -75,4 +77,8 @@ def _check_access(store: Store) -> None:
 def results_dir(file: Path, overrides: Sequence[str]) -> Path:
     """`results/NAME`, and a name of its own for a sweep with overrides, so that it replaces no other's results."""
     suffix = "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in sorted(overrides))
-    return REPOSITORY / "results" / f"{file.stem}{suffix}"
+    name = f"{file.stem}{suffix}"
+    if len(name) > LONGEST_NAME:  # many overrides, or long paths in them
+        digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:10]
+        name = f"{name[: LONGEST_NAME - 11]}+{digest}"
+    return REPOSITORY / "results" / name

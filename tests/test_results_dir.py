@@ -100,3 +100,10 @@ def test_an_override_never_leads_out_of_results(override):
     folder = results_dir(Path("main.yaml"), [override])
     assert folder.parent == REPOSITORY / "results"
     assert folder.resolve() == folder
+
+
+def test_many_overrides_give_a_name_that_a_file_system_allows_and_nothing_else_has():
+    many = [f"problems.path=/data/{'x' * 40}/{index}" for index in range(8)]
+    name, other = (results_dir(Path("main.yaml"), given).name for given in (many, [*many[:-1], "seeds=[1]"]))
+    assert len(name) == len(other) == module.LONGEST_NAME and name != other
+    assert name.startswith("main+problems.path=") and results_dir(Path("main.yaml"), many[::-1]).name == name
