@@ -93,15 +93,16 @@ def digests(cell: Cell) -> dict[str, str]:
 
 
 def test_that_a_server_samples_is_part_of_the_identity_and_which_one_is_not():
-    ours, one, other = (
+    ours, one, other, model = (
         Cell.model_validate({"algorithm": "step_dpo", **section})
         for section in (
             {},
             {"sampler": {"endpoint": "http://gpu7:8000/v1", "export": True}},
+            {"sampler": {"endpoint": "https://elsewhere/v1", "export": True, "model": "m", "concurrency": 3}},
             {"sampler": {"endpoint": "https://elsewhere/v1", "model": "m", "concurrency": 3}},
         )
     )
-    assert digests(one) == digests(other)
+    assert digests(one) == digests(other) != digests(model)  # a model that is no export samples for any policy
     changed = {kind for kind, digest in digests(one).items() if digest != digests(ours)[kind]}
     assert changed == {"rollouts", "verification", "step_values", "step_pairs", "dpo", "evaluation"}
 
