@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
-from data.text_steps import TextCuts, line_cuts, sentence_cuts, text_step_ends, word_cuts
+from data.text_steps import CUTS, TextCuts, text_step_ends, word_cuts
 from data.tokenizer import EOS, Tokenizer
 from scaling.problem_config import Problems
 
@@ -31,7 +31,7 @@ def text_cuts(problems: Problems) -> TextCuts:
     unit = family.step_unit(problems)
     if unit == "word-separator":
         return partial(word_cuts, separator=family.step_separator(problems))
-    return {"line": line_cuts, "sentence": sentence_cuts}[unit]
+    return CUTS[unit]
 
 
 def split_steps(tokens: Sequence[int], separator: int | None) -> list[list[int]]:

@@ -11,9 +11,10 @@ tokens belongs to the last of them, and a tokenizer may drop the blank before th
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from types import MappingProxyType
 
 from data.hf_tokenizer import HfTokenizer
 
@@ -74,6 +75,9 @@ def sentence_cuts(text: str) -> list[int]:
             found.add(cut)
         starts_line = is_line_end
     return sorted(found)
+
+
+CUTS: Mapping[str, TextCuts] = MappingProxyType({"line": line_cuts, "sentence": sentence_cuts})  # by step_unit
 
 
 def _gaps(text: str) -> list[tuple[str, str, int, bool]]:

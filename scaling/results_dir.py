@@ -9,8 +9,8 @@ from pathlib import Path
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
 from scaling.engine.store import Store
+from scaling.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 LONGEST_NAME = 120  # file systems allow 255 bytes
 SHIPPED = REPOSITORY / "results" / "shipped"  # artifacts that come with the repository, used where the digest agrees
 

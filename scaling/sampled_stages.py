@@ -5,19 +5,17 @@ is not ours; where the server is and how it is asked is not, since that changes 
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from scaling.config import Cell
+from scaling.repository import from_repository
 from scaling.stage import Stage
-
-_REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def sampled(cell: Cell, stage: Stage) -> Stage:
     """The stage as it is for this project's own sampler, or with what a server changes."""
     if cell.sampler is None:
         return stage
-    folder = _REPOSITORY / Path(cell.sampler.folder).expanduser()  # wherever the command runs
+    folder = from_repository(cell.sampler.folder)
     server = cell.sampler.model_dump(mode="json") | {"folder": str(folder)}
     config = {**stage.config, "sampler": "remote"}
     if not cell.sampler.export:

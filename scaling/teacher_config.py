@@ -6,15 +6,14 @@ is part of the stage's identity, and how they are asked for (endpoints, prices, 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from scaling.repository import from_repository
 from scaling.section import Count, NonNegative, Positive, Section
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 Words = Annotated[int, Field(ge=2)]
 Text = Annotated[str, Field(min_length=1)]
 # What a request's body gets from other keys, or what would change the form of the reply.
@@ -151,7 +150,7 @@ def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
     settings = set(ChatModel.model_fields) - set(WRITING)
     plain = teacher.model_dump(mode="json", include={"max_rejected_in_a_row", "budget_usd", "budget_tokens"})
     asked = {name: one.model_dump(mode="json", include=settings) for name, one in teacher.named.items()}
-    ledger = REPOSITORY / Path(teacher.ledger).expanduser()  # wherever the command runs
+    ledger = from_repository(teacher.ledger)
     return plain | {"ledger": str(ledger), "teachers": asked}
 
 

@@ -43,6 +43,7 @@ NO_JAX = (
     "scaling.model.layout",
     "scaling.resource_config",
     "scaling.stage_memory",
+    "scaling.repository",
     "scaling.results_dir",
     *(f"analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("[a-z]*.py"))),
 )

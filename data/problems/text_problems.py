@@ -11,7 +11,7 @@ import numpy as np
 
 from data.answers import final_answer, same_answer
 from data.records import Check, Problem, StepCheck
-from data.text_steps import line_cuts, sentence_cuts
+from data.text_steps import CUTS
 from scaling.text_problem_config import TextProblems
 
 # Tokens that the longest problems, instruction and chat template included, and solutions take.
@@ -78,5 +78,5 @@ def check(config: TextProblems, problem: Problem, completion: str) -> Check:
 
 def step_texts(config: TextProblems, completion: str) -> list[str]:
     """The steps of a completion; joined they are the completion. At least one."""
-    cuts = {"line": line_cuts, "sentence": sentence_cuts}[config.step_unit](completion)
+    cuts = CUTS[config.step_unit](completion)
     return [completion[start:end] for start, end in zip([0, *cuts], [*cuts, len(completion)], strict=True)]
