@@ -32,8 +32,7 @@ _TRAINING_SMALL = (
 _TRAINING_LARGE = (
     "at 800 k parameters and more both sides are bound by the same matrix products: ours run at over half of the"
     " machine's matmul peak (below), the peer at a third and more of it, so that twice its rate would be near the"
-    " peak or beyond it. The rows of 4.7M parameters were taken while other programs ran beside both sides, DPO's most"
-    " of all (40 % of the peak, against 59 % of SFT on a quiet machine): they are to be measured again."
+    " peak or beyond it."
 )
 BOUNDS: Mapping[tuple[str, str], str] = {
     **{(work, "xs"): _SMALL for work in ("sampling_1", "sampling_16", "step_values", "greedy")},
