@@ -1,4 +1,4 @@
-"""How figures look: sizes, colours, markers and axes, the same in all of them.
+"""How figures look: sizes, colours, markers, axes and lines with bars, the same in all of them.
 
 Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm has a marker of its own besides.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
 
 from analysis.study import Study
 
@@ -57,6 +58,35 @@ def colour(index: int) -> str:
 
 def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
+
+
+def means_with_bars(
+    axes: Axes,
+    at: ArrayLike,
+    means: ArrayLike,
+    limits: tuple[ArrayLike, ArrayLike] | None,
+    index: int,
+    text: str,
+    line: str = "-",
+) -> None:
+    """One algorithm's means with their intervals, in its colour and marker. limits: low and high; NaN: no bar there."""
+    bars = None
+    if limits is not None:
+        low, high = (np.asarray(limit, float) for limit in limits)
+        bars = np.clip([np.asarray(means) - low, high - np.asarray(means)], 0, None)
+    axes.errorbar(
+        at,
+        means,
+        yerr=None if bars is None or np.isnan(bars).all() else bars,
+        fmt=marker(index),
+        linestyle=line,
+        color=colour(index),
+        markersize=4,
+        linewidth=0.9,
+        elinewidth=0.8,
+        capsize=1.5,
+        label=text,
+    )
 
 
 def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
