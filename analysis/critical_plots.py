@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, means_with_bars, styled
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, styled
 from analysis.plots import figure_suffix, save
 from analysis.rendering import Grid, Section, picture
 from analysis.verdicts import label
@@ -50,7 +50,7 @@ def critical_figure(table: pd.DataFrame) -> Figure:
         left.set_xlabel("step index, 0: the first")
         right.set_xlabel("steps from the first pit")
         left.set_ylabel("Q: continuations that end right (%)")
-        left.legend(loc="best")
+        legend_above(figure)
         return figure
 
 

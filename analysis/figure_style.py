@@ -30,6 +30,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
+_LETTERS_PER_INCH, _HANDLE_LETTERS = 17, 9  # of a legend, and what a handle with its space takes
 _PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MULTIPLIERS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
@@ -87,6 +88,14 @@ def means_with_bars(
         capsize=1.5,
         label=text,
     )
+
+
+def legend_above(figure: Figure) -> None:
+    """The legend of the first axes above all of them, where it covers nothing: one row, or two columns if long."""
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    needed = sum(_HANDLE_LETTERS + len(text) for text in texts)
+    fits = needed <= _LETTERS_PER_INCH * figure.get_figwidth()
+    figure.legend(handles, texts, loc="outside upper center", ncols=len(texts) if fits else 2)
 
 
 def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:

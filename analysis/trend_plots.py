@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, means_with_bars, styled
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, styled
 from analysis.plots import figure_suffix, save
 from analysis.rendering import Grid, Section, picture
 from analysis.trends import TRENDS, Trend
@@ -49,7 +49,7 @@ def trend_figure(trend: Trend, table: pd.DataFrame) -> Figure:
             _draw(axes, table[table["measure"] == measure])
             axes.set_xlabel(trend.axis)
             axes.set_ylabel(f"{name} (%)")
-        figure.axes[0].legend(loc="best")
+        legend_above(figure)
         return figure
 
 
