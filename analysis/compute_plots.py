@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figure_style import blank, colour, marker, ordered, percent_on_y, styled
+from analysis.figure_style import blank, means_with_bars, ordered, percent_on_y, styled
 from analysis.study import Study
 from analysis.verdicts import label
 
@@ -43,19 +43,8 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
     axes.set_yscale("log")
     for index, name in enumerate(names):
         part = table[table["algorithm"] == name].sort_values("data_size")
-        bars = np.clip([part["error"] - part["error_low"], part["error_high"] - part["error"]], 0, None)
-        axes.errorbar(
-            part["flops"],
-            part["error"],
-            yerr=None if np.isnan(bars).any() else bars,
-            fmt=f"{marker(index)}-",
-            color=colour(index),
-            markersize=4,
-            linewidth=0.9,
-            elinewidth=0.8,
-            capsize=1.5,
-            label=label(name),
-        )
+        limits = (part["error_low"], part["error_high"])
+        means_with_bars(axes, part["flops"], part["error"], limits, index, label(name))
     least, most = table["flops"].min(), table["flops"].max()
     if most < 1.01 * least:  # one cost alone leaves the axis no width
         axes.set_xlim(least / 2, 2 * most)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, colour, marker, styled
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, styled
 from analysis.plots import figure_suffix, save
 from analysis.rendering import Grid, Section, picture
 from analysis.verdicts import label
@@ -50,25 +50,14 @@ def critical_figure(table: pd.DataFrame) -> Figure:
         left.set_xlabel("step index, 0: the first")
         right.set_xlabel("steps from the first pit")
         left.set_ylabel("Q: continuations that end right (%)")
-        left.legend(loc="best")
+        legend_above(figure)
         return figure
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
     for index, (algorithm, line) in enumerate(table.groupby("algorithm", sort=False)):
-        mean = 100 * line["mean"].to_numpy(float)
-        axes.errorbar(
-            line["at"].to_numpy(float),
-            mean,
-            yerr=np.clip(np.nan_to_num([mean - 100 * line["low"], 100 * line["high"] - mean]), 0, None),
-            fmt=f"{marker(index)}-",
-            color=colour(index),
-            markersize=4,
-            linewidth=0.9,
-            elinewidth=0.8,
-            capsize=1.5,
-            label=label(str(algorithm)),
-        )
+        mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
+        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), index, label(str(algorithm)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.claims import claim_of
-from analysis.figure_style import blank, colour, marker, multipliers_on, ordered, sizes_on_x, styled
+from analysis.figure_style import (
+    blank,
+    colour,
+    legend_above,
+    marker,
+    multipliers_on,
+    ordered,
+    sizes_on_x,
+    styled,
+)
 from analysis.model import SPREAD_QAICC
 from analysis.study import Study
 from analysis.verdicts import label
@@ -106,7 +115,7 @@ def density_figure(study: Study, claims: Mapping[str, float | str]) -> Figure | 
         draw_density(axes, table, {name: index for index, name in enumerate(ordered(study))}, claims)
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data), log2 scale")
         axes.set_ylabel("density of the bootstrap draws")
-        figure.legend(loc="outside upper center", ncols=2)
+        legend_above(figure)
         return figure
 
 
@@ -119,7 +128,7 @@ def spread_figure(study: Study) -> Figure | None:
         figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()))
         draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
-        figure.legend(loc="outside upper center", ncols=2)
+        legend_above(figure)
         return figure
 
 
@@ -134,7 +143,7 @@ def residual_figure(study: Study, wording: Wording) -> Figure | None:
         sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel("error minus joint fit (points)")
-        axes.legend(loc="best", ncols=2)
+        legend_above(figure)
         return figure
 
 

@@ -1,4 +1,4 @@
-"""How figures look: sizes, colours, markers and axes, the same in all of them.
+"""How figures look: sizes, colours, markers, axes and lines with bars, the same in all of them.
 
 Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm has a marker of its own besides.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
 
 from analysis.study import Study
 
@@ -29,6 +30,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
+_LETTERS_PER_INCH, _HANDLE_LETTERS = 17, 9  # of a legend, and what a handle with its space takes
 _PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MULTIPLIERS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
@@ -57,6 +59,43 @@ def colour(index: int) -> str:
 
 def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
+
+
+def means_with_bars(
+    axes: Axes,
+    at: ArrayLike,
+    means: ArrayLike,
+    limits: tuple[ArrayLike, ArrayLike] | None,
+    index: int,
+    text: str,
+    line: str = "-",
+) -> None:
+    """One algorithm's means with their intervals, in its colour and marker. limits: low and high; NaN: no bar there."""
+    bars = None
+    if limits is not None:
+        low, high = (np.asarray(limit, float) for limit in limits)
+        bars = np.clip([np.asarray(means) - low, high - np.asarray(means)], 0, None)
+    axes.errorbar(
+        at,
+        means,
+        yerr=None if bars is None or np.isnan(bars).all() else bars,
+        fmt=marker(index),
+        linestyle=line,
+        color=colour(index),
+        markersize=4,
+        linewidth=0.9,
+        elinewidth=0.8,
+        capsize=1.5,
+        label=text,
+    )
+
+
+def legend_above(figure: Figure) -> None:
+    """The legend of the first axes above all of them, where it covers nothing: one row, or two columns if long."""
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    needed = sum(_HANDLE_LETTERS + len(text) for text in texts)
+    fits = needed <= _LETTERS_PER_INCH * figure.get_figwidth()
+    figure.legend(handles, texts, loc="outside upper center", ncols=len(texts) if fits else 2)
 
 
 def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:

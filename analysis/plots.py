@@ -10,7 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figure_style import blank, colour, marker, multipliers_on, ordered, percent_on_y, sizes_on_x, styled
+from analysis.figure_style import (
+    blank,
+    colour,
+    marker,
+    means_with_bars,
+    multipliers_on,
+    ordered,
+    percent_on_y,
+    sizes_on_x,
+    styled,
+)
 from analysis.outcomes import Outcomes
 from analysis.study import Study
 from analysis.verdicts import label, number
@@ -107,24 +117,11 @@ def draw_errors(axes: Axes, study: Study) -> None:
         for cell in cells:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
             axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
-        bars = None
+        limits = None
         if study.error_low is not None and study.error_high is not None:
-            mean = outcomes.errors[cells]
-            bars = np.clip([mean - study.error_low[cells], study.error_high[cells] - mean], 0, None)
+            limits = (study.error_low[cells], study.error_high[cells])
         line = "none" if study.model is not None else "-"
-        axes.errorbar(
-            sizes,
-            outcomes.errors[cells],
-            yerr=bars,
-            fmt=marker(index),
-            linestyle=line,
-            color=shade,
-            markersize=4,
-            linewidth=0.9,
-            elinewidth=0.8,
-            capsize=1.5,
-            label=label(name),
-        )
+        means_with_bars(axes, sizes, outcomes.errors[cells], limits, index, label(name), line)
         if study.model is not None:
             turn = np.log(sizes[study.model.used[cells]].max())
             for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, colour, marker, styled
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, styled
 from analysis.plots import figure_suffix, save
 from analysis.rendering import Grid, Section, picture
 from analysis.trends import TRENDS, Trend
@@ -49,7 +49,7 @@ def trend_figure(trend: Trend, table: pd.DataFrame) -> Figure:
             _draw(axes, table[table["measure"] == measure])
             axes.set_xlabel(trend.axis)
             axes.set_ylabel(f"{name} (%)")
-        figure.axes[0].legend(loc="best")
+        legend_above(figure)
         return figure
 
 
@@ -60,20 +60,9 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
     for index, ((algorithm, size), line) in enumerate(lines, start=1):
         if size in starts.index:
             line = pd.concat([starts.loc[[size]].reset_index(), line])
-        mean = 100 * line["mean"].to_numpy(float)
-        bars = np.nan_to_num([mean - 100 * line["low"], 100 * line["high"] - mean])
-        axes.errorbar(
-            line["at"].to_numpy(float),
-            mean,
-            yerr=bars,
-            fmt=f"{marker(index)}-",
-            color=colour(index),
-            markersize=4,
-            linewidth=0.9,
-            elinewidth=0.8,
-            capsize=1.5,
-            label=label(str(algorithm)) + (f", D = {size:,}" if several else ""),
-        )
+        mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
+        text = label(str(algorithm)) + (f", D = {size:,}" if several else "")
+        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), index, text)
     places = sorted(set(table["at"]))
     if places[0] > 0 and places[-1] / places[0] > 8:
         axes.set_xscale("log")

@@ -62,7 +62,10 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     verified = load_verified(inputs["traces"], inputs["traces"])
     pits, values = (load_step_values(inputs[name], verified) for name in ("pits", "values"))
     pits["pit"] = [first_pit(row.q_values, row.prompt_value) for row in pits.itertuples(index=False)]
-    traces = values.merge(pits[["problem", "sample", "pit"]], on=["problem", "sample"], validate="one_to_one")
+    pits_file, values_file = (inputs[name] / "step_values.parquet" for name in ("pits", "values"))
+    rollouts.require_rows(pits, pits_file, values, values_file)
+    rollouts.require_rows(values, values_file, pits, pits_file)
+    traces = values.merge(pits[[*rollouts.ROLLOUT_ID, "pit"]], on=rollouts.ROLLOUT_ID, validate="one_to_one")
     contexts, steps = [], []
     for trace in traces.itertuples(index=False):
         start, end = ([0, *trace.step_ends])[trace.pit : trace.pit + 2]

@@ -25,6 +25,8 @@ ROLLOUTS = 1  # what a key is used for; folded into the stage's root key, so tha
 STEP_VALUES = 2
 EVALUATION = 3
 
+ROLLOUT_ID = ["problem", "sample"]  # what names a rollout in every table that has a row for it
+
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Sample. config: problems, rollouts, seed; inputs: policy, synthetic, and tokenizer if imported."""
@@ -73,3 +75,20 @@ def load_rollouts(directory: Path) -> pd.DataFrame:
     frame = pd.read_parquet(directory / "rollouts.parquet")
     frame["tokens"] = [list(map(int, tokens)) for tokens in frame["tokens"]]
     return frame
+
+
+def require_rows(table: pd.DataFrame, place: Path | str, other: pd.DataFrame, other_place: Path | str) -> None:
+    """Raise unless `table` has one row for each rollout that has one in `other`. The places are for the message."""
+    index, wanted = (pd.MultiIndex.from_frame(frame[ROLLOUT_ID]) for frame in (table, other))
+    for wrong, what in (
+        (index[index.duplicated()], f"{place} has more than one row"),
+        (wanted[wanted.duplicated()], f"{other_place} has more than one row"),
+        (wanted[~wanted.isin(index)], f"{place} has no row, but {other_place} has one,"),
+    ):
+        if len(wrong):
+            problem, sample = wrong[0]
+            raise ValueError(
+                f"{what} for {len(wrong)} rollouts, the first of them problem {problem}, sample {sample}; expected one"
+                " row a rollout in both. One of them was edited or is of other rollouts: delete both artifacts and run"
+                " the sweep again."
+            )

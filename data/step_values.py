@@ -23,7 +23,7 @@ from data.adaptive_values import continuations_to_pits, with_known_values
 from data.continuations import Source, all_indices, judged, requests
 from data.limits import completion_limit
 from data.records import read_problems
-from data.rollouts import token_lists
+from data.rollouts import ROLLOUT_ID, require_rows, token_lists
 from data.sampler import sampler_of
 from data.steps import step_cutter
 from data.tokenizer import tokenizer_of
@@ -168,5 +168,5 @@ def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
     table = pd.read_parquet(directory / "step_values.parquet")
     table["step_ends"] = [list(map(int, ends)) for ends in table["step_ends"]]
     table["q_values"] = [[None if pd.isna(q) else float(q) for q in q_values] for q_values in table["q_values"]]
-    tokens = verified[["problem", "sample", "tokens"]]
-    return table.merge(tokens, on=["problem", "sample"], validate="one_to_one")
+    require_rows(verified, "the table of verified rollouts", table, directory / "step_values.parquet")
+    return table.merge(verified[[*ROLLOUT_ID, "tokens"]], on=ROLLOUT_ID, validate="one_to_one")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import read_problems
-from data.rollouts import load_rollouts
+from data.rollouts import ROLLOUT_ID, load_rollouts, require_rows
 from data.tokenizer import tokenizer_of
 from scaling.problem_config import Problems
 from scaling.section import parse
@@ -55,5 +55,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
 
 def load_verified(rollouts: Path, verification: Path) -> pd.DataFrame:
     """Rollouts with their verdicts, one row each: the rollouts' columns and the verification's."""
-    verdicts = pd.read_parquet(verification / "verification.parquet")
-    return load_rollouts(rollouts).merge(verdicts, on=["problem", "sample"], validate="one_to_one")
+    own_file, verdicts_file = rollouts / "rollouts.parquet", verification / "verification.parquet"
+    own, verdicts = load_rollouts(rollouts), pd.read_parquet(verdicts_file)
+    require_rows(verdicts, verdicts_file, own, own_file)
+    require_rows(own, own_file, verdicts, verdicts_file)
+    return own.merge(verdicts, on=ROLLOUT_ID, validate="one_to_one")

@@ -45,3 +45,19 @@ def values_chain(tmp_path_factory):
     from tiny_chain import Chain  # imports jax, which most tests do without
 
     return Chain(tmp_path_factory.mktemp("chain"), "step_values")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Writes the tiny sweep with changes; its store is below tmp_path."""
+    from toy_sweep import writer
+
+    return writer(tmp_path)
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """Toy stages in place of the real ones; see toy_sweep."""
+    from toy_sweep import Toys
+
+    return Toys(monkeypatch)

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import jax
 import pandas as pd
 import pytest
-from tiny_policy import CONFIG, random_params
 
 from data.problems import modular_sum
 from data.records import read_jsonl
@@ -16,27 +14,20 @@ from scaling.config_error import ConfigError
 from scaling.costs import cost
 from scaling.engine.worker import RUNNERS
 from scaling.model.flops import sampling_flops
-from scaling.model.hf import save_checkpoint
-from scaling.model.policy import Policy, load_policy
-from scaling.model.transformer import architecture
+from scaling.model.policy import load_policy
 from scaling.stage import in_order
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 
-from tiny_tokenizer import TEMPLATE, save_tokenizer
+from random_checkpoint import SHAPE, save_random
 
-SHAPE = replace(CONFIG, vocab_size=264, max_positions=256)
 PROBLEMS = {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 4, "num_test": 6}
 OPTIMIZER = {"learning_rate": 3e-3, "epochs": 1, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    params = random_params(0, jax.eval_shape(architecture(SHAPE).init, jax.random.key(0)))
-    save_checkpoint(Policy(params, SHAPE), folder)
-    save_tokenizer(folder, TEMPLATE)
-    return folder
+    return save_random(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from itertools import chain, pairwise
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_policy import CONFIG, random_params
+from tiny_policy import CONFIG
 
 from data import step_values
 from data.hf_tokenizer import HfTokenizer, load_tokenizer
@@ -21,9 +20,6 @@ from scaling import recipes
 from scaling.config import Cell
 from scaling.engine.worker import RUNNERS
 from scaling.model import replay
-from scaling.model.hf import save_checkpoint
-from scaling.model.policy import Policy
-from scaling.model.transformer import architecture
 from scaling.problem_config import ModularSum, StarGraph
 from scaling.stage import in_order
 
@@ -31,7 +27,7 @@ pytest.importorskip("transformers", reason="needs transformers: pip install -e '
 
 import tokenizers
 import transformers
-from tiny_tokenizer import TEMPLATE, save_tokenizer
+from random_checkpoint import save_random
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +40,7 @@ MODES = ("full_vs_prefix", "shared_prefix", "full_vs_full")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    params = random_params(0, jax.eval_shape(architecture(SHAPE).init, jax.random.key(0)))
-    save_checkpoint(Policy(params, SHAPE), folder)
-    save_tokenizer(folder, TEMPLATE)
-    return folder
+    return save_random(tmp_path_factory.mktemp("checkpoint"), SHAPE)
 
 
 def cell_of(checkpoint, algorithm, adaptive=False, **changes):

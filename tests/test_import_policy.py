@@ -7,21 +7,20 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from tiny_policy import CONFIG, random_params
+from tiny_policy import CONFIG
 
 from algorithms import import_policy
 from data.hf_tokenizer import load_tokenizer
-from scaling.model.hf import save_checkpoint
-from scaling.model.policy import Policy, load_policy
-from scaling.model.transformer import architecture
+from scaling.model.policy import load_policy
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 pytest.importorskip("gguf", reason="needs gguf: pip install -e '.[hf]'")
 
-from tiny_tokenizer import TEMPLATE, WORDS, save_tokenizer
+from random_checkpoint import random_policy, save_random
+from tiny_tokenizer import WORDS
 
 SHAPE = replace(CONFIG, vocab_size=264, max_positions=64, stop_tokens=(2, 7))
-PARAMS = random_params(0, jax.eval_shape(architecture(SHAPE).init, jax.random.key(0)))
+PARAMS = random_policy(SHAPE).params
 
 
 def imported(source, out, revision=None):
@@ -32,11 +31,7 @@ def imported(source, out, revision=None):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    save_checkpoint(Policy(PARAMS, SHAPE), folder)
-    save_tokenizer(folder, TEMPLATE)
-    return folder
+    return save_random(tmp_path / "checkpoint", SHAPE)
 
 
 def test_a_checkpoint_is_taken_in_whole_and_its_folder_needed_no_more(checkpoint, tmp_path):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import jax
 import pandas as pd
 import pytest
-from test_recipes import ALGORITHMS, by_kind
+from one_run import ALGORITHMS, by_kind
 from tiny_chain import PROBLEMS, SYNTHETIC, by_hand, tokens_of
 
 from algorithms import dpo, rft, step_rft

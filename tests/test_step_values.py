@@ -276,6 +276,12 @@ def test_no_negative_leaves_an_empty_table_that_can_be_read(chain, tmp_path):
         pairs.run_at_pits(config, {**inputs, "step_values": tmp_path}, tmp_path)
 
 
+def test_step_values_of_rollouts_that_are_not_there_are_an_error(chain, table):
+    others = load_verified(chain["rollouts"], chain["verification"]).query("problem > 0")
+    with pytest.raises(ValueError, match=r"rollouts has no row, but .*step_values\.parquet has one, for .* problem 0,"):
+        load_step_values(chain["step_values"], others)
+
+
 def test_a_best_of_more_than_m_is_an_error_with_its_cure(chain, tmp_path):
     with pytest.raises(ValueError, match="raise rollouts_per_prefix or lower best_of"):
         chain.rerun("step_values", tmp_path / "out", step_values={"rollouts_per_prefix": 2, "best_of": 5})

@@ -1,4 +1,4 @@
-"""The command line of a sweep: what it prints, writes and returns, with toy stages and once with the real ones."""
+"""A sweep run by the command line: what it prints, writes and returns, with toy stages and with the real ones."""
 
 import contextlib
 import os
@@ -10,129 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
+from toy_sweep import counts
 
 from scaling import sweep
-from scaling.engine.inline import InlinePool
-from scaling.stage import VERSIONS
 
 ROOT = Path(__file__).parent.parent
-TINY = {
-    "question": "Does it run?",
-    "problems": {
-        "family": "modular_sum",
-        "modulus": 11,
-        "operands": 3,
-        "zipf_exponent": 0.0,
-        "num_validation": 8,
-        "num_test": 16,
-    },
-    "policy": {"size": "xxs", "base": "random"},
-    "rollouts": {"samples_per_problem": 4},
-    "step_values": {"rollouts_per_prefix": 2},
-    "evaluation": {"samples_per_problem": 2, "pass_at": [2]},
-    "grid": {"algorithm": ["sft", "rft", "dpo", "step_dpo"], "data_size": [8]},
-    "seeds": [0, 1],
-}
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    """Write the tiny sweep with changes; its store is below tmp_path."""
-
-    def write(**changes) -> str:
-        path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump({**TINY, "store": str(tmp_path / "store"), **changes}))
-        return str(path)
-
-    return write
-
-
-class Toys:
-    """In-process stages of no work, for every kind, that note what ran and fail or stop where they are told to."""
-
-    def __init__(self, monkeypatch):
-        self.ran: list[str] = []
-        self.raises: dict[str, BaseException] = {}
-        self.error_of = lambda config: 0.5
-        self.before = lambda kind, config: None
-        runners = {kind: self._runner(kind) for kind in VERSIONS}
-        monkeypatch.setattr(sweep, "_pool", lambda sweep_, store, arguments: InlinePool(store, runners))
-        monkeypatch.setattr(sweep, "_write_report", lambda *arguments: None, raising=False)
-
-    def _runner(self, kind):
-        def run(config, inputs, out):
-            self.ran.append(kind)
-            self.before(kind, config)
-            if kind in self.raises:
-                raise self.raises[kind]
-            (out / "done").write_text(kind)
-            return {"error": self.error_of(config)} if kind == "evaluation" else {}
-
-        return run
-
-
-@pytest.fixture
-def toys(monkeypatch):
-    return Toys(monkeypatch)
-
-
-def everything_below(folder: Path) -> dict[str, tuple[int, int]]:
-    """Path -> (size, time of last change), folders included."""
-    return {
-        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in (folder, *folder.rglob("*"))
-    }
-
-
-def counts(text: str) -> dict[str, int]:
-    """The counts of the plan's line of stages."""
-    line = re.search(r"^Stages: .*", text, re.M).group()
-    return {name: int(number) for number, name in re.findall(r"(\d+) (named|distinct|stored|to run)", line)}
-
-
-def test_help_lists_every_option(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        sweep.main(["--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    for option in ("--plan", "--status", "--address", "--inline", "--set KEY=VALUE", "docs/sweeps.md"):
-        assert option in shown
-
-
-def test_plan_counts_stages_and_writes_nothing(tiny, tmp_path, toys, capsys):
-    file = tiny()
-    before = everything_below(tmp_path)
-    assert sweep.main([file, "--plan"]) == 0
-    assert everything_below(tmp_path) == before
-    assert toys.ran == []
-    found = counts(capsys.readouterr().out)
-    # Base policy and problems once; a seed has 4 of D_syn, SFT, rollouts, verification; 2 of RFT, 2 of DPO, 3 of
-    # per-step DPO, and 4 evaluations; the base policy is evaluated once.
-    assert found["distinct"] == 2 + 2 * (4 + 2 + 2 + 3 + 4) + 1
-    assert found["to run"] == found["distinct"]
-    assert found["stored"] == 0
-    # Without sharing: each run also has the base policy and the problems; SFT needs 2 stages besides them and the
-    # evaluation, the others 4 and their own 2, 2 and 3; the base policy's evaluation needs 3 stages in all.
-    assert found["named"] == 2 * (3 * 4 + 2 + (4 + 2) + (4 + 2) + (4 + 3)) + 3
-
-
-def test_after_a_run_the_plan_finds_everything_stored_and_still_writes_nothing(tiny, tmp_path, toys, capsys):
-    file = tiny()
-    assert sweep.main([file]) == 0
-    capsys.readouterr()
-    before = everything_below(tmp_path)
-    assert sweep.main([file, "--plan"]) == 0
-    assert everything_below(tmp_path) == before
-    found = counts(capsys.readouterr().out)
-    assert found["stored"] == found["distinct"] > 0
-    assert found["to run"] == 0
-
-
-def test_plan_says_why_stored_stages_run_again(tiny, toys, capsys):
-    assert sweep.main([tiny()]) == 0
-    assert sweep.main([tiny(), "--plan", "--set", "sft.epochs=7"]) == 0
-    assert "sft, 2 stages: config.sft.epochs 5 -> 7" in capsys.readouterr().out
 
 
 def test_a_second_run_does_nothing(tiny, toys, capsys):
@@ -151,16 +33,6 @@ def test_only_what_is_missing_runs_when_an_axis_grows(tiny, toys):
     assert sweep.main([tiny(seeds=[0, 1, 2])]) == 0
     assert toys.ran.count("sft") == 1
     assert "pretrain" not in toys.ran
-
-
-def test_status_counts_before_and_after(tiny, toys, capsys):
-    file = tiny()
-    assert sweep.main([file, "--status"]) == 0
-    assert "0 done / 0 running / 0 blocked / 0 failed / 33 waiting" in capsys.readouterr().out
-    assert sweep.main([file]) == 0
-    capsys.readouterr()
-    assert sweep.main([file, "--status"]) == 0
-    assert "0 running / 0 blocked / 0 failed / 0 waiting" in capsys.readouterr().out
 
 
 def test_a_failed_stage_gives_exit_one_and_a_list_of_cell_root_error_and_log(tiny, tmp_path, toys, capsys):
@@ -238,56 +110,6 @@ def test_a_candidate_that_fails_stops_only_the_runs_that_wait_for_it(tiny, toys,
     shown = capsys.readouterr().out
     assert "candidate sft.epochs=2 of algorithm=sft, data_size=" in shown
     assert toys.ran.count("sft") == 5  # four candidates and, for the other size, the run with the chosen one
-
-
-def test_set_changes_the_sweep_that_runs(tiny, toys, capsys):
-    file = tiny()
-    assert sweep.main([file, "--set", "grid.data_size=[8,16]", "--set", "seeds=[5]", "--plan"]) == 0
-    assert "8 runs over algorithm, data_size and 1 seeds" in capsys.readouterr().out
-    assert sweep.main([file, "--set", "grid.algorithm=[sft]", "--set", "analysis.reference=sft"]) == 0
-    assert set(toys.ran) == {"pretrain", "problems", "teacher", "sft", "evaluation"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (["nowhere.yaml"], "nowhere.yaml does not exist"),
-        (["{file}", "--set", "sft.epoch=3"], "unknown key 'sft.epoch'. Did you mean 'sft.epochs'?"),
-        (["{file}", "--set", "sft.epochs"], "write it as dotted.key=value"),
-        (["{file}", "--set", "grid.data_size=[1000000]"], "data_size is 1000000"),
-    ],
-)
-@pytest.mark.parametrize("mode", [[], ["--plan"], ["--status"]])
-def test_a_wrong_sweep_gives_exit_two_and_one_line_before_anything_starts(
-    tiny, tmp_path, toys, capsys, arguments, part, mode
-):
-    file = tiny()
-    before = everything_below(tmp_path)
-    assert sweep.main([*(argument.format(file=file) for argument in arguments), *mode]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith("error: ")
-    assert part in shown.err
-    assert shown.err.count("\n") == 1
-    assert everything_below(tmp_path) == before
-
-
-@pytest.mark.parametrize("arguments", [[], ["{file}", "--plan", "--status"], ["{file}", "--plam"]])
-def test_wrong_usage_gives_exit_two(tiny, arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        sweep.main([argument.format(file=tiny()) for argument in arguments])
-    assert stopped.value.code == 2
-    assert "usage: python -m scaling.sweep" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("amounts", "part"),
-    [({"gpu": 1.5}, "train.gpu is 1.5"), ({}, "train asks for nothing")],
-)
-def test_resources_that_no_worker_can_have_give_exit_two(tiny, tmp_path, capsys, amounts, part):
-    assert sweep.main([tiny(resources={"train": amounts})]) == 2
-    assert part in capsys.readouterr().err
-    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.slow

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """(URL, model): a random policy of bytes, served until the module is done."""
-    from tiny_set import checkpoint
+    from random_checkpoint import save_random
 
     folder = tmp_path_factory.mktemp("served")
-    model = str(checkpoint(folder / "model"))
+    model = str(save_random(folder / "model"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

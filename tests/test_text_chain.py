@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from tiny_set import SHAPE, checkpoint, gsm8k_folder
+from tiny_set import gsm8k_folder
 
 from data import solvable
 from data.finite_splits import parts
@@ -19,8 +19,11 @@ from scaling.model.flops import sampling_flops
 from scaling.stage import in_order
 from scaling.text_problem_config import Gsm8k, Solvable
 
-pytestmark = pytest.mark.slow
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
+
+from random_checkpoint import SHAPE, save_random
+
+pytestmark = pytest.mark.slow
 
 OPTIMIZER = {"learning_rate": 3e-3, "epochs": 1, "batch_size": 4}
 # A random policy of bytes hits an answer of one digit now and then.
@@ -36,7 +39,7 @@ def cell(tmp_path_factory):
             "algorithm": "rft",
             "data_size": 4,
             "problems": {**problems, "answer_forms": ["last_number"], "instruction": "", "solvable": FILTER},
-            "policy": {"hf": str(checkpoint(root / "checkpoint"))},
+            "policy": {"hf": str(save_random(root / "checkpoint"))},
             "sft": OPTIMIZER,
             "rft": OPTIMIZER,
             "rollouts": {"samples_per_problem": 4, "max_new_tokens": 24},

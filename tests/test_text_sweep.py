@@ -4,12 +4,15 @@ import json
 
 import pytest
 import yaml
-from tiny_set import checkpoint, gsm8k_folder
+from tiny_set import gsm8k_folder
 
 from scaling import results_dir, sweep
 
-pytestmark = pytest.mark.slow
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
+
+from random_checkpoint import save_random
+
+pytestmark = pytest.mark.slow
 
 OPTIMIZER = {"learning_rate": 1e-4, "epochs": 1, "batch_size": 4}
 # A random policy of bytes hits an answer of one digit now and then, so there are positives and negatives.
@@ -33,7 +36,7 @@ def test_all_algorithms_learn_from_a_set_and_a_checkpoint_and_the_report_says_wh
     problems = {"family": "gsm8k", "path": str(gsm8k_folder(tmp_path / "set")), "num_validation": 4, "num_test": 6}
     chosen = {"samples": 8, "num_candidates": 20, "max_new_tokens": 24}
     problems |= {"answer_forms": ["last_number"], "instruction": "", "solvable": chosen}
-    policy = {"hf": str(checkpoint(tmp_path / "checkpoint"))}
+    policy = {"hf": str(save_random(tmp_path / "checkpoint"))}
     file, store = tmp_path / "text.yaml", tmp_path / "store"
     file.write_text(yaml.safe_dump({**SWEEP, "problems": problems, "policy": policy, "store": str(store)}))
     monkeypatch.setattr(results_dir, "REPOSITORY", tmp_path)

@@ -59,11 +59,22 @@ def test_verified_rollouts_carry_tokens_and_verdicts_in_the_rollouts_order(tmp_p
     assert verified["reward"].tolist() == [1.0, 0.0, 0.0] and verified["problem"].tolist() == [0, 0, 2]
 
 
-def test_verdicts_of_other_rollouts_do_not_join(tmp_path):
-    inputs = by_hand(tmp_path, {0: [RIGHT, WRONG_SUM]})
-    twice = pd.concat([frame_of(inputs)] * 2)
-    twice.to_parquet(inputs["verification"] / "verification.parquet")
-    with pytest.raises(ValueError, match="one-to-one"):
+@pytest.mark.parametrize("name", ["rollouts", "verification"])
+@pytest.mark.parametrize(
+    ("rows", "part"),
+    [
+        ([0, 2], "has no row, but .* has one, for 1 rollouts, the first of them problem 0, sample 1"),
+        ([], "has no row, but .* has one, for 3 rollouts, the first of them problem 0, sample 0"),
+        ([0, 1, 2, 2], "has more than one row for 1 rollouts, the first of them problem 4, sample 0"),
+    ],
+)
+def test_rollouts_and_verdicts_that_do_not_match_are_an_error_that_names_the_file_and_the_row(
+    tmp_path, name, rows, part
+):
+    inputs = by_hand(tmp_path, {0: [RIGHT, WRONG_SUM], 4: [NO_ANSWER]}, [*SYNTHETIC, *SYNTHETIC])
+    path = inputs[name] / f"{name}.parquet"
+    pd.read_parquet(path).iloc[rows].to_parquet(path)
+    with pytest.raises(ValueError, match=f"^{path} {part}; .* delete both artifacts"):
         verifier.load_verified(inputs["rollouts"], inputs["verification"])
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny_policy import CONFIG, random_params
+from tiny_policy import CONFIG
 
 pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 
+from random_checkpoint import random_policy
 from tiny_tokenizer import TEMPLATE, WORDS, save_tokenizer
 
 from data.hf_tokenizer import load_tokenizer
@@ -63,7 +64,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def policy():
-    return Policy(random_params(0, jax.eval_shape(architecture(SHAPE).init, jax.random.key(0))), SHAPE)
+    return random_policy(SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_a_prompt_that_leaves_too_little_of_the_context_is_an_error(remote, tmp_
 def test_an_embedded_policy_is_served_after_it_with_the_words_of_its_family(settings, tmp_path):
     tokenizer = for_problems(ModularSum(modulus=11, operands=3))
     shape = model_config("s", tokenizer.vocab_size)
-    policy = Policy(random_params(1, jax.eval_shape(architecture(shape).init, jax.random.key(0))), shape)
+    policy = random_policy(shape, seed=1)
     save_policy(policy, tmp_path)
     served = RemoteSampler(settings, {"policy": tmp_path}, tmp_path, tokenizer)
     check_greedy(served, policy, random_prompts(20, tokenizer.vocab_size))

@@ -1,17 +1,8 @@
-"""Small sets of problems in plain language, written as their families publish them, and a checkpoint for them."""
+"""Small sets of problems in plain language, written as their families publish them."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import jax
-from tiny_policy import CONFIG, random_params
-
 from data.records import write_jsonl
-from scaling.model.hf import save_checkpoint
-from scaling.model.policy import Policy
-from scaling.model.transformer import architecture
-
-SHAPE = replace(CONFIG, vocab_size=264, max_positions=512)  # of tiny_tokenizer
 
 
 def gsm8k_rows(first: int, count: int) -> list[dict]:
@@ -35,14 +26,3 @@ def own_rows(path: Path, rows: list[dict]) -> Path:
     """A file of a user's own rows."""
     write_jsonl(path, rows)
     return path
-
-
-def checkpoint(folder: Path) -> Path:
-    """A random policy with the byte-level tokenizer and its chat template; needs transformers."""
-    from tiny_tokenizer import TEMPLATE, save_tokenizer
-
-    folder.mkdir(exist_ok=True)
-    params = random_params(0, jax.eval_shape(architecture(SHAPE).init, jax.random.key(0)))
-    save_checkpoint(Policy(params, SHAPE), folder)
-    save_tokenizer(folder, TEMPLATE)
-    return folder

@@ -1,0 +1,110 @@
+"""The command line of a sweep before it runs: help, plans, status, and arguments and files that are wrong."""
+
+import pytest
+from toy_sweep import counts, everything_below
+
+from scaling import sweep
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for option in ("--plan", "--status", "--address", "--inline", "--set KEY=VALUE", "docs/sweeps.md"):
+        assert option in shown
+
+
+def test_plan_counts_stages_and_writes_nothing(tiny, tmp_path, toys, capsys):
+    file = tiny()
+    before = everything_below(tmp_path)
+    assert sweep.main([file, "--plan"]) == 0
+    assert everything_below(tmp_path) == before
+    assert toys.ran == []
+    found = counts(capsys.readouterr().out)
+    # Base policy and problems once; a seed has 4 of D_syn, SFT, rollouts, verification; 2 of RFT, 2 of DPO, 3 of
+    # per-step DPO, and 4 evaluations; the base policy is evaluated once.
+    assert found["distinct"] == 2 + 2 * (4 + 2 + 2 + 3 + 4) + 1
+    assert found["to run"] == found["distinct"]
+    assert found["stored"] == 0
+    # Without sharing: each run also has the base policy and the problems; SFT needs 2 stages besides them and the
+    # evaluation, the others 4 and their own 2, 2 and 3; the base policy's evaluation needs 3 stages in all.
+    assert found["named"] == 2 * (3 * 4 + 2 + (4 + 2) + (4 + 2) + (4 + 3)) + 3
+
+
+def test_after_a_run_the_plan_finds_everything_stored_and_still_writes_nothing(tiny, tmp_path, toys, capsys):
+    file = tiny()
+    assert sweep.main([file]) == 0
+    capsys.readouterr()
+    before = everything_below(tmp_path)
+    assert sweep.main([file, "--plan"]) == 0
+    assert everything_below(tmp_path) == before
+    found = counts(capsys.readouterr().out)
+    assert found["stored"] == found["distinct"] > 0
+    assert found["to run"] == 0
+
+
+def test_plan_says_why_stored_stages_run_again(tiny, toys, capsys):
+    assert sweep.main([tiny()]) == 0
+    assert sweep.main([tiny(), "--plan", "--set", "sft.epochs=7"]) == 0
+    assert "sft, 2 stages: config.sft.epochs 5 -> 7" in capsys.readouterr().out
+
+
+def test_status_counts_before_and_after(tiny, toys, capsys):
+    file = tiny()
+    assert sweep.main([file, "--status"]) == 0
+    assert "0 done / 0 running / 0 blocked / 0 failed / 33 waiting" in capsys.readouterr().out
+    assert sweep.main([file]) == 0
+    capsys.readouterr()
+    assert sweep.main([file, "--status"]) == 0
+    assert "0 running / 0 blocked / 0 failed / 0 waiting" in capsys.readouterr().out
+
+
+def test_set_changes_the_sweep_that_runs(tiny, toys, capsys):
+    file = tiny()
+    assert sweep.main([file, "--set", "grid.data_size=[8,16]", "--set", "seeds=[5]", "--plan"]) == 0
+    assert "8 runs over algorithm, data_size and 1 seeds" in capsys.readouterr().out
+    assert sweep.main([file, "--set", "grid.algorithm=[sft]", "--set", "analysis.reference=sft"]) == 0
+    assert set(toys.ran) == {"pretrain", "problems", "teacher", "sft", "evaluation"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["{file}", "--set", "sft.epoch=3"], "unknown key 'sft.epoch'. Did you mean 'sft.epochs'?"),
+        (["{file}", "--set", "sft.epochs"], "write it as dotted.key=value"),
+        (["{file}", "--set", "grid.data_size=[1000000]"], "data_size is 1000000"),
+    ],
+)
+@pytest.mark.parametrize("mode", [[], ["--plan"], ["--status"]])
+def test_a_wrong_sweep_gives_exit_two_and_one_line_before_anything_starts(
+    tiny, tmp_path, toys, capsys, arguments, part, mode
+):
+    file = tiny()
+    before = everything_below(tmp_path)
+    assert sweep.main([*(argument.format(file=file) for argument in arguments), *mode]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert part in shown.err
+    assert shown.err.count("\n") == 1
+    assert everything_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["{file}", "--plan", "--status"], ["{file}", "--plam"]])
+def test_wrong_usage_gives_exit_two(tiny, arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main([argument.format(file=tiny()) for argument in arguments])
+    assert stopped.value.code == 2
+    assert "usage: python -m scaling.sweep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("amounts", "part"),
+    [({"gpu": 1.5}, "train.gpu is 1.5"), ({}, "train asks for nothing")],
+)
+def test_resources_that_no_worker_can_have_give_exit_two(tiny, tmp_path, capsys, amounts, part):
+    assert sweep.main([tiny(resources={"train": amounts})]) == 2
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
