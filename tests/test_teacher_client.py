@@ -12,7 +12,7 @@ pytest.importorskip("tenacity")
 
 from chat_server import KEY, ChatServer, Fault
 
-from data import teacher_client
+from data import http_requests
 from data.teacher_budget import Budget
 from data.teacher_client import ChatClient
 from data.teacher_ledger import opened
@@ -24,7 +24,7 @@ PRICES = {"usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 
 
 @pytest.fixture(autouse=True)
 def quick_and_keyed(monkeypatch):
-    monkeypatch.setattr(teacher_client, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(http_requests, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setenv("TEST_KEY", KEY)
 
 
