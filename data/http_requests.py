@@ -37,7 +37,7 @@ NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # co
 BACKOFF_SECONDS = 1.0  # of the first retry, doubled with each, up to the longest
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0  # a server that asks for more is out of quota
-_SHOWN_CHARACTERS = 200
+_SHOWN_CHARACTERS = 400
 _SHORTEST_KEY = 8  # shorter ones, such as EMPTY, are no secret and may be words
 
 T = TypeVar("T")

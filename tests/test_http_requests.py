@@ -43,9 +43,10 @@ class Script:
     """A server that gives one answer after the other, and the last one again and again."""
 
     def __init__(self, *answers: Answer) -> None:
-        self.answers, self.arrivals, self.heads, self.url = list(answers), [], [], ""
+        self.answers, self.arrivals, self.heads, self.tasks = list(answers), [], [], []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.append(asyncio.current_task())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next((int(line.split()[1]) for line in head.splitlines() if line.lower().startswith("content-len")), 0)
         await reader.readexactly(length)
@@ -55,12 +56,12 @@ class Script:
         try:
             if isinstance(answer, bytes):
                 writer.write(answer)
-                await writer.drain()
             else:
                 await answer(writer)
+            writer.close()
+            await writer.wait_closed()
         except ConnectionError:
-            pass  # the client is gone
-        writer.close()
+            writer.close()  # the client is gone
 
 
 def says(text: str, status: int = 200, **headers: str) -> bytes:
@@ -77,6 +78,7 @@ async def running(script: Script) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     finally:
         server.close()
+        await asyncio.gather(*script.tasks)
 
 
 def settings_of(section: str, endpoint: str, **changes):
