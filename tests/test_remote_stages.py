@@ -20,6 +20,7 @@ from data.sampler import sampler_of
 from scaling import recipes
 from scaling.config import Cell
 from scaling.critical_steps import critical_steps
+from scaling.data_config import Sampler
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, run_stage
 from scaling.stage import Stage, in_order
@@ -94,13 +95,17 @@ def digests(cell: Cell) -> dict[str, str]:
 
 
 def test_that_a_server_samples_is_part_of_the_identity_and_which_one_is_not():
+    asked = {"api_key_env": "KEY", "max_concurrency": 3, "requests_per_minute": 9.0, "timeout_seconds": 9.0}
+    asked |= {"max_tries": 2, "wait_minutes": 9.0, "folder": "/elsewhere"}
+    elsewhere = {"endpoint": "https://elsewhere/v1", "model": "m", **asked}
+    assert {"export", *elsewhere} == set(Sampler.model_fields)
     ours, one, other, model = (
         Cell.model_validate({"algorithm": "step_dpo", **section})
         for section in (
             {},
             {"sampler": {"endpoint": "http://gpu7:8000/v1", "export": True}},
-            {"sampler": {"endpoint": "https://elsewhere/v1", "export": True, "model": "m", "max_concurrency": 3}},
-            {"sampler": {"endpoint": "https://elsewhere/v1", "model": "m", "max_concurrency": 3}},
+            {"sampler": {**elsewhere, "export": True}},
+            {"sampler": elsewhere},
         )
     )
     assert digests(one) == digests(other) != digests(model)  # a model that is no export samples for any policy
