@@ -108,7 +108,7 @@ class RemoteSampler:
                 progress = _Progress(host_of(self._settings.endpoint), len(missing))
                 askers = [
                     asyncio.create_task(self._ask(rows, served.name, server, journal, progress))
-                    for _ in range(min(self._settings.concurrency, len(missing)))
+                    for _ in range(min(self._settings.max_concurrency, len(missing)))
                 ]
                 tasks += askers
                 await asyncio.gather(*askers)

@@ -86,11 +86,6 @@ def sampler_of(config: Mapping, inputs: Mapping[str, Path], out: Path, tokenizer
     """The sampler of the stage's input `policy`: the server in config["server"], or, without one, this process."""
     if "server" not in config:
         return LocalSampler(policy_of(inputs, "policy"))
-    try:
-        from data.remote_sampler import RemoteSampler
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"sampling on a server needs the package {error.name}, which is not installed; install the project with its"
-            " extra: pip install --editable '.[remote]'."
-        ) from error
+    from data.remote_sampler import RemoteSampler  # needs the extra `remote`
+
     return RemoteSampler(parse(Settings, config["server"]), inputs, out, tokenizer)

@@ -5,11 +5,11 @@ arXiv 2406.14532) does not state a setting, the default is marked as a substitut
 """
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from scaling.section import Count, NonNegative, Positive, Section
+from scaling.server_config import Server
 
 
 class Rollouts(Section):
@@ -75,30 +75,20 @@ class Evaluation(Section):
         return self
 
 
-class Sampler(Section):
+class Sampler(Server):
     """A completion server of the user's own, which samples in this project's place; what is sampled stays the same."""
 
-    endpoint: str  # http://host:8000/v1
+    api_key_env: Annotated[str, Field(min_length=1)] | None = None
+    max_concurrency: Count = 64
+    timeout_seconds: Positive = 600.0
+    max_tries: Count = 8
     export: bool = False  # write each policy as a checkpoint that the server is to serve under the policy's name
     folder: Annotated[str, Field(min_length=1)] = "results/exports"  # of these checkpoints; the server sees it
     model: Annotated[str, Field(min_length=1)] | None = None  # the server's name of the policy; with export its own
-    api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None  # of the environment
-    concurrency: Count = 64  # requests under way
-    requests_per_second: Positive | None = None
-    timeout_seconds: Positive = 600.0  # of one try of one request
-    max_tries: Count = 8  # of one request
     wait_minutes: NonNegative = 60.0  # for a server that serves the policy
 
     @model_validator(mode="after")
-    def _answerable(self) -> "Sampler":
-        parts = urlsplit(self.endpoint)
-        if parts.username is not None or parts.password is not None:
-            raise ValueError(
-                "endpoint holds a user name or a password, which would be written to logs; name an environment variable"
-                " with the key in api_key_variable."
-            )
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"endpoint is {self.endpoint!r}; expected a URL such as http://localhost:8000/v1.")
+    def _known(self) -> "Sampler":
         if not self.export and self.model is None:
             raise ValueError(
                 "model is missing; without export: true nobody but you knows which policy the server has, so name the"

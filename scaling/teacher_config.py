@@ -7,12 +7,12 @@ is part of the stage's identity, and how they are asked for (endpoints, prices, 
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from scaling.repository import from_repository
-from scaling.section import Count, NonNegative, Positive, Section
+from scaling.section import Count, NonNegative, Positive
+from scaling.server_config import Server
 
 Words = Annotated[int, Field(ge=2)]
 Text = Annotated[str, Field(min_length=1)]
@@ -22,11 +22,11 @@ OWN_KEYS = frozenset({"model", "messages", "temperature", "seed", "max_tokens", 
 WRITING = ("temperature", "max_tokens", "request")
 
 
-class ChatModel(Section):
+class ChatModel(Server):
     """How a model is asked: an OpenAI-compatible chat endpoint, its limits and its prices."""
 
     endpoint: str = "https://api.openai.com/v1"
-    api_key_env: Text | None = "OPENAI_API_KEY"  # name of the variable that holds the key; null: no key is sent
+    api_key_env: Text | None = "OPENAI_API_KEY"
     temperature: NonNegative = 1.0  # Xwin's (arXiv 2403.04706)
     max_tokens: Count = 2048  # of a reply
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # its name in the request
@@ -34,20 +34,9 @@ class ChatModel(Section):
     send_seed: bool = True  # an integer of its own with each request, so that no cache answers two alike
     usd_per_million_input_tokens: NonNegative | None = None
     usd_per_million_output_tokens: NonNegative | None = None
-    max_concurrency: Count = 8  # requests in flight
-    requests_per_minute: Positive | None = None
-    timeout_seconds: Positive = 120.0  # of one try
-    max_tries: Count = 6  # of one request, while its errors pass
-
-    @field_validator("endpoint")
-    @classmethod
-    def _plain_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"is {value!r}; expected a URL without a query, such as https://api.openai.com/v1.")
-        if parts.username or parts.password:  # not shown: this may be a key
-            raise ValueError("has a user name or password in it; keys come from the environment, see api_key_env.")
-        return value.rstrip("/")
+    max_concurrency: Count = 8
+    timeout_seconds: Positive = 120.0
+    max_tries: Count = 6
 
     @field_validator("request")
     @classmethod

@@ -27,6 +27,7 @@ NO_JAX = (
     "scaling.set_check",
     "scaling.set_stages",
     "scaling.section",
+    "scaling.server_config",
     "scaling.grid",
     "scaling.sweep_file",
     "scaling.recipes",

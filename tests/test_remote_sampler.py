@@ -11,7 +11,7 @@ from tiny_policy import CONFIG, random_params
 
 pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 
-from data import completion_server
+from data import completion_server, http_requests
 from data.export import policy_name
 from data.remote_sampler import RemoteSampler, seeds_of
 from data.server_answers import ServerError
@@ -29,8 +29,7 @@ EXPECTED = [completion(*row) for row in zip(PROMPTS, seeds_of(KEYS), LIMITS, str
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(completion_server, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(completion_server, "LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(http_requests, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(completion_server, "POLL_SECONDS", 0.05)
 
 
@@ -79,17 +78,18 @@ def test_a_seed_follows_from_the_rows_key_alone(policy, tmp_path):
 
 @pytest.mark.parametrize("fault", [429, 500, 503, "drop", "hang"])
 def test_what_passes_by_itself_is_asked_again_and_changes_nothing(policy, tmp_path, fault, caplog):
+    caplog.set_level(logging.INFO)
     settings = {"timeout_seconds": 1.0} if fault == "hang" else {}
     with ScriptedServer("mine", lambda number: fault if number in (0, 3, 7) else None) as server:
         assert sample(sampler(policy, tmp_path, server.url, **settings)) == EXPECTED
     assert len(server.bodies) == 24 + 3
-    assert sum(" of 8." in message for message in caplog.messages) == 3
+    assert sum(" of 8 follows in " in message for message in caplog.messages) == 3
 
 
 def test_after_the_last_try_the_error_says_so_and_the_answers_are_kept(policy, tmp_path):
     with ScriptedServer("mine", lambda number: 500 if number >= 10 else None) as server:
-        with pytest.raises(ServerError, match=r"status 500: .*scripted 500.* the last of 3 tries.* answered is kept"):
-            sample(sampler(policy, tmp_path, server.url, concurrency=1, max_tries=3))
+        with pytest.raises(ServerError, match=r"3 tries of .* HTTP 500: scripted 500\. What was answered is kept"):
+            sample(sampler(policy, tmp_path, server.url, max_concurrency=1, max_tries=3))
     assert len(server.bodies) == 10 + 3
     with ScriptedServer("mine") as server:
         assert sample(sampler(policy, tmp_path, server.url)) == EXPECTED
@@ -98,13 +98,13 @@ def test_after_the_last_try_the_error_says_so_and_the_answers_are_kept(policy, t
 
 def test_a_refusal_is_final_and_says_what_the_server_said(policy, tmp_path):
     with ScriptedServer("mine", lambda number: 400) as server:
-        with pytest.raises(ServerError, match=r"answered completions with status 400: .*scripted 400"):
-            sample(sampler(policy, tmp_path, server.url, concurrency=1))
+        with pytest.raises(ServerError, match=r"/completions answers HTTP 400: scripted 400"):
+            sample(sampler(policy, tmp_path, server.url, max_concurrency=1))
     assert len(server.bodies) == 1
 
 
 def test_an_answer_that_is_not_json_is_an_error(policy, tmp_path):
-    with ScriptedServer("mine") as server, pytest.raises(ServerError, match="answered models with status 404"):
+    with ScriptedServer("mine") as server, pytest.raises(ServerError, match="/models answers HTTP 404"):
         sample(sampler(policy, tmp_path, server.url.replace("/v1", "/v2")))
 
 
@@ -155,7 +155,7 @@ def test_text_alone_is_encoded_again_and_rows_that_differ_are_counted(policy, tm
         return {**told, "text": "w3 w4 w5 w6 w7 w8 w9 w10 w11"} if number == 0 else told
 
     with ScriptedServer("mine", only_text) as server:
-        remote = sampler(policy, tmp_path, server.url, concurrency=1)
+        remote = sampler(policy, tmp_path, server.url, max_concurrency=1)
         sampled = remote.sample(PROMPTS, KEYS, LIMITS, 1.0)
     assert tokens_of(sampled)[1:] == EXPECTED[1:] and sampled.logps is None
     assert remote.numbers() == {"num_server_rows": 24.0, "num_rows_from_text": 24.0, "num_rows_not_round_tripped": 1.0}
@@ -166,13 +166,13 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(policy, tmp_p
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("MY_SERVERS_KEY", "s3cret")
     with ScriptedServer("mine", lambda number: 500 if number == 0 else None) as server:
-        sample(sampler(policy, tmp_path, server.url, api_key_variable="MY_SERVERS_KEY"))
+        sample(sampler(policy, tmp_path, server.url, api_key_env="MY_SERVERS_KEY"))
         assert {headers["Authorization"] for headers in server.headers} == {"Bearer s3cret"}
         assert "s3cret" not in caplog.text
         assert not any(b"s3cret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
         monkeypatch.delenv("MY_SERVERS_KEY")
         with pytest.raises(ServerError, match="is MY_SERVERS_KEY, and the environment has no such variable"):
-            sample(sampler(policy, tmp_path / "again", server.url, api_key_variable="MY_SERVERS_KEY"))
+            sample(sampler(policy, tmp_path / "again", server.url, api_key_env="MY_SERVERS_KEY"))
 
 
 def test_provenance_has_host_model_and_version_and_no_credentials(policy, tmp_path):
@@ -189,7 +189,7 @@ def test_requests_start_no_faster_than_asked_for(policy, tmp_path):
 
     with ScriptedServer("mine") as server:
         start = time.monotonic()
-        sample(sampler(policy, tmp_path, server.url, requests_per_second=100.0))
+        sample(sampler(policy, tmp_path, server.url, requests_per_minute=6000.0))
         assert time.monotonic() - start >= 24 / 100  # the list of models, then 24 completions
 
 

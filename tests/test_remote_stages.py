@@ -16,9 +16,11 @@ pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 
 from data import evaluation, problem_sets, rollouts
 from data.rollouts import load_rollouts
+from data.sampler import sampler_of
 from scaling import recipes
 from scaling.config import Cell
 from scaling.critical_steps import critical_steps
+from scaling.data_config import Sampler
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, run_stage
 from scaling.stage import Stage, in_order
@@ -93,13 +95,17 @@ def digests(cell: Cell) -> dict[str, str]:
 
 
 def test_that_a_server_samples_is_part_of_the_identity_and_which_one_is_not():
+    asked = {"api_key_env": "KEY", "max_concurrency": 3, "requests_per_minute": 9.0, "timeout_seconds": 9.0}
+    asked |= {"max_tries": 2, "wait_minutes": 9.0, "folder": "/elsewhere"}
+    elsewhere = {"endpoint": "https://elsewhere/v1", "model": "m", **asked}
+    assert {"export", *elsewhere} == set(Sampler.model_fields)
     ours, one, other, model = (
         Cell.model_validate({"algorithm": "step_dpo", **section})
         for section in (
             {},
             {"sampler": {"endpoint": "http://gpu7:8000/v1", "export": True}},
-            {"sampler": {"endpoint": "https://elsewhere/v1", "export": True, "model": "m", "concurrency": 3}},
-            {"sampler": {"endpoint": "https://elsewhere/v1", "model": "m", "concurrency": 3}},
+            {"sampler": {**elsewhere, "export": True}},
+            {"sampler": elsewhere},
         )
     )
     assert digests(one) == digests(other) != digests(model)  # a model that is no export samples for any policy
@@ -125,6 +131,14 @@ def test_traces_and_values_of_critical_steps_come_from_the_server_too():
     assert not {stage.digest for stage in told.values()} & {stage.digest for stage in in_order([ours])}
 
 
+def test_a_missing_extra_is_one_error_that_names_it(base, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    for name in ("data.http_requests", "data.completion_server", "data.remote_sampler"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match=r"needs the package httpx, .* '\.\[remote\]' to sample on a server"):
+        sampler_of(remote("http://127.0.0.1:1/v1"), {"policy": base["base"]}, tmp_path, TOKENIZER)
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -138,7 +152,7 @@ tests.run_in_store(Path(chain), Path(store), url)
 def run_in_store(chain: Path, store: Path, url: str) -> object:
     """The rollouts stage, one request at a time, as a worker runs it."""
     inputs = {"policy": chain / "base", "synthetic": chain / "synthetic"}
-    server = remote(url, concurrency=1)["server"]
+    server = remote(url, max_concurrency=1)["server"]
     stage = Stage("rollouts", {"problems": PROBLEMS, **CONFIGS["rollouts"]}, execution={"server": server})
     runners = {"rollouts": lambda config, _, out: rollouts.run(config, inputs, out)}
     return run_stage(stage, Store(store), runners)

@@ -17,6 +17,8 @@ grid: {{algorithm: [sft, rft], data_size: [8]}}
 seeds: [0]
 """
 
+TAUGHT = "problems: {family: gsm8k}\npolicy: {hf: some/policy}\n"
+
 
 def load(tmp_path, section, *overrides):
     (tmp_path / "sweep.yaml").write_text(SWEEP.format(section=section))
@@ -26,12 +28,12 @@ def load(tmp_path, section, *overrides):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"endpoint": "http://me:s3cret@host:8000/v1"}, "endpoint holds a user name or a password.*api_key_variable"),
+        ({"endpoint": "http://me:s3cret@host:8000/v1"}, "a user name, a password or a query in it.*see api_key_env"),
         ({"endpoint": "host:8000/v1"}, "'host:8000/v1'; expected a URL such as http://localhost:8000/v1"),
         ({"endpoint": "ftp://host/v1"}, "expected a URL"),
-        ({"endpoint": "http://host/v1?key=1"}, "expected a URL"),
+        ({"endpoint": "http://host/v1?key=1"}, "a user name, a password or a query in it"),
         ({"endpoint": "http://host/v1", "export": False}, "model is missing; without export: true"),
-        ({"endpoint": "http://host/v1", "api_key_variable": "sk-123"}, "api_key_variable"),
+        ({"endpoint": "http://host/v1", "api_key_env": "sk-123"}, "no name of an environment variable"),
     ],
 )
 def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):
@@ -39,18 +41,34 @@ def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):
         Sampler.model_validate({"export": True, **settings})
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        "sampler: {endpoint: 'http://host/v1', export: true, api_key_env: sk-s3cret}",
+        "sampler: {endpoint: 'http://host/v1?key=sk-s3cret', export: true}",
+        "sampler: {endpoint: 'http://sk-s3cret@host/v1', export: true}",
+        TAUGHT + "teacher: {model: m, api_key_env: sk-s3cret}",
+        TAUGHT + "teacher: {model: m, endpoint: 'http://host/v1#sk-s3cret'}",
+    ],
+)
+def test_a_key_in_a_sweep_file_is_refused_and_not_shown(tmp_path, section):
+    with pytest.raises(ConfigError, match=r"(sampler|teacher)\.(api_key_env|endpoint): ") as caught:
+        load(tmp_path, section)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_sweep_names_its_server_and_mistakes_are_named_with_their_key(tmp_path):
-    sweep = load(tmp_path, "sampler: {endpoint: http://gpu7:8000/v1, export: true}", "sampler.concurrency=7")
+    sweep = load(tmp_path, "sampler: {endpoint: http://gpu7:8000/v1, export: true}", "sampler.max_concurrency=7")
     assert Cell.model_validate(sweep.fixed).sampler == Sampler(
-        endpoint="http://gpu7:8000/v1", export=True, concurrency=7
+        endpoint="http://gpu7:8000/v1", export=True, max_concurrency=7
     )
     with pytest.raises(ConfigError, match=r"unknown key 'sampler.exprt'. Did you mean 'sampler.export'"):
         load(tmp_path, "sampler: {endpoint: http://gpu7:8000/v1, model: a, exprt: true}")
 
 
 def test_a_sampler_cannot_be_an_axis_because_it_changes_no_result(tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown key 'sampler.concurrency'"):
-        load(tmp_path, "", "grid.sampler.concurrency=[1, 2]")
+    with pytest.raises(ConfigError, match=r"unknown key 'sampler.max_concurrency'"):
+        load(tmp_path, "", "grid.sampler.max_concurrency=[1, 2]")
 
 
 def test_our_own_sampler_is_the_default_and_can_be_written(tmp_path):

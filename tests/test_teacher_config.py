@@ -101,7 +101,7 @@ def test_requests_per_attempt():
         ({"model": "m", "budget_usd": 5.0}, "m has no prices"),
         ({"model": "m", "usd_per_million_input_tokens": 5.0}, "only one of the two prices"),
         ({"model": "m", "endpoint": "api.openai.com/v1"}, "expected a URL"),
-        ({"model": "m", "endpoint": "https://api.openai.com/v1?key=1"}, "without a query"),
+        ({"model": "m", "endpoint": "https://api.openai.com/v1?key=1"}, "a password or a query in it"),
         ({"model": "m", "request": {"stream": True}}, "sets 'stream'"),
     ],
 )

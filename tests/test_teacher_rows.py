@@ -16,7 +16,7 @@ pytest.importorskip("tenacity")
 from chat_server import KEY, ChatServer, Fault
 from plain_sums import question_of, subject, total, writer
 
-from data import teacher_client
+from data import http_requests
 from data.records import Problem
 from data.teacher_protocol import TeacherError
 from data.teacher_rows import taught
@@ -28,7 +28,7 @@ ONE = {"model": "big", "api_key_env": None, "usd_per_million_input_tokens": 2.0,
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(teacher_client, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(http_requests, "BACKOFF_SECONDS", 0.001)
 
 
 def teach(server, folder, data_size=12, seed=0, about=None, **changes):

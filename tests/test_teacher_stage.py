@@ -11,7 +11,7 @@ pytest.importorskip("tenacity")
 from chat_server import KEY, ChatServer
 from plain_sums import question_of, total, writer
 
-from data import teacher_client
+from data import http_requests
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl, write_jsonl
 from data.teacher_subject import STATED, completion_of, subject_of
@@ -29,7 +29,7 @@ PRICES = {"usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """(cell of a size, the files' folder); the sums of plain_sums as GSM8K publishes its problems."""
-    monkeypatch.setattr(teacher_client, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(http_requests, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setenv("TEST_KEY", KEY)
     rng = random.Random(5)
     folder = tmp_path / "set"
@@ -171,9 +171,9 @@ def test_a_missing_extra_is_one_error_that_names_it(study, tmp_path, monkeypatch
 
     cell, _ = study
     monkeypatch.setitem(sys.modules, "httpx", None)
-    for name in ("data.teacher_client", "data.teacher_attempts", "data.teacher_rows", "data.teacher_subject"):
+    for name in ("data.http_requests", "data.teacher_client", "data.teacher_attempts", "data.teacher_rows"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     outcome = run(Store(tmp_path / "store"), recipes.synthetic(cell(4), 0))
     assert isinstance(outcome, Failed)
-    assert "ImportError: asking a chat model needs the package httpx" in outcome.failure["error"]
+    assert "ImportError: asking a server needs the package httpx" in outcome.failure["error"]
     assert "pip install --editable '.[teacher]'" in json.dumps(outcome.failure)

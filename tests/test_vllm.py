@@ -103,7 +103,7 @@ def test_a_seed_gives_the_same_tokens_whatever_else_is_sampled(remote, tmp_path)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     together = remote(tmp_path / "a").sample(prompts, keys, [NEW_TOKENS] * 20, 1.0)
-    alone = remote(tmp_path / "b", concurrency=1).sample(prompts[:5], keys[:5], [NEW_TOKENS] * 5, 1.0)
+    alone = remote(tmp_path / "b", max_concurrency=1).sample(prompts[:5], keys[:5], [NEW_TOKENS] * 5, 1.0)
     np.testing.assert_array_equal(together.tokens[:5], alone.tokens)
     stopped = together.lengths < NEW_TOKENS
     assert (together.tokens[stopped, together.lengths[stopped] - 1] == 2).all() and stopped.any()

@@ -1,0 +1,224 @@
+"""Requests in JSON to a server over HTTP: paced, tried again while their errors pass, and limited in time.
+
+In: the settings of a section with an endpoint, and of each request its URL, its body and a function that reads the
+response. Out: what that returns, or one of two errors: `Passing`, which another try may not meet, and `Refused`, which
+every try will. Lost connections, responses cut short or late, 408, 409, 425, 429 and 5xx pass, and nothing more is sent
+before the server's Retry-After is over. The key is read from the environment with the first request; no message, log or
+chain of exceptions holds it, even if the server repeats it.
+"""
+
+import asyncio
+import email.utils
+import json
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+from data.api_key import ApiKeyError, api_key
+from scaling.server_config import Server
+
+try:
+    import httpx
+    import tenacity
+except ImportError as missing:
+    raise ImportError(
+        f"asking a server needs the package {missing.name}, which is not installed; install the project with an extra"
+        " that has it: pip install --editable '.[teacher]' to ask a chat model, '.[remote]' to sample on a server."
+    ) from missing
+
+logger = logging.getLogger(__name__)
+
+PASSING_STATUS = frozenset({408, 409, 425, 429})  # and 5xx
+NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # come as 429, but waiting does not help
+BACKOFF_SECONDS = 1.0  # of the first retry, doubled with each, up to the longest
+LONGEST_BACKOFF_SECONDS = 60.0
+LONGEST_RETRY_AFTER_SECONDS = 3600.0  # a server that asks for more is out of quota
+_SHOWN_CHARACTERS = 400
+_SHORTEST_KEY = 8  # shorter ones, such as EMPTY, are no secret and may be words
+
+T = TypeVar("T")
+
+
+class Passing(RuntimeError):
+    """An error that another try may not meet."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Refused(RuntimeError):
+    """An error that every try will meet."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a server says, without the key."""
+
+    url: str
+    status: int
+    text: str
+    retry_after_seconds: float  # that the server asks to wait; 0 where it asks for nothing
+
+
+class JsonServer:
+    """The connection to one server, with its key and its pace."""
+
+    def __init__(self, settings: Server, section: str, pause: Callable[[float], Awaitable[None]] = asyncio.sleep):
+        """section: dotted key of the settings. pause: waits so many seconds before a try; may raise to prevent it."""
+        self.num_sent = 0  # requests, retries included
+        self._settings, self._section, self._pause = settings, section, pause
+        limits = httpx.Limits(max_connections=settings.max_concurrency)
+        self._http = httpx.AsyncClient(timeout=None, limits=limits, verify=_certificates())
+        self._key: str | None = None  # read with the first request: who finds all answers kept needs none
+        self._seconds_apart = 60.0 / settings.requests_per_minute if settings.requests_per_minute else 0.0
+        self._free_at = 0.0
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def ask(
+        self, method: str, url: str, read: Callable[[Response], T], body: Mapping[str, object] | None = None
+    ) -> T:
+        """What `read` makes of the response, after as many tries as the settings allow; raises Refused."""
+        tries = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Passing),
+            stop=tenacity.stop_after_attempt(self._settings.max_tries),
+            wait=_wait,
+            sleep=self._pause,
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        try:
+            return await tries(self.try_once, method, url, read, body)
+        except Passing as error:
+            raise Refused(
+                f"{self._settings.max_tries} tries of a request to {self._settings.endpoint} failed, as many as"
+                f" {self._section}.max_tries allows. The last one: {error}"
+            ) from error
+
+    async def try_once(
+        self, method: str, url: str, read: Callable[[Response], T], body: Mapping[str, object] | None = None
+    ) -> T:
+        """One try, as soon as the pace allows it; raises Passing or Refused."""
+        await self._pause(self._seconds_to_turn())
+        headers = self._headers()
+        self.num_sent += 1
+        response = await self._sent(method, url, headers, body)
+        if not isinstance(response, Response):
+            raise response
+        if response.status == 401:  # its text may show parts of the key
+            raise Refused(f"{url} answers HTTP 401: {self._which_key()}")
+        try:
+            return read(response)
+        except Passing as error:
+            if error.retry_after_seconds > LONGEST_RETRY_AFTER_SECONDS:
+                raise Refused(f"{error} It asks to wait {error.retry_after_seconds:.0f} s.") from error
+            self._free_at = max(self._free_at, time.monotonic() + error.retry_after_seconds)
+            raise
+
+    async def _sent(
+        self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
+    ) -> Response | Passing | Refused:
+        """The response, or why there is none: returned, for what is raised here would keep httpx's text, or the key."""
+        seconds = self._settings.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):  # of the whole: httpx limits each read
+                response = await self._http.request(method, url, json=body, headers=headers)
+        except TimeoutError:
+            return Passing(f"{url} gives no whole answer within {seconds:g} s.")
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:  # may show the key
+            return Refused(
+                f"a request cannot be sent to {url} ({type(error).__name__}); look at {self._section}.endpoint and the"
+                " variable of its key."
+            )
+        except httpx.RequestError as error:
+            why = self._without_key(str(error)) or "no answer"
+            return Passing(f"{method} {url} fails: {type(error).__name__} ({why}).")
+        after = _seconds_of(response.headers.get("retry-after", "").strip())
+        return Response(url, response.status_code, self._without_key(response.text), after)
+
+    def _headers(self) -> dict[str, str]:
+        if self._settings.api_key_env is None:
+            return {}
+        if self._key is None:
+            try:
+                self._key = api_key(self._settings.api_key_env, f"{self._section}.api_key_env")
+            except ApiKeyError as error:
+                raise Refused(str(error)) from error
+        return {"Authorization": f"Bearer {self._key}"}
+
+    def _which_key(self) -> str:
+        if self._settings.api_key_env is None:
+            return f"it wants a key; name the environment's variable that holds it in {self._section}.api_key_env."
+        return f"the key in the variable {self._settings.api_key_env} is not accepted."
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key and len(self._key) >= _SHORTEST_KEY else text
+
+    def _seconds_to_turn(self) -> float:
+        """How long to wait until the pace allows another request; that turn is taken."""
+        now = time.monotonic()
+        at = max(now, self._free_at)
+        self._free_at = at + self._seconds_apart
+        return at - now
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        error, seconds = state.outcome.exception(), state.next_action.sleep
+        logger.info(
+            "%s Try %d of %d follows in %.1f s.", error, state.attempt_number + 1, self._settings.max_tries, seconds
+        )
+
+
+def failure_of(response: Response) -> Passing | Refused:
+    """The error that a status other than 200 is."""
+    codes, message = told(response.text)
+    said = f"{response.url} answers HTTP {response.status}: {message.rstrip('.')}."
+    if (response.status in PASSING_STATUS and not codes & NO_QUOTA) or response.status >= 500:
+        return Passing(said, response.retry_after_seconds)
+    return Refused(said)
+
+
+def told(text: str) -> tuple[frozenset[str], str]:
+    """The codes and the message of an error's body, whatever form it has."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return frozenset(), start_of(text) or "no message"
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(error, dict):
+        return frozenset(), start_of(str(error))
+    codes = frozenset(value for value in (error.get("code"), error.get("type")) if isinstance(value, str))
+    return codes, start_of(str(error.get("message") or text))
+
+
+def start_of(text: str) -> str:
+    """The start of a text, on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+@cache  # takes half a second to read
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    backoff = tenacity.wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)(state)
+    return max(backoff, state.outcome.exception().retry_after_seconds)
+
+
+def _seconds_of(retry_after: str) -> float:
+    """Seconds from a number or a date; 0 where it is neither."""
+    try:
+        return max(0.0, min(float(retry_after), 1e9))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError):
+        return 0.0

@@ -1,0 +1,43 @@
+"""A server that is asked over HTTP: the settings that every section with an endpoint has, under one name each.
+
+In: plain mappings. Out: `Server`, whose settings `data.http_requests` reads. None of them changes what is answered, so
+none is part of a stage's identity.
+"""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from scaling.section import Count, Positive, Section
+
+
+class Server(Section):
+    """Where requests go, with which key, how many, and for how long; defaults are the sections'."""
+
+    endpoint: str
+    api_key_env: Annotated[str, Field(min_length=1)] | None  # variable that holds the key; null: none is sent
+    max_concurrency: Count  # requests under way
+    requests_per_minute: Positive | None = None  # tries included
+    timeout_seconds: Positive  # of one try, to the last byte of its answer
+    max_tries: Count  # of one request, while its errors pass
+
+    @field_validator("endpoint")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if "@" in parts.netloc or parts.query or parts.fragment:  # not shown: this may be a key
+            raise ValueError(
+                "has a user name, a password or a query in it, which logs would show; keys come from the environment,"
+                " see api_key_env."
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"is {value!r}; expected a URL such as http://localhost:8000/v1.")
+        return value.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, value: str | None) -> str | None:
+        if value is not None and not (value.isascii() and value.isidentifier()):  # not shown: this may be the key
+            raise ValueError("is no name of an environment variable; name the variable, never the key itself.")
+        return value
