@@ -13,6 +13,7 @@ PACKAGES = ("scaling", "algorithms", "data", "analysis")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NO_JAX = (
     "scaling.config",
+    "scaling.analysis_check",
     "scaling.config_error",
     "scaling.data_config",
     "scaling.memory_config",
