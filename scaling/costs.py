@@ -86,8 +86,7 @@ def cost(stage: Stage) -> Cost:
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "solvable":
         rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
-        shown = (1 + config["solvable"]["shots"]) * prompt
-        return Cost(generation_flops=rows * sampling_flops(shape, [shown], [completion]))
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     size = _num_problems(stage)
     if stage.kind == "critical_steps":
         return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))
@@ -116,7 +115,10 @@ def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
     problems, shape, tokens = _setting(stage, _ancestor(stage, "pretrain"))
     family = family_of(problems)
     prompt = tokens * family.max_prompt_words(problems) + 1
-    return shape, prompt, _completion_tokens(stage, tokens * family.max_completion_words(problems) + 1)
+    solution = tokens * family.max_completion_words(problems) + 1
+    if stage.kind == "solvable":  # each shot is another problem and its own solution
+        prompt += stage.config["solvable"]["shots"] * (prompt + solution)
+    return shape, prompt, _completion_tokens(stage, solution)
 
 
 def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:

@@ -21,6 +21,7 @@ FLOAT32 = 4  # bytes
 # accelerator wants as many as its memory holds: at 128,000 words, float32 logits, softmax and gradients take 2 MB each.
 CPU_TOKENS, ACCELERATOR_TOKENS = 320, 8_192
 SAMPLER_ROWS = 128  # the largest chunk of rows that is sampled in one compiled call
+PREFILL_PROMPTS = (16, 64, 256)  # how many different prompts one of them has room for
 BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 
 

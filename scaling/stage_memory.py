@@ -12,6 +12,7 @@ from scaling.engine.eta import spoken
 from scaling.memory import (
     ACCELERATOR_TOKENS,
     CPU_TOKENS,
+    PREFILL_PROMPTS,
     SAMPLER_ROWS,
     padded,
     rows_on_device,
@@ -50,8 +51,8 @@ def need(stage: Stage, resources: Resources, memory: Memory) -> Need | None:
     if kind == "rollouts":
         if stage.kind == "step_values":  # prefixes end anywhere, on average half-way
             prompt, completion = prompt + completion // 2, completion - completion // 2
-        rows = -(-SAMPLER_ROWS // ways)
-        return Need(stage, sampling_memory(shape, axes, rows, rows, padded(prompt), padded(completion)))
+        rows, prompts = -(-SAMPLER_ROWS // ways), -(-_prompts_in_a_chunk(stage) // ways)
+        return Need(stage, sampling_memory(shape, axes, rows, prompts, padded(prompt), padded(completion)))
     sequences = 2 if stage.kind == "dpo" else 1  # in a row
     length = padded(prompt + completion)
     limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if _is_accelerated(resources, kind) else CPU_TOKENS)
@@ -99,6 +100,16 @@ def seconds_on(work: Cost, hardware: Hardware) -> float:
     peak = hardware.num_devices * hardware.flops_per_second_per_device
     training, generation = work.training_flops, work.generation_flops
     return (training / hardware.training_utilisation + generation / hardware.generation_utilisation) / peak
+
+
+def _prompts_in_a_chunk(stage: Stage) -> int:
+    """How many prompts the sampler prefills at once: the completions of one prompt stand together and share it."""
+    sharing = {"solvable": "samples", "rollouts": "samples_per_problem", "critical_traces": "samples_per_problem"}
+    if stage.kind not in sharing:  # evaluation has one greedy completion of each prompt, and prefixes mostly differ
+        return SAMPLER_ROWS
+    section = stage.config["solvable" if stage.kind == "solvable" else "rollouts"]
+    different = -(-SAMPLER_ROWS // section[sharing[stage.kind]]) + 1  # a chunk may begin amid those of one
+    return min(SAMPLER_ROWS, next(size for size in PREFILL_PROMPTS if size >= different))
 
 
 def _verdict(largest: Need, hardware: Hardware | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 from scaling import memory
 from scaling.memory import rows_on_device, sampling_memory, training_memory
 from scaling.model.layout import ONE_DEVICE
-from scaling.model.sampling import CHUNK_SIZES
+from scaling.model.sampling import CHUNK_SIZES, PREFILL_SIZES
 from scaling.model.sizes import ModelConfig
 from scaling.policy_config import Lora
 from scaling.training import batching
@@ -82,7 +82,7 @@ def test_a_cache_has_a_key_and_a_value_for_each_slot_layer_and_key_head_and_half
 
 
 def test_what_is_predicted_for_is_what_the_sampler_and_the_batches_do():
-    assert max(CHUNK_SIZES) == memory.SAMPLER_ROWS
+    assert max(CHUNK_SIZES) == memory.SAMPLER_ROWS and PREFILL_SIZES == memory.PREFILL_PROMPTS
     assert batching.BUCKET == memory.BUCKET
     assert rows_on_device(tokens_a_row=72, batch_rows=64, tokens_limit=320) == 4
     assert rows_on_device(tokens_a_row=72, batch_rows=3, tokens_limit=8192) == 4

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from scaling import recipes
+from scaling.chain import solvable
 from scaling.config import Cell
 from scaling.costs import Cost, longest
 from scaling.memory import sampling_memory, training_memory
@@ -48,10 +49,13 @@ def test_rollouts_are_predicted_for_a_chunk_of_the_sampler_divided_over_the_mesh
     stage = stage_of("rollouts")
     shape, prompt, completion = longest(stage)
     slots = [-(-length // 8) * 8 for length in (prompt, completion)]
-    assert need(stage, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 128, *slots)
+    # 8 completions share a prompt, so 128 rows have at most 17, for which the sampler has room for 64.
+    assert need(stage, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 64, *slots)
+    alone = stage_of("rollouts", rollouts={"samples_per_problem": 1})
+    assert need(alone, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 128, *slots)
     mesh = Mesh(data=2, fsdp=2, tensor=2)
     found = need(stage, Resources(mesh=Meshes(rollouts=mesh)), Memory()).parts
-    assert found == sampling_memory(shape, mesh.model_dump(), 32, 32, *slots)
+    assert found == sampling_memory(shape, mesh.model_dump(), 32, 16, *slots)
 
 
 def test_what_bfloat16_lora_and_remat_change_reaches_the_prediction():
@@ -62,6 +66,20 @@ def test_what_bfloat16_lora_and_remat_change_reaches_the_prediction():
     found = need(stage, ONE, Memory(remat="layers", micro_batch_tokens=1)).parts
     length = -(-(prompt + completion) // 8) * 8
     assert found == training_memory(shape, ONE_DEVICE, 1, length, lora, remat=True)
+
+
+def test_a_filter_is_predicted_for_its_examples_and_their_solutions():
+    found = {}
+    for shots in (0, 3):
+        problems = {"family": "gsm8k", "solvable": {"shots": shots, "max_new_tokens": 64}}
+        cell = Cell.model_validate({"problems": problems, "policy": {"hf": DEEPSEEK}})
+        stage = solvable(cell)
+        shape, prompt, completion = longest(stage)
+        assert (prompt, completion) == (321 + shots * (321 + 401), 64)
+        found[shots] = need(stage, ONE, Memory()).parts
+        slots = -(-prompt // 8) * 8
+        assert found[shots] == sampling_memory(shape, ONE_DEVICE, 128, 16, slots, 64)  # 16 samples of each
+    assert found[3]["cache"] > 6 * found[0]["cache"]
 
 
 @pytest.mark.parametrize("kind", ["teacher", "problems", "verification", "pairs"])
