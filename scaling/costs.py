@@ -88,13 +88,14 @@ def cost(stage: Stage) -> Cost:
         rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     size = _num_problems(stage)
-    if stage.kind == "critical_steps":
-        return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))
+    if stage.kind == "critical_steps":  # a forward pass over each trace, up to the step of its first pit
+        rows = size * _traces_per_problem(stage.inputs["values"])
+        return Cost(generation_flops=rows * forward_flops(shape, [prompt + completion]))
     if stage.kind in ("rollouts", "critical_traces"):
         rows = size * config["rollouts"]["samples_per_problem"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "step_values":
-        prefixes = size * config["traces_per_problem"] * (family.max_steps(problems) - 1)
+        prefixes = size * _traces_per_problem(stage) * (family.max_steps(problems) - 1)
         rows = prefixes * config["step_values"]["rollouts_per_prefix"]
         half = completion / 2  # prefixes end anywhere, on average half-way
         fraction = _sampled_fraction(config["step_values"], shape)
@@ -149,13 +150,19 @@ def _rows_per_problem(stage: Stage) -> int:
         positives = stage.inputs["positives"]
         pooled = positives.config.get("round", 1) if "before" in positives.inputs else 1
         return mixed + pooled * positives.config["positives"]["max_positives"]
-    return mixed + stage.inputs["good_steps"].inputs["step_values"].config["traces_per_problem"]
+    return mixed + _traces_per_problem(stage.inputs["good_steps"].inputs["step_values"])
 
 
 def _pairs_per_problem(pairs: Stage) -> int:
     if pairs.kind == "pairs":
         return pairs.config["pairs"]["pairs_per_problem"]
-    return pairs.inputs["step_values"].config["traces_per_problem"]
+    return _traces_per_problem(pairs.inputs["step_values"])
+
+
+def _traces_per_problem(step_values: Stage) -> int:
+    """As many as are asked for, of the rollouts that there are."""
+    sampled = step_values.inputs["rollouts"].config["rollouts"]["samples_per_problem"]
+    return min(step_values.config["traces_per_problem"], sampled)
 
 
 def _completion_tokens(stage: Stage, family_tokens: int) -> int:
@@ -166,6 +173,8 @@ def _completion_tokens(stage: Stage, family_tokens: int) -> int:
         return stage.config[stage.kind].get("max_new_tokens", family_tokens)
     if stage.kind == "step_values":
         return stage.config.get("max_new_tokens", family_tokens)
+    if stage.kind == "critical_steps":
+        return _completion_tokens(stage.inputs["traces"], family_tokens)
     try:
         rollouts = _ancestor(stage, "rollouts")
     except LookupError:

@@ -14,9 +14,11 @@ from scaling.memory import (
     CPU_TOKENS,
     PREFILL_PROMPTS,
     SAMPLER_ROWS,
+    SCORING_ROWS,
     padded,
     rows_on_device,
     sampling_memory,
+    scoring_memory,
     training_memory,
 )
 from scaling.memory_config import Memory
@@ -48,6 +50,10 @@ def need(stage: Stage, resources: Resources, memory: Memory) -> Need | None:
     shape, prompt, completion = longest(stage)
     axes = resources.meshes[kind]
     ways = axes["data"] * axes["fsdp"]
+    limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if _is_accelerated(resources, kind) else CPU_TOKENS)
+    if stage.kind == "critical_steps":  # it reads traces and samples nothing
+        length = padded(prompt + completion)
+        return Need(stage, scoring_memory(shape, axes, rows_on_device(length, -(-SCORING_ROWS // ways), limit), length))
     if kind == "rollouts":
         if stage.kind == "step_values":  # prefixes end anywhere, on average half-way
             prompt, completion = prompt + completion // 2, completion - completion // 2
@@ -55,7 +61,6 @@ def need(stage: Stage, resources: Resources, memory: Memory) -> Need | None:
         return Need(stage, sampling_memory(shape, axes, rows, prompts, padded(prompt), padded(completion)))
     sequences = 2 if stage.kind == "dpo" else 1  # in a row
     length = padded(prompt + completion)
-    limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if _is_accelerated(resources, kind) else CPU_TOKENS)
     rows = sequences * rows_on_device(sequences * length, -(-stage.config[stage.kind]["batch_size"] // ways), limit)
     remat = memory.remat == "layers"
     return Need(stage, training_memory(shape, axes, rows, length, lora_of(stage.config), remat))

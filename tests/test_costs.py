@@ -59,6 +59,19 @@ def test_critical_steps_cost_completions_and_continuations_of_their_own_problems
     assert cost(measured).generation_flops == pytest.approx(5 * forward_flops(SHAPE, [PROMPT + COMPLETION]))
 
 
+def test_critical_steps_read_every_trace_as_long_as_it_may_be_sampled():
+    asked = ASKED.evaluation.model_copy(update={"critical_steps": CriticalSteps(problems=5, traces=3)})
+    longer = ASKED.rollouts.model_copy(update={"max_new_tokens": 40})
+    measured = critical_steps(ASKED.model_copy(update={"evaluation": asked, "rollouts": longer}), 0)
+    assert cost(measured).generation_flops == pytest.approx(5 * 3 * forward_flops(SHAPE, [PROMPT + 40]))
+    few = longer.model_copy(update={"samples_per_problem": 2})  # no more traces than completions
+    measured = critical_steps(ASKED.model_copy(update={"evaluation": asked, "rollouts": few}), 0)
+    assert cost(measured).generation_flops == pytest.approx(5 * 2 * forward_flops(SHAPE, [PROMPT + 40]))
+    half = 40 / 2
+    expected = 5 * 2 * (3 - 1) * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
+    assert cost(measured.inputs["values"]).generation_flops == pytest.approx(expected)
+
+
 def test_sft_costs_a_forward_and_a_backward_pass_of_every_row_and_epoch():
     expected = CELL.sft.epochs * CELL.data_size * training_flops(SHAPE, [PROMPT + COMPLETION])
     assert cost(stages(CELL, "sft")["sft"]) == Cost(training_flops=expected)

@@ -8,7 +8,8 @@ from scaling import recipes
 from scaling.chain import solvable
 from scaling.config import Cell
 from scaling.costs import Cost, longest
-from scaling.memory import sampling_memory, training_memory
+from scaling.critical_steps import critical_steps
+from scaling.memory import sampling_memory, scoring_memory, training_memory
 from scaling.memory_config import Memory
 from scaling.model.known_shapes import known_shape
 from scaling.model.layout import ONE_DEVICE
@@ -80,6 +81,17 @@ def test_a_filter_is_predicted_for_its_examples_and_their_solutions():
         slots = -(-prompt // 8) * 8
         assert found[shots] == sampling_memory(shape, ONE_DEVICE, 128, 16, slots, 64)  # 16 samples of each
     assert found[3]["cache"] > 6 * found[0]["cache"]
+
+
+def test_critical_steps_are_predicted_as_a_forward_pass_without_a_cache():
+    evaluation = {"critical_steps": {"problems": 8}}
+    stage = critical_steps(Cell.model_validate({"evaluation": evaluation, "rollouts": {"max_new_tokens": 50}}), 0)
+    shape, prompt, completion = longest(stage)
+    assert completion == 50
+    length = -(-(prompt + 50) // 8) * 8
+    rows = 2 ** ((320 // length).bit_length() - 1)  # the default of a CPU
+    found = need(stage, ONE, Memory()).parts
+    assert found == scoring_memory(shape, ONE_DEVICE, rows, length) and "cache" not in found
 
 
 @pytest.mark.parametrize("kind", ["teacher", "problems", "verification", "pairs"])
