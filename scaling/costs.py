@@ -19,7 +19,7 @@ from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
 from scaling.section import parse
 from scaling.stage import Stage
-from scaling.teacher_bill import asking_seconds
+from scaling.teacher_bill import added_problems, asking_seconds
 from scaling.text_problem_config import TextProblems
 
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
@@ -132,6 +132,19 @@ def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[
             flops[stage.kind] = flops.get(stage.kind, 0.0) + estimate
             seconds[stage.kind] = seconds.get(stage.kind, 0.0) + max(record["wall_seconds"] - OVERHEAD_SECONDS, 1e-3)
     return {kind: flops[kind] / seconds[kind] for kind in flops}
+
+
+def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, Cost]:
+    """The same of stages that run in one plan, where what a smaller size asks a chat model for is asked for once.
+
+    stored: stages of the plan that ran before.
+    """
+    stages = tuple(stages)
+    added = added_problems(stages, stored)
+    found = {stage: cost(stage) for stage in stages}
+    return found | {
+        stage: replace(found[stage], request_seconds=asking_seconds(stage, count)) for stage, count in added.items()
+    }
 
 
 def _num_problems(stage: Stage) -> int:

@@ -25,6 +25,7 @@ from scaling.memory_config import Memory
 from scaling.policy_config import lora_of
 from scaling.resource_config import Hardware, Resources
 from scaling.stage import RESOURCE_CLASSES, Stage
+from scaling.teacher_bill import REPLY_SECONDS
 
 GIB = 2.0**30
 NUM_PARTS = 4  # of the largest stage, named in a line
@@ -86,18 +87,24 @@ def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) 
     return ["Memory predicted, largest stage of a class:", *lines] if lines else []
 
 
-def time_line(stages: Sequence[Stage], hardware: Hardware) -> str:
-    """How long the FLOPs take on the hardware, with the utilisation that is assumed."""
-    work = [cost(stage) for stage in stages]
+def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
+    """How long the FLOPs take on the hardware, with the utilisation that is assumed; and apart from it, the waiting."""
     peak = hardware.num_devices * hardware.flops_per_second_per_device
     training, generation = sum(item.training_flops for item in work), sum(item.generation_flops for item in work)
     seconds = sum(seconds_on(item, hardware) for item in work)
-    return (
+    lines = [
         f"On {hardware.name}: {training:.1e} FLOPs of training at {hardware.training_utilisation:.0%} and"
         f" {generation:.1e} of generation at {hardware.generation_utilisation:.0%} of the peak of"
         f" {hardware.num_devices} devices, {peak:.1e} FLOP/s, take {spoken(seconds)}: utilisations are assumed, every"
         " completion is as long as allowed, and all devices are busy all the time."
-    )
+    ]
+    waiting = sum(item.request_seconds for item in work)
+    if waiting:
+        lines.append(
+            f"Waiting for the teachers' replies takes {spoken(waiting)} besides, at {REPLY_SECONDS:g} s a reply, which"
+            " is assumed, or at their pace where that is slower."
+        )
+    return lines
 
 
 def seconds_on(work: Cost, hardware: Hardware) -> float:

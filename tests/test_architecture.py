@@ -39,6 +39,7 @@ NO_JAX = (
     "scaling.stage",
     "scaling.plan",
     "scaling.costs",
+    "scaling.estimate",
     "scaling.memory",
     "scaling.model.known_shapes",
     "scaling.model.layout",

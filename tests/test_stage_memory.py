@@ -16,7 +16,7 @@ from scaling.model.layout import ONE_DEVICE
 from scaling.policy_config import Lora, Policy
 from scaling.resource_config import Hardware, Mesh, Meshes, Resources
 from scaling.stage import in_order
-from scaling.stage_memory import memory_lines, need, seconds_on, time_line
+from scaling.stage_memory import memory_lines, need, seconds_on, time_lines
 
 ONE = Resources()
 EIGHT = Hardware(name="8x H100", num_devices=8, flops_per_second_per_device=1e15, memory_gib_per_device=80.0)
@@ -113,8 +113,15 @@ def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_f
 def test_time_on_hardware_is_flops_over_the_used_part_of_the_peak():
     work = Cost(training_flops=2.8e15, generation_flops=4e14)
     assert seconds_on(work, EIGHT) == pytest.approx(2.8e15 / (8e15 * 0.35) + 4e14 / (8e15 * 0.05))
-    line = time_line([], EIGHT)
+    line = time_lines([], EIGHT)[0]
     assert "8x H100" in line and "35%" in line and "5%" in line and "assumed" in line
+
+
+def test_waiting_for_teachers_is_said_apart_from_the_hardwares_time():
+    work = [Cost(training_flops=2.8e15), Cost(request_seconds=7200.0)]
+    alone, waiting = time_lines(work, EIGHT)
+    assert alone == time_lines(work[:1], EIGHT)[0] and "take 1 s" in alone
+    assert "Waiting for the teachers' replies takes 2 h 00 min besides" in waiting
 
 
 def test_the_shipped_shape_of_deepseek_math_is_the_one_its_authors_state():
