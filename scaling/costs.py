@@ -147,6 +147,21 @@ def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, 
     }
 
 
+def certain_limit(stage: Stage) -> int | None:
+    """The most new tokens of a stage that samples from a checkpoint.
+
+    None where the checkpoint's tokenizer decides, and for embedded policies, which have no limit of their own.
+    """
+    pretrain = _ancestor(stage, "pretrain")
+    if "hf" not in pretrain.config["policy"]:
+        return None
+    problems, _, _ = _setting(stage, pretrain)
+    settings = stage.config["rollouts" if stage.kind == "critical_traces" else stage.kind]
+    is_set = "max_new_tokens" in (stage.config if stage.kind == "step_values" else settings)
+    counts_tokens = not family_of(problems).vocabulary(problems)  # of families with words it is the tokenizer's to say
+    return longest(stage)[2] if is_set or counts_tokens else None
+
+
 def _num_problems(stage: Stage) -> int:
     """How many problems a stage works on: those of the traces whose critical steps are measured, or all of D_syn."""
     traces = [item for item in (stage, *stage.inputs.values()) if item.kind == "critical_traces"]

@@ -27,6 +27,7 @@ from scaling.estimate import cost_table, estimates
 from scaling.grid import axes
 from scaling.plan import Plan, plan
 from scaling.results_dir import make_writable, open_store
+from scaling.room_check import check_room
 from scaling.stage import Stage, in_order
 from scaling.sweep_file import load_sweep
 
@@ -60,6 +61,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
+    check_room(to_run, arguments.file)
     if to_run:
         make_writable(store)
         with _pool(sweep, store, arguments) as pool, _sigterm_as_ctrl_c():
@@ -90,6 +92,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     current = _plan(sweep, store)
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
     to_run, _ = needed(current.stages, store)
+    check_room(to_run, arguments.file)
     waiting_digests = {stage.digest for stage in to_run}
     stored = [stage for stage in current.stages if stage.digest not in waiting_digests and store.find(stage)]
     console.print(

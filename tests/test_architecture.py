@@ -47,6 +47,7 @@ NO_JAX = (
     "scaling.stage_memory",
     "scaling.repository",
     "scaling.results_dir",
+    "scaling.room_check",
     *(f"analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("[a-z]*.py"))),
 )
 HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}
