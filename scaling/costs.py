@@ -17,6 +17,7 @@ from scaling.model.known_shapes import known_shape
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
 from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
+from scaling.sampled_stages import is_on_server
 from scaling.section import parse
 from scaling.stage import Stage
 from scaling.teacher_bill import added_problems, asking_seconds
@@ -45,9 +46,11 @@ class Cost:
     training_flops: float = 0.0
     generation_flops: float = 0.0
     request_seconds: float = 0.0  # of waiting for a chat model
+    server_flops: float = 0.0  # of generation by the server that `sampler` names, whose time is not ours
 
     @property
     def flops(self) -> float:
+        """Of this project's workers."""
         return self.training_flops + self.generation_flops
 
     def seconds(self, rate: float | None = None) -> float:
@@ -64,51 +67,10 @@ class Cost:
 
 def cost(stage: Stage) -> Cost:
     """Estimate the FLOPs of a stage from its config and its ancestors'."""
-    if stage.kind == "teacher":
-        return Cost(request_seconds=asking_seconds(stage))
-    if stage.kind in FREE:
-        return Cost()
-    pretrain = _ancestor(stage, "pretrain")
-    if stage is pretrain and "hf" in stage.config["policy"]:
-        return Cost()  # an import
-    problems, _, _ = _setting(stage, pretrain)
-    family = family_of(problems)
-    shape, prompt, completion = longest(stage)
-    config = stage.config
-    if stage.kind == "pretrain":
-        updates = config["pretrain"].get("num_updates", 0)
-        rows = updates * config["pretrain"].get("batch_size", 0)
-        return Cost(training_flops=rows * training_flops(shape, [prompt + completion]))
-    if stage.kind == "evaluation":
-        held_out = parse(Problems, stage.inputs["problems"].config["problems"])
-        count = held_out.num_test if config["split"] == "test" else held_out.num_validation
-        rows = count * (1 + config["evaluation"]["samples_per_problem"])
-        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
-    if stage.kind == "solvable":
-        rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
-        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
-    size = _num_problems(stage)
-    if stage.kind == "critical_steps":  # a forward pass over each trace, up to the step of its first pit
-        rows = size * _traces_per_problem(stage.inputs["values"])
-        return Cost(generation_flops=rows * forward_flops(shape, [prompt + completion]))
-    if stage.kind in ("rollouts", "critical_traces"):
-        rows = size * config["rollouts"]["samples_per_problem"]
-        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
-    if stage.kind == "step_values":
-        prefixes = size * _traces_per_problem(stage) * (family.max_steps(problems) - 1)
-        rows = prefixes * config["step_values"]["rollouts_per_prefix"]
-        half = completion / 2  # prefixes end anywhere, on average half-way
-        fraction = _sampled_fraction(config["step_values"], shape)
-        return Cost(generation_flops=fraction * rows * sampling_flops(shape, [prompt + half], [half]))
-    if stage.kind == "dpo":
-        pairs = size * _pairs_per_problem(stage.inputs["pairs"])
-        lengths = [prompt + completion]
-        epochs = config["dpo"]["epochs"]
-        work = epochs * training_flops(shape, lengths, lora_of(config)) + forward_flops(shape, lengths)
-        return Cost(training_flops=2 * pairs * work)
-    rows = size * _rows_per_problem(stage)
-    work = training_flops(shape, [prompt + completion], lora_of(config))
-    return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
+    work = _work(stage)
+    if not is_on_server(stage):
+        return work
+    return replace(work, generation_flops=0.0, server_flops=work.generation_flops)
 
 
 def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
@@ -160,6 +122,55 @@ def certain_limit(stage: Stage) -> int | None:
     is_set = "max_new_tokens" in (stage.config if stage.kind == "step_values" else settings)
     counts_tokens = not family_of(problems).vocabulary(problems)  # of families with words it is the tokenizer's to say
     return longest(stage)[2] if is_set or counts_tokens else None
+
+
+def _work(stage: Stage) -> Cost:
+    """The same, whoever samples."""
+    if stage.kind == "teacher":
+        return Cost(request_seconds=asking_seconds(stage))
+    if stage.kind in FREE:
+        return Cost()
+    pretrain = _ancestor(stage, "pretrain")
+    if stage is pretrain and "hf" in stage.config["policy"]:
+        return Cost()  # an import
+    problems, _, _ = _setting(stage, pretrain)
+    family = family_of(problems)
+    shape, prompt, completion = longest(stage)
+    config = stage.config
+    if stage.kind == "pretrain":
+        updates = config["pretrain"].get("num_updates", 0)
+        rows = updates * config["pretrain"].get("batch_size", 0)
+        return Cost(training_flops=rows * training_flops(shape, [prompt + completion]))
+    if stage.kind == "evaluation":
+        held_out = parse(Problems, stage.inputs["problems"].config["problems"])
+        count = held_out.num_test if config["split"] == "test" else held_out.num_validation
+        rows = count * (1 + config["evaluation"]["samples_per_problem"])
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    if stage.kind == "solvable":
+        rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    size = _num_problems(stage)
+    if stage.kind == "critical_steps":  # a forward pass over each trace, up to the step of its first pit
+        rows = size * _traces_per_problem(stage.inputs["values"])
+        return Cost(generation_flops=rows * forward_flops(shape, [prompt + completion]))
+    if stage.kind in ("rollouts", "critical_traces"):
+        rows = size * config["rollouts"]["samples_per_problem"]
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+    if stage.kind == "step_values":
+        prefixes = size * _traces_per_problem(stage) * (family.max_steps(problems) - 1)
+        rows = prefixes * config["step_values"]["rollouts_per_prefix"]
+        half = completion / 2  # prefixes end anywhere, on average half-way
+        fraction = _sampled_fraction(config["step_values"], shape)
+        return Cost(generation_flops=fraction * rows * sampling_flops(shape, [prompt + half], [half]))
+    if stage.kind == "dpo":
+        pairs = size * _pairs_per_problem(stage.inputs["pairs"])
+        lengths = [prompt + completion]
+        epochs = config["dpo"]["epochs"]
+        work = epochs * training_flops(shape, lengths, lora_of(config)) + forward_flops(shape, lengths)
+        return Cost(training_flops=2 * pairs * work)
+    rows = size * _rows_per_problem(stage)
+    work = training_flops(shape, [prompt + completion], lora_of(config))
+    return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
 
 
 def _num_problems(stage: Stage) -> int:

@@ -1,7 +1,8 @@
 """Which stage of a plan needs most memory on a device, and what time its work takes on stated hardware.
 
-In: stages, and the sections `resources` and `memory` of their sweep. Out: bytes by purpose for each stage that has a
-policy, and the lines that `--plan` prints. Lengths are the longest that the family allows, as in scaling.costs.
+In: stages, their costs, and the sections `resources` and `memory` of their sweep. Out: bytes by purpose for each stage
+that has a policy here, and the lines that `--plan` prints. Lengths are the longest that the family allows, as in
+scaling.costs.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Need:
 
 
 def need(stage: Stage, resources: Resources, memory: Memory) -> Need | None:
-    """The memory of a stage on each of its devices; None for a stage without a policy to train or to sample from."""
+    """The memory of a stage on each of its devices; None for a stage that computes nothing with a policy here."""
     kind = RESOURCE_CLASSES.get(stage.kind, "host")
     if kind == "host" or cost(stage).flops == 0:
         return None

@@ -94,6 +94,14 @@ def test_critical_steps_are_predicted_as_a_forward_pass_without_a_cache():
     assert found == scoring_memory(shape, ONE_DEVICE, rows, length) and "cache" not in found
 
 
+def test_what_a_server_samples_needs_no_memory_here():
+    served = {"sampler": {"endpoint": "http://gpu7:8000/v1", "export": True}}
+    for kind in ("rollouts", "evaluation"):
+        assert need(stage_of(kind), ONE, Memory()) is not None
+        assert need(stage_of(kind, **served), ONE, Memory()) is None
+    assert need(stage_of("dpo", **served), ONE, Memory()).parts == need(stage_of("dpo"), ONE, Memory()).parts
+
+
 @pytest.mark.parametrize("kind", ["teacher", "problems", "verification", "pairs"])
 def test_stages_without_a_policy_need_nothing(kind):
     assert need(stage_of(kind), ONE, Memory()) is None
