@@ -73,6 +73,19 @@ def cost(stage: Stage) -> Cost:
     return replace(work, generation_flops=0.0, server_flops=work.generation_flops)
 
 
+def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, Cost]:
+    """The same of stages that run in one plan, where what a smaller size asks a chat model for is asked for once.
+
+    stored: stages of the plan that ran before.
+    """
+    stages = tuple(stages)
+    added = added_problems(stages, stored)
+    found = {stage: cost(stage) for stage in stages}
+    return found | {
+        stage: replace(found[stage], request_seconds=asking_seconds(stage, count)) for stage, count in added.items()
+    }
+
+
 def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
     """The shape of a stage's policy, and the tokens of the longest prompt and completion it trains on or samples."""
     problems, shape, tokens = _setting(stage, _ancestor(stage, "pretrain"))
@@ -96,19 +109,6 @@ def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[
     return {kind: flops[kind] / seconds[kind] for kind in flops}
 
 
-def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, Cost]:
-    """The same of stages that run in one plan, where what a smaller size asks a chat model for is asked for once.
-
-    stored: stages of the plan that ran before.
-    """
-    stages = tuple(stages)
-    added = added_problems(stages, stored)
-    found = {stage: cost(stage) for stage in stages}
-    return found | {
-        stage: replace(found[stage], request_seconds=asking_seconds(stage, count)) for stage, count in added.items()
-    }
-
-
 def certain_limit(stage: Stage) -> int | None:
     """The most new tokens of a stage that samples from a checkpoint.
 
@@ -125,7 +125,7 @@ def certain_limit(stage: Stage) -> int | None:
 
 
 def _work(stage: Stage) -> Cost:
-    """The same, whoever samples."""
+    """What cost estimates, whoever samples."""
     if stage.kind == "teacher":
         return Cost(request_seconds=asking_seconds(stage))
     if stage.kind in FREE:
