@@ -133,7 +133,8 @@ def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Additio
     found = []
     for what, larger in options:
         after = plan(larger, or_known)
-        found.append(Addition(what, larger, after, sum(cost(stage).flops for stage in _new(after, there, numbers_of))))
+        work = [cost(stage) for stage in _new(after, there, numbers_of)]
+        found.append(Addition(what, larger, after, sum(item.flops + item.server_flops for item in work)))
     return found
 
 

@@ -106,7 +106,7 @@ def opened(folder: Path, seed: int) -> Iterator[Ledger]:
     """The ledger of a run's seed, with the folder's lock held; waits for a stage that holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        path = folder / f"seed-{seed}.jsonl"
+        path = ledger_path(folder, seed)
         if path.exists():
             _mend_last_line(path)
         replies = {reply.key: reply for reply in _read(path)} if path.exists() else {}
@@ -116,6 +116,11 @@ def opened(folder: Path, seed: int) -> Iterator[Ledger]:
             yield ledger
         finally:
             ledger.close()
+
+
+def ledger_path(folder: Path, seed: int) -> Path:
+    """Where a run's seed has its ledger."""
+    return folder / f"seed-{seed}.jsonl"
 
 
 def spent_in(folder: Path) -> Spent:

@@ -17,9 +17,10 @@ from scaling.model.known_shapes import known_shape
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
 from scaling.policy_config import lora_of
 from scaling.problem_config import ModularSum, Problems, StarGraph
+from scaling.sampled_stages import is_on_server
 from scaling.section import parse
 from scaling.stage import Stage
-from scaling.teacher_bill import asking_seconds
+from scaling.teacher_bill import added_problems, asking_seconds
 from scaling.text_problem_config import TextProblems
 
 # FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
@@ -45,9 +46,11 @@ class Cost:
     training_flops: float = 0.0
     generation_flops: float = 0.0
     request_seconds: float = 0.0  # of waiting for a chat model
+    server_flops: float = 0.0  # of generation by the server that `sampler` names, whose time is not ours
 
     @property
     def flops(self) -> float:
+        """Of this project's workers."""
         return self.training_flops + self.generation_flops
 
     def seconds(self, rate: float | None = None) -> float:
@@ -64,6 +67,65 @@ class Cost:
 
 def cost(stage: Stage) -> Cost:
     """Estimate the FLOPs of a stage from its config and its ancestors'."""
+    work = _work(stage)
+    if not is_on_server(stage):
+        return work
+    return replace(work, generation_flops=0.0, server_flops=work.generation_flops)
+
+
+def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, Cost]:
+    """The same of stages that run in one plan, where what a smaller size asks a chat model for is asked for once.
+
+    stored: stages of the plan that ran before.
+    """
+    stages = tuple(stages)
+    added = added_problems(stages, stored)
+    found = {stage: cost(stage) for stage in stages}
+    return found | {
+        stage: replace(found[stage], request_seconds=asking_seconds(stage, count)) for stage, count in added.items()
+    }
+
+
+def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
+    """The shape of a stage's policy, and the tokens of the longest prompt and completion it trains on or samples."""
+    problems, shape, tokens = _setting(stage, _ancestor(stage, "pretrain"))
+    family = family_of(problems)
+    prompt = tokens * family.max_prompt_words(problems) + 1
+    solution = tokens * family.max_completion_words(problems) + 1
+    if stage.kind == "solvable":  # each shot is another problem and its own solution
+        prompt += stage.config["solvable"]["shots"] * (prompt + solution)
+    return shape, prompt, _completion_tokens(stage, solution)
+
+
+def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
+    """FLOPs estimated a second taken, by kind, over stored stages; estimates and times of the same stages."""
+    flops: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for stage, record in zip(stages, records, strict=True):
+        estimate = cost(stage).flops
+        if estimate:
+            flops[stage.kind] = flops.get(stage.kind, 0.0) + estimate
+            seconds[stage.kind] = seconds.get(stage.kind, 0.0) + max(record["wall_seconds"] - OVERHEAD_SECONDS, 1e-3)
+    return {kind: flops[kind] / seconds[kind] for kind in flops}
+
+
+def certain_limit(stage: Stage) -> int | None:
+    """The most new tokens of a stage that samples from a checkpoint.
+
+    None where the checkpoint's tokenizer decides, and for embedded policies, which have no limit of their own.
+    """
+    pretrain = _ancestor(stage, "pretrain")
+    if "hf" not in pretrain.config["policy"]:
+        return None
+    problems, _, _ = _setting(stage, pretrain)
+    settings = stage.config["rollouts" if stage.kind == "critical_traces" else stage.kind]
+    is_set = "max_new_tokens" in (stage.config if stage.kind == "step_values" else settings)
+    counts_tokens = not family_of(problems).vocabulary(problems)  # of families with words it is the tokenizer's to say
+    return longest(stage)[2] if is_set or counts_tokens else None
+
+
+def _work(stage: Stage) -> Cost:
+    """What cost estimates, whoever samples."""
     if stage.kind == "teacher":
         return Cost(request_seconds=asking_seconds(stage))
     if stage.kind in FREE:
@@ -86,16 +148,16 @@ def cost(stage: Stage) -> Cost:
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "solvable":
         rows = config["solvable"]["num_candidates"] * config["solvable"]["samples"]
-        shown = (1 + config["solvable"]["shots"]) * prompt
-        return Cost(generation_flops=rows * sampling_flops(shape, [shown], [completion]))
+        return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     size = _num_problems(stage)
-    if stage.kind == "critical_steps":
-        return Cost(generation_flops=size * forward_flops(shape, [prompt + completion]))
+    if stage.kind == "critical_steps":  # a forward pass over each trace, up to the step of its first pit
+        rows = size * _traces_per_problem(stage.inputs["values"])
+        return Cost(generation_flops=rows * forward_flops(shape, [prompt + completion]))
     if stage.kind in ("rollouts", "critical_traces"):
         rows = size * config["rollouts"]["samples_per_problem"]
         return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
     if stage.kind == "step_values":
-        prefixes = size * config["traces_per_problem"] * (family.max_steps(problems) - 1)
+        prefixes = size * _traces_per_problem(stage) * (family.max_steps(problems) - 1)
         rows = prefixes * config["step_values"]["rollouts_per_prefix"]
         half = completion / 2  # prefixes end anywhere, on average half-way
         fraction = _sampled_fraction(config["step_values"], shape)
@@ -109,26 +171,6 @@ def cost(stage: Stage) -> Cost:
     rows = size * _rows_per_problem(stage)
     work = training_flops(shape, [prompt + completion], lora_of(config))
     return Cost(training_flops=config[stage.kind]["epochs"] * rows * work)
-
-
-def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
-    """The shape of a stage's policy, and the tokens of the longest prompt and completion it trains on or samples."""
-    problems, shape, tokens = _setting(stage, _ancestor(stage, "pretrain"))
-    family = family_of(problems)
-    prompt = tokens * family.max_prompt_words(problems) + 1
-    return shape, prompt, _completion_tokens(stage, tokens * family.max_completion_words(problems) + 1)
-
-
-def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
-    """FLOPs estimated a second taken, by kind, over stored stages; estimates and times of the same stages."""
-    flops: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    for stage, record in zip(stages, records, strict=True):
-        estimate = cost(stage).flops
-        if estimate:
-            flops[stage.kind] = flops.get(stage.kind, 0.0) + estimate
-            seconds[stage.kind] = seconds.get(stage.kind, 0.0) + max(record["wall_seconds"] - OVERHEAD_SECONDS, 1e-3)
-    return {kind: flops[kind] / seconds[kind] for kind in flops}
 
 
 def _num_problems(stage: Stage) -> int:
@@ -147,13 +189,19 @@ def _rows_per_problem(stage: Stage) -> int:
         positives = stage.inputs["positives"]
         pooled = positives.config.get("round", 1) if "before" in positives.inputs else 1
         return mixed + pooled * positives.config["positives"]["max_positives"]
-    return mixed + stage.inputs["good_steps"].inputs["step_values"].config["traces_per_problem"]
+    return mixed + _traces_per_problem(stage.inputs["good_steps"].inputs["step_values"])
 
 
 def _pairs_per_problem(pairs: Stage) -> int:
     if pairs.kind == "pairs":
         return pairs.config["pairs"]["pairs_per_problem"]
-    return pairs.inputs["step_values"].config["traces_per_problem"]
+    return _traces_per_problem(pairs.inputs["step_values"])
+
+
+def _traces_per_problem(step_values: Stage) -> int:
+    """As many as are asked for, of the rollouts that there are."""
+    sampled = step_values.inputs["rollouts"].config["rollouts"]["samples_per_problem"]
+    return min(step_values.config["traces_per_problem"], sampled)
 
 
 def _completion_tokens(stage: Stage, family_tokens: int) -> int:
@@ -164,6 +212,8 @@ def _completion_tokens(stage: Stage, family_tokens: int) -> int:
         return stage.config[stage.kind].get("max_new_tokens", family_tokens)
     if stage.kind == "step_values":
         return stage.config.get("max_new_tokens", family_tokens)
+    if stage.kind == "critical_steps":
+        return _completion_tokens(stage.inputs["traces"], family_tokens)
     try:
         rollouts = _ancestor(stage, "rollouts")
     except LookupError:

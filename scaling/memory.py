@@ -21,6 +21,8 @@ FLOAT32 = 4  # bytes
 # accelerator wants as many as its memory holds: at 128,000 words, float32 logits, softmax and gradients take 2 MB each.
 CPU_TOKENS, ACCELERATOR_TOKENS = 320, 8_192
 SAMPLER_ROWS = 128  # the largest chunk of rows that is sampled in one compiled call
+PREFILL_PROMPTS = (16, 64, 256)  # how many different prompts one of them has room for
+SCORING_ROWS = 1024  # the most rows whose log-probabilities are computed in one compiled call
 BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 
 
@@ -72,6 +74,24 @@ def sampling_memory(
         "gathered params": _gathered(config, axes),
         "cache": size * rows * (prompt_tokens + new_tokens) * config.num_layers * 2 * kv_width,
         "activations": prompts * prompt_tokens * (working + FLOAT32 * heads * prompt_tokens),
+    }
+
+
+def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, length: int) -> dict[str, float]:
+    """Bytes by purpose of a forward pass for log-probabilities: nothing is kept for a gradient, and there is no cache.
+
+    rows: sequences of a micro-batch on one device; length: tokens of each, padding included.
+    """
+    size, tokens = _bytes(config), rows * length
+    heads = config.num_heads * share("heads", config, axes)
+    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
+    activations = tokens * (working + FLOAT32 * heads * length)
+    logits = 2 * FLOAT32 * tokens * config.vocab_size * share("vocab", config, axes)  # and their log-softmax
+    return {
+        "params": FLOAT32 * params_on_device(config, axes),
+        "gathered params": _gathered(config, axes),
+        "activations": activations,
+        "logits": max(0.0, logits - activations),  # they come into being when the last layer's activations are gone
     }
 
 

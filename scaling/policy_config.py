@@ -4,9 +4,9 @@ In: plain mappings. Out: the frozen settings that the recipe of the base policy 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scaling.section import Count, Positive, Section, parse
 
@@ -22,6 +22,12 @@ class Lora(Section):
     targets: Annotated[tuple[Target, ...], Field(strict=False, min_length=1)] = (
         "query", "key", "value", "output", "gate", "up", "down",
     )  # fmt: skip
+
+    @field_validator("targets")
+    @classmethod
+    def _in_the_schemas_order(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
+        """Any order trains the same adapters, so all of them are one setting, and one identity."""
+        return tuple(sorted(value, key=get_args(Target).index))
 
     @model_validator(mode="after")
     def _each_target_once(self) -> "Lora":

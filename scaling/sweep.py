@@ -14,24 +14,22 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
-from scaling.costs import Cost, cost, observed_rates
+from scaling.costs import costs, observed_rates
 from scaling.engine.eta import spoken
 from scaling.engine.progress import Progress, format_failures
 from scaling.engine.run import Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
+from scaling.estimate import cost_table, estimates
 from scaling.grid import axes
 from scaling.plan import Plan, plan
-from scaling.resource_config import Hardware
 from scaling.results_dir import make_writable, open_store
-from scaling.stage import RESOURCE_CLASSES, Stage, in_order
-from scaling.stage_memory import memory_lines, seconds_on, time_line
+from scaling.room_check import check_room
+from scaling.stage import Stage, in_order
 from scaling.sweep_file import load_sweep
-from scaling.teacher_bill import bill
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -63,6 +61,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
+    check_room(to_run, arguments.file)
     if to_run:
         make_writable(store)
         with _pool(sweep, store, arguments) as pool, _sigterm_as_ctrl_c():
@@ -93,6 +92,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     current = _plan(sweep, store)
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
     to_run, _ = needed(current.stages, store)
+    check_room(to_run, arguments.file)
     waiting_digests = {stage.digest for stage in to_run}
     stored = [stage for stage in current.stages if stage.digest not in waiting_digests and store.find(stage)]
     console.print(
@@ -105,25 +105,10 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
             " their first candidates stand in here.",
             soft_wrap=True,
         )
-    rates = _rates(current, store)
-    hardware = sweep.resources.hardware
-    console.print(_cost_table(current, stored, to_run, rates, hardware))
-    for line in _reasons(to_run, store):
+    work, rates = costs(to_run, stored), _rates(current, store)
+    console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
+    for line in _reasons(to_run, store) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
         console.print(line, soft_wrap=True, markup=False)
-    for line in bill(to_run):
-        console.print(line, soft_wrap=True, markup=False)
-    for line in memory_lines(to_run, sweep.resources, sweep.memory):
-        console.print(line, soft_wrap=True, markup=False)
-    if hardware is not None:
-        console.print(time_line(to_run, hardware), soft_wrap=True, markup=False)
-        return 0
-    seconds = sum(cost(stage).seconds(rates.get(stage.kind)) for stage in to_run)
-    slots = _num_slots(sweep)
-    source = "rates of this store's records" if rates else "rates of a two-core machine"
-    console.print(
-        f"Estimated: {spoken(seconds)} of one worker, about {spoken(seconds / slots)} on {slots} workers here"
-        f" ({source})."
-    )
     return 0
 
 
@@ -204,46 +189,14 @@ def _headline(file: Path, sweep: Sweep, current: Plan) -> str:
 
 
 def _estimate(current: Plan, store: Store) -> Callable[[Stage], float]:
-    rates = _rates(current, store)
-    return lambda stage: cost(stage).seconds(rates.get(stage.kind))
+    work, rates = costs(current.ready_stages), _rates(current, store)
+    return lambda stage: work[stage].seconds(rates.get(stage.kind))
 
 
 def _rates(current: Plan, store: Store) -> dict[str, float]:
     stored = [(stage, store.record(stage)) for stage in current.stages]
     found = [(stage, record) for stage, record in stored if record is not None and stage.kind != "pretrain"]
     return observed_rates([stage for stage, _ in found], [record for _, record in found])
-
-
-def _cost_table(
-    current: Plan,
-    stored: Sequence[Stage],
-    to_run: Sequence[Stage],
-    rates: dict[str, float],
-    hardware: Hardware | None,
-) -> Table:
-    time_on = "worker time" if hardware is None else "hardware time"
-    table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
-    distinct, have = (Counter(stage.kind for stage in stages) for stages in (current.stages, stored))
-    for kind in RESOURCE_CLASSES:
-        if not distinct[kind]:
-            continue
-        members = [stage for stage in to_run if stage.kind == kind]
-        costs = [cost(stage) for stage in members]
-        table.add_row(
-            kind,
-            str(distinct[kind]),
-            str(have[kind]),
-            str(len(members)),
-            _sum_of(costs, lambda item: item.training_flops),
-            _sum_of(costs, lambda item: item.generation_flops),
-            spoken(sum(seconds_on(item, hardware) if hardware else item.seconds(rates.get(kind)) for item in costs)),
-        )
-    return table
-
-
-def _sum_of(costs: Sequence[Cost], part: Callable[[Cost], float]) -> str:
-    total = sum(map(part, costs))
-    return f"{total:.1e}" if total else "-"
 
 
 def _reasons(to_run: Sequence[Stage], store: Store) -> list[str]:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from data.splits import TENTHS, pool_size
+from scaling.analysis_check import check_analysis
 from scaling.config import ALGORITHMS, Cell, Select, Sweep
 from scaling.config_error import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.grid import axes, cell_at, cells, dotted_keys
@@ -103,7 +104,7 @@ def _parse(document: dict, path: Path) -> Sweep:
     check_sampler(sweep, path)
     if sweep.select is not None:
         _check_select(sweep, sweep.select, path)
-    _check_analysis(sweep, path)
+    check_analysis(sweep, path)
     return sweep
 
 
@@ -184,26 +185,6 @@ def _check_select(sweep: Sweep, select: Select, path: Path) -> None:
                 raise ConfigError(f"{path}: {where} selects a key that is also fixed; remove one of the two.")
         candidates = {f"{algorithm}.{key}": values for key, values in select.candidates_of(algorithm).items()}
         _check_points(sweep, candidates, "select", path)
-
-
-def _check_analysis(sweep: Sweep, path: Path) -> None:
-    known = {cell.algorithm for cell in cells(sweep)}
-    for algorithm, claim in sweep.analysis.claims.items():
-        if algorithm not in ALGORITHMS:
-            raise ConfigError(
-                f"{path}: analysis.claims.{algorithm} is no algorithm.{did_you_mean(algorithm, ALGORITHMS)}"
-            )
-        if isinstance(claim, str) and not re.fullmatch(r"<=\s*\d+(\.\d+)?", claim):
-            raise ConfigError(
-                f'{path}: analysis.claims.{algorithm} is {claim!r}; a claim is a multiplier such as 2, or "<=1".'
-            )
-        if not isinstance(claim, str) and not 0 < claim < math.inf:
-            raise ConfigError(f"{path}: analysis.claims.{algorithm} is {claim}; a multiplier is positive and finite.")
-    if len(known) > 1 and sweep.analysis.reference not in known:
-        raise ConfigError(
-            f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run"
-            f" ({', '.join(sorted(known))}); multipliers need the reference's curve."
-        )
 
 
 def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str, path: Path) -> None:

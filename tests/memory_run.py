@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from algorithms.dpo import preference_loss
+from algorithms.dpo import _forward, preference_loss
 from algorithms.sft import nll
-from scaling.memory import sampling_memory, training_memory
+from scaling.memory import sampling_memory, scoring_memory, training_memory
 from scaling.model.layout import AXES
 from scaling.model.policy import flat, nested
 from scaling.model.sampling import _generate
@@ -112,5 +112,17 @@ def sampling() -> Iterator[tuple[str, float, int]]:
             yield f"sampling, {name}", sum(parts.values()), allocated(lowered)
 
 
+def scoring() -> Iterator[tuple[str, float, int]]:
+    """The log-probabilities of a frozen policy, at some of the shapes of training."""
+    for name in ("attention", "vocabulary", "feed-forward", "data", "fsdp"):
+        sizes, rows, length, decoder = TRAINING[name]
+        axes = dict(zip(AXES, sizes, strict=True))
+        parts = scoring_memory(decoder, axes, rows // (sizes[0] * sizes[1]), length)
+        with on_mesh(axes):
+            batch = rows_of(rows, length, dtype=np.int32), rows_of(rows, length)
+            lowered = _forward(decoder).lower(placed(decoder, axes), *batch)
+            yield f"scoring, {name}", sum(parts.values()), allocated(lowered)
+
+
 if __name__ == "__main__":
-    json.dump([*training(), *sampling()], sys.stdout)
+    json.dump([*training(), *sampling(), *scoring()], sys.stdout)

@@ -13,6 +13,7 @@ PACKAGES = ("scaling", "algorithms", "data", "analysis")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NO_JAX = (
     "scaling.config",
+    "scaling.analysis_check",
     "scaling.config_error",
     "scaling.data_config",
     "scaling.memory_config",
@@ -39,6 +40,7 @@ NO_JAX = (
     "scaling.stage",
     "scaling.plan",
     "scaling.costs",
+    "scaling.estimate",
     "scaling.memory",
     "scaling.model.known_shapes",
     "scaling.model.layout",
@@ -46,6 +48,7 @@ NO_JAX = (
     "scaling.stage_memory",
     "scaling.repository",
     "scaling.results_dir",
+    "scaling.room_check",
     *(f"analysis.{path.stem}" for path in sorted((ROOT / "analysis").glob("[a-z]*.py"))),
 )
 HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}

@@ -6,7 +6,7 @@ from scaling import recipes
 from scaling.config import Cell
 from scaling.costs import ADAPTIVE_FRACTION, DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
 from scaling.critical_steps import critical_steps
-from scaling.data_config import CriticalSteps
+from scaling.data_config import CriticalSteps, Sampler
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
 from scaling.stage import VERSIONS, in_order
@@ -57,6 +57,33 @@ def test_critical_steps_cost_completions_and_continuations_of_their_own_problems
     expected = prefixes * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
     assert cost(measured.inputs["values"]).generation_flops == pytest.approx(expected)
     assert cost(measured).generation_flops == pytest.approx(5 * forward_flops(SHAPE, [PROMPT + COMPLETION]))
+
+
+def test_critical_steps_read_every_trace_as_long_as_it_may_be_sampled():
+    asked = ASKED.evaluation.model_copy(update={"critical_steps": CriticalSteps(problems=5, traces=3)})
+    longer = ASKED.rollouts.model_copy(update={"max_new_tokens": 40})
+    measured = critical_steps(ASKED.model_copy(update={"evaluation": asked, "rollouts": longer}), 0)
+    assert cost(measured).generation_flops == pytest.approx(5 * 3 * forward_flops(SHAPE, [PROMPT + 40]))
+    few = longer.model_copy(update={"samples_per_problem": 2})  # no more traces than completions
+    measured = critical_steps(ASKED.model_copy(update={"evaluation": asked, "rollouts": few}), 0)
+    assert cost(measured).generation_flops == pytest.approx(5 * 2 * forward_flops(SHAPE, [PROMPT + 40]))
+    half = 40 / 2
+    expected = 5 * 2 * (3 - 1) * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
+    assert cost(measured.inputs["values"]).generation_flops == pytest.approx(expected)
+
+
+def test_what_a_server_samples_is_the_same_work_but_not_ours():
+    sampler = Sampler(endpoint="http://gpu7:8000/v1", export=True)
+    asked = ASKED.model_copy(update={"sampler": sampler, "algorithm": "step_dpo"})
+    theirs = {stage.kind: cost(stage) for stage in in_order([recipes.evaluation(asked, 0), critical_steps(asked, 0)])}
+    here = asked.model_copy(update={"sampler": None})
+    ours = {stage.kind: cost(stage) for stage in in_order([recipes.evaluation(here, 0), critical_steps(here, 0)])}
+    for kind in ("rollouts", "step_values", "evaluation", "critical_traces"):
+        assert theirs[kind] == Cost(server_flops=ours[kind].generation_flops) and theirs[kind].flops == 0, kind
+        assert theirs[kind].seconds() == OVERHEAD_SECONDS
+    for kind in set(ours) - {"rollouts", "step_values", "evaluation", "critical_traces"}:
+        assert theirs[kind] == ours[kind], kind
+    assert theirs["critical_steps"].generation_flops > 0  # log-probabilities are computed here
 
 
 def test_sft_costs_a_forward_and_a_backward_pass_of_every_row_and_epoch():

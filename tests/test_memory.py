@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.dpo import REFERENCE_BATCH
 from scaling import memory
-from scaling.memory import rows_on_device, sampling_memory, training_memory
+from scaling.memory import rows_on_device, sampling_memory, scoring_memory, training_memory
 from scaling.model.layout import ONE_DEVICE
-from scaling.model.sampling import CHUNK_SIZES
+from scaling.model.sampling import CHUNK_SIZES, PREFILL_SIZES
 from scaling.model.sizes import ModelConfig
 from scaling.policy_config import Lora
 from scaling.training import batching
@@ -32,7 +33,7 @@ def test_predicted_bytes_are_within_a_quarter_of_what_xla_allocates():
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert len(rows) == 17
+    assert len(rows) == 22
     wrong = {name: predicted / found for name, predicted, found in rows if abs(predicted / found - 1) > TOLERANCE}
     assert not wrong
 
@@ -81,9 +82,20 @@ def test_a_cache_has_a_key_and_a_value_for_each_slot_layer_and_key_head_and_half
     assert halved["params as computed with"] == parts["params"] / 2
 
 
+def test_a_forward_pass_keeps_one_layer_and_no_cache_whatever_the_depth():
+    deep, flat = (ModelConfig(100, 8, layers, 4, 2, 2, 16) for layers in (50, 1))
+    many, one = (scoring_memory(config, ONE_DEVICE, rows=3, length=16) for config in (deep, flat))
+    assert many["activations"] == one["activations"] and many["params"] == 4 * deep.num_params
+    per_token = 4 * (3.5 * 16 + 2 * 4 * 2 + 4 * 16)  # feed-forward, heads, and a row of attention weights for each head
+    assert one["activations"] == 3 * 16 * per_token
+    assert one["logits"] == 3 * 16 * (2 * 4 * 100 - per_token)  # more than the activations by so much
+    assert set(one) == {"params", "gathered params", "activations", "logits"}
+
+
 def test_what_is_predicted_for_is_what_the_sampler_and_the_batches_do():
-    assert max(CHUNK_SIZES) == memory.SAMPLER_ROWS
+    assert max(CHUNK_SIZES) == memory.SAMPLER_ROWS and PREFILL_SIZES == memory.PREFILL_PROMPTS
     assert batching.BUCKET == memory.BUCKET
+    assert REFERENCE_BATCH == memory.SCORING_ROWS
     assert rows_on_device(tokens_a_row=72, batch_rows=64, tokens_limit=320) == 4
     assert rows_on_device(tokens_a_row=72, batch_rows=3, tokens_limit=8192) == 4
     assert rows_on_device(tokens_a_row=500, batch_rows=64, tokens_limit=320) == 1

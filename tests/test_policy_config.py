@@ -115,6 +115,21 @@ def test_defaults_add_no_key_to_any_stage():
             assert "base" not in stage.inputs or stage.kind == "sft"
 
 
+def test_the_order_in_which_targets_are_written_is_no_part_of_an_identity():
+    first, second = (Lora(targets=targets) for targets in (("down", "query", "key"), ("key", "down", "query")))
+    assert first.targets == second.targets == ("query", "key", "down")
+    cells = [Cell(policy=Policy(lora=lora)) for lora in (first, second)]
+    assert recipes.sft_policy(cells[0], 0) == recipes.sft_policy(cells[1], 0)
+    assert recipes.sft_policy(cells[0], 0) != recipes.sft_policy(Cell(policy=Policy(lora=Lora())), 0)
+    everything = ["query", "key", "value", "output", "gate", "up", "down"]  # as artifacts from before have it
+    assert recipes.sft_policy(Cell(policy=Policy(lora=Lora())), 0).config["lora"]["targets"] == everything
+
+
+def test_a_target_named_twice_is_refused_in_any_order():
+    with pytest.raises(ValidationError, match="targets are query, query, up; name each once"):
+        Lora(targets=("query", "up", "query"))
+
+
 def test_a_section_within_a_section_is_an_axis_by_its_keys(tmp_path):
     with pytest.raises(ConfigError, match=r"grid.policy.lora is a section; name one of its keys, such as 'policy.lora"):
         cells_of(tmp_path, LORA_SWEEP.replace("policy.lora.rank: [4, 8]", "policy.lora: [null]"))

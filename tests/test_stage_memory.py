@@ -5,16 +5,18 @@ import json
 import pytest
 
 from scaling import recipes
+from scaling.chain import solvable
 from scaling.config import Cell
 from scaling.costs import Cost, longest
-from scaling.memory import sampling_memory, training_memory
+from scaling.critical_steps import critical_steps
+from scaling.memory import sampling_memory, scoring_memory, training_memory
 from scaling.memory_config import Memory
 from scaling.model.known_shapes import known_shape
 from scaling.model.layout import ONE_DEVICE
 from scaling.policy_config import Lora, Policy
 from scaling.resource_config import Hardware, Mesh, Meshes, Resources
 from scaling.stage import in_order
-from scaling.stage_memory import memory_lines, need, seconds_on, time_line
+from scaling.stage_memory import memory_lines, need, seconds_on, time_lines
 
 ONE = Resources()
 EIGHT = Hardware(name="8x H100", num_devices=8, flops_per_second_per_device=1e15, memory_gib_per_device=80.0)
@@ -48,10 +50,13 @@ def test_rollouts_are_predicted_for_a_chunk_of_the_sampler_divided_over_the_mesh
     stage = stage_of("rollouts")
     shape, prompt, completion = longest(stage)
     slots = [-(-length // 8) * 8 for length in (prompt, completion)]
-    assert need(stage, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 128, *slots)
+    # 8 completions share a prompt, so 128 rows have at most 17, for which the sampler has room for 64.
+    assert need(stage, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 64, *slots)
+    alone = stage_of("rollouts", rollouts={"samples_per_problem": 1})
+    assert need(alone, ONE, Memory()).parts == sampling_memory(shape, ONE_DEVICE, 128, 128, *slots)
     mesh = Mesh(data=2, fsdp=2, tensor=2)
     found = need(stage, Resources(mesh=Meshes(rollouts=mesh)), Memory()).parts
-    assert found == sampling_memory(shape, mesh.model_dump(), 32, 32, *slots)
+    assert found == sampling_memory(shape, mesh.model_dump(), 32, 16, *slots)
 
 
 def test_what_bfloat16_lora_and_remat_change_reaches_the_prediction():
@@ -62,6 +67,39 @@ def test_what_bfloat16_lora_and_remat_change_reaches_the_prediction():
     found = need(stage, ONE, Memory(remat="layers", micro_batch_tokens=1)).parts
     length = -(-(prompt + completion) // 8) * 8
     assert found == training_memory(shape, ONE_DEVICE, 1, length, lora, remat=True)
+
+
+def test_a_filter_is_predicted_for_its_examples_and_their_solutions():
+    found = {}
+    for shots in (0, 3):
+        problems = {"family": "gsm8k", "solvable": {"shots": shots, "max_new_tokens": 64}}
+        cell = Cell.model_validate({"problems": problems, "policy": {"hf": DEEPSEEK}})
+        stage = solvable(cell)
+        shape, prompt, completion = longest(stage)
+        assert (prompt, completion) == (321 + shots * (321 + 401), 64)
+        found[shots] = need(stage, ONE, Memory()).parts
+        slots = -(-prompt // 8) * 8
+        assert found[shots] == sampling_memory(shape, ONE_DEVICE, 128, 16, slots, 64)  # 16 samples of each
+    assert found[3]["cache"] > 6 * found[0]["cache"]
+
+
+def test_critical_steps_are_predicted_as_a_forward_pass_without_a_cache():
+    evaluation = {"critical_steps": {"problems": 8}}
+    stage = critical_steps(Cell.model_validate({"evaluation": evaluation, "rollouts": {"max_new_tokens": 50}}), 0)
+    shape, prompt, completion = longest(stage)
+    assert completion == 50
+    length = -(-(prompt + 50) // 8) * 8
+    rows = 2 ** ((320 // length).bit_length() - 1)  # the default of a CPU
+    found = need(stage, ONE, Memory()).parts
+    assert found == scoring_memory(shape, ONE_DEVICE, rows, length) and "cache" not in found
+
+
+def test_what_a_server_samples_needs_no_memory_here():
+    served = {"sampler": {"endpoint": "http://gpu7:8000/v1", "export": True}}
+    for kind in ("rollouts", "evaluation"):
+        assert need(stage_of(kind), ONE, Memory()) is not None
+        assert need(stage_of(kind, **served), ONE, Memory()) is None
+    assert need(stage_of("dpo", **served), ONE, Memory()).parts == need(stage_of("dpo"), ONE, Memory()).parts
 
 
 @pytest.mark.parametrize("kind", ["teacher", "problems", "verification", "pairs"])
@@ -83,8 +121,15 @@ def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_f
 def test_time_on_hardware_is_flops_over_the_used_part_of_the_peak():
     work = Cost(training_flops=2.8e15, generation_flops=4e14)
     assert seconds_on(work, EIGHT) == pytest.approx(2.8e15 / (8e15 * 0.35) + 4e14 / (8e15 * 0.05))
-    line = time_line([], EIGHT)
+    line = time_lines([], EIGHT)[0]
     assert "8x H100" in line and "35%" in line and "5%" in line and "assumed" in line
+
+
+def test_waiting_for_teachers_is_said_apart_from_the_hardwares_time():
+    work = [Cost(training_flops=2.8e15), Cost(request_seconds=7200.0)]
+    alone, waiting = time_lines(work, EIGHT)
+    assert alone == time_lines(work[:1], EIGHT)[0] and "take 1 s" in alone
+    assert "Waiting for the teachers' replies takes 2 h 00 min besides" in waiting
 
 
 def test_the_shipped_shape_of_deepseek_math_is_the_one_its_authors_state():

@@ -113,6 +113,11 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"select": {"seeds": [100], "sft": {"epochs": [2]}}, "sft": {"epochs": 5}}, ["also fixed"]),
         ({"analysis": {"claims": {"rtf": 2}}}, ["analysis.claims.rtf", "Did you mean 'rft'"]),
         ({"analysis": {"claims": {"rft": "about 2"}}}, ["'about 2'", '"<=1"']),
+        (
+            {"analysis": {"claims": {"rft": 2, "step_dpo": 8}}},
+            ["analysis.claims.step_dpo claims 8", "the grid runs sft, rft:", "take the claim out"],
+        ),
+        ({"grid": {"data_size": [64]}, "analysis": {"claims": {"dpo": "<=1"}}}, ["claims <=1", "the grid runs sft:"]),
         ({"analysis": {"reference": "dpo"}}, ["analysis.reference is 'dpo'", "does not run"]),
         ({"step_values": {"best_of": 9}}, ["step_values", "best_of is 9", "rollouts_per_prefix"]),
         (

@@ -17,11 +17,11 @@ from data.records import Problem, read_jsonl, write_jsonl
 from data.teacher_subject import STATED, completion_of, subject_of
 from scaling import recipes
 from scaling.config import Cell
-from scaling.costs import cost
+from scaling.costs import cost, costs
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, Failed, run_stage
 from scaling.stage import in_order
-from scaling.teacher_bill import EXPECTED_ATTEMPTS, bill
+from scaling.teacher_bill import EXPECTED_ATTEMPTS, added_problems, bill
 
 PRICES = {"usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 10.0}
 
@@ -147,12 +147,35 @@ def test_a_plan_names_requests_cost_and_budget_once_for_all_sizes_of_a_seed(stud
     cell, _ = study
     settings = {"max_tokens": 1000, "budget_usd": 7.5}
     stages = [recipes.synthetic(cell(size, **settings), seed) for size in (10, 40, 20) for seed in (0, 1)]
-    requests, most, budget = bill(stages)
+    requests, most, budget = bill(added_problems(stages))
     assert f"about {2 * 40 * 3 * EXPECTED_ATTEMPTS:.0f} requests to big" in requests and "80 problems" in requests
     # 80 problems, 2 attempts, 3 requests of at most 1000 tokens in at 2 and 1000 out at 10 USD a million.
     assert f"At most about {80 * 2 * 3 * (1000 * 2 + 1000 * 10) / 1e6:.2f} USD" in most
     assert "0.00 USD and 0 tokens in 0 requests; the budget is 7.5 USD" in budget
-    assert bill([recipes.synthetic(Cell(), 0)]) == []
+    assert bill(added_problems([recipes.synthetic(Cell(), 0)])) == []
+
+
+def test_a_plan_counts_what_nested_sizes_ask_for_once(study, tmp_path):
+    cell, _ = study
+    small, middle, large = (recipes.synthetic(cell(size), 0) for size in (10, 20, 40))
+    assert added_problems([large, small, middle]) == {small: 10, middle: 10, large: 20}
+    together = sum(work.request_seconds for work in costs([large, small, middle]).values())
+    assert together == pytest.approx(cost(large).request_seconds)
+    other = recipes.synthetic(cell(10, temperature=0.5), 0)  # other requests
+    assert added_problems([large, other, recipes.synthetic(cell(10), 1)])[other] == 10
+    sifted = recipes.synthetic(cell(30, ngram=5), 0)  # the same requests, judged otherwise
+    assert added_problems([middle, sifted]) == {middle: 20, sifted: 10}
+
+
+def test_what_stored_sizes_have_asked_for_is_not_billed_again_as_long_as_the_ledger_is_there(study, tmp_path):
+    cell, _ = study
+    small, large = (recipes.synthetic(cell(size), 0) for size in (10, 40))
+    assert added_problems([large], stored=[small]) == {large: 40}
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "seed-0.jsonl").touch()
+    assert added_problems([large], stored=[small]) == {large: 30}
+    assert added_problems([small], stored=[large]) == {small: 0}
+    assert costs([small], stored=[large])[small].request_seconds == 0.0
 
 
 def test_the_time_of_a_teacher_is_that_of_its_pace_or_of_its_slots(study):

@@ -98,7 +98,8 @@ def test_no_number_stands_for_what_is_not_known_of_steps(chain):
 def test_costs_are_those_of_the_candidates_and_of_the_limits(cell):
     costs = {stage.kind: cost(stage) for stage in in_order([recipes.evaluation(cell, 0)])}
     assert costs["problem_source"].flops == 0
-    assert costs["solvable"].generation_flops == 20 * 8 * sampling_flops(SHAPE, [3 * 321], [24])
+    shown = 321 + 2 * (321 + 401)  # behind two other problems with their solutions
+    assert costs["solvable"].generation_flops == 20 * 8 * sampling_flops(SHAPE, [shown], [24])
     assert costs["rollouts"].generation_flops == 4 * 4 * sampling_flops(SHAPE, [321], [24])
     assert costs["sft"].training_flops > 0
 

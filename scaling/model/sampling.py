@@ -61,6 +61,7 @@ def sample(
         raise ValueError(
             f"{len(prompts)} prompts, {keys.shape[0]} keys and {len(max_new_tokens)} limits; give one of each a row."
         )
+    _check_room(prompts, max_new_tokens, config.max_positions)
     params = placed_params(params, config)
     width = max(max_new_tokens, default=0)
     tokens = np.full((len(prompts), width), PAD, np.int32)
@@ -73,8 +74,8 @@ def sample(
     is_large = config.vocab_size > SMALL_VOCABULARY
     bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
     for rows in _chunks(order):
-        padded = _round_up(max(len(prompts[row]) for row in rows), bucket)
-        slots = _round_up(int(limits[rows].max()), bucket)
+        longest, most_new = max(len(prompts[row]) for row in rows), int(limits[rows].max())
+        padded, slots = _widths(longest, most_new, bucket, config.max_positions)
         size = next(size for size in sizes if size >= len(rows))
         filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
         different, prompt_of = np.unique(identity[filled], return_inverse=True)
@@ -215,6 +216,30 @@ def _first_with_same_prompt(prompts: Sequence[Sequence[int]]) -> np.ndarray:
     """int [B]: for each row the first row that has its prompt."""
     first: dict[tuple[int, ...], int] = {}
     return np.array([first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)], int)
+
+
+def _check_room(prompts: Sequence[Sequence[int]], max_new_tokens: Sequence[int], room: int | None) -> None:
+    """Refuse rows that exceed the policy's context now: the longest prompts are sampled last, hours later perhaps."""
+    if room is None or not len(prompts):
+        return
+    needed = [len(prompt) + limit for prompt, limit in zip(prompts, max_new_tokens, strict=True)]
+    too_long = sum(length > room for length in needed)
+    if too_long:
+        row = int(np.argmax(needed))
+        raise ValueError(
+            f"{too_long} of {len(needed)} rows do not fit into the {room} positions that the policy was made for (its"
+            f" max_positions): the longest is a prompt of {len(prompts[row])} tokens with up to {max_new_tokens[row]}"
+            " new ones; lower max_new_tokens, or leave out the longest problems."
+        )
+
+
+def _widths(longest: int, most_new: int, bucket: int, room: int | None) -> tuple[int, int]:
+    """Slots of a chunk's prompts and of their completions: multiples of the bucket, where the policy has that room."""
+    padded, slots = _round_up(longest, bucket), _round_up(most_new, bucket)
+    if room is None or padded + slots <= room or longest + max(1, most_new) > room:
+        return padded, slots
+    slots = min(slots, room - longest)
+    return min(padded, room - slots), slots
 
 
 def _round_up(length: int, bucket: int) -> int:
