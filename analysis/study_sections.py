@@ -54,7 +54,8 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
         " one multiplier for all sizes, from the joint fit. Dashed: one that may change with D, with limits for"
         " all sizes at once.",
         "compute": "Error against the FLOPs of one run: training and generation (rollouts and continuations) of"
-        " everything that it needs but the base policy and the evaluation, at the settings selected for each size.",
+        " everything that it needs but the base policy and the evaluation, at the settings selected for each size."
+        " Numbers: D of the reference's runs.",
     } | captions_of(interval_kind(outcomes))
     shown = []
     for name, caption in captions.items():
