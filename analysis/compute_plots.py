@@ -10,9 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figure_style import blank, means_with_bars, ordered, percent_on_y, styled
+from analysis.figure_style import blank, means_with_bars, ordered, percent_on_y, state_n, styled
 from analysis.study import Study
 from analysis.verdicts import label
+
+_SMALL = {"fontsize": 6, "color": "#444444"}
 
 
 def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
@@ -34,17 +36,22 @@ def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_labe
         axes.set_xlabel("FLOPs of one run, training and generation")
         axes.set_ylabel(error_label)
         axes.legend(loc="lower left")
+        state_n(axes, study)
         return figure
 
 
 def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
-    """Cell means with intervals, joined by lines."""
+    """Cell means with intervals, joined by lines; the reference's with their data sizes."""
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.margins(x=0.08)
     for index, name in enumerate(names):
         part = table[table["algorithm"] == name].sort_values("data_size")
         limits = (part["error_low"], part["error_high"])
         means_with_bars(axes, part["flops"], part["error"], limits, index, label(name))
+        for row in part.itertuples() if index == 0 else ():
+            place = ((row.flops, row.error), (-3, -8))  # below a falling line
+            axes.annotate(f"{row.data_size:,}", *place, textcoords="offset points", ha="right", **_SMALL)
     least, most = table["flops"].min(), table["flops"].max()
     if most < 1.01 * least:  # one cost alone leaves the axis no width
         axes.set_xlim(least / 2, 2 * most)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.claims import claim_of
+from analysis.claims import claim_of, claim_text, upper_bound
 from analysis.figure_style import (
     blank,
     colour,
@@ -20,6 +20,7 @@ from analysis.figure_style import (
     multipliers_on,
     ordered,
     sizes_on_x,
+    state_n,
     styled,
 )
 from analysis.model import SPREAD_QAICC
@@ -100,13 +101,14 @@ def holdout_figure(study: Study) -> Figure | None:
     with styled():
         figure, axes = blank()
         draw_holdout(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        axes.set_xlabel("form of the curve")
         axes.set_ylabel("error minus prediction (points)")
-        axes.legend(loc="best")
+        legend_above(figure)
         return figure
 
 
 def density_figure(study: Study, claims: Mapping[str, float | str]) -> Figure | None:
-    """Density of the bootstrap draws of log2 m; dashed: claims that are numbers."""
+    """Density of the bootstrap draws of log2 m; dotted: the claims."""
     table = density_table(study)
     if table.empty:
         return None
@@ -114,7 +116,7 @@ def density_figure(study: Study, claims: Mapping[str, float | str]) -> Figure | 
         figure, axes = blank()
         draw_density(axes, table, {name: index for index, name in enumerate(ordered(study))}, claims)
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data), log2 scale")
-        axes.set_ylabel("density of the bootstrap draws")
+        axes.set_ylabel("density of draws, per doubling of m")
         legend_above(figure)
         return figure
 
@@ -143,6 +145,7 @@ def residual_figure(study: Study, wording: Wording) -> Figure | None:
         sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel("error minus joint fit (points)")
+        state_n(axes, study)
         legend_above(figure)
         return figure
 
@@ -159,6 +162,8 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
     for name, index in places.items():
         if (table["algorithm"] == name).any():
             axes.plot([], [], marker(index), color=colour(index), markersize=4, label=label(name))
+    for fill, text in (("#444444", "one size left out"), ("none", "two left out")):
+        axes.plot([], [], "o", color="#444444", markersize=4, mfc=fill, mew=0.8, label=text)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
     chosen = set(table.loc[table["chosen"], "form"])
     axes.set_xticks(range(len(forms)), [f"{form}\n(chosen)" if form in chosen else form for form in forms])
@@ -172,10 +177,11 @@ def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], cla
         style = styles[(index - 1) % len(styles)]
         axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=label(str(name)))
         claim = claim_of(str(name), claims)
-        if claim is not None and not isinstance(claim, str):
-            text = f"{label(str(name))}, claim of {claim:g}x"
-            axes.axvline(np.log2(claim), color=colour(index), linewidth=0.8, linestyle=(0, (1, 1)), label=text)
-    axes.axvline(0.0, color="#888888", linewidth=0.7)
+        if claim is not None:
+            at = upper_bound(claim) if isinstance(claim, str) else claim
+            text = f"{label(str(name))}, claim of {claim_text(claim)}"
+            axes.axvline(np.log2(at), color=colour(index), linewidth=1.0, linestyle=(0, (1, 1)), label=text)
+    axes.axvline(0.0, color="#888888", linewidth=0.5, zorder=0)
     axes.set_ylim(bottom=0)
     multipliers_on(axes.xaxis, logarithmic=False)
 
@@ -185,7 +191,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
     names = list(dict.fromkeys(table["algorithm"]))
     axes.set_xscale("log")
     marks = {
-        "form": ("o", "full", 0.12, "other forms, QAICc within 4"),
+        "form": ("o", "full", 0.12, "forms, QAICc within 4"),
         "form that fits worse": ("x", "full", 0.12, "forms that fit worse"),
         "variant": ("s", "none", 0.24, "other losses, smallest D left out"),
     }
@@ -200,7 +206,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
             found = part.loc[part["kind"] == kind, "m"]
             axes.plot(found, [row + offset] * len(found), shape, color=shade, fillstyle=fill, markersize=3.5)
     grey = "#444444"
-    axes.plot([], [], color=grey, linewidth=2.4, label="95 % bootstrap")
+    axes.plot([], [], "|-", color=grey, linewidth=2.4, markersize=8, label="95 % bootstrap")
     axes.plot([], [], color=grey, linewidth=1.0, label="95 % two-way")
     axes.plot([], [], "D-", color=grey, linewidth=1.0, markersize=4, label="without a form")
     for shape, fill, _, text in marks.values():

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from numpy.typing import ArrayLike
 
 from analysis.study import Study
+from analysis.wording import sample_size
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -30,9 +31,14 @@ _STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
-_LETTERS_PER_INCH, _HANDLE_LETTERS = 17, 9  # of a legend, and what a handle with its space takes
+_LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend, and what a handle with its space takes
 _PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_MULTIPLIERS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
+_MULTIPLIERS = {  # an axis over less than this factor has these ticks, and those of longer axes
+    np.inf: tuple(2.0**power for power in range(-8, 9)),
+    16: (0.35, 0.7, 1.5, 3, 6, 12, 24),
+    4: (0.4, 0.6, 0.8, 1.2, 2.5),
+    2: (0.9, 1.1, 1.3, 1.4, 1.6, 1.8),
+}
 
 
 def styled() -> AbstractContextManager:
@@ -90,12 +96,19 @@ def means_with_bars(
     )
 
 
+def state_n(axes: Axes, study: Study, *more: str) -> None:
+    """What the points rest on, small above the axes: n, seeds, what bars are where there are any, and more."""
+    bars = ("bars: 95 %",) if study.error_low is not None else ()
+    text = "; ".join((sample_size(study.outcomes), *bars, *more))
+    axes.set_title(text, loc="right", fontsize=6, color="#444444")
+
+
 def legend_above(figure: Figure) -> None:
-    """The legend of the first axes above all of them, where it covers nothing: one row, or two columns if long."""
+    """The legend of the first axes above all of them, where it covers nothing: one row, two columns, or one if long."""
     handles, texts = figure.axes[0].get_legend_handles_labels()
-    needed = sum(_HANDLE_LETTERS + len(text) for text in texts)
-    fits = needed <= _LETTERS_PER_INCH * figure.get_figwidth()
-    figure.legend(handles, texts, loc="outside upper center", ncols=len(texts) if fits else 2)
+    most = _LETTERS_PER_INCH * figure.get_figwidth()
+    columns = next((number for number in (len(texts), 2) if _letters(texts, number) <= most), 1)
+    figure.legend(handles, texts, loc="outside upper center", ncols=columns)
 
 
 def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
@@ -113,8 +126,16 @@ def percent_on_y(axes: Axes) -> None:
 
 
 def multipliers_on(axis, logarithmic: bool = True) -> None:
-    """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2."""
-    at = _MULTIPLIERS if logarithmic else np.log2(_MULTIPLIERS)
-    axis.set_major_locator(FixedLocator(at))
+    """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2, that shows all it will show."""
+    low, high = axis.get_view_interval()
+    span = high / low if logarithmic else 2.0 ** (high - low)
+    ticks = {m for limit, more in _MULTIPLIERS.items() if span < limit for m in more}
+    axis.set_major_locator(FixedLocator(sorted(ticks) if logarithmic else np.log2(sorted(ticks))))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value if logarithmic else 2.0**value:.3g}x"))
     axis.set_minor_locator(NullLocator())
+
+
+def _letters(texts: Sequence[str], columns: int) -> int:
+    """How many letters wide a legend is."""
+    parts = np.array_split(texts, columns)  # as matplotlib fills columns
+    return sum(_HANDLE_LETTERS + max(map(len, part), default=0) for part in parts)

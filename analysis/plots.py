@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from analysis.figure_style import (
     blank,
     colour,
+    legend_above,
     marker,
     means_with_bars,
     multipliers_on,
     ordered,
     percent_on_y,
     sizes_on_x,
+    state_n,
     styled,
 )
 from analysis.outcomes import Outcomes
@@ -75,6 +77,7 @@ def error_figure(study: Study, wording: Wording, base_error: float | None) -> Fi
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(wording.error_axis)
         axes.legend(loc="lower left")
+        state_n(axes, study, "lines: joint fit" if study.model is not None else "lines join the means")
         return figure
 
 
@@ -86,10 +89,11 @@ def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
         figure, axes = blank()
         draw_collapsed(axes, study)
         percent_on_y(axes)
-        axes.set_xscale("log")
+        sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
         axes.set_ylabel(wording.error_axis)
         axes.legend(loc="lower left")
+        state_n(axes, study, "line: joint fit")
         return figure
 
 
@@ -103,7 +107,8 @@ def multiplier_figure(study: Study, wording: Wording) -> Figure | None:
         sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(f"multiplier m (times more {label(study.reference)} data)")
-        axes.legend(loc="best")
+        state_n(axes, study)
+        legend_above(figure)
         return figure
 
 
@@ -117,11 +122,8 @@ def draw_errors(axes: Axes, study: Study) -> None:
         for cell in cells:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
             axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
-        limits = None
-        if study.error_low is not None and study.error_high is not None:
-            limits = (study.error_low[cells], study.error_high[cells])
         line = "none" if study.model is not None else "-"
-        means_with_bars(axes, sizes, outcomes.errors[cells], limits, index, label(name), line)
+        means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, label(name), line)
         if study.model is not None:
             turn = np.log(sizes[study.model.used[cells]].max())
             for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
@@ -132,7 +134,7 @@ def draw_errors(axes: Axes, study: Study) -> None:
 
 
 def draw_collapsed(axes: Axes, study: Study) -> None:
-    """Cell means at m D, and the reference's curve."""
+    """Cell means with intervals at m D, and the reference's curve."""
     assert study.model is not None
     outcomes, model = study.outcomes, study.model
     axes.set_yscale("log")
@@ -142,9 +144,8 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
         moved = np.log(outcomes.data_size[cells]) + model.constant.log_multiplier(model.arm(name))[0]
         smallest = min(smallest or moved.min(), moved.min())
         largest = max(largest, moved.max())
-        axes.plot(
-            np.exp(moved), outcomes.errors[cells], marker(index), color=colour(index), markersize=4, label=label(name)
-        )
+        limits = _limits(study, cells)
+        means_with_bars(axes, np.exp(moved), outcomes.errors[cells], limits, index, label(name), "none")
     reached = np.log(outcomes.data_size[outcomes.cells_of(study.reference)].max())
     for low, high, style in ((smallest, reached, "-"), (reached, largest, "--")):
         if low < high:
@@ -179,11 +180,10 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
             ends = (max(low, floor if down else low), min(high, max(ceiling, shown) if up else high))
             axes.plot([at, at], ends, color=shade, linewidth=0.8)
             axes.plot(at, shown, marker(index), color=shade, markersize=4)
-            for flag, end, arrow in ((up, ends[1], "^"), (down, ends[0], "v")):
+            for flag, end, points in ((up, ends[1], 8), (down, ends[0], -8)):
                 if flag:
-                    axes.plot(
-                        at, end * (1.12 if arrow == "^" else 1 / 1.12), arrow, color=shade, markersize=3, mfc="none"
-                    )
+                    arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+                    axes.annotate("", (at, end), (0, points), textcoords="offset points", arrowprops=arrow)
         overall = study.overall(name)
         text = label(name)
         if overall is not None:
@@ -218,3 +218,9 @@ def save(figure: Figure, path: Path) -> None:
 def figure_suffix(panel: str) -> str:
     """File-name ending of a panel's figures."""
     return f"-{''.join(c if c.isalnum() else '-' for c in panel)}" if panel else ""
+
+
+def _limits(study: Study, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    if study.error_low is None or study.error_high is None:
+        return None
+    return study.error_low[cells], study.error_high[cells]

@@ -50,11 +50,12 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
         "collapsed": "The same cells at m D: where one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
-        " error, from the isotonic reference; open arrows: the interval leaves the reference's range. Lines and bands:"
+        " error, from the isotonic reference; arrows: the interval leaves the reference's range. Lines and bands:"
         " one multiplier for all sizes, from the joint fit. Dashed: one that may change with D, with limits for"
         " all sizes at once.",
         "compute": "Error against the FLOPs of one run: training and generation (rollouts and continuations) of"
-        " everything that it needs but the base policy and the evaluation, at the settings selected for each size.",
+        " everything that it needs but the base policy and the evaluation, at the settings selected for each size."
+        " Numbers: D of the reference's runs.",
     } | captions_of(interval_kind(outcomes))
     shown = []
     for name, caption in captions.items():
