@@ -12,10 +12,12 @@ INSTALLED_TEST = $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: quickstart test lint bench vllm clean help
+.PHONY: quickstart paper test lint bench vllm clean help
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
+	@echo "make paper        set up .venv, run the sweeps of the paper's study one after the other: one afternoon on two cores;"
+	@echo "                  started again, it goes on where it stopped"
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "                  (make test EXTRAS=test,hf,problems,oracle: also those that need torch and transformers)"
 	@echo "make lint         ruff only"
@@ -26,6 +28,11 @@ help:
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
+
+# What is stored is not run again, so this continues after an interruption; a sweep with failed stages stops it.
+PAPER = paper_scaling paper_controls paper_traces paper_critical_steps paper_collapse paper_star_graph model_scaling
+paper: $(VENV)/installed
+	set -e; for name in $(PAPER); do echo "== sweeps/$$name.yaml"; $(BIN)/python -m scaling.sweep sweeps/$$name.yaml; done
 
 test: $(INSTALLED_TEST) lint
 	$(BIN)/python -m pytest
