@@ -1,10 +1,10 @@
 """What a study says of a claim, in one plain sentence.
 
 In: a claim, its outcome against the interval, the verdict's code and the evidence. Out: the sentence. Where one number
-for all sizes is not what the data give, the claim of one is not judged by it.
+for all sizes is not what the data give, the claim of one is judged by the sizes: it fails where none supports it.
 """
 
-from analysis.claims import EQUIVALENCE, ClaimOutcome, claim_text, upper_bound
+from analysis.claims import EQUIVALENCE, ClaimOutcome, claim_text, fails_at_every_size, upper_bound
 from analysis.evidence import Code, Evidence
 
 
@@ -33,6 +33,12 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
         return f"The claim of {text} is {where} the range that its multiplier runs through; as one number it fails."
     if not e.in_reach:
         return f"The claim of {text} cannot be tested without more data of the reference."
+    if not e.one_number and fails_at_every_size(claim, e.at_sizes):
+        lows, highs = [low for _, low, _ in e.at_sizes], [high for _, _, high in e.at_sizes]
+        return (
+            f"The data do not support the claim of {text} at any size: with limits for all sizes at once m(D) is"
+            f" between {min(lows):.2f} and {max(highs):.2f}."
+        )
     if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
         return f"The claim of {text} is about one number for all sizes, which these data do not give."
     return {

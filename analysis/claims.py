@@ -5,7 +5,7 @@ alone.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
@@ -31,6 +31,11 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
     if low > claim:
         return "exceeds"
     return "about" if low > claim / 1.5 else "does not support"
+
+
+def fails_at_every_size(claim: float | str, at_sizes: Sequence[tuple[float, float, float]]) -> bool:
+    """Whether no size supports the claim; at_sizes: m with limits that hold at all of them at once."""
+    return bool(at_sizes) and all(check_claim(claim, low, high) == "does not support" for _, low, high in at_sizes)
 
 
 def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:

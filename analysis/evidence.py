@@ -46,6 +46,7 @@ class Evidence:
     at_least: float = math.nan  # largest bound that a right-censored cell supports
     at_most: float = math.nan  # smallest bound that a left-censored cell supports
     mean: tuple[float, float, float] | None = None  # form-free mean multiplier with its interval, where sizes overlap
+    at_sizes: tuple[tuple[float, float, float], ...] = ()  # point-wise m with limits that hold at all sizes at once
     lack_of_fit: float = 1.0  # p of the constant multiplier
     lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
     delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D

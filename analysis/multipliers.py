@@ -36,6 +36,7 @@ class Multiplier:
     left_censored: float  # share of replicates that every reference cell beats
     at_least: float  # the bound that data support: 2.5 % quantile of min(m, D_ref,max / D)
     extrapolation: float  # largest D_ref over the reference's largest size; above 1 the model, not data, carries it
+    at_once: tuple[float, float] = (math.nan, math.nan)  # point-wise: limits that hold at all sizes of the algorithm
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def pointwise(
         if algorithm == reference:
             continue
         in_range = []
-        for cell in outcomes.cells_of(algorithm):
+        cells_of_it = outcomes.cells_of(algorithm)
+        for cell in cells_of_it:
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
             errors = filled(draws.crossed, outcomes.errors)[:, cell]
@@ -89,6 +91,7 @@ def pointwise(
                     left_censored=float(np.mean(np.isneginf(log_m))),
                     at_least=float(np.quantile(bounded, (1 - LEVEL) / 2)),
                     extrapolation=1.0,
+                    at_once=percentile_interval(np.exp(log_m), 1 - (1 - LEVEL) / len(cells_of_it)),  # Bonferroni
                 )
             )
         if in_range:
@@ -191,9 +194,9 @@ def interval_of_errors(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Percentile interval, infinite values included; its limits are drawn values, never between one and inf."""
-    tail = (1 - LEVEL) / 2
+    tail = (1 - level) / 2
     low = np.quantile(values, tail, method="lower")
     high = np.quantile(values, 1 - tail, method="higher")
     return float(low), float(high)

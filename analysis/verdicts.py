@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from analysis.claim_sentences import claim_sentence
-from analysis.claims import EQUIVALENCE, ClaimOutcome, check_claim, claim_text
+from analysis.claims import EQUIVALENCE, ClaimOutcome, check_claim, claim_text, fails_at_every_size
 from analysis.evidence import MAX_EXTRAPOLATION, REJECTED, Code, Evidence
 
 _NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
@@ -31,7 +31,7 @@ class Verdict:
 def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
     """The first condition that holds decides."""
     outcome = None if claim is None or evidence.not_estimable else check_claim(claim, *evidence.quoted)
-    code = _code(evidence, outcome)
+    code = _code(evidence, outcome, claim)
     return Verdict(
         evidence.algorithm,
         code,
@@ -43,7 +43,7 @@ def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
     )
 
 
-def _code(e: Evidence, outcome: ClaimOutcome | None) -> Code:
+def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) -> Code:
     if e.not_estimable:
         return "NOT_ESTIMABLE"
     if e.rise[1] > 0:
@@ -57,6 +57,8 @@ def _code(e: Evidence, outcome: ClaimOutcome | None) -> Code:
     low, high = e.quoted
     described = e.one_number and e.in_reach
     if described and outcome == "does not support":
+        return "CONTRADICTED"
+    if claim is not None and not e.one_number and fails_at_every_size(claim, e.at_sizes):
         return "CONTRADICTED"
     if described and e.spread_inside and e.held_out is not False and (low > 1 or high < 1):
         return "SUPPORTED"
@@ -92,6 +94,13 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
         )
     if code == "CONTRADICTED":
         assert claim is not None
+        if not e.one_number:
+            estimates = [m for m, _, _ in e.at_sizes]
+            return (
+                f"{name}: the claimed {claim_text(claim)} is outside of what the data allow at every size: m(D) is"
+                f" {number(min(estimates))}x to {number(max(estimates))}x ({base}), and no one number describes it:"
+                f" {_why(e)}." + _form_free(e)
+            )
         return (
             f"{name}: the claimed {claim_text(claim)} is outside of what the data allow: {number(e.multiplier)}x"
             f" ({_interval(e)}; {base})."

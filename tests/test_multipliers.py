@@ -63,6 +63,20 @@ def test_a_rising_reference_counts_with_its_best_so_far():
     assert item.estimate == pytest.approx(256 / 64)
 
 
+def test_limits_for_all_sizes_at_once_are_quantiles_further_out():
+    noisy = from_table(planted({"sft": 1.0, "rft": 2.0}, num_problems=300))
+    draws = crossed_bootstrap(noisy, 2000, 0)
+    for item in (item for item in pointwise(noisy, "sft", draws) if item.kind == "pointwise"):
+        low, high = item.at_once
+        assert low < item.low <= item.estimate and (item.high < high or item.high == np.inf)
+    # An algorithm with one size has nothing to correct for.
+    alone = from_table(
+        planted({"sft": 1.0, "rft": 2.0}, num_problems=300).query("algorithm == 'sft' or data_size == 128")
+    )
+    (item, _) = pointwise(alone, "sft", crossed_bootstrap(alone, 500, 0))
+    assert item.at_once == (item.low, item.high)
+
+
 def test_differences_are_paired_means_over_shared_sizes():
     outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.6, 0.5, 0.4], "rft": [0.7, 0.6, 0.5, 0.4, 0.3]})
     (item,) = differences(outcomes, "sft", without_noise(outcomes))

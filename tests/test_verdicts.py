@@ -56,6 +56,23 @@ def test_a_single_number_that_does_not_fit_is_not_supported():
     assert verdict(bent).code == "DIRECTION_ONLY"
 
 
+def test_without_one_number_a_claim_fails_where_no_size_supports_it():
+    bent = {"lack_of_fit": 0.0, "lack_of_fit_varying": 0.0, "mean": (1.5, 1.3, 1.7)}
+    below = verdict(evidence(**bent, at_sizes=((1.2, 1.0, 1.5), (1.9, 1.5, 2.4))), claim=8.0)
+    assert below.code == "CONTRADICTED"
+    assert "at every size: m(D) is 1.20x to 1.90x" in below.sentence and "1.50x (1.30 to 1.70)" in below.sentence
+    assert "at any size" in below.claim_sentence and "between 1.00 and 2.40" in below.claim_sentence
+    # One size that supports it, or comes within a factor of 1.5, and the claim is not judged.
+    for limits in ((1.5, 9.0), (5.5, 7.0)):
+        open_ = verdict(evidence(**bent, at_sizes=((1.2, 1.0, 1.5), (6.0, *limits))), claim=8.0)
+        assert open_.code == "DIRECTION_ONLY" and "which these data do not give" in open_.claim_sentence
+    # A bound fails where every size is above it, and not where one may be below.
+    assert verdict(evidence(**bent, at_sizes=((1.5, 1.1, 1.8), (1.9, 1.5, 2.4))), claim="<=1").code == "CONTRADICTED"
+    assert verdict(evidence(**bent, at_sizes=((1.5, 0.9, 1.8), (1.9, 1.5, 2.4))), claim="<=1").code == "DIRECTION_ONLY"
+    # Where one number fits it decides, whatever single sizes say.
+    assert verdict(evidence(at_sizes=((1.2, 1.0, 1.5),)), claim=2.0).code == "SUPPORTED"
+
+
 def test_support_needs_the_hold_out_and_data_of_the_reference_within_reach():
     assert verdict(evidence(held_out=True)).code == "SUPPORTED"
     failed = verdict(evidence(held_out=False), claim=2.0)
