@@ -34,11 +34,11 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
     if not e.in_reach:
         return f"The claim of {text} cannot be tested without more data of the reference."
     if not e.one_number and fails_at_every_size(claim, e.at_sizes):
-        lows, highs = [low for _, low, _ in e.at_sizes], [high for _, _, high in e.at_sizes]
-        return (
-            f"The data do not support the claim of {text} at any size: with limits for all sizes at once m(D) is"
-            f" between {min(lows):.2f} and {max(highs):.2f}."
-        )
+        if isinstance(claim, str):
+            limit = f"at least {min(low for _, low, _ in e.at_sizes):.2f}"
+        else:
+            limit = f"at most {max(high for _, _, high in e.at_sizes):.2f}"
+        return f"The data do not support the claim of {text} at any size: m(D) is {limit}, with limits for all at once."
     if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
         return f"The claim of {text} is about one number for all sizes, which these data do not give."
     return {

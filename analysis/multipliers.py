@@ -36,7 +36,8 @@ class Multiplier:
     left_censored: float  # share of replicates that every reference cell beats
     at_least: float  # the bound that data support: 2.5 % quantile of min(m, D_ref,max / D)
     extrapolation: float  # largest D_ref over the reference's largest size; above 1 the model, not data, carries it
-    at_once: tuple[float, float] = (math.nan, math.nan)  # point-wise: limits that hold at all sizes of the algorithm
+    low_at_once: float | None = None  # of a point-wise one, as high_at_once: limits that hold at all its sizes
+    high_at_once: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,14 @@ def pointwise(
         if algorithm == reference:
             continue
         in_range = []
-        cells_of_it = outcomes.cells_of(algorithm)
-        for cell in cells_of_it:
+        sizes = outcomes.cells_of(algorithm)
+        for cell in sizes:
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
             errors = filled(draws.crossed, outcomes.errors)[:, cell]
             log_m = log_size_reaching(in_draws, log_size, errors) - np.log(size)
             low, high = percentile_interval(np.exp(log_m))
+            low_at_once, high_at_once = percentile_interval(np.exp(log_m), 1 - (1 - LEVEL) / len(sizes))  # Bonferroni
             bounded = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
             if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
                 in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))
@@ -91,7 +93,8 @@ def pointwise(
                     left_censored=float(np.mean(np.isneginf(log_m))),
                     at_least=float(np.quantile(bounded, (1 - LEVEL) / 2)),
                     extrapolation=1.0,
-                    at_once=percentile_interval(np.exp(log_m), 1 - (1 - LEVEL) / len(cells_of_it)),  # Bonferroni
+                    low_at_once=low_at_once,
+                    high_at_once=high_at_once,
                 )
             )
         if in_range:

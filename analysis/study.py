@@ -136,7 +136,7 @@ def _evidence(
             (float(reference_sizes.min()) / (item.data_size or 1) for item in censored_below), default=math.nan
         ),
         mean=(mean.estimate, mean.low, mean.high) if mean else None,
-        at_sizes=tuple((item.estimate, *item.at_once) for item in cells),
+        at_sizes=tuple((item.estimate, item.low_at_once, item.high_at_once) for item in cells),
         lack_of_fit=model.lack_of_fit,
         lack_of_fit_varying=model.lack_of_fit_varying,
         delta=(float(delta), *model.delta_interval(arm)),

@@ -67,14 +67,14 @@ def test_limits_for_all_sizes_at_once_are_quantiles_further_out():
     noisy = from_table(planted({"sft": 1.0, "rft": 2.0}, num_problems=300))
     draws = crossed_bootstrap(noisy, 2000, 0)
     for item in (item for item in pointwise(noisy, "sft", draws) if item.kind == "pointwise"):
-        low, high = item.at_once
+        low, high = item.low_at_once, item.high_at_once
         assert low < item.low <= item.estimate and (item.high < high or item.high == np.inf)
     # An algorithm with one size has nothing to correct for.
     alone = from_table(
         planted({"sft": 1.0, "rft": 2.0}, num_problems=300).query("algorithm == 'sft' or data_size == 128")
     )
     (item, _) = pointwise(alone, "sft", crossed_bootstrap(alone, 500, 0))
-    assert item.at_once == (item.low, item.high)
+    assert (item.low_at_once, item.high_at_once) == (item.low, item.high)
 
 
 def test_differences_are_paired_means_over_shared_sizes():
