@@ -186,11 +186,24 @@ def _settings(run: Run, sweep: Sweep) -> dict[str, object]:
 def _relevant(sweep: Sweep, plan: Plan, algorithm: str) -> tuple[str, ...]:
     """The extra axes along which some run of the algorithm becomes another stage.
 
-    Decided with the first seed, and without waiting for choices: a stand-in changes exactly when the real run does.
+    Decided with the first seed, and without waiting for choices: a stand-in changes exactly when the real run does. In
+    a list of grids several axes may change together and never one alone; then the first of them that tells runs apart
+    is taken, until none of different stages look the same.
     """
     extra = [key for key in axes(sweep) if key not in ("algorithm", "data_size")]
     runs = [run for run in plan.runs if run.cell.algorithm == algorithm and run.seed == sweep.seeds[0]]
-    return tuple(key for key in extra if _changes(runs, key))
+    found = [key for key in extra if _changes(runs, key)]
+    while (alike := _mistakable(runs, found)) is not None:
+        found.append(next(key for key in extra if len({repr(run.axis_values[key]) for run in alike}) > 1))
+    return tuple(key for key in extra if key in found)
+
+
+def _mistakable(runs: Iterable[Run], keys: Iterable[str]) -> list[Run] | None:
+    """Runs of different stages that have the same size and the same values of keys."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr([run.cell.data_size, *(run.axis_values[key] for key in keys)]), []).append(run)
+    return next((group for group in groups.values() if len({run.stage.digest for run in group}) > 1), None)
 
 
 def _changes(runs: Iterable[Run], key: str) -> bool:

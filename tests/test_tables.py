@@ -108,6 +108,24 @@ def test_an_axis_of_one_algorithm_makes_variants_and_one_of_the_reference_makes_
     assert len(tables.runs) == 2 * 2 * 3 * 3  # panels x sizes x seeds x (sft and two variants)
 
 
+def test_no_run_is_lost_where_axes_change_together_and_never_one_alone(tmp_path):
+    grid = """grid:
+  - {algorithm: [sft], data_size: [64, 128]}
+  - {algorithm: [step_dpo], data_size: [64, 128], step_dpo.pit_rule: [lowest], step_values.adaptive: [true]}
+  - {algorithm: [step_dpo], data_size: [64, 128], step_dpo.pit_rule: [largest_drop], step_values.adaptive: [false]}
+"""
+    file = write(tmp_path, grid)
+    current, store = fill(file)
+    runs = tabulate(load_sweep(file), current, store).runs
+    assert len(runs) == len(current.runs) == 3 * 2 * 3  # arms x sizes x seeds
+    assert runs["stage"].nunique() == len(runs)
+    assert runs["algorithm"].unique().tolist() == [
+        "sft",
+        "step_dpo, pit_rule=lowest",
+        "step_dpo, pit_rule=largest_drop",
+    ]
+
+
 def test_provenance_names_packages_and_hosts(filled):
     found = tabulate(*filled).provenance
     assert any(name.startswith("numpy ") for name in found["packages"])
