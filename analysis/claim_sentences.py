@@ -4,7 +4,7 @@ In: a claim, its outcome against the interval, the verdict's code and the eviden
 for all sizes is not what the data give, the claim of one is judged by the sizes: it fails where none supports it.
 """
 
-from analysis.claims import EQUIVALENCE, ClaimOutcome, claim_text, fails_at_every_size, upper_bound
+from analysis.claims import EQUIVALENCE, ClaimOutcome, claim_text, fails_at_every_size, holds_at_every_size, upper_bound
 from analysis.evidence import Code, Evidence
 
 
@@ -39,6 +39,9 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
         else:
             limit = f"at most {max(high for _, _, high in e.at_sizes):.2f}"
         return f"The data do not support the claim of {text} at any size: m(D) is {limit}, with limits for all at once."
+    if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
+        limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
+        return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
     if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
         return f"The claim of {text} is about one number for all sizes, which these data do not give."
     return {

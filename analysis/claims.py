@@ -38,6 +38,11 @@ def fails_at_every_size(claim: float | str, at_sizes: Sequence[tuple[float, floa
     return bool(at_sizes) and all(check_claim(claim, low, high) == "does not support" for _, low, high in at_sizes)
 
 
+def holds_at_every_size(claim: str, at_sizes: Sequence[tuple[float, float, float]]) -> bool:
+    """Whether every size supports a claim of at most so much."""
+    return bool(at_sizes) and all(check_claim(claim, low, high) == "supported" for _, low, high in at_sizes)
+
+
 def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:
     """The claim about an algorithm, whatever settings follow its name."""
     return claims.get(algorithm.partition(",")[0])

@@ -3,18 +3,22 @@
 In: a `Panel` of finished numbers. Out: text.
 """
 
+from collections.abc import Iterator, Sequence
+
 from analysis.compute import overall_compute
 from analysis.panel import Panel
 from analysis.rendering import Grid
 from analysis.study import Study
-from analysis.verdicts import label, number
+from analysis.verdicts import Verdict, label, number
 from analysis.wording import interval_kind, sample_size
 
 
 def conclusion(name: str, panel: Panel) -> str:
     """Every verdict's sentence and its claim's, and the multiplier per FLOP where one number describes it."""
-    text = []
+    text = list(_not_estimable(panel.study.verdicts))
     for verdict in panel.study.verdicts:
+        if verdict.code == "NOT_ESTIMABLE":
+            continue
         text += [verdict.sentence, verdict.claim_sentence or ""]
         per_flop = overall_compute(panel.compute, verdict.algorithm)
         if per_flop is not None:
@@ -23,6 +27,19 @@ def conclusion(name: str, panel: Panel) -> str:
             text.append("per FLOP of training and generation.")
     where = f"[{name}] " if name else ""
     return where + " ".join(part for part in text if part)
+
+
+def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """One sentence for all algorithms without a multiplier for the same reason."""
+    of_reason: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.code == "NOT_ESTIMABLE":
+            of_reason.setdefault(verdict.sentence.removeprefix(label(verdict.algorithm)), []).append(verdict)
+    for reason, alike in of_reason.items():
+        names = [label(verdict.algorithm) for verdict in alike]
+        yield (names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}") + reason
+        claims = list(dict.fromkeys(verdict.claim_sentence for verdict in alike if verdict.claim_sentence))
+        yield from claims
 
 
 def measurement(name: str, study: Study) -> str:

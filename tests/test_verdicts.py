@@ -70,6 +70,9 @@ def test_without_one_number_a_claim_fails_where_no_size_supports_it():
     above = verdict(evidence(**bent, at_sizes=((1.5, 1.1, 1.8), (1.9, 1.5, 2.4))), claim="<=1")
     assert above.code == "CONTRADICTED" and "m(D) is at least 1.10" in above.claim_sentence
     assert verdict(evidence(**bent, at_sizes=((1.5, 0.9, 1.8), (1.9, 1.5, 2.4))), claim="<=1").code == "DIRECTION_ONLY"
+    # It holds where every size is below it, within the 25 % that count as equal.
+    held = verdict(evidence(**bent, at_sizes=((0.4, 0.2, 0.6), (0.9, 0.7, 1.1))), claim="<=1")
+    assert "support the claim of at most 1x at every size: m(D) is at most 1.10" in held.claim_sentence
     # Where one number fits it decides, whatever single sizes say.
     assert verdict(evidence(at_sizes=((1.2, 1.0, 1.5),)), claim=2.0).code == "SUPPORTED"
 
