@@ -1,7 +1,7 @@
-"""What counting facts predicts for modular sums: SFT's curve, and how much any algorithm can gain on the same problems.
+"""What counting facts predicts for modular sums: the curve of SFT, and how much any algorithm can gain on its problems.
 
-No policy is trained: `python -m benchmarks.fact_count sweeps/paper_scaling.yaml` draws problems as a sweep does, calls a
-sum known when it was shown or the base policy's text has it right more often than not, and a test problem wrong when
+No policy is trained: `python -m benchmarks.fact_count sweeps/paper_scaling.yaml` draws problems as a sweep does, calls
+a sum known when it was shown or the base policy's text has it right more often than not, and a test problem wrong when
 its solution needs an unknown one. A solution shows three of the sums of a problem with four operands; all orders
 together show twelve. So a learner of all of them is the ceiling for algorithms that learn the sums of their problems
 and no rule: the multiplier that it would have is printed beside the curve. Writes results/fact_count.json.
