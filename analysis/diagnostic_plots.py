@@ -15,19 +15,23 @@ from analysis.claims import claim_of, claim_text, upper_bound
 from analysis.figure_style import (
     blank,
     colour,
+    face,
     legend_above,
     marker,
     multipliers_on,
     ordered,
+    short,
     sizes_on_x,
     state_n,
     styled,
+    wrapped,
 )
 from analysis.model import SPREAD_QAICC
 from analysis.study import Study
 from analysis.verdicts import label
 from analysis.wording import Wording
 
+_ROW_LETTERS = 26  # of an algorithm's name beside its row
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")
 _SPREAD = ("algorithm", "kind", "name", "m", "low", "high")
@@ -156,12 +160,12 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
     for row in table.itertuples():
         index = places[row.algorithm]
         at = forms.index(row.form) + 0.7 * ((index + 0.5) / len(places) - 0.5)
-        fill = colour(index) if row.num_dropped == 1 else "none"
+        fill = {"mfc": colour(index), **face(index)} if row.num_dropped == 1 else {"mfc": "none"}
         miss = 100 * (row.observed - row.predicted)
-        axes.plot(at, miss, marker(index), color=colour(index), markersize=4, mfc=fill, mew=0.8)
+        axes.plot(at, miss, marker(index), color=colour(index), markersize=4, mew=0.8, **fill)
     for name, index in places.items():
         if (table["algorithm"] == name).any():
-            axes.plot([], [], marker(index), color=colour(index), markersize=4, label=label(name))
+            axes.plot([], [], marker(index), color=colour(index), markersize=4, label=short(name), **face(index))
     for fill, text in (("#444444", "one size left out"), ("none", "two left out")):
         axes.plot([], [], "o", color="#444444", markersize=4, mfc=fill, mew=0.8, label=text)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
@@ -172,15 +176,21 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
 def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], claims: Mapping[str, float | str]) -> None:
     """table: as of density_table."""
     styles = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
-    for name, part in table.groupby("algorithm", sort=False):
-        index = places[str(name)]
-        style = styles[(index - 1) % len(styles)]
-        axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=label(str(name)))
-        claim = claim_of(str(name), claims)
+    claimed: dict[float | str, list[str]] = {}
+    for name in map(str, dict.fromkeys(table["algorithm"])):
+        claim = claim_of(name, claims)
         if claim is not None:
-            at = upper_bound(claim) if isinstance(claim, str) else claim
-            text = f"{label(str(name))}, claim of {claim_text(claim)}"
-            axes.axvline(np.log2(at), color=colour(index), linewidth=1.0, linestyle=(0, (1, 1)), label=text)
+            claimed.setdefault(claim, []).append(name)
+    for name, part in table.groupby("algorithm", sort=False):
+        index, claim = places[str(name)], claim_of(str(name), claims)
+        style = styles[(index - 1) % len(styles)]
+        axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=short(str(name)))
+        if claim is not None and claimed[claim][0] == name:  # one line where it is the claim of several
+            at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(claimed[claim]) > 1
+            families = dict.fromkeys(label(one).partition(",")[0] for one in claimed[claim])
+            text = f"{' and '.join(families) if several else short(str(name))}, claim of {claim_text(claim)}"
+            shade = "#444444" if several else colour(index)
+            axes.axvline(np.log2(at), color=shade, linewidth=1.0, linestyle=(0, (1, 1)), label=text)
     axes.axvline(0.0, color="#888888", linewidth=0.5, zorder=0)
     axes.set_ylim(bottom=0)
     multipliers_on(axes.xaxis, logarithmic=False)
@@ -212,7 +222,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
     for shape, fill, _, text in marks.values():
         axes.plot([], [], shape, color=grey, fillstyle=fill, markersize=3.5, label=text)
     axes.axvline(1.0, color="#888888", linewidth=0.7, linestyle=":")
-    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.set_yticks(range(len(names)), [wrapped(short(name), _ROW_LETTERS) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.4)
     multipliers_on(axes.xaxis)
 
@@ -225,10 +235,10 @@ def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -
         miss = 100 * (part["observed"] - part["fitted"])
         axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
         axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)
-        for used, fill in ((True, colour(index)), (False, "none")):
+        for used, fill in ((True, {"mfc": colour(index), **face(index)}), (False, {"mfc": "none"})):
             kept = (part["used"] == used).to_numpy()
-            text = label(str(name)) if used else None
-            axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, mfc=fill, label=text)
+            text = short(str(name)) if used else None
+            axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, label=text, **fill)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
 
 
