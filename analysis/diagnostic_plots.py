@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 
 from analysis.claims import claim_of, claim_text, upper_bound
 from analysis.figure_style import (
+    FARTHEST,
+    beside,
     blank,
     colour,
+    cut,
     face,
     legend_above,
     marker,
@@ -176,23 +179,20 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
 def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], claims: Mapping[str, float | str]) -> None:
     """table: as of density_table."""
     styles = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
-    claimed: dict[float | str, list[str]] = {}
-    for name in map(str, dict.fromkeys(table["algorithm"])):
-        claim = claim_of(name, claims)
-        if claim is not None:
-            claimed.setdefault(claim, []).append(name)
+    claimed = {str(name): claim_of(str(name), claims) for name in dict.fromkeys(table["algorithm"])}
     for name, part in table.groupby("algorithm", sort=False):
-        index, claim = places[str(name)], claim_of(str(name), claims)
+        index, claim = places[str(name)], claimed[str(name)]
         style = styles[(index - 1) % len(styles)]
         axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=short(str(name)))
-        if claim is not None and claimed[claim][0] == name:  # one line where it is the claim of several
-            at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(claimed[claim]) > 1
-            families = dict.fromkeys(label(one).partition(",")[0] for one in claimed[claim])
-            text = f"{' and '.join(families) if several else short(str(name))}, claim of {claim_text(claim)}"
-            shade = "#444444" if several else colour(index)
+        alike = [one for one in claimed if claim is not None and claimed[one] == claim]
+        if alike and alike[0] == name:  # one line where it is the claim of several
+            at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(alike) > 1
+            who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
+            shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
             axes.axvline(np.log2(at), color=shade, linewidth=1.0, linestyle=(0, (1, 1)), label=text)
     axes.axvline(0.0, color="#888888", linewidth=0.5, zorder=0)
     axes.set_ylim(bottom=0)
+    cut(axes, -np.log2(FARTHEST), np.log2(FARTHEST))
     multipliers_on(axes.xaxis, logarithmic=False)
 
 
@@ -224,6 +224,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
     axes.axvline(1.0, color="#888888", linewidth=0.7, linestyle=":")
     axes.set_yticks(range(len(names)), [wrapped(short(name), _ROW_LETTERS) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.4)
+    cut(axes, 1 / FARTHEST, FARTHEST)
     multipliers_on(axes.xaxis)
 
 
@@ -231,7 +232,7 @@ def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -
     """table: as of residual_table; open marks: cells beyond a turning point, which were not fitted."""
     for name, part in table.groupby("algorithm", sort=False):
         index = places[str(name)]
-        at = part["data_size"] * 1.06 ** (index - (len(places) - 1) / 2)  # beside each other, not on top
+        at = part["data_size"] * beside(index, len(places), 1.06)
         miss = 100 * (part["observed"] - part["fitted"])
         axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
         axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)

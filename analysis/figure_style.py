@@ -25,6 +25,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
 _AGAIN = len(COLOURS) - 1
+FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of a figure
 _STYLE = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -38,12 +39,13 @@ _STYLE = {
     "pdf.fonttype": 42,
 }
 _LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend, and what a handle with its space takes
-_MOST_INSIDE, _ROWS_ABOVE, _ROW_HEIGHT = (
-    5,
-    4,
-    0.15,
-)  # entries in axes; rows above them for which a figure has room; inches
+_MOST_INSIDE = 5  # entries of a legend in the axes
+_ROWS_ABOVE, _ROW_HEIGHT = (
+    3,
+    0.16,
+)  # rows above the axes for which a figure has room, and what more of them take, inches
 _AXES_SHARE, _DIGIT_WIDTH = 0.76, 0.073  # of a figure's width; inches
+_MOST_BESIDE = 5  # algorithms that stand at full distance beside each other
 _MOST_DOUBLINGS = 9  # of an axis with a tick at each power of two
 _PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MULTIPLIERS = {  # an axis over less than this factor has these ticks, and those of longer axes
@@ -144,22 +146,23 @@ def legend(axes: Axes) -> None:
     if len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
         axes.legend(loc="lower left")
     else:
-        legend_above(axes.get_figure())
+        legend_above(axes.get_figure(), room=0)
 
 
-def legend_above(figure: Figure) -> None:
+def legend_above(figure: Figure, room: int = _ROWS_ABOVE) -> None:
     """The legend of the first axes above all of them, where it covers nothing: one row, two columns, or one if long.
 
-    Entries that are too long for a line have several, and the figure grows by the rows for which it has no room.
+    Entries that are too long for a line have several, and the figure grows by the rows for which it has no `room`.
     """
     handles, texts = figure.axes[0].get_legend_handles_labels()
     most = int(_LETTERS_PER_INCH * figure.get_figwidth())
     columns = next((number for number in (len(texts), 2) if _letters(texts, number) <= most), 1)
-    texts = [wrapped(text, most - _HANDLE_LETTERS) if columns == 1 else text for text in texts]
+    if columns == 1:
+        texts = [wrapped(_number_whole(text), most - _HANDLE_LETTERS) for text in texts]
     lines = sum(1 + text.count("\n") for text in texts)
     rows = math.ceil(lines / columns)
-    if rows > _ROWS_ABOVE:
-        figure.set_figheight(figure.get_figheight() + _ROW_HEIGHT * (rows - _ROWS_ABOVE))
+    if rows > room:
+        figure.set_figheight(figure.get_figheight() + _ROW_HEIGHT * (rows - room))
     figure.legend(handles, texts, loc="outside upper center", ncols=columns)
 
 
@@ -193,10 +196,29 @@ def multipliers_on(axis, logarithmic: bool = True) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def cut(axes: Axes, low: float, high: float) -> None:
+    """Show nothing outside of low and high, and say so where there is something."""
+    left, right = axes.get_xlim()
+    if left < low or right > high:
+        axes.set_xlim(max(left, low), min(right, high))
+        axes.set_title("some marks lie outside", loc="left", fontsize=6, color="#444444")
+
+
+def beside(index: int, num: int, step: float) -> float:
+    """A factor on a logarithmic axis that sets points of several algorithms beside each other, not on top."""
+    return step ** ((index - (num - 1) / 2) * min(1.0, _MOST_BESIDE / num))
+
+
 def _letters(texts: Sequence[str], columns: int) -> int:
     """How many letters wide a legend is."""
     parts = np.array_split(texts, columns)  # as matplotlib fills columns
     return sum(_HANDLE_LETTERS + max(map(len, part), default=0) for part in parts)
+
+
+def _number_whole(text: str) -> str:
+    """What follows a colon, a number with its limits, stays on one line."""
+    name, colon, value = text.partition(": ")
+    return name + colon + value.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _in_words(setting: str) -> str:

@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figure_style import (
+    FARTHEST,
+    beside,
     blank,
     colour,
+    cut,
     face,
     legend,
     legend_above,
@@ -31,7 +34,6 @@ from analysis.study import Study
 from analysis.verdicts import label, number
 from analysis.wording import Wording
 
-_FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of the figure
 _WIDE = 500.0  # an axis of multipliers over a larger factor is cut to what its points need
 _BESIDE = 16.0  # cells moved so many times beyond the data sizes, and further, lie outside of the figure
 
@@ -95,9 +97,8 @@ def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
         draw_collapsed(axes, study)
         percent_on_y(axes)
         sizes = study.outcomes.data_size
-        low, high = axes.get_xlim()
-        if low < sizes.min() / _BESIDE or high > sizes.max() * _BESIDE:
-            axes.set_xlim(max(low, sizes.min() / _BESIDE), min(high, sizes.max() * _BESIDE))
+        axes.set_xscale("log")
+        cut(axes, sizes.min() / _BESIDE, sizes.max() * _BESIDE)
         sizes_on_x(axes, sizes)
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
         axes.set_ylabel(wording.error_axis)
@@ -172,7 +173,7 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
     for index, name in enumerate(names, start=1):
         shade = colour(index)
         points = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
-        offset = 1.05 ** (index - (len(names) + 1) / 2)  # beside each other, not on top
+        offset = beside(index - 1, len(names), 1.05)
         sizes = outcomes_sizes(study.outcomes, study.reference)
         for item in points:
             assert item.data_size is not None
@@ -209,7 +210,7 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
     low, high = axes.get_ylim()
     if high / low > _WIDE:  # of an arm whose overall multiplier lies outside of all that points show
         low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
-    axes.set_ylim(max(low, 1 / _FARTHEST), min(high, _FARTHEST))
+    axes.set_ylim(max(low, 1 / FARTHEST), min(high, FARTHEST))
     multipliers_on(axes.yaxis)
 
 
