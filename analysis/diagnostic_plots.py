@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.claims import claim_of, claim_text, upper_bound
 from analysis.figure_style import (
     FARTHEST,
+    WIDTH,
     beside,
     blank,
     colour,
@@ -34,7 +35,8 @@ from analysis.study import Study
 from analysis.verdicts import label
 from analysis.wording import Wording
 
-_ROW_LETTERS = 26  # of an algorithm's name beside its row
+_ROW_LETTERS = 34  # of an algorithm's name beside its row
+_DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")
 _SPREAD = ("algorithm", "kind", "name", "m", "low", "high")
@@ -136,6 +138,8 @@ def spread_figure(study: Study) -> Figure | None:
     with styled():
         figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()))
         draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        if max(len(short(name)) for name in table["algorithm"]) > _ROW_LETTERS:
+            figure.set_figwidth(1.4 * WIDTH)
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
         legend_above(figure)
         return figure
@@ -178,14 +182,13 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
 
 def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], claims: Mapping[str, float | str]) -> None:
     """table: as of density_table."""
-    styles = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
     claimed = {str(name): claim_of(str(name), claims) for name in dict.fromkeys(table["algorithm"])}
     for name, part in table.groupby("algorithm", sort=False):
         index, claim = places[str(name)], claimed[str(name)]
-        style = styles[(index - 1) % len(styles)]
-        axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=short(str(name)))
+        dash = _DASHES[(index - 1) % len(_DASHES)]
+        axes.plot(part["log2_m"], part["density"], linestyle=dash, color=colour(index), label=short(str(name)))
         alike = [one for one in claimed if claim is not None and claimed[one] == claim]
-        if alike and alike[0] == name:  # one line where it is the claim of several
+        if alike and alike[0] == name:  # one line for all of them
             at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(alike) > 1
             who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
             shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
@@ -198,8 +201,8 @@ def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], cla
 
 def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
     """table: as of spread_table."""
-    names = list(dict.fromkeys(table["algorithm"]))
     axes.set_xscale("log")
+    names = list(dict.fromkeys(table["algorithm"]))
     marks = {
         "form": ("o", "full", 0.12, "forms, QAICc within 4"),
         "form that fits worse": ("x", "full", 0.12, "forms that fit worse"),
@@ -210,8 +213,8 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
         for kind, width, offset in (("headline", 2.4, 0.0), ("two-way", 1.0, -0.12), ("form-free", 1.0, 0.36)):
             for item in part[part["kind"] == kind].itertuples():
                 axes.plot([item.low, item.high], [row + offset] * 2, color=shade, linewidth=width)
-                shape = "D" if kind == "form-free" else "|"
-                axes.plot(item.m, row + offset, shape, color=shade, markersize=4 if shape == "D" else 8)
+                shape, size = ("D", 4) if kind == "form-free" else ("|", 8)
+                axes.plot(item.m, row + offset, shape, color=shade, markersize=size)
         for kind, (shape, fill, offset, _) in marks.items():
             found = part.loc[part["kind"] == kind, "m"]
             axes.plot(found, [row + offset] * len(found), shape, color=shade, fillstyle=fill, markersize=3.5)
@@ -237,8 +240,7 @@ def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -
         axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
         axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)
         for used, fill in ((True, {"mfc": colour(index), **face(index)}), (False, {"mfc": "none"})):
-            kept = (part["used"] == used).to_numpy()
-            text = short(str(name)) if used else None
+            kept, text = (part["used"] == used).to_numpy(), short(str(name)) if used else None
             axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, label=text, **fill)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
 

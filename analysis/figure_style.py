@@ -25,6 +25,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
 _AGAIN = len(COLOURS) - 1
+_JOIN = "\N{NO-BREAK SPACE}"
 FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of a figure
 _STYLE = {
     "font.size": 8,
@@ -158,7 +159,7 @@ def legend_above(figure: Figure, room: int = _ROWS_ABOVE) -> None:
     most = int(_LETTERS_PER_INCH * figure.get_figwidth())
     columns = next((number for number in (len(texts), 2) if _letters(texts, number) <= most), 1)
     if columns == 1:
-        texts = [wrapped(_number_whole(text), most - _HANDLE_LETTERS) for text in texts]
+        texts = [wrapped(_number_whole(text), most - _HANDLE_LETTERS).replace(_JOIN, " ") for text in texts]
     lines = sum(1 + text.count("\n") for text in texts)
     rows = math.ceil(lines / columns)
     if rows > room:
@@ -218,7 +219,7 @@ def _letters(texts: Sequence[str], columns: int) -> int:
 def _number_whole(text: str) -> str:
     """What follows a colon, a number with its limits, stays on one line."""
     name, colon, value = text.partition(": ")
-    return name + colon + value.replace(" ", "\N{NO-BREAK SPACE}")
+    return name + colon + value.replace(" ", _JOIN)
 
 
 def _in_words(setting: str) -> str:

@@ -77,6 +77,10 @@ def drawn(figure):
     return canvas.get_renderer()
 
 
+def _dashes(line) -> tuple:
+    return line.get_fillstyle(), str(line._dash_pattern)
+
+
 def tick_boxes(axis, limits, renderer):
     low, high = sorted(limits)
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high and tick.label1.get_text()]
@@ -117,8 +121,7 @@ def test_no_two_entries_of_a_legend_look_alike(figures, name):
     handles = figures[name].axes[0].get_legend_handles_labels()[0]
     lines = [getattr(handle, "lines", (handle,))[0] for handle in handles]
     looks = [
-        (line.get_color(), line.get_marker(), line.get_fillstyle(), line.get_markerfacecolor(), line._dash_pattern)
-        + (line.get_linewidth(), line.get_linestyle())
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor(), line.get_linewidth(), *_dashes(line))
         for line in lines
     ]
     for (one, first), (other, second) in combinations(zip(handles, looks, strict=True), 2):
