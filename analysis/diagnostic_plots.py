@@ -138,8 +138,7 @@ def spread_figure(study: Study) -> Figure | None:
     with styled():
         figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()))
         draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
-        if max(len(short(name)) for name in table["algorithm"]) > _ROW_LETTERS:
-            figure.set_figwidth(1.4 * WIDTH)
+        figure.set_figwidth(WIDTH * (1.4 if max(map(len, map(short, table["algorithm"]))) > _ROW_LETTERS else 1.0))
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
         legend_above(figure)
         return figure
@@ -168,8 +167,9 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
         index = places[row.algorithm]
         at = forms.index(row.form) + 0.7 * ((index + 0.5) / len(places) - 0.5)
         fill = {"mfc": colour(index), **face(index)} if row.num_dropped == 1 else {"mfc": "none"}
-        miss = 100 * (row.observed - row.predicted)
-        axes.plot(at, miss, marker(index), color=colour(index), markersize=4, mew=0.8, **fill)
+        axes.plot(
+            at, 100 * (row.observed - row.predicted), marker(index), color=colour(index), markersize=4, mew=0.8, **fill
+        )
     for name, index in places.items():
         if (table["algorithm"] == name).any():
             axes.plot([], [], marker(index), color=colour(index), markersize=4, label=short(name), **face(index))
