@@ -10,9 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figure_style import blank, means_with_bars, ordered, percent_on_y, state_n, styled
+from analysis.figure_style import blank, legend, means_with_bars, ordered, percent_on_y, short, state_n, styled
 from analysis.study import Study
-from analysis.verdicts import label
 
 _SMALL = {"fontsize": 6, "color": "#444444"}
 
@@ -35,8 +34,8 @@ def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_labe
         draw_costs(axes, cost_table(study, flops), ordered(study))
         axes.set_xlabel("FLOPs of one run, training and generation")
         axes.set_ylabel(error_label)
-        axes.legend(loc="lower left")
         state_n(axes, study)
+        legend(axes)
         return figure
 
 
@@ -48,7 +47,7 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
     for index, name in enumerate(names):
         part = table[table["algorithm"] == name].sort_values("data_size")
         limits = (part["error_low"], part["error_high"])
-        means_with_bars(axes, part["flops"], part["error"], limits, index, label(name))
+        means_with_bars(axes, part["flops"], part["error"], limits, index, short(str(name)))
         for row in part.itertuples() if index == 0 else ():
             place = ((row.flops, row.error), (-3, -8))  # below a falling line
             axes.annotate(f"{row.data_size:,}", *place, textcoords="offset points", ha="right", **_SMALL)

@@ -1,45 +1,57 @@
-"""What a report opens with: one paragraph of plain sentences from the verdicts, and how they were measured.
+"""What a report opens with: plain sentences from the verdicts, as one paragraph or a list, and how they were measured.
 
-In: a `Panel` of finished numbers. Out: text.
+In: `Panel`s of finished numbers. Out: text and `Section`s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from analysis.compute import overall_compute
 from analysis.panel import Panel
-from analysis.rendering import Grid
+from analysis.rendering import Grid, Section
 from analysis.study import Study
 from analysis.verdicts import Verdict, label, number
 from analysis.wording import interval_kind, sample_size
 
+_MOST_IN_A_PARAGRAPH = 3  # conclusions; more are a list
 
-def conclusion(name: str, panel: Panel) -> str:
+
+def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Section]:
+    """What all panels found, an item of a list each where there is much of it, and the paragraphs below it."""
+    found = {name: conclusions(panel) for name, panel in panels.items()}
+    if sum(map(len, found.values())) <= _MOST_IN_A_PARAGRAPH:
+        text = " ".join(_where(name) + " ".join(items) for name, items in found.items())
+        return [Section("", (text, *paragraphs))]
+    bullets = tuple(_where(name) + item for name, items in found.items() for item in items)
+    return [Section("", bullets=bullets), Section("", paragraphs)]
+
+
+def conclusions(panel: Panel) -> tuple[str, ...]:
     """Every verdict's sentence and its claim's, and the multiplier per FLOP where one number describes it."""
-    text = list(_not_estimable(panel.study.verdicts))
+    items = list(_not_estimable(panel.study.verdicts))
     for verdict in panel.study.verdicts:
         if verdict.code == "NOT_ESTIMABLE":
             continue
-        text += [verdict.sentence, verdict.claim_sentence or ""]
+        text = [verdict.sentence, verdict.claim_sentence or ""]
         per_flop = overall_compute(panel.compute, verdict.algorithm)
         if per_flop is not None:
             limits = f"{number(per_flop.low)} to {number(per_flop.high)}"
             text.append(f"At D = {per_flop.data_size:,} it is worth {number(per_flop.estimate)}x ({limits})")
             text.append("per FLOP of training and generation.")
-    where = f"[{name}] " if name else ""
-    return where + " ".join(part for part in text if part)
+        items.append(" ".join(part for part in text if part))
+    return tuple(items)
 
 
 def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """One sentence for all algorithms without a multiplier for the same reason."""
+    """One item for all algorithms without a multiplier for the same reason."""
     of_reason: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.code == "NOT_ESTIMABLE":
             of_reason.setdefault(verdict.sentence.removeprefix(label(verdict.algorithm)), []).append(verdict)
     for reason, alike in of_reason.items():
         names = [label(verdict.algorithm) for verdict in alike]
-        yield (names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}") + reason
-        claims = list(dict.fromkeys(verdict.claim_sentence for verdict in alike if verdict.claim_sentence))
-        yield from claims
+        who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        claims = dict.fromkeys(verdict.claim_sentence for verdict in alike if verdict.claim_sentence)
+        yield " ".join((who + reason, *claims))
 
 
 def measurement(name: str, study: Study) -> str:
@@ -47,8 +59,12 @@ def measurement(name: str, study: Study) -> str:
     text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
     if study.model is not None:
         text += f"; form: {study.model.constant.form.formula}, chosen by {study.model.selection}"
-    where = f"[{name}] " if name else ""
-    return f"{where}{text}."
+    return f"{_where(name)}{text}."
+
+
+def _where(name: str) -> str:
+    """A panel's name before what is said of it."""
+    return f"[{name}] " if name else ""
 
 
 def verdict_table(panel: Panel) -> Grid:

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, styled
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, short, styled
 from analysis.plots import figure_suffix, save
 from analysis.rendering import Grid, Section, picture
 from analysis.verdicts import label
 
 _REACH = 3  # steps before and after the first pit that are drawn; the table has all
+_FEWEST = 20  # traces that a drawn mean rests on at least; the table has all
 
 
 def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
@@ -32,7 +33,7 @@ def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
             " by steps from the first pit (0: after the pit itself), which other continuations of the SFT policy"
             f" found. {shown['num_traces'].max():,} traces of {shown['num_problems'].max():,} test problems,"
             f" {shown['num_seeds'].max()} seeds. Bars: 95 % crossed bootstrap over whole seeds and test problems, where"
-            " there are three seeds or more."
+            f" there are three seeds or more. Places with fewer than {_FEWEST} traces are in critical_steps.csv only."
         )
         title = f"Critical steps{f', {panel}' if panel else ''}"
         parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(_grid(part),)))
@@ -44,6 +45,7 @@ def critical_figure(table: pd.DataFrame) -> Figure:
     with styled():
         figure = Figure(figsize=(1.6 * WIDTH, HEIGHT), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
+        table = table[table["num_traces"] >= _FEWEST]
         near = table[(table["measure"] == "q_value_from_pit") & table["at"].between(-_REACH, _REACH)]
         _draw(left, table[table["measure"] == "q_value"])
         _draw(right, near)
@@ -57,7 +59,7 @@ def critical_figure(table: pd.DataFrame) -> Figure:
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
     for index, (algorithm, line) in enumerate(table.groupby("algorithm", sort=False)):
         mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
-        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), index, label(str(algorithm)))
+        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), index, short(str(algorithm)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -13,21 +13,30 @@ from matplotlib.figure import Figure
 
 from analysis.claims import claim_of, claim_text, upper_bound
 from analysis.figure_style import (
+    FARTHEST,
+    WIDTH,
+    beside,
     blank,
     colour,
+    cut,
+    face,
     legend_above,
     marker,
     multipliers_on,
     ordered,
+    short,
     sizes_on_x,
     state_n,
     styled,
+    wrapped,
 )
 from analysis.model import SPREAD_QAICC
 from analysis.study import Study
 from analysis.verdicts import label
 from analysis.wording import Wording
 
+_ROW_LETTERS = 34  # of an algorithm's name beside its row
+_DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")
 _SPREAD = ("algorithm", "kind", "name", "m", "low", "high")
@@ -129,6 +138,7 @@ def spread_figure(study: Study) -> Figure | None:
     with styled():
         figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()))
         draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        figure.set_figwidth(WIDTH * (1.4 if max(map(len, map(short, table["algorithm"]))) > _ROW_LETTERS else 1.0))
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
         legend_above(figure)
         return figure
@@ -156,12 +166,13 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
     for row in table.itertuples():
         index = places[row.algorithm]
         at = forms.index(row.form) + 0.7 * ((index + 0.5) / len(places) - 0.5)
-        fill = colour(index) if row.num_dropped == 1 else "none"
-        miss = 100 * (row.observed - row.predicted)
-        axes.plot(at, miss, marker(index), color=colour(index), markersize=4, mfc=fill, mew=0.8)
+        fill = {"mfc": colour(index), **face(index)} if row.num_dropped == 1 else {"mfc": "none"}
+        axes.plot(
+            at, 100 * (row.observed - row.predicted), marker(index), color=colour(index), markersize=4, mew=0.8, **fill
+        )
     for name, index in places.items():
         if (table["algorithm"] == name).any():
-            axes.plot([], [], marker(index), color=colour(index), markersize=4, label=label(name))
+            axes.plot([], [], marker(index), color=colour(index), markersize=4, label=short(name), **face(index))
     for fill, text in (("#444444", "one size left out"), ("none", "two left out")):
         axes.plot([], [], "o", color="#444444", markersize=4, mfc=fill, mew=0.8, label=text)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
@@ -171,25 +182,27 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
 
 def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], claims: Mapping[str, float | str]) -> None:
     """table: as of density_table."""
-    styles = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
+    claimed = {str(name): claim_of(str(name), claims) for name in dict.fromkeys(table["algorithm"])}
     for name, part in table.groupby("algorithm", sort=False):
-        index = places[str(name)]
-        style = styles[(index - 1) % len(styles)]
-        axes.plot(part["log2_m"], part["density"], linestyle=style, color=colour(index), label=label(str(name)))
-        claim = claim_of(str(name), claims)
-        if claim is not None:
-            at = upper_bound(claim) if isinstance(claim, str) else claim
-            text = f"{label(str(name))}, claim of {claim_text(claim)}"
-            axes.axvline(np.log2(at), color=colour(index), linewidth=1.0, linestyle=(0, (1, 1)), label=text)
+        index, claim = places[str(name)], claimed[str(name)]
+        dash = _DASHES[(index - 1) % len(_DASHES)]
+        axes.plot(part["log2_m"], part["density"], linestyle=dash, color=colour(index), label=short(str(name)))
+        alike = [one for one in claimed if claim is not None and claimed[one] == claim]
+        if alike and alike[0] == name:  # one line for all of them
+            at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(alike) > 1
+            who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
+            shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
+            axes.axvline(np.log2(at), color=shade, linewidth=1.0, linestyle=(0, (1, 1)), label=text)
     axes.axvline(0.0, color="#888888", linewidth=0.5, zorder=0)
     axes.set_ylim(bottom=0)
+    cut(axes, -np.log2(FARTHEST), np.log2(FARTHEST))
     multipliers_on(axes.xaxis, logarithmic=False)
 
 
 def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
     """table: as of spread_table."""
-    names = list(dict.fromkeys(table["algorithm"]))
     axes.set_xscale("log")
+    names = list(dict.fromkeys(table["algorithm"]))
     marks = {
         "form": ("o", "full", 0.12, "forms, QAICc within 4"),
         "form that fits worse": ("x", "full", 0.12, "forms that fit worse"),
@@ -200,8 +213,8 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
         for kind, width, offset in (("headline", 2.4, 0.0), ("two-way", 1.0, -0.12), ("form-free", 1.0, 0.36)):
             for item in part[part["kind"] == kind].itertuples():
                 axes.plot([item.low, item.high], [row + offset] * 2, color=shade, linewidth=width)
-                shape = "D" if kind == "form-free" else "|"
-                axes.plot(item.m, row + offset, shape, color=shade, markersize=4 if shape == "D" else 8)
+                shape, size = ("D", 4) if kind == "form-free" else ("|", 8)
+                axes.plot(item.m, row + offset, shape, color=shade, markersize=size)
         for kind, (shape, fill, offset, _) in marks.items():
             found = part.loc[part["kind"] == kind, "m"]
             axes.plot(found, [row + offset] * len(found), shape, color=shade, fillstyle=fill, markersize=3.5)
@@ -212,8 +225,9 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
     for shape, fill, _, text in marks.values():
         axes.plot([], [], shape, color=grey, fillstyle=fill, markersize=3.5, label=text)
     axes.axvline(1.0, color="#888888", linewidth=0.7, linestyle=":")
-    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.set_yticks(range(len(names)), [wrapped(short(name), _ROW_LETTERS) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.4)
+    cut(axes, 1 / FARTHEST, FARTHEST)
     multipliers_on(axes.xaxis)
 
 
@@ -221,14 +235,13 @@ def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -
     """table: as of residual_table; open marks: cells beyond a turning point, which were not fitted."""
     for name, part in table.groupby("algorithm", sort=False):
         index = places[str(name)]
-        at = part["data_size"] * 1.06 ** (index - (len(places) - 1) / 2)  # beside each other, not on top
+        at = part["data_size"] * beside(index, len(places), 1.06)
         miss = 100 * (part["observed"] - part["fitted"])
         axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
         axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)
-        for used, fill in ((True, colour(index)), (False, "none")):
-            kept = (part["used"] == used).to_numpy()
-            text = label(str(name)) if used else None
-            axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, mfc=fill, label=text)
+        for used, fill in ((True, {"mfc": colour(index), **face(index)}), (False, {"mfc": "none"})):
+            kept, text = (part["used"] == used).to_numpy(), short(str(name)) if used else None
+            axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, label=text, **fill)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.cells import OutcomesError
-from analysis.conclusions import conclusion, measurement
+from analysis.conclusions import measurement, opening
 from analysis.curve_report import FORM_NAMES, fit_points
 from analysis.fits_file import data_hash
 from analysis.outcome_file import parse_claims, read_outcomes, read_table
@@ -69,13 +69,13 @@ def fit_outcomes(
     study = analyse(outcomes, reference, claimed, num_draws, seed)
     panel = Panel(study)
     write_study_files(directory, {"": panel}, claimed, num_draws, seed, TABLE)
-    parts = [_conclusions(panel), *study_sections("", panel, directory, TABLE)]
+    parts = [*_conclusions(panel), *study_sections("", panel, directory, TABLE)]
     parts.append(_provenance(study, file.name, claims, num_draws, seed))
     write_report(directory, f"{file.stem}: data multipliers", parts)
     return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in study.verdicts)
 
 
-def _conclusions(panel: Panel) -> Section:
+def _conclusions(panel: Panel) -> list[Section]:
     outcomes, reference = panel.study.outcomes, panel.study.reference
     others = ", ".join(label(name) for name in outcomes.algorithms if name != reference)
     data = f"{others} against {label(reference)}: {measurement('', panel.study)}"
@@ -89,7 +89,7 @@ def _conclusions(panel: Panel) -> Section:
             " Some cells share no seed with others; each such group of cells draws seeds of its own, and no run is"
             " matched across groups."
         )
-    return Section("", (conclusion("", panel), data))
+    return opening({"": panel}, (data,))
 
 
 def _provenance(study: Study, name: str, claims: str, num_draws: int, seed: int) -> Section:

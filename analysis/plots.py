@@ -11,14 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figure_style import (
+    FARTHEST,
+    beside,
     blank,
     colour,
+    cut,
+    face,
+    legend,
     legend_above,
     marker,
     means_with_bars,
     multipliers_on,
     ordered,
     percent_on_y,
+    short,
     sizes_on_x,
     state_n,
     styled,
@@ -28,7 +34,8 @@ from analysis.study import Study
 from analysis.verdicts import label, number
 from analysis.wording import Wording
 
-_FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of the figure
+_WIDE = 500.0  # an axis of multipliers over a larger factor is cut to what its points need
+_BESIDE = 16.0  # cells moved so many times beyond the data sizes, and further, lie outside of the figure
 
 
 def error_table(study: Study) -> pd.DataFrame:
@@ -76,8 +83,8 @@ def error_figure(study: Study, wording: Wording, base_error: float | None) -> Fi
         percent_on_y(axes)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(wording.error_axis)
-        axes.legend(loc="lower left")
         state_n(axes, study, "lines: joint fit" if study.model is not None else "lines join the means")
+        legend(axes)
         return figure
 
 
@@ -89,11 +96,14 @@ def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
         figure, axes = blank()
         draw_collapsed(axes, study)
         percent_on_y(axes)
-        sizes_on_x(axes, study.outcomes.data_size)
+        sizes = study.outcomes.data_size
+        axes.set_xscale("log")
+        cut(axes, sizes.min() / _BESIDE, sizes.max() * _BESIDE)
+        sizes_on_x(axes, sizes)
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
         axes.set_ylabel(wording.error_axis)
-        axes.legend(loc="lower left")
         state_n(axes, study, "line: joint fit")
+        legend(axes)
         return figure
 
 
@@ -123,7 +133,7 @@ def draw_errors(axes: Axes, study: Study) -> None:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
             axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
         line = "none" if study.model is not None else "-"
-        means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, label(name), line)
+        means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, short(name), line)
         if study.model is not None:
             turn = np.log(sizes[study.model.used[cells]].max())
             for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
@@ -145,7 +155,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
         smallest = min(smallest or moved.min(), moved.min())
         largest = max(largest, moved.max())
         limits = _limits(study, cells)
-        means_with_bars(axes, np.exp(moved), outcomes.errors[cells], limits, index, label(name), "none")
+        means_with_bars(axes, np.exp(moved), outcomes.errors[cells], limits, index, short(name), "none")
     reached = np.log(outcomes.data_size[outcomes.cells_of(study.reference)].max())
     for low, high, style in ((smallest, reached, "-"), (reached, largest, "--")):
         if low < high:
@@ -159,11 +169,11 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
     """Point-wise multipliers with intervals; the overall one as a line with a band."""
     axes.set_yscale("log")
     names = [name for name in ordered(study) if name != study.reference]
-    bound = 1.0
+    reach = [1.0]
     for index, name in enumerate(names, start=1):
         shade = colour(index)
         points = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
-        offset = 1.05 ** (index - (len(names) + 1) / 2)  # beside each other, not on top
+        offset = beside(index - 1, len(names), 1.05)
         sizes = outcomes_sizes(study.outcomes, study.reference)
         for item in points:
             assert item.data_size is not None
@@ -175,31 +185,33 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
                 shown, low, high = floor, 0.0, floor
             else:
                 shown, low, high = item.estimate, item.low, item.high
-            bound = max(bound, shown)
             up, down = np.isinf(high), low == 0.0
             ends = (max(low, floor if down else low), min(high, max(ceiling, shown) if up else high))
+            reach += [shown, *ends]
             axes.plot([at, at], ends, color=shade, linewidth=0.8)
-            axes.plot(at, shown, marker(index), color=shade, markersize=4)
+            axes.plot(at, shown, marker(index), color=shade, markersize=4, **face(index))
             for flag, end, points in ((up, ends[1], 8), (down, ends[0], -8)):
                 if flag:
                     arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
                     axes.annotate("", (at, end), (0, points), textcoords="offset points", arrowprops=arrow)
         overall = study.overall(name)
-        text = label(name)
+        text = short(name)
         if overall is not None:
             text += f": {number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
             axes.axhspan(overall.low, overall.high, color=shade, alpha=0.12, linewidth=0)
             axes.axhline(overall.estimate, color=shade, linewidth=0.9)
-        axes.plot([], [], marker(index), color=shade, markersize=4, label=text)
+        axes.plot([], [], marker(index), color=shade, markersize=4, label=text, **face(index))
         if study.model is not None:
             for band in study.model.bands:
                 if band.algorithm == name:
                     for limit in (band.low, band.high):
                         axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
-    multipliers_on(axes.yaxis)
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 1 / _FARTHEST), min(high, _FARTHEST))
+    if high / low > _WIDE:  # of an arm whose overall multiplier lies outside of all that points show
+        low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
+    axes.set_ylim(max(low, 1 / FARTHEST), min(high, FARTHEST))
+    multipliers_on(axes.yaxis)
 
 
 def outcomes_sizes(outcomes: Outcomes, algorithm: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.conclusions import conclusion, measurement
+from analysis.conclusions import measurement, opening
 from analysis.panel import Panel
 from analysis.rendering import Grid, Section
 from analysis.solvable_section import solvable_section
@@ -36,15 +36,15 @@ class Story:
 
 def sections(story: Story, directory: Path) -> list[Section]:
     """The report, in order. Figures are read from `directory`/figures."""
-    parts = [_conclusions(story)]
+    parts = _conclusions(story)
     for name, panel in story.panels.items():
         parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
     parts += solvable_section(story.plan, story.tables.runs)
     return [*parts, *story.more, _settings(story), _costs(story), _runs(story), _provenance(story)]
 
 
-def _conclusions(story: Story) -> Section:
-    paragraphs = [" ".join(conclusion(name, panel) for name, panel in story.panels.items()), story.sweep.question]
+def _conclusions(story: Story) -> list[Section]:
+    paragraphs = [story.sweep.question]
     if story.sweep.expectation:
         paragraphs.append(f"Expected before the run: {story.sweep.expectation}")
     paragraphs += [
@@ -54,7 +54,7 @@ def _conclusions(story: Story) -> Section:
     ]
     measured = " ".join(measurement(name, panel.study) for name, panel in story.panels.items())
     paragraphs.append(f"{_missing_sentence(story.tables)} {measured}")
-    return Section("", tuple(paragraphs))
+    return opening(story.panels, tuple(paragraphs))
 
 
 def _missing_sentence(tables: Tables) -> str:

@@ -11,13 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, styled
+from analysis.figure_style import HEIGHT, WIDTH, face, legend_above, means_with_bars, short, styled, wrapped
 from analysis.plots import figure_suffix, save
 from analysis.rendering import Grid, Section, picture
 from analysis.trends import TRENDS, Trend
 from analysis.verdicts import label
 
 _SHARE = 0.62  # of a figure's width that one of several pictures takes
+_X_LETTERS, _Y_LETTERS = 30, 30  # of a line of an axis' name
+_DODGE = 0.012  # of the axis' length between the points of two lines at one place
+_OPEN = {"fillstyle": "none"}
+_LINES = ("-", "--", ":", "-.")
 
 
 def trend_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
@@ -47,24 +51,33 @@ def trend_figure(trend: Trend, table: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(width, HEIGHT), layout="constrained")
         for axes, (measure, name) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
             _draw(axes, table[table["measure"] == measure])
-            axes.set_xlabel(trend.axis)
-            axes.set_ylabel(f"{name} (%)")
+            axes.set_xlabel(wrapped(trend.axis, _X_LETTERS))
+            axes.set_ylabel(wrapped(f"{name} (%)", _Y_LETTERS))
         legend_above(figure)
         return figure
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
+    """Colour and marker say which algorithm, line and filling which data size; points beside each other, not on top."""
     starts = table[table["algorithm"] == "sft"].set_index("data_size")
-    lines = table[table["algorithm"] != "sft"].groupby(["algorithm", "data_size"], sort=False)
-    several = table["data_size"].nunique() > 1
-    for index, ((algorithm, size), line) in enumerate(lines, start=1):
+    others = table[table["algorithm"] != "sft"]
+    lines = list(others.groupby(["algorithm", "data_size"], sort=False))
+    algorithms, sizes = (list(dict.fromkeys(others[key])) for key in ("algorithm", "data_size"))
+    places = sorted(set(table["at"]))
+    logarithmic = places[0] > 0 and places[-1] / places[0] > 8
+    length = np.log(places[-1] / places[0]) if logarithmic else places[-1] - places[0]
+    for number, ((algorithm, size), line) in enumerate(lines):
         if size in starts.index:
             line = pd.concat([starts.loc[[size]].reset_index(), line])
         mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
-        text = label(str(algorithm)) + (f", D = {size:,}" if several else "")
-        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), index, text)
-    places = sorted(set(table["at"]))
-    if places[0] > 0 and places[-1] / places[0] > 8:
+        index, turn = 1 + algorithms.index(algorithm), sorted(sizes).index(size)
+        aside = _DODGE * length * (number - (len(lines) - 1) / 2)
+        at = line["at"].to_numpy(float)
+        at = at * np.exp(aside) if logarithmic else at + aside
+        text = short(str(algorithm)) + (f", D = {size:,}" if table["data_size"].nunique() > 1 else "")
+        filled = face(index) if turn % 2 == 0 else _OPEN
+        means_with_bars(axes, at, mean, (low, high), index, text, _LINES[turn % len(_LINES)], filled)
+    if logarithmic:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

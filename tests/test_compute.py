@@ -7,7 +7,7 @@ from planted import planted
 
 from analysis.compute import compute_multipliers, flops_by_cell, overall_compute, reference_flops
 from analysis.compute_plots import cost_figure, cost_table
-from analysis.conclusions import conclusion, verdict_table
+from analysis.conclusions import conclusions, verdict_table
 from analysis.outcomes import from_table
 from analysis.panel import Panel
 from analysis.study import analyse
@@ -112,10 +112,10 @@ def test_censored_points_stay_censored():
 
 def test_the_report_says_it_and_only_where_costs_are_known(study):
     panel = Panel(study, flops=flops_of(study, sft=1.0, rft=4.0, step_dpo=1.0))
-    assert "x (" in (text := conclusion("", panel)) and "per FLOP of training and generation" in text
+    assert "x (" in (text := " ".join(conclusions(panel))) and "per FLOP of training and generation" in text
     assert len({len(row) for row in verdict_table(panel).rows} | {len(verdict_table(panel).columns)}) == 1
     assert len(verdict_table(panel).columns) == len(verdict_table(Panel(study)).columns) + 1
-    assert "FLOP" not in conclusion("", Panel(study))
+    assert "FLOP" not in " ".join(conclusions(Panel(study)))
 
 
 def test_the_figure_shows_every_cell(study):

@@ -1,0 +1,158 @@
+"""Figures of many algorithms: each is told apart, and every text lies inside of the figure and meets no tick's text."""
+
+from itertools import combinations, pairwise
+
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from planted import planted
+
+from analysis import diagnostic_plots, plots
+from analysis.compute_plots import cost_figure
+from analysis.critical_plots import critical_figure
+from analysis.figure_style import colour, face, marker, short, styled
+from analysis.outcomes import from_table
+from analysis.study import analyse
+from analysis.trend_plots import trend_figure
+from analysis.trends import TRACES
+from analysis.wording import SWEEP
+
+CLAIMS = {"dpo": "<=1", "step_dpo": 8}
+ARMS = {f"dpo, learning_rate=0.0001, pairing=edit_distance, beta=0.{n}": 0.9 + 0.1 * n for n in range(1, 5)}
+ARMS |= {
+    f"step_dpo, pair_mode=shared_prefix, pit_rule=largest_drop, nll_weight=0.{n}": 1 + 0.1 * n for n in range(1, 6)
+}
+ARMS |= {"dpo, learning_rate=0.0003, pairing=random, beta=0.1": 1e-3}  # censored, far below all others
+LADDER = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+@pytest.fixture(scope="module")
+def study():
+    reference = planted({"sft": 1.0}, sizes=LADDER, num_problems=60)
+    others = planted(ARMS, sizes=(128, 256, 512), num_problems=60)
+    return analyse(from_table(pd.concat([reference, others], ignore_index=True)), "sft", CLAIMS, num_draws=60)
+
+
+@pytest.fixture(scope="module")
+def figures(study):
+    outcomes = study.outcomes
+    flops = {
+        (str(name), int(size)): 1e9 * size for name, size in zip(outcomes.algorithm, outcomes.data_size, strict=True)
+    }
+    return {
+        "error": plots.error_figure(study, SWEEP, 0.9),
+        "collapsed": plots.collapsed_figure(study, SWEEP),
+        "multiplier": plots.multiplier_figure(study, SWEEP),
+        "compute": cost_figure(study, flops, SWEEP.error_axis),
+        "holdout": diagnostic_plots.holdout_figure(study),
+        "density": diagnostic_plots.density_figure(study, CLAIMS),
+        "spread": diagnostic_plots.spread_figure(study),
+        "residual": diagnostic_plots.residual_figure(study, SWEEP),
+        "traces": trend_figure(TRACES, trends()),
+    }
+
+
+def trends() -> pd.DataFrame:
+    """Four algorithms at two data sizes; two of them have one point, at the same place."""
+    names = {
+        "rft, keep=distinct": (1, 4, 16),
+        "rft, keep=low_value": (4,),
+        "rft, keep=high_value": (4,),
+        "step_rft": (4, 32),
+    }
+    cells = [(name, size, at) for name, places in names.items() for size in (128, 256) for at in places]
+    table = pd.DataFrame(cells, columns=["algorithm", "data_size", "at"])
+    parts = [table.assign(measure=measure) for measure in TRACES.measures]
+    return pd.concat(parts, ignore_index=True).assign(num_runs=3, mean=0.5, low=0.4, high=0.6)
+
+
+NAMES = ("error", "collapsed", "multiplier", "compute", "holdout", "density", "spread", "residual", "traces")
+
+
+def drawn(figure):
+    with styled():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return canvas.get_renderer()
+
+
+def _dashes(line) -> tuple:
+    return line.get_fillstyle(), str(line._dash_pattern)
+
+
+def tick_boxes(axis, limits, renderer):
+    low, high = sorted(limits)
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high and tick.label1.get_text()]
+    return [tick.label1.get_window_extent(renderer) for tick in ticks]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_text_lies_inside_of_the_figure(figures, name):
+    figure = figures[name]
+    renderer = drawn(figure)
+    (above,) = figure.legends
+    texts = [*above.get_texts()]
+    for axes in figure.axes:
+        texts += [axes.xaxis.label, axes.yaxis.label, *(one for one in axes.get_children() if isinstance(one, Text))]
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        assert inside or not text.get_text(), f"{text.get_text()!r} leaves the figure of {name}"
+    lowest = above.get_window_extent(renderer).y0
+    assert all(axes.get_window_extent(renderer).y1 <= lowest for axes in figure.axes), "the legend covers axes"
+    for axes in figure.axes:
+        assert axes.yaxis.label.get_window_extent(renderer).y1 <= lowest, "an axis' name runs into the legend"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ticks_do_not_meet(figures, name):
+    figure = figures[name]
+    renderer = drawn(figure)
+    for axes in figure.axes:
+        across = sorted((box.x0, box.x1) for box in tick_boxes(axes.xaxis, axes.get_xlim(), renderer))
+        up = sorted((box.y0, box.y1) for box in tick_boxes(axes.yaxis, axes.get_ylim(), renderer))
+        assert len(across) >= 2 and len(up) >= 2
+        assert all(left[1] < right[0] for left, right in (*pairwise(across), *pairwise(up)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_entries_of_a_legend_look_alike(figures, name):
+    handles = figures[name].axes[0].get_legend_handles_labels()[0]
+    lines = [getattr(handle, "lines", (handle,))[0] for handle in handles]
+    looks = [
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor(), line.get_linewidth(), *_dashes(line))
+        for line in lines
+    ]
+    for (one, first), (other, second) in combinations(zip(handles, looks, strict=True), 2):
+        claims = [str(handle.get_label()) for handle in (one, other) if "claim of" in str(handle.get_label())]
+        assert first != second or len(claims) == 2, f"{one.get_label()!r} and {other.get_label()!r} look alike"
+
+
+def test_forty_algorithms_have_their_own_colour_marker_and_filling_and_none_the_references():
+    looks = [(colour(index), marker(index), *face(index).items()) for index in range(41)]
+    assert len(set(looks)) == 41
+    assert all(colour(index) != colour(0) and marker(index) != marker(0) for index in range(1, 41))
+
+
+def test_single_points_of_two_algorithms_at_one_place_stand_beside_each_other(figures):
+    lines = [container.lines[0].get_xdata() for container in figures["traces"].axes[0].containers]
+    singles = [at[0] for at in lines if len(at) == 1]
+    assert len(set(singles)) == len(singles) == 4 and all(at == pytest.approx(4, rel=0.2) for at in singles)
+
+
+def test_names_in_figures_are_words_and_numbers():
+    assert (
+        short("dpo, learning_rate=0.00010, pairing=edit_distance") == "DPO, learning rate 0.0001, pairing edit distance"
+    )
+    assert short("step_dpo, beta=0.5, learning_rate=1e-05") == "Per-step DPO, beta 0.5, learning rate 1e-05"
+    assert short("sft") == "SFT"
+
+
+def test_places_with_few_traces_are_not_drawn():
+    rows = [("rft", "q_value_from_pit", at, count, 0.5) for at, count in ((-3, 19), (-2, 20), (0, 400))]
+    rows += [("rft", "q_value", 0, 400, 0.5)]
+    table = pd.DataFrame(rows, columns=["algorithm", "measure", "at", "num_traces", "mean"]).assign(low=0.4, high=0.6)
+    left, right = critical_figure(table).axes
+    assert right.containers[0].lines[0].get_xdata().tolist() == [-2, 0]
+    assert left.containers[0].lines[0].get_xdata().tolist() == [0]
