@@ -26,14 +26,14 @@ def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Se
 
 
 def conclusions(panel: Panel) -> tuple[str, ...]:
-    """Every verdict's sentence and its claim's, and the multiplier per FLOP where one number describes it."""
+    """Every verdict's sentence and its claim's, and the multiplier per FLOP of what is resolved."""
     items = list(_not_estimable(panel.study.verdicts))
     for verdict in panel.study.verdicts:
         if verdict.code == "NOT_ESTIMABLE":
             continue
         text = [verdict.sentence, verdict.claim_sentence or ""]
         per_flop = overall_compute(panel.compute, verdict.algorithm)
-        if per_flop is not None:
+        if per_flop is not None and verdict.code != "NOT_RESOLVED":
             limits = f"{number(per_flop.low)} to {number(per_flop.high)}"
             text.append(f"At D = {per_flop.data_size:,} it is worth {number(per_flop.estimate)}x ({limits})")
             text.append("per FLOP of training and generation.")

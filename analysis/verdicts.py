@@ -128,8 +128,8 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
         )
     low, high = e.quoted
     return (
-        f"{name}: not resolved, because {_why(e)}; compatible with {number(low)}x to {number(high)}x the data of"
-        f" {reference} ({base})." + _needed(e)
+        f"{name}: not resolved, because {_why(e)}; compatible with {_span(low, high)} the data of {reference}"
+        f" ({base})." + _needed(e)
     )
 
 
@@ -153,6 +153,13 @@ def _interval(e: Evidence) -> str:
     low, high = e.quoted
     kind = "95 % interval" if e.spread_inside else "95 % interval with the spread over forms"
     return f"{kind} {number(low)} to {number(high)}"
+
+
+def _span(low: float, high: float) -> str:
+    """A range of multipliers in words, which may have no end."""
+    if high > _LARGEST:
+        return "any multiple of" if low < 1 / _LARGEST else f"{number(low)}x and more of"
+    return f"{number(low)}x to {number(high)}x"
 
 
 def _why(e: Evidence) -> str:

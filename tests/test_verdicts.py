@@ -77,6 +77,16 @@ def test_without_one_number_a_claim_fails_where_no_size_supports_it():
     assert verdict(evidence(at_sizes=((1.2, 1.0, 1.5),)), claim=2.0).code == "SUPPORTED"
 
 
+def test_an_interval_without_an_end_is_said_in_words():
+    unresolved = {"difference": (0.0, -0.01, 0.01)}
+    for low, high, said in (
+        (0.0, math.inf, "any multiple of the data of SFT"),
+        (0.5, math.inf, "0.50x and more of the data of SFT"),
+        (0.5, 3.0, "0.50x to 3.00x the data of SFT"),
+    ):
+        assert f"compatible with {said}" in verdict(evidence(low=low, high=high, **unresolved)).sentence
+
+
 def test_support_needs_the_hold_out_and_data_of_the_reference_within_reach():
     assert verdict(evidence(held_out=True)).code == "SUPPORTED"
     failed = verdict(evidence(held_out=False), claim=2.0)
