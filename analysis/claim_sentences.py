@@ -31,8 +31,6 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
             where = "met by" if high <= EQUIVALENCE * upper_bound(claim) else "not met by all of"
             return f"The claim of {text} is {where} the range of its multiplier."
         return f"The claim of {text} is {where} the range that its multiplier runs through; as one number it fails."
-    if not e.in_reach:
-        return f"The claim of {text} cannot be tested without more data of the reference."
     if not e.one_number and fails_at_every_size(claim, e.at_sizes):
         if isinstance(claim, str):
             limit = f"at least {min(low for _, low, _ in e.at_sizes):.2f}"
@@ -42,6 +40,8 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
     if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
         limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
         return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
+    if not e.in_reach:
+        return f"The claim of {text} cannot be tested without more data of the reference."
     if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
         return f"The claim of {text} is about one number for all sizes, which these data do not give."
     return {

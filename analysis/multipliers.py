@@ -77,7 +77,10 @@ def pointwise(
             errors = filled(draws.crossed, outcomes.errors)[:, cell]
             log_m = log_size_reaching(in_draws, log_size, errors) - np.log(size)
             low, high = percentile_interval(np.exp(log_m))
-            low_at_once, high_at_once = percentile_interval(np.exp(log_m), 1 - (1 - LEVEL) / len(sizes))  # Bonferroni
+            # Bonferroni; a censored replicate says no more than the reference's range
+            at_once = 1 - (1 - LEVEL) / len(sizes)
+            low_at_once, _ = percentile_interval(np.exp(np.minimum(log_m, log_size[-1] - np.log(size))), at_once)
+            _, high_at_once = percentile_interval(np.exp(np.maximum(log_m, log_size[0] - np.log(size))), at_once)
             bounded = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
             if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
                 in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))

@@ -98,7 +98,7 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
             estimates = [m for m, _, _ in e.at_sizes]
             return (
                 f"{name}: the claimed {claim_text(claim)} is outside of what the data allow at every size: m(D) is"
-                f" {number(min(estimates))}x to {number(max(estimates))}x ({base}), and no one number describes it:"
+                f" {_times(min(estimates))} to {_times(max(estimates))} ({base}), and no one number describes it:"
                 f" {_why(e)}." + _form_free(e)
             )
         return (
@@ -153,6 +153,10 @@ def _interval(e: Evidence) -> str:
     low, high = e.quoted
     kind = "95 % interval" if e.spread_inside else "95 % interval with the spread over forms"
     return f"{kind} {number(low)} to {number(high)}"
+
+
+def _times(value: float) -> str:
+    return number(value) if math.isinf(value) else f"{number(value)}x"
 
 
 def _span(low: float, high: float) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from algorithms import sft
+from benchmarks.workloads import BASE
 from data import rollouts, step_values, teacher, verifier
 from data.step_values import first_pit, load_step_values
 from data.verifier import load_verified
@@ -51,15 +52,14 @@ def main() -> None:
 
 def chain(folder: Path, data_size: int, tuned: bool) -> dict[str, Path]:
     """The inputs of a step_values stage: policy, synthetic, rollouts, verification."""
-    (base,) = (ROOT / "results" / "shipped" / "pretrain").glob("modular_sum-xs-*")
     inputs = {name: folder / name for name in ("synthetic", "sft", "rollouts", "verification")}
     for directory in inputs.values():
         directory.mkdir(parents=True)
     common = {"problems": PROBLEMS, "seed": SEED}
     teacher.run({**common, "teacher": {}, "data_size": data_size}, {}, inputs["synthetic"])
     if tuned:
-        sft.run({**common, "sft": SFT}, {**inputs, "base": base}, inputs["sft"])
-    inputs["policy"] = inputs.pop("sft") if tuned else base
+        sft.run({**common, "sft": SFT}, {**inputs, "base": BASE}, inputs["sft"])
+    inputs["policy"] = inputs.pop("sft") if tuned else BASE
     rollouts.run({**common, "rollouts": {"samples_per_problem": 8}}, inputs, inputs["rollouts"])
     verifier.run(common, inputs, inputs["verification"])
     return inputs

@@ -64,7 +64,9 @@ def count(problems: ModularSum, sizes: Sequence[int], seed: int = 0) -> tuple[np
 
 def ceiling(sizes: Sequence[int], one: np.ndarray, every: np.ndarray) -> list[float | None]:
     """How many times more problems the first learner needs for the second's error; None beyond its largest size."""
-    reached = np.exp(np.interp(-every, -one, np.log(sizes))) / np.asarray(sizes)
+    one = np.minimum.accumulate(one)
+    falls = np.r_[True, np.diff(one) < 0]
+    reached = np.exp(np.interp(-every, -one[falls], np.log(np.asarray(sizes)[falls]))) / np.asarray(sizes)
     return [float(m) if error >= one.min() else None for m, error in zip(reached, every, strict=True)]
 
 
@@ -85,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not isinstance(problems, ModularSum):
         parser.error(f"the problems are {problems.family}; expected modular_sum.")
     sizes = [2**power for power in range(5, 14)]
+    if modular_sum.num_distinct(problems) < problems.num_test + max(sizes):
+        parser.error(f"there are fewer than {problems.num_test + max(sizes):,} different problems.")
     one, every = count(problems, sizes)
     rows = [
         {"data_size": size, "one_solution": float(a), "all_solutions": float(b), "ceiling": m}

@@ -38,7 +38,7 @@ BACKOFF_SECONDS = 1.0  # of the first retry, doubled with each, up to the longes
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0  # a server that asks for more is out of quota
 _SHOWN_CHARACTERS = 400
-_SHORTEST_KEY = 8  # shorter ones, such as EMPTY, are no secret and may be words
+_SHORTEST_KEY = 16  # shorter ones, such as EMPTY or not-needed, are no secret and may stand in an answer
 
 T = TypeVar("T")
 
@@ -113,13 +113,18 @@ class JsonServer:
             raise response
         if response.status == 401:  # its text may show parts of the key
             raise Refused(f"{url} answers HTTP 401: {self._which_key()}")
+        failure: Passing | Refused
         try:
             return read(response)
-        except Passing as error:
-            if error.retry_after_seconds > LONGEST_RETRY_AFTER_SECONDS:
-                raise Refused(f"{error} It asks to wait {error.retry_after_seconds:.0f} s.") from error
-            self._free_at = max(self._free_at, time.monotonic() + error.retry_after_seconds)
-            raise
+        except (Passing, Refused) as error:  # raised again below, for its context would hold the text with the key
+            failure = error
+        said = self._without_key(str(failure))
+        if isinstance(failure, Refused):
+            raise Refused(said)
+        if failure.retry_after_seconds > LONGEST_RETRY_AFTER_SECONDS:
+            raise Refused(f"{said} It asks to wait {failure.retry_after_seconds:.0f} s.")
+        self._free_at = max(self._free_at, time.monotonic() + failure.retry_after_seconds)
+        raise Passing(said, failure.retry_after_seconds)
 
     async def _sent(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
@@ -140,7 +145,8 @@ class JsonServer:
             why = self._without_key(str(error)) or "no answer"
             return Passing(f"{method} {url} fails: {type(error).__name__} ({why}).")
         after = _seconds_of(response.headers.get("retry-after", "").strip())
-        return Response(url, response.status_code, self._without_key(response.text), after)
+        text = response.text if response.status_code == 200 else _plain(response.text)
+        return Response(url, response.status_code, self._without_key(text), after)
 
     def _headers(self) -> dict[str, str]:
         if self._settings.api_key_env is None:
@@ -172,6 +178,14 @@ class JsonServer:
         logger.info(
             "%s Try %d of %d follows in %.1f s.", error, state.attempt_number + 1, self._settings.max_tries, seconds
         )
+
+
+def _plain(text: str) -> str:
+    """JSON without escapes, behind which a key would not be seen; any other text as it is."""
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except ValueError:
+        return text
 
 
 def failure_of(response: Response) -> Passing | Refused:

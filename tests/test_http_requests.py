@@ -196,12 +196,13 @@ def chain_of(error: BaseException | None) -> str:
     [
         says(f"no such key: {KEY}", 500),
         says(json.dumps({"error": {"message": f"Incorrect key {KEY}", "code": KEY}}), 400),
+        says('{"error": {"message": "Incorrect key ' + KEY.replace("/", r"\/").replace("+", r"\u002b") + '"}}', 403),
         says(f"Incorrect key {KEY[:9]}***{KEY[-6:]}", 401),
         says(f"not JSON, but {KEY}"),
         f"HTTP/1.1 {KEY}\r\n\r\n".encode(),
         says("x", content_encoding="gzip", x_key=KEY),
     ],
-    ids=["500", "400", "401 with parts", "no JSON", "no HTTP", "no gzip"],
+    ids=["500", "400", "403 with escapes", "401 with parts", "no JSON", "no HTTP", "no gzip"],
 )
 def test_the_key_is_in_no_message_log_or_exception_behind_it(section, answer, caplog):
     caplog.set_level(logging.INFO)
@@ -211,6 +212,11 @@ def test_the_key_is_in_no_message_log_or_exception_behind_it(section, answer, ca
     assert f"Bearer {KEY}" in script.heads[0]
     shown = chain_of(caught.value) + caplog.text
     assert KEY not in shown and KEY[-6:] not in shown
+
+
+def test_a_dummy_key_that_is_a_word_changes_no_answer(section, monkeypatch):
+    monkeypatch.setenv("TEST_KEY", "not-needed")
+    assert ask(section, Script(says('{"text": "change was not-needed"}'))) == {"text": "change was not-needed"}
 
 
 @pytest.mark.parametrize("kind", ["LocalProtocolError", "InvalidURL", "ReadError"])

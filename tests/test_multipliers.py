@@ -77,6 +77,14 @@ def test_limits_for_all_sizes_at_once_are_quantiles_further_out():
     assert (item.low_at_once, item.high_at_once) == (item.low, item.high)
 
 
+def test_limits_of_a_size_beyond_the_reference_say_no_more_than_its_range():
+    outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.6, 0.5, 0.4], "dpo": [0.9, 0.75, 0.7, 0.6, 0.5], "rft": [0.3] * 5})
+    worse, *_ = pointwise(outcomes, "sft", without_noise(outcomes))
+    assert (worse.low_at_once, worse.high_at_once) == (0.0, pytest.approx(1.0))  # m is below 1 there, and maybe just
+    better = next(item for item in pointwise(outcomes, "sft", without_noise(outcomes)) if item.algorithm == "rft")
+    assert (better.low_at_once, better.high_at_once) == (pytest.approx(SIZES[-1] / SIZES[0]), np.inf)
+
+
 def test_differences_are_paired_means_over_shared_sizes():
     outcomes = exact_outcomes({"sft": [0.8, 0.7, 0.6, 0.5, 0.4], "rft": [0.7, 0.6, 0.5, 0.4, 0.3]})
     (item,) = differences(outcomes, "sft", without_noise(outcomes))

@@ -73,6 +73,11 @@ def test_without_one_number_a_claim_fails_where_no_size_supports_it():
     # It holds where every size is below it, within the 25 % that count as equal.
     held = verdict(evidence(**bent, at_sizes=((0.4, 0.2, 0.6), (0.9, 0.7, 1.1))), claim="<=1")
     assert "support the claim of at most 1x at every size: m(D) is at most 1.10" in held.claim_sentence
+    # The sizes need no fit, so how far a rejected fit reaches does not matter.
+    far = verdict(
+        evidence(**bent, at_sizes=((3.0, 2.0, 5.0), (4.0, 2.0, 8.0)), extrapolation=(18.0, 300.0)), claim="<=1"
+    )
+    assert far.code == "CONTRADICTED" and "m(D) is at least 2.00" in far.claim_sentence
     # Where one number fits it decides, whatever single sizes say.
     assert verdict(evidence(at_sizes=((1.2, 1.0, 1.5),)), claim=2.0).code == "SUPPORTED"
 
