@@ -76,7 +76,8 @@ class JsonServer:
         self._http = httpx.AsyncClient(timeout=None, limits=limits, verify=_certificates())
         self._key: str | None = None  # read with the first request: who finds all answers kept needs none
         self._seconds_apart = 60.0 / settings.requests_per_minute if settings.requests_per_minute else 0.0
-        self._free_at = 0.0
+        self._free_at = 0.0  # when the pace allows the next request
+        self._held_until = 0.0  # when the server's Retry-After is over
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -106,6 +107,8 @@ class JsonServer:
     ) -> T:
         """One try, as soon as the pace allows it; raises Passing or Refused."""
         await self._pause(self._seconds_to_turn())
+        while time.monotonic() < self._held_until:  # a turn that was taken before the server asked to wait
+            await self._pause(self._seconds_to_turn())
         headers = self._headers()
         self.num_sent += 1
         response = await self._sent(method, url, headers, body)
@@ -123,7 +126,8 @@ class JsonServer:
             raise Refused(said)
         if failure.retry_after_seconds > LONGEST_RETRY_AFTER_SECONDS:
             raise Refused(f"{said} It asks to wait {failure.retry_after_seconds:.0f} s.")
-        self._free_at = max(self._free_at, time.monotonic() + failure.retry_after_seconds)
+        self._held_until = max(self._held_until, time.monotonic() + failure.retry_after_seconds)
+        self._free_at = max(self._free_at, self._held_until)
         raise Passing(said, failure.retry_after_seconds)
 
     async def _sent(

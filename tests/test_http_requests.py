@@ -136,6 +136,22 @@ def test_no_try_comes_before_retry_after_in_seconds_or_as_a_date(section, as_dat
     assert script.arrivals[1] - script.arrivals[0] >= (0.9 if as_date else 0.6)
 
 
+def test_requests_that_wait_for_their_turn_also_wait_for_retry_after(section):
+    script = Script(says("slow down", 429, retry_after="1"), OK)
+
+    async def three():
+        async with running(script) as url:
+            server = JsonServer(settings_of(section, url, requests_per_minute=600), section)
+            try:
+                await asyncio.gather(*(server.ask("POST", f"{url}/it", read, {"a": 1}) for _ in range(3)))
+            finally:
+                await server.close()
+
+    asyncio.run(three())
+    assert len(script.arrivals) == 4  # turns are 0.1 s apart, and two of them were taken before the 429
+    assert script.arrivals[1] - script.arrivals[0] >= 0.99
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
