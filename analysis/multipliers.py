@@ -64,24 +64,24 @@ def pointwise(
     cells = outcomes.cells_of(reference)
     log_size = np.log(outcomes.data_size[cells])
     at_data = falling(outcomes.errors[None, cells])
-    in_draws = falling(filled(draws.crossed, outcomes.errors)[:, cells])
+    drawn = filled(draws.crossed, outcomes.errors)
+    in_draws = falling(drawn[:, cells])
     found = []
     for algorithm in outcomes.algorithms:
         if algorithm == reference:
             continue
         in_range = []
-        sizes = outcomes.cells_of(algorithm)
-        for cell in sizes:
+        own_cells = outcomes.cells_of(algorithm)
+        for cell in own_cells:
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
-            errors = filled(draws.crossed, outcomes.errors)[:, cell]
-            log_m = log_size_reaching(in_draws, log_size, errors) - np.log(size)
+            log_m = log_size_reaching(in_draws, log_size, drawn[:, cell]) - np.log(size)
             low, high = percentile_interval(np.exp(log_m))
-            # Bonferroni; a censored replicate says no more than the reference's range
-            at_once = 1 - (1 - LEVEL) / len(sizes)
-            low_at_once, _ = percentile_interval(np.exp(np.minimum(log_m, log_size[-1] - np.log(size))), at_once)
-            _, high_at_once = percentile_interval(np.exp(np.maximum(log_m, log_size[0] - np.log(size))), at_once)
+            # A censored replicate says no more than the reference's range.
             bounded = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
+            at_once = 1 - (1 - LEVEL) / len(own_cells)  # Bonferroni
+            low_at_once, _ = percentile_interval(bounded, at_once)
+            _, high_at_once = percentile_interval(np.maximum(np.exp(log_m), np.exp(log_size[0]) / size), at_once)
             if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
                 in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))
             found.append(

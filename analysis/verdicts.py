@@ -156,14 +156,15 @@ def _interval(e: Evidence) -> str:
 
 
 def _times(value: float) -> str:
+    """A multiplier with its x, which an endless one has not."""
     return number(value) if math.isinf(value) else f"{number(value)}x"
 
 
 def _span(low: float, high: float) -> str:
     """A range of multipliers in words, which may have no end."""
     if high > _LARGEST:
-        return "any multiple of" if low < 1 / _LARGEST else f"{number(low)}x and more of"
-    return f"{number(low)}x to {number(high)}x"
+        return "any multiple of" if low < 1 / _LARGEST else f"{_times(low)} and more of"
+    return f"{_times(low)} to {_times(high)}"
 
 
 def _why(e: Evidence) -> str:
