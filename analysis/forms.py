@@ -1,11 +1,13 @@
 """Forms of a learning curve g(x), x the data size over its geometric mean, with analytic gradients.
 
 In: unconstrained parameters theta [B, q] and log x [B, P], B fits at once. Out: values in (0, 1] and derivatives.
-Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a (x + d)^-b; m4, the e with
+Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a (x + d)^-b, written
+c + a ((x + d) / (1 + d))^-(s (1 + d)): pow3 at d = 0, c + a exp(-s (x - 1)) as d grows; m4, the e with
 (e - c) / (e0 - e)^alpha = a x^-b, which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022, arXiv
 2209.06640); bnsl1 c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
-theta is log a, log b, then logit(c / c_max) with c_max the smallest observed error, then what else the form has; the
-last are squeezed smoothly into bounds, so that no trial step leaves them.
+theta is log a, log b (of shift4 log s: b and d may grow together without end), then logit(c / c_max) with c_max the
+smallest observed error, then what else the form has; the last are squeezed smoothly into bounds, so that no trial
+step leaves them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +20,7 @@ import numpy as np
 
 # Half-widths of the bounds of squeezed parameters: alpha within e^+-2.5, break within e^+-8 of D0, and so on.
 BOUNDS: Mapping[str, float] = MappingProxyType({"log_alpha": 2.5, "turn": 4.0, "log_break": 8.0, "log_f": 3.0})
-_NAMES = {"log_a": "a", "log_b": "b", "floor": "c", "log_d": "d", "log_alpha": "alpha", "turn": "c1"}
+_NAMES = {"log_a": "a", "log_b": "b", "log_s": "s", "floor": "c", "log_d": "d", "log_alpha": "alpha", "turn": "c1"}
 _NAMES |= {"log_break": "d", "log_f": "f"}
 
 
@@ -83,11 +85,14 @@ def _pow3(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
 
 def _shift4(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
     log_d = theta[:, 3:4]
-    log_sum = np.logaddexp(log_x, log_d)
-    inner = _power(theta, log_sum, *_floor(theta, c_max))
-    by_d = inner.by_log_x * np.exp(log_d - log_sum)
+    d, log_1d = np.exp(log_d), np.logaddexp(0.0, log_d)
+    # log of (x + d) / (1 + d): the first where x + d is nearly 1 + d, the second where both are nearly 0.
+    near = np.log1p(np.expm1(np.minimum(log_x, 500.0)) * np.exp(-np.maximum(log_1d, np.log(2.0))))
+    ratio = np.where(log_d > 0, near, np.logaddexp(log_x, log_d) - log_1d)
+    inner = _power(theta, (1 + d) * ratio, *_floor(theta, c_max))
+    by_d = inner.by_log_x * d * (np.expm1(-ratio) + ratio)
     by_theta = np.concatenate([inner.by_theta, by_d[..., None]], axis=2)
-    return Values(inner.value, by_theta, inner.by_log_x * np.exp(log_x - log_sum))
+    return Values(inner.value, by_theta, inner.by_log_x * np.exp(log_x - ratio))
 
 
 def _m4(theta: np.ndarray, log_x: np.ndarray, c_max: float, ceiling: float) -> Values:
@@ -187,7 +192,14 @@ FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "pow2": Form("pow2", "a x^-b", _FLOORED[:2], 3, _pow2),
         "pow3": Form("pow3", "c + a x^-b", _FLOORED, 5, _pow3),
-        "shift4": Form("shift4", "c + a (x + d)^-b", (*_FLOORED, "log_d"), 7, _shift4, _SHIFTS),
+        "shift4": Form(
+            "shift4",
+            "c + a ((x + d) / (1 + d))^-(s (1 + d))",
+            ("log_a", "log_s", "floor", "log_d"),
+            7,
+            _shift4,
+            _SHIFTS,
+        ),
         "m4": m4(1.0),
         "bnsl1": Form(
             "bnsl1",

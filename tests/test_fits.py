@@ -128,3 +128,13 @@ def test_a_floor_of_its_own_is_recovered_under_h3():
     assert fit.natural_floor(1, design)[0] == pytest.approx(0.05, rel=0.02)
     assert fit.natural_floor(0, design)[0] == pytest.approx(0.15, rel=0.02)
     assert np.exp(fit.log_multiplier(1)[0]) == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_curve_that_falls_like_an_exponential_is_fitted_by_a_shift_without_end():
+    log_size, arm = np.tile(np.log(2.0 ** np.arange(3, 10)), 2), np.repeat([0, 1], 7)
+    errors = 0.02 + 0.75 * np.exp(-np.exp(log_size) * 1.5**arm / 200)
+    design = Design(log_size, arm, np.full(14, 1000.0), float(errors.min()))
+    fit = fit_point(design, errors, FORMS["shift4"], "H1")
+    assert fit.converged[0] and fit.num_agree == fit.num_starts
+    assert np.exp(fit.log_multiplier(1)[0]) == pytest.approx(1.5, rel=0.01)
+    np.testing.assert_allclose(fit.fitted[0], errors, atol=2e-3)

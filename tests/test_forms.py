@@ -37,7 +37,7 @@ def test_gradients_agree_with_finite_differences(name):
 def test_the_forms_are_their_formulas():
     a, b, c, d, x = 0.5, 0.3, 0.05, 0.7, np.exp(LOG_X)
     logit = np.log(c / C_MAX / (1 - c / C_MAX))
-    expected = {"pow2": a * x**-b, "pow3": c + a * x**-b, "shift4": c + a * (x + d) ** -b}
+    expected = {"pow2": a * x**-b, "pow3": c + a * x**-b, "shift4": c + a * ((x + d) / (1 + d)) ** (-b * (1 + d))}
     theta = np.array([[np.log(a), np.log(b), logit, np.log(d)]])
     for name, curve in expected.items():
         form = FORMS[name]
@@ -84,6 +84,23 @@ def test_parameters_far_out_stay_inside_of_their_bounds():
     assert found["f"] == pytest.approx(np.exp(3.0))
     values = FORMS["bnsl1"].evaluate(np.array([[-0.7, -1.2, 0.3, 1e6, -1e6, 1e6]]), LOG_X, C_MAX)
     assert np.isfinite(values.by_theta).all()
+
+
+def test_a_large_shift_is_an_exponential_with_floor():
+    x = np.exp(LOG_X)
+    for log_d, tolerance in ((12.0, 1e-4), (40.0, 1e-12)):
+        form, theta = FORMS["shift4"], np.array([[-0.7, -1.2, 0.3, log_d]])
+        values = form.evaluate(theta, LOG_X, C_MAX)
+        floor = form.natural(theta[0], C_MAX)["c"]
+        expected = floor + np.exp(-0.7 - np.exp(-1.2) * (x - 1))
+        np.testing.assert_allclose(values.value, expected, rtol=tolerance)
+        assert np.abs(values.by_theta[..., 3]).max() < 1.1 * np.exp(-log_d)  # what is left to gain by a larger shift
+
+
+def test_far_off_trial_steps_of_a_shift_stay_finite():
+    for log_d in (-300.0, -1e-9, 1e-9, 300.0):
+        values = FORMS["shift4"].evaluate(np.array([[-0.7, -1.2, 0.3, log_d]]), np.array([[-900.0, 0.0, 900.0]]), C_MAX)
+        assert all(np.isfinite(item).all() for item in values)
 
 
 def test_a_shift_near_zero_is_the_power_law_with_floor():
