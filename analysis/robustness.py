@@ -18,7 +18,7 @@ from analysis.joint import Design, predict, prior_precision
 HUBER_DELTA = 1e-3
 _CLIP = 1e-6
 _FAR = 15.0  # bound on every unconstrained parameter
-_STEEPEST = 2.5  # bound on log b
+_STEEPEST = 2.5  # bound on log b, and on log s
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _in_logs(design: Design, errors: np.ndarray, constant: Fit, loss: Literal["h
         return np.concatenate([slopes, np.diag(pull)])
 
     upper = np.full(pull.shape, _FAR)
-    upper[constant.form.parameters.index("log_b")] = _STEEPEST
+    upper[1] = _STEEPEST
     start = np.clip(constant.theta[0], -_FAR + 1e-3, upper - 1e-3)
     settings = {"method": "trf", "x_scale": "jac", "xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12, "max_nfev": 2000}
     settings |= {"loss": loss, "f_scale": HUBER_DELTA, "bounds": (-_FAR, upper)}
