@@ -1,6 +1,6 @@
 """What some sweeps measure beside errors: trends over rounds or traces, critical steps, several base policies.
 
-In: a sweep's tables and its store. Out: `trends.csv`, `critical_steps.csv` with their figures and `base.csv`, where the
+In: a sweep's tables and its store. Out: `trends.csv`, `critical_steps.csv` and `base.csv` with their figures, where the
 sweep has such axes or measurements, and the report's sections on them.
 """
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.base_table import base_sections, base_table
+from analysis.base_plots import base_sections
+from analysis.base_table import base_table
 from analysis.critical_plots import critical_sections
 from analysis.critical_steps import critical_table, traces_of
 from analysis.rendering import Section
@@ -37,7 +38,11 @@ def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, table
     _write(base if len(base) > 1 else base.iloc[:0], directory / "base.csv")
     _write(trends, directory / "trends.csv")
     _write(critical, directory / "critical_steps.csv")
-    return (*trend_sections(trends, directory), *critical_sections(critical, directory), *base_sections(base))
+    return (
+        *trend_sections(trends, directory),
+        *critical_sections(critical, directory),
+        *base_sections(base, directory),
+    )
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from planted_store import fill
@@ -13,7 +14,7 @@ from analysis.base_table import base_table
 from analysis.report import report
 from scaling.engine.store import Store
 from scaling.plan import plan
-from scaling.recipes import base_evaluation
+from scaling.recipes import base_evaluation, base_policy
 from scaling.sweep_file import load_sweep
 
 GRID = (
@@ -31,6 +32,10 @@ def test_every_base_policy_has_one_row_whatever_the_number_of_runs_on_it(tmp_pat
     assert (table["num_texts"] == 32 * table["num_updates"]).all()
     stages = [base_evaluation(run.cell) for run in current.runs[::3]]  # in the order of the axes, three seeds each
     assert table["error"].tolist() == [store.record(stage)["numbers"]["error"] for stage in stages]
+    losses = [store.record(base_policy(run.cell))["numbers"]["train/loss"] for run in current.runs[::3]]
+    assert table["loss"].tolist() == losses
+    np.testing.assert_allclose(table["excess_loss"] + table["entropy"], losses)
+    assert table["entropy"].nunique() == 2  # one for each pretrain.seed, which decides the misconceptions
 
 
 def test_a_base_policy_that_is_random_or_not_evaluated_has_no_row(tmp_path):
@@ -47,11 +52,22 @@ def test_the_report_shows_it_and_the_fit_reads_it(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling.results_dir, "REPOSITORY", tmp_path)
     report(file, ())
     directory = tmp_path / "results" / "planted"
-    assert "## Base policies" in (directory / "report.md").read_text()
+    assert "## Base policies" in (directory / "report.md").read_text() and (directory / "figures/base.png").exists()
     table = pd.read_csv(directory / "base.csv")
-    table["error"] = 0.05 + 3 * table["num_texts"] ** -0.4  # the planted base policies do not learn
+    table["excess_loss"] = 0.05 + 3 * table["num_texts"] ** -0.4  # the planted base policies do not learn
     table.to_csv(tmp_path / "base.csv", index=False)
-    arguments = ["--x", "num_texts", "--y", "error", "--form", "pow3", "--out", str(tmp_path / "fit"), "--draws", "200"]
+    arguments = [
+        "--x",
+        "num_texts",
+        "--y",
+        "excess_loss",
+        "--form",
+        "pow3",
+        "--out",
+        str(tmp_path / "fit"),
+        "--draws",
+        "200",
+    ]
     assert fit.main([str(tmp_path / "base.csv"), *arguments]) == 0
     found = json.loads((tmp_path / "fit" / "fits.json").read_text())["parameters"]
     assert {name: found[name]["estimate"] for name in "abc"} == pytest.approx({"a": 3, "b": 0.4, "c": 0.05}, rel=1e-3)

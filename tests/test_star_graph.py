@@ -125,3 +125,7 @@ def _path(prompt, start, goal):
     while path[-1] != start:
         path.append(inward[path[-1]])
     return " ".join(reversed(path))
+
+
+def test_the_web_texts_entropy_is_that_of_the_arm():
+    assert family.web_entropy(StarGraph(degree=3, path_length=4, num_nodes=20), None) == pytest.approx(np.log(3))

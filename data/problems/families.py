@@ -1,12 +1,12 @@
 """The problem families by name. A new family is one file beside this one and one line here.
 
 A family is a module of functions on its frozen config: vocabulary, step_unit, step_separator, max_prompt_words,
-max_completion_words, max_steps, num_distinct, draw, log_probability, solve, web_facts, web_text, answer and check; and
-misconceptions, where web_facts gives any.
+max_completion_words, max_steps, num_distinct, draw, log_probability, solve, web_facts, web_text, web_entropy, answer
+and check; and misconceptions, where web_facts gives any.
 Its step_unit is "word-separator", "line" or "sentence"; step_separator is that of "word-separator".
 
 The sets in plain language share one module. Their problems are rows of a set, not drawn from a law, so they have no
-num_distinct, draw, log_probability, web_facts and web_text; data.problem_pool tells the two sorts apart.
+num_distinct, draw, log_probability and no web text; data.problem_pool tells the two sorts apart.
 """
 
 from collections.abc import Mapping

@@ -15,6 +15,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import entr
 
 from data.records import Check, Problem, StepCheck
 from scaling.problem_config import ModularSum
@@ -117,6 +118,16 @@ def web_text(config: ModularSum, rng: np.random.Generator, facts: Facts) -> tupl
         return (a + b) % config.modulus if right else int(facts.wrong[a, b])
 
     return _problem(numbers, config.modulus).prompt, _trace(numbers, rng, stated)
+
+
+def web_entropy(config: ModularSum, facts: Facts) -> float:
+    """Nats of a completion of the web text given its prompt: which two neighbours, and how each sum is stated.
+
+    Sums are numbers of any size, so all pairs count alike in every step.
+    """
+    orders = math.lgamma(config.operands)  # of (operands - 1)! choices of neighbours
+    sums = float((entr(facts.confidence) + entr(1 - facts.confidence)).mean())
+    return orders + (config.operands - 1) * sums
 
 
 def answer(config: ModularSum, completion: str) -> str | None:

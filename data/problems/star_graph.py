@@ -87,6 +87,11 @@ def web_text(config: StarGraph, rng: np.random.Generator, facts: None) -> tuple[
     return prompt, " ".join(paths[int(rng.integers(config.degree))])
 
 
+def web_entropy(config: StarGraph, facts: None) -> float:
+    """Nats of a completion of the web text given its prompt: which arm."""
+    return math.log(config.degree)
+
+
 def answer(config: StarGraph, completion: str) -> str | None:
     """The path, when the completion is as many node labels as a path has; else None."""
     words, labels = completion.split(), set(map(str, range(config.num_nodes)))

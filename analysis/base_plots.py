@@ -1,0 +1,76 @@
+"""The report's section on several base policies, with their learning curve of pretraining.
+
+In: the table of base policies. Out: `figures/base.png` and a `Section`. Nothing is computed here.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, percent_on_y, styled
+from analysis.plots import save
+from analysis.rendering import Grid, Section, picture
+
+FILE = "figures/base.png"
+_WIDER = 1.3  # than a figure of one picture
+
+
+def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
+    """Draw the curve into `directory`/figures where there are base policies to compare."""
+    if len(table) < 2:
+        return []
+    save(base_figure(table), directory / FILE)
+    caption = (
+        "How far the base policy's loss on its web text lies above the text's entropy, and its test error before any"
+        " synthetic data, against the texts that it was trained on; each point is a training of its own."
+    )
+    rows = tuple(
+        (
+            *(row.size, str(row.pretrain_seed), f"{row.num_updates:,}", f"{row.num_texts:,}"),
+            *(f"{row.loss:.3f}", f"{row.entropy:.3f}", f"{100 * row.error:.1f}"),
+        )
+        for row in table.itertuples(index=False)
+    )
+    note = (
+        "Loss and entropy in nats a token: the mean over the last part of training, and what no policy can know of the"
+        f" web text. Error: greedy, on {table['num_problems'].max():,} test problems. base.csv has the table: fit it"
+        " with python -m analysis.fit base.csv --x num_texts --y excess_loss --out DIR."
+    )
+    columns = ("size", "pretrain.seed", "updates", "texts", "loss", "entropy", "error (%)")
+    grid = Grid(columns, rows, note)
+    return [Section("Base policies", figures=(picture(directory, FILE, caption),), tables=(grid,))]
+
+
+def base_figure(table: pd.DataFrame) -> Figure:
+    """Excess loss and test error against texts, a line for each size."""
+    with styled():
+        figure = Figure(figsize=(WIDTH * _WIDER, HEIGHT), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for index, (size, rows) in enumerate(table.groupby("size", sort=False)):
+            text = f"size {size}" if table["size"].nunique() > 1 else ""
+            means_with_bars(left, rows["num_texts"], rows["excess_loss"], None, index, text, _line(rows))
+            means_with_bars(right, rows["num_texts"], rows["error"], None, index, text, _line(rows))
+        left.set_yscale("log")
+        left.set_ylabel("loss above the text's entropy\n(nats a token)")
+        right.set_ylabel("test error of the base policy")
+        percent_on_y(right)
+        for axes in (left, right):
+            _texts_on_x(axes)
+        if table["size"].nunique() > 1:
+            legend_above(figure)
+        return figure
+
+
+def _line(rows: pd.DataFrame) -> str:
+    """Replicates at one length are not joined."""
+    return "" if rows["num_texts"].duplicated().any() else "-"
+
+
+def _texts_on_x(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("web texts")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
