@@ -6,11 +6,10 @@ In: the table of base policies. Out: `figures/base.png` and a `Section`. Nothing
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, percent_on_y, styled
+from analysis.figure_style import HEIGHT, WIDTH, legend_above, means_with_bars, sizes_on_x, styled
 from analysis.plots import save
 from analysis.rendering import Grid, Section, picture
 
@@ -46,31 +45,24 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
 
 def base_figure(table: pd.DataFrame) -> Figure:
     """Excess loss and test error against texts, a line for each size."""
+    thousands = table["num_texts"] / 1000
     with styled():
         figure = Figure(figsize=(WIDTH * _WIDER, HEIGHT), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for index, (size, rows) in enumerate(table.groupby("size", sort=False)):
-            text = f"size {size}" if table["size"].nunique() > 1 else ""
-            means_with_bars(left, rows["num_texts"], rows["excess_loss"], None, index, text, _line(rows))
-            means_with_bars(right, rows["num_texts"], rows["error"], None, index, text, _line(rows))
+        pictures = figure.subplots(1, 2)
+        for axes, measure, scale in zip(pictures, ("excess_loss", "error"), (1, 100), strict=True):
+            for index, (size, rows) in enumerate(table.groupby("size", sort=False)):
+                text = f"size {size}" if table["size"].nunique() > 1 else ""
+                line = "" if rows["num_texts"].duplicated().any() else "-"  # replicates of one length are not joined
+                means_with_bars(axes, thousands[rows.index], scale * rows[measure], None, index, text, line)
+            sizes_on_x(axes, thousands.to_numpy())
+            axes.set_xlabel("web texts (thousands)")
+        left, right = pictures
         left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        left.yaxis.set_minor_formatter(NullFormatter())
         left.set_ylabel("loss above the text's entropy\n(nats a token)")
-        right.set_ylabel("test error of the base policy")
-        percent_on_y(right)
-        for axes in (left, right):
-            _texts_on_x(axes)
+        right.set_ylabel("test error before any\nsynthetic data (%)")
         if table["size"].nunique() > 1:
             legend_above(figure)
         return figure
-
-
-def _line(rows: pd.DataFrame) -> str:
-    """Replicates at one length are not joined."""
-    return "" if rows["num_texts"].duplicated().any() else "-"
-
-
-def _texts_on_x(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.set_xlabel("web texts")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
