@@ -19,9 +19,9 @@ def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Se
     """What all panels found, an item of a list each where there is much of it, and the paragraphs below it."""
     found = {name: conclusions(panel) for name, panel in panels.items()}
     if sum(map(len, found.values())) <= _MOST_IN_A_PARAGRAPH:
-        text = " ".join(_where(name) + " ".join(items) for name, items in found.items())
-        return [Section("", (text, *paragraphs))]
-    bullets = tuple(_where(name) + item for name, items in found.items() for item in items)
+        text = " ".join(where(name) + " ".join(items) for name, items in found.items() if items)
+        return [Section("", (text, *paragraphs) if text else paragraphs)]
+    bullets = tuple(where(name) + item for name, items in found.items() for item in items)
     return [Section("", bullets=bullets), Section("", paragraphs)]
 
 
@@ -50,8 +50,9 @@ def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
     for reason, alike in of_reason.items():
         names = [label(verdict.algorithm) for verdict in alike]
         who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        claims = dict.fromkeys(verdict.claim_sentence for verdict in alike if verdict.claim_sentence)
-        yield " ".join((who + reason, *claims))
+        claims = [f"{verdict.claim} for {label(verdict.algorithm)}" for verdict in alike if verdict.claim]
+        untested = f" Not tested: the claim{'s' * (len(claims) > 1)} of {', '.join(claims)}." if claims else ""
+        yield f"{who}{reason}{untested}"
 
 
 def measurement(name: str, study: Study) -> str:
@@ -59,10 +60,10 @@ def measurement(name: str, study: Study) -> str:
     text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
     if study.model is not None:
         text += f"; form: {study.model.constant.form.formula}, chosen by {study.model.selection}"
-    return f"{_where(name)}{text}."
+    return f"{where(name)}{text}."
 
 
-def _where(name: str) -> str:
+def where(name: str) -> str:
     """A panel's name before what is said of it."""
     return f"[{name}] " if name else ""
 

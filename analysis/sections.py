@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.conclusions import measurement, opening
+from analysis.conclusions import measurement, opening, where
 from analysis.panel import Panel
 from analysis.rendering import Grid, Section
 from analysis.solvable_section import solvable_section
@@ -48,8 +48,8 @@ def _conclusions(story: Story) -> list[Section]:
     if story.sweep.expectation:
         paragraphs.append(f"Expected before the run: {story.sweep.expectation}")
     paragraphs += [
-        f"Falling with data, {label(panel.study.reference)}: {text}"
-        for panel in story.panels.values()
+        f"{where(name)}Falling with data, {label(panel.study.reference)}: {text}"
+        for name, panel in story.panels.items()
         if (text := _fall_sentence(panel.study))
     ]
     measured = " ".join(measurement(name, panel.study) for name, panel in story.panels.items())

@@ -53,6 +53,19 @@ def test_algorithms_without_a_multiplier_for_one_reason_share_an_item():
     few = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, num_seeds=2, num_problems=20)
     (item,) = conclusions(Panel(analyse(from_table(few), "sft", {})))
     assert item.startswith("DPO and RFT: no multiplier") or item.startswith("RFT and DPO: no multiplier")
+    assert "claim" not in item
+    (item,) = conclusions(Panel(analyse(from_table(few), "sft", {"rft": 2, "dpo": "<=1"})))
+    assert "Not tested: the claims of " in item and "2x for RFT" in item and "at most 1x for DPO" in item
+    (item,) = conclusions(Panel(analyse(from_table(few), "sft", {"rft": 2})))
+    assert item.endswith("Not tested: the claim of 2x for RFT.")
+
+
+def test_a_panel_of_the_reference_alone_has_nothing_to_open_with(panel):
+    alone = arms(panel, 0)
+    (section,) = opening({"one": alone, "two": alone}, AFTER)
+    assert section.paragraphs == AFTER
+    (section,) = opening({"one": alone, "two": arms(panel, 1)}, AFTER)
+    assert section.paragraphs[0].startswith("[two] ") and section.paragraphs[1:] == AFTER
 
 
 def test_both_forms_of_a_report_show_the_list(panel):
