@@ -14,7 +14,7 @@ from analysis.critical_plots import critical_sections
 from analysis.critical_steps import critical_table, traces_of
 from analysis.rendering import Section
 from analysis.study_files import write_csv
-from analysis.tables import Tables, label_axes, label_of, panel_axes, panel_of
+from analysis.tables import Tables, label_axes, label_of, of_critical_steps, panel_axes, panel_of
 from analysis.trend_plots import trend_sections
 from analysis.trends import trend_table
 from scaling.config import Sweep
@@ -25,7 +25,7 @@ from scaling.plan import Plan
 def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> tuple[Section, ...]:
     """Write the tables and figures; nothing, and no file, where nothing of the kind was measured."""
     settings = sweep.analysis
-    panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
+    panel_keys, label_keys = (axes(sweep, plan, of_critical_steps) for axes in (panel_axes, label_axes))
     traces = traces_of(
         plan,
         store,

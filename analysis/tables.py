@@ -4,7 +4,7 @@ In: a sweep, its plan and its store; only records and outcomes are read, never l
 is missing or failed has a row that says so, and no number. docs/results.md explains every column.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,6 +30,7 @@ _ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
 }
 
 _ROUND_KINDS = ("rft", "dpo", "step_rft")  # what a round of an algorithm ends with
+DigestOf = Callable[[Run], str]  # what tells two runs of an algorithm apart, whatever their axes say
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,26 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
     )
 
 
-def panel_axes(sweep: Sweep, plan: Plan) -> tuple[str, ...]:
+def of_errors(run: Run) -> str:
+    """The digest of a run's evaluation."""
+    return run.stage.digest
+
+
+def of_critical_steps(run: Run) -> str:
+    """The digest of what measured a run's critical steps; of the run where nothing did."""
+    return run.targets[-1].digest
+
+
+def panel_axes(sweep: Sweep, plan: Plan, of: DigestOf = of_errors) -> tuple[str, ...]:
     """The axes that change the reference itself, such as policy.size: each of their values is a study of its own."""
-    return _relevant(sweep, plan, sweep.analysis.reference)
+    return _relevant(sweep, plan, sweep.analysis.reference, of)
 
 
-def label_axes(sweep: Sweep, plan: Plan) -> dict[str, tuple[str, ...]]:
+def label_axes(sweep: Sweep, plan: Plan, of: DigestOf = of_errors) -> dict[str, tuple[str, ...]]:
     """Algorithm -> the axes that change it but not the reference, such as rft.max_positives: variants of it."""
-    panel = panel_axes(sweep, plan)
+    panel = panel_axes(sweep, plan, of)
     names = dict.fromkeys(run.cell.algorithm for run in plan.runs)
-    return {name: tuple(key for key in _relevant(sweep, plan, name) if key not in panel) for name in names}
+    return {name: tuple(key for key in _relevant(sweep, plan, name, of) if key not in panel) for name in names}
 
 
 def panel_of(run: Run, keys: tuple[str, ...]) -> str:
@@ -183,8 +194,8 @@ def _settings(run: Run, sweep: Sweep) -> dict[str, object]:
     }
 
 
-def _relevant(sweep: Sweep, plan: Plan, algorithm: str) -> tuple[str, ...]:
-    """The extra axes along which some run of the algorithm becomes another stage.
+def _relevant(sweep: Sweep, plan: Plan, algorithm: str, of: DigestOf) -> tuple[str, ...]:
+    """The extra axes along which some run of the algorithm becomes another one.
 
     Decided with the first seed, and without waiting for choices: a stand-in changes exactly when the real run does. In
     a list of grids several axes may change together and never one alone; then the first of them that tells runs apart
@@ -192,26 +203,26 @@ def _relevant(sweep: Sweep, plan: Plan, algorithm: str) -> tuple[str, ...]:
     """
     extra = [key for key in axes(sweep) if key not in ("algorithm", "data_size")]
     runs = [run for run in plan.runs if run.cell.algorithm == algorithm and run.seed == sweep.seeds[0]]
-    found = [key for key in extra if _changes(runs, key)]
-    while (alike := _mistakable(runs, found)) is not None:
+    found = [key for key in extra if _changes(runs, key, of)]
+    while (alike := _mistakable(runs, found, of)) is not None:
         found.append(next(key for key in extra if len({repr(run.axis_values[key]) for run in alike}) > 1))
     return tuple(key for key in extra if key in found)
 
 
-def _mistakable(runs: Iterable[Run], keys: Iterable[str]) -> list[Run] | None:
-    """Runs of different stages that have the same size and the same values of keys."""
+def _mistakable(runs: Iterable[Run], keys: Iterable[str], of: DigestOf) -> list[Run] | None:
+    """Different runs that have the same size and the same values of keys."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(repr([run.cell.data_size, *(run.axis_values[key] for key in keys)]), []).append(run)
-    return next((group for group in groups.values() if len({run.stage.digest for run in group}) > 1), None)
+    return next((group for group in groups.values() if len(set(map(of, group))) > 1), None)
 
 
-def _changes(runs: Iterable[Run], key: str) -> bool:
+def _changes(runs: Iterable[Run], key: str, of: DigestOf) -> bool:
     digests: dict[str, set[str]] = {}
     values: dict[str, set[str]] = {}
     for run in runs:
         others = repr([(name, value) for name, value in run.axis_values.items() if name != key])
-        digests.setdefault(others, set()).add(run.stage.digest)
+        digests.setdefault(others, set()).add(of(run))
         values.setdefault(others, set()).add(repr(run.axis_values[key]))
     return any(len(digests[others]) > 1 and len(values[others]) > 1 for others in digests)
 

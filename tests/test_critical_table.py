@@ -112,3 +112,17 @@ def test_the_same_store_gives_the_same_bytes(results):
         files = sorted(path for path in directory.rglob("*") if path.is_file())
         digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
     assert digests[0] == digests[1]
+
+
+def test_an_axis_of_the_measurement_alone_gives_a_panel_a_value_and_no_other_study(tmp_path, monkeypatch):
+    axis = "evaluation.critical_steps.rollouts_per_prefix: [2, 4]"
+    grid = f"grid: {{algorithm: [sft, dpo], data_size: [64, 128, 256], {axis}}}\n"
+    file = write(tmp_path, grid, "analysis: {bootstrap_draws: 200}\n")
+    fill(file)
+    monkeypatch.setattr(scaling.results_dir, "REPOSITORY", tmp_path)
+    report(file, ())
+    directory = tmp_path / "results" / "planted"
+    panels = pd.read_csv(directory / "critical_steps.csv")["panel"].value_counts()
+    names = [f"evaluation.critical_steps.rollouts_per_prefix={value}" for value in (2, 4)]
+    assert sorted(panels.index) == names and panels.nunique() == 1
+    assert pd.read_csv(directory / "runs.csv")["panel"].isna().all()
