@@ -4,6 +4,7 @@ In: plain mappings. Out: `Server`, whose settings `data.http_requests` reads. No
 none is part of a stage's identity.
 """
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -26,18 +27,25 @@ class Server(Section):
     @classmethod
     def _plain_url(cls, value: str) -> str:
         parts = urlsplit(value)
-        if "@" in parts.netloc or parts.query or parts.fragment:  # not shown: this may be a key
+        if "@" in value or parts.query or parts.fragment:  # not shown: this may be a key
             raise ValueError(
                 "has a user name, a password or a query in it, which logs would show; keys come from the environment,"
                 " see api_key_env."
             )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"is {value!r}; expected a URL such as http://localhost:8000/v1.")
+        try:
+            parts.port  # noqa: B018 - urlsplit reads it only when asked
+        except ValueError as error:
+            raise ValueError(f"is {value!r}; expected a port of 1 to 65535, or none.") from error
         return value.rstrip("/")
 
     @field_validator("api_key_env")
     @classmethod
     def _a_name(cls, value: str | None) -> str | None:
-        if value is not None and not (value.isascii() and value.isidentifier()):  # not shown: this may be the key
-            raise ValueError("is no name of an environment variable; name the variable, never the key itself.")
+        if value is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):  # not shown: this may be the key
+            raise ValueError(
+                "is no name of an environment variable, in capitals, digits and _; name the variable, never the key"
+                " itself."
+            )
         return value

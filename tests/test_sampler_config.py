@@ -33,7 +33,10 @@ def load(tmp_path, section, *overrides):
         ({"endpoint": "ftp://host/v1"}, "expected a URL"),
         ({"endpoint": "http://host/v1?key=1"}, "a user name, a password or a query in it"),
         ({"endpoint": "http://host/v1", "export": False}, "model is missing; without export: true"),
+        ({"endpoint": "me:s3cret@host:8000/v1"}, "a user name, a password or a query in it.*see api_key_env"),
+        ({"endpoint": "http://host:80000/v1"}, "expected a port of 1 to 65535"),
         ({"endpoint": "http://host/v1", "api_key_env": "sk-123"}, "no name of an environment variable"),
+        ({"endpoint": "http://host/v1", "api_key_env": "sk_s3cret"}, "no name of an environment variable"),
     ],
 )
 def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):
