@@ -202,7 +202,11 @@ def cut(axes: Axes, low: float, high: float) -> None:
     left, right = axes.get_xlim()
     if left < low or right > high:
         axes.set_xlim(max(left, low), min(right, high))
-        axes.set_title("some marks lie outside", loc="left", fontsize=6, color="#444444")
+        say_cut(axes)
+
+
+def say_cut(axes: Axes) -> None:
+    axes.set_title("some marks lie outside", loc="left", fontsize=6, color="#444444")
 
 
 def beside(index: int, num: int, step: float) -> float:

@@ -24,6 +24,7 @@ from analysis.figure_style import (
     multipliers_on,
     ordered,
     percent_on_y,
+    say_cut,
     short,
     sizes_on_x,
     state_n,
@@ -207,10 +208,13 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
                     for limit in (band.low, band.high):
                         axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
-    low, high = axes.get_ylim()
+    bottom, top = low, high = axes.get_ylim()
     if high / low > _WIDE:  # of an arm whose overall multiplier lies outside of all that points show
         low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
-    axes.set_ylim(max(low, 1 / FARTHEST), min(high, FARTHEST))
+    low, high = max(low, 1 / FARTHEST), min(high, FARTHEST)
+    axes.set_ylim(low, high)
+    if low > bottom or high < top:
+        say_cut(axes)
     multipliers_on(axes.yaxis)
 
 

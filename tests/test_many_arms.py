@@ -9,6 +9,7 @@ from matplotlib.text import Text
 from planted import planted
 
 from analysis import diagnostic_plots, plots
+from analysis.base_plots import base_figure
 from analysis.compute_plots import cost_figure
 from analysis.critical_plots import critical_figure
 from analysis.figure_style import colour, face, marker, short, styled
@@ -50,6 +51,7 @@ def figures(study):
         "spread": diagnostic_plots.spread_figure(study),
         "residual": diagnostic_plots.residual_figure(study, SWEEP),
         "traces": trend_figure(TRACES, trends()),
+        "base": base_figure(base_policies()),
     }
 
 
@@ -67,7 +69,14 @@ def trends() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(num_runs=3, mean=0.5, low=0.4, high=0.6)
 
 
-NAMES = ("error", "collapsed", "multiplier", "compute", "holdout", "density", "spread", "residual", "traces")
+def base_policies() -> pd.DataFrame:
+    """Seven lengths of pretraining at each of four sizes."""
+    cells = [(size, 192 * 1500 * 1.4**step) for size in ("xxs", "xs", "s", "m") for step in range(7)]
+    table = pd.DataFrame(cells, columns=["size", "num_texts"])
+    return table.assign(excess_loss=1e5 / table["num_texts"], error=0.85)
+
+
+NAMES = ("error", "collapsed", "multiplier", "compute", "holdout", "density", "spread", "residual", "traces", "base")
 
 
 def drawn(figure):
@@ -156,3 +165,8 @@ def test_places_with_few_traces_are_not_drawn():
     left, right = critical_figure(table).axes
     assert right.containers[0].lines[0].get_xdata().tolist() == [-2, 0]
     assert left.containers[0].lines[0].get_xdata().tolist() == [0]
+
+
+def test_a_figure_that_leaves_marks_out_says_so(figures):
+    titles = {name: figures[name].axes[0].get_title(loc="left") for name in ("multiplier", "residual")}
+    assert titles == {"multiplier": "some marks lie outside", "residual": ""}
