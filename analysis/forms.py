@@ -1,11 +1,11 @@
 """Forms of a learning curve g(x), x the data size over its geometric mean, with analytic gradients.
 
 In: unconstrained parameters theta [B, q] and log x [B, P], B fits at once. Out: values in (0, 1] and derivatives.
-Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a (x + d)^-b, written
-c + a ((x + d) / (1 + d))^-(s (1 + d)): pow3 at d = 0, c + a exp(-s (x - 1)) as d grows; m4, the e with
+Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a ((x + d) / (1 + d))^-b,
+which is pow3 at d = 0 and comes to c + a exp(-s (x - 1)) with s = b / (1 + d) as d grows; m4, the e with
 (e - c) / (e0 - e)^alpha = a x^-b, which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022, arXiv
 2209.06640); bnsl1 c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
-theta is log a, log b (of shift4 log s: b and d may grow together without end), then logit(c / c_max) with c_max the
+theta is log a, log b (of shift4 log s, as b and d may grow together without end), then logit(c / c_max) with c_max the
 smallest observed error, then what else the form has; the last are squeezed smoothly into bounds, so that no trial
 step leaves them.
 """
@@ -61,7 +61,9 @@ class Form:
             elif name.startswith("log_"):
                 value = np.exp(value)
             found[_NAMES[name]] = float(value)
-        return found
+        if "s" in found:
+            found["b"] = found.pop("s") * (1 + found["d"])
+        return dict(sorted(found.items()))
 
 
 def m4(ceiling: float) -> Form:
@@ -194,7 +196,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         "pow3": Form("pow3", "c + a x^-b", _FLOORED, 5, _pow3),
         "shift4": Form(
             "shift4",
-            "c + a ((x + d) / (1 + d))^-(s (1 + d))",
+            "c + a ((x + d) / (1 + d))^-b",
             ("log_a", "log_s", "floor", "log_d"),
             7,
             _shift4,

@@ -37,14 +37,15 @@ def test_gradients_agree_with_finite_differences(name):
 def test_the_forms_are_their_formulas():
     a, b, c, d, x = 0.5, 0.3, 0.05, 0.7, np.exp(LOG_X)
     logit = np.log(c / C_MAX / (1 - c / C_MAX))
-    expected = {"pow2": a * x**-b, "pow3": c + a * x**-b, "shift4": c + a * ((x + d) / (1 + d)) ** (-b * (1 + d))}
-    theta = np.array([[np.log(a), np.log(b), logit, np.log(d)]])
+    expected = {"pow2": a * x**-b, "pow3": c + a * x**-b, "shift4": c + a * ((x + d) / (1 + d)) ** -b}
     for name, curve in expected.items():
         form = FORMS[name]
+        slope = b / (1 + d) if name == "shift4" else b
+        theta = np.array([[np.log(a), np.log(slope), logit, np.log(d)]])
         values = form.evaluate(theta[:, : form.num_parameters], LOG_X, C_MAX)
         np.testing.assert_allclose(values.value, curve, rtol=1e-12)
         natural = form.natural(theta[0, : form.num_parameters], C_MAX)
-        assert natural["a"] == pytest.approx(a)
+        assert natural["a"] == pytest.approx(a) and natural["b"] == pytest.approx(b)
         assert natural.get("c", c) == pytest.approx(c)
         assert natural.get("d", d) == pytest.approx(d)
 
