@@ -23,8 +23,9 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
         return []
     save(base_figure(table), directory / FILE)
     caption = (
-        "How far the base policy's loss on its web text lies above the text's entropy, and its test error before any"
-        " synthetic data, against the texts that it was trained on; each point is a training of its own."
+        "How far the base policy's loss on its web text lies above the text's entropy, and its greedy error on"
+        f" {table['num_problems'].max():,} test problems before any synthetic data, against the texts that it was"
+        " trained on. Each point is one training of its own, so there are no intervals."
     )
     rows = tuple(
         (
@@ -33,10 +34,13 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
         )
         for row in table.itertuples(index=False)
     )
+    hidden = int((table["excess_loss"] <= 0).sum())
+    if hidden:
+        caption += f" {hidden} with a loss of no more than the entropy, by the luck of its texts, are not drawn left."
     note = (
         "Loss and entropy in nats a token: the mean over the last part of training, and what no policy can know of the"
         f" web text. Error: greedy, on {table['num_problems'].max():,} test problems. base.csv has the table: fit it"
-        " with python -m analysis.fit base.csv --x num_texts --y excess_loss --out DIR."
+        " with python -m analysis.fit base.csv --x num_texts --y excess_loss --out DIR, one size at a time."
     )
     columns = ("size", "pretrain.seed", "updates", "texts", "loss", "entropy", "error (%)")
     grid = Grid(columns, rows, note)
@@ -45,7 +49,6 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
 
 def base_figure(table: pd.DataFrame) -> Figure:
     """Excess loss and test error against texts, a line for each size."""
-    thousands = table["num_texts"] / 1000
     with styled():
         figure = Figure(figsize=(WIDTH * _WIDER, HEIGHT), layout="constrained")
         pictures = figure.subplots(1, 2)
@@ -53,14 +56,16 @@ def base_figure(table: pd.DataFrame) -> Figure:
             for index, (size, rows) in enumerate(table.groupby("size", sort=False)):
                 text = f"size {size}" if table["size"].nunique() > 1 else ""
                 line = "" if rows["num_texts"].duplicated().any() else "-"  # replicates of one length are not joined
-                means_with_bars(axes, thousands[rows.index], scale * rows[measure], None, index, text, line)
-            sizes_on_x(axes, thousands.to_numpy())
-            axes.set_xlabel("web texts (thousands)")
+                rows = rows[rows[measure] > 0] if measure == "excess_loss" else rows
+                means_with_bars(axes, rows["num_texts"], scale * rows[measure], None, index, text, line)
+            sizes_on_x(axes, table["num_texts"].to_numpy())
+            axes.set_xlabel("web texts")
         left, right = pictures
-        left.set_yscale("log")
-        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        left.yaxis.set_minor_formatter(NullFormatter())
+        if (table["excess_loss"] > 0).any():
+            left.set_yscale("log")
+            left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            left.yaxis.set_minor_formatter(NullFormatter())
         left.set_ylabel("loss above the text's entropy\n(nats a token)")
         right.set_ylabel("test error before any\nsynthetic data (%)")
         if table["size"].nunique() > 1:

@@ -27,7 +27,7 @@ def base_table(plan: Plan, store: Store) -> pd.DataFrame:
     rows = {}
     for cell in (run.cell for run in plan.runs if run.cell.policy.hf is None and run.cell.policy.base == "pretrained"):
         evaluated, trained = store.record(base_evaluation(cell)), store.record(base_policy(cell))
-        if evaluated is None or trained is None:
+        if evaluated is None or trained is None or evaluated["digest"] in rows:
             continue
         numbers, settings = evaluated["numbers"], cell.pretrain
         loss, entropy = trained["numbers"]["train/loss"], _entropy(cell)

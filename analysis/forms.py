@@ -61,8 +61,8 @@ class Form:
             elif name.startswith("log_"):
                 value = np.exp(value)
             found[_NAMES[name]] = float(value)
-        if "s" in found:
-            found["b"] = found.pop("s") * (1 + found["d"])
+        if "s" in found:  # of b and d each, the data may say nothing but that they are large
+            found["b"] = found["s"] * (1 + found["d"])
         return dict(sorted(found.items()))
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.evidence import REJECTED
 from analysis.figure_style import (
     FARTHEST,
     beside,
@@ -84,7 +85,7 @@ def error_figure(study: Study, wording: Wording, base_error: float | None) -> Fi
         percent_on_y(axes)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(wording.error_axis)
-        state_n(axes, study, "lines: joint fit" if study.model is not None else "lines join the means")
+        state_n(axes, study, "lines: joint fit" if study.described is not None else "lines join the means")
         legend(axes)
         return figure
 
@@ -133,14 +134,15 @@ def draw_errors(axes: Axes, study: Study) -> None:
         for cell in cells:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
             axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
-        line = "none" if study.model is not None else "-"
+        line = "none" if study.described is not None else "-"
         means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, short(name), line)
-        if study.model is not None:
-            turn = np.log(sizes[study.model.used[cells]].max())
+        if study.described is not None:
+            turn = np.log(sizes[study.described.used[cells]].max())
             for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
                 if low < high:
                     grid = np.linspace(low, high, 50)
-                    curve = study.model.constant.curve(grid, study.model.arm(name), study.model.design)[0]
+                    model = study.described
+                    curve = model.constant.curve(grid, model.arm(name), model.design)[0]
                     axes.plot(np.exp(grid), curve, style, color=shade, linewidth=0.9)
 
 
@@ -167,7 +169,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
 
 
 def draw_multipliers(axes: Axes, study: Study) -> None:
-    """Point-wise multipliers with intervals; the overall one as a line with a band."""
+    """Point-wise multipliers with intervals; the overall one as a line with a band where it describes the curves."""
     axes.set_yscale("log")
     names = [name for name in ordered(study) if name != study.reference]
     reach = [1.0]
@@ -195,14 +197,15 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
                 if flag:
                     arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
                     axes.annotate("", (at, end), (0, points), textcoords="offset points", arrowprops=arrow)
-        overall = study.overall(name)
+        one = study.one_number(name)
         text = short(name)
-        if overall is not None:
-            text += f": {number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
-            axes.axhspan(overall.low, overall.high, color=shade, alpha=0.12, linewidth=0)
-            axes.axhline(overall.estimate, color=shade, linewidth=0.9)
+        if one is not None:
+            text += f": {number(one.estimate)} ({number(one.low)} to {number(one.high)})"
+            if one.kind == "overall":
+                axes.axhspan(one.low, one.high, color=shade, alpha=0.12, linewidth=0)
+                axes.axhline(one.estimate, color=shade, linewidth=0.9)
         axes.plot([], [], marker(index), color=shade, markersize=4, label=text, **face(index))
-        if study.model is not None:
+        if study.model is not None and study.model.lack_of_fit_varying >= REJECTED:
             for band in study.model.bands:
                 if band.algorithm == name:
                     for limit in (band.low, band.high):

@@ -11,7 +11,7 @@ from analysis.forms import Form
 from analysis.joint import Design, Hypothesis, own_floor_logit
 
 _CLIP = 1e-6
-_EXPONENTS = np.geomspace(0.02, 2.0, 24)  # starts for b
+_EXPONENTS = np.geomspace(0.02, 2.0, 24)  # starts for b, and for s of shift4
 _FEWER_EXPONENTS = np.geomspace(0.03, 1.5, 8)  # where the grid has other dimensions to cover
 _NUM_POLISHED = 8
 _SMALL = -12.0  # log a of a shape: so low that no bound on g is met

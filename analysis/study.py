@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.bootstrap import MIN_SEEDS, Draws, crossed_bootstrap
 from analysis.claims import claim_of
-from analysis.evidence import Evidence
+from analysis.evidence import REJECTED, Evidence
 from analysis.forms import FORMS
 from analysis.inverse import Inversion, before_turning, inversions
 from analysis.isotonic import non_increasing, running_minimum
@@ -51,9 +51,21 @@ class Study:
         """Whether the reference counts with its running minimum, because more data made it worse."""
         return any(item.algorithm == self.reference for item in self.inversions)
 
+    @property
+    def described(self) -> Model | None:
+        """The joint fit, where one multiplier for all sizes describes the curves."""
+        return self.model if self.model is not None and self.model.lack_of_fit >= REJECTED else None
+
     def overall(self, algorithm: str) -> Multiplier | None:
         """The algorithm's constant multiplier, where there is one."""
-        found = [item for item in self.multipliers if item.kind == "overall" and item.algorithm == algorithm]
+        return self._only(algorithm, "overall")
+
+    def one_number(self, algorithm: str) -> Multiplier | None:
+        """What stands for all sizes: the constant multiplier where it describes the curves, else the form-free mean."""
+        return self._only(algorithm, "mean" if self.described is None else "overall")
+
+    def _only(self, algorithm: str, kind: str) -> Multiplier | None:
+        found = [item for item in self.multipliers if item.kind == kind and item.algorithm == algorithm]
         return found[0] if found else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.conclusions import verdict_table
+from analysis.evidence import REJECTED
 from analysis.panel import Panel
 from analysis.plots import figure_suffix
 from analysis.question_sections import captions_of, question_sections
@@ -39,20 +40,22 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
     base = sample_size(outcomes)
     if study.error_low is not None:
         base += f"; bars: 95 % {interval_kind(outcomes)}"
-    model = study.model
+    model = study.described
     if model is None:
         line = "lines join the means"
+        multipliers = " No one multiplier describes the curves: the legend has the means over sizes, without a form."
     else:
         line = f"lines: joint fit of {model.constant.form.formula}, x = m D / D0"
+        multipliers = " Lines and bands: one multiplier for all sizes, from the joint fit."
+    if study.model is not None and study.model.lack_of_fit_varying >= REJECTED:
+        multipliers += " Dashed: one that may change with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
         + wording.caution,
         "collapsed": "The same cells at m D: where one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
-        " error, from the isotonic reference; arrows: the interval leaves the reference's range. Lines and bands:"
-        " one multiplier for all sizes, from the joint fit. Dashed: one that may change with D, with limits for"
-        " all sizes at once.",
+        f" error, from the isotonic reference; arrows: the interval leaves the reference's range.{multipliers}",
         "compute": "Error against the FLOPs of one run: training and generation (rollouts and continuations) of"
         " everything that it needs but the base policy and the evaluation, at the settings selected for each size."
         " Numbers: D of the reference's runs.",

@@ -82,7 +82,7 @@ def of_errors(run: Run) -> str:
 
 def of_critical_steps(run: Run) -> str:
     """The digest of what measured a run's critical steps; of the run where nothing did."""
-    return run.targets[-1].digest
+    return (run.measured or run.stage).digest
 
 
 def panel_axes(sweep: Sweep, plan: Plan, of: DigestOf = of_errors) -> tuple[str, ...]:

@@ -26,18 +26,19 @@ class Server(Section):
     @field_validator("endpoint")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if "@" in value or parts.query or parts.fragment:  # not shown: this may be a key
+        if "@" in value or "?" in value or "#" in value:  # not shown, nor split, which may show it: this may be a key
             raise ValueError(
                 "has a user name, a password or a query in it, which logs would show; keys come from the environment,"
                 " see api_key_env."
             )
+        parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"is {value!r}; expected a URL such as http://localhost:8000/v1.")
-        try:
-            parts.port  # noqa: B018 - urlsplit reads it only when asked
-        except ValueError as error:
-            raise ValueError(f"is {value!r}; expected a port of 1 to 65535, or none.") from error
+        port = parts.netloc.rpartition("]")[2].partition(":")[2]
+        if port and not (
+            port.isascii() and port.isdigit() and 0 < int(port) < 65536
+        ):  # not shown: it may be a password
+            raise ValueError("has a port that is none; expected a number from 1 to 65535 after the colon, or no colon.")
         return value.rstrip("/")
 
     @field_validator("api_key_env")

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted_store import fill
+from scipy.special import entr
 from test_tables import write
 
 import scaling.results_dir
 from analysis import fit
+from analysis.base_plots import base_figure, base_sections
 from analysis.base_table import base_table
 from analysis.report import report
+from data.problems.modular_sum import web_facts
 from scaling.engine.store import Store
 from scaling.plan import plan
 from scaling.recipes import base_evaluation, base_policy
@@ -35,7 +38,10 @@ def test_every_base_policy_has_one_row_whatever_the_number_of_runs_on_it(tmp_pat
     losses = [store.record(base_policy(run.cell))["numbers"]["train/loss"] for run in current.runs[::3]]
     assert table["loss"].tolist() == losses
     np.testing.assert_allclose(table["excess_loss"] + table["entropy"], losses)
-    assert table["entropy"].nunique() == 2  # one for each pretrain.seed, which decides the misconceptions
+    facts = [web_facts(current.runs[0].cell.problems, seed).confidence for seed in (0, 1)]
+    # Three choices of the first two neighbours, then two; three sums; 20 words and the end. Nearly: see web_entropy.
+    by_hand = [(np.log(6) + 3 * np.mean(entr(c) + entr(1 - c))) / 21 for c in facts]
+    np.testing.assert_allclose(table["entropy"], by_hand * 4, rtol=5e-3)
 
 
 def test_a_base_policy_that_is_random_or_not_evaluated_has_no_row(tmp_path):
@@ -71,3 +77,17 @@ def test_the_report_shows_it_and_the_fit_reads_it(tmp_path, monkeypatch):
     assert fit.main([str(tmp_path / "base.csv"), *arguments]) == 0
     found = json.loads((tmp_path / "fit" / "fits.json").read_text())["parameters"]
     assert {name: found[name]["estimate"] for name in "abc"} == pytest.approx({"a": 3, "b": 0.4, "c": 0.05}, rel=1e-3)
+
+
+@pytest.mark.parametrize("excess", [(0.1, -0.01, 0.02), (-0.1, -0.01, -0.02)])
+def test_a_loss_below_the_entropy_is_left_out_and_counted(excess, tmp_path):
+    table = pd.DataFrame({"size": "xs", "pretrain_seed": 0, "num_updates": [100, 200, 400], "excess_loss": excess})
+    table = table.assign(num_texts=32 * table["num_updates"], loss=0.2, entropy=0.2, num_problems=100, error=0.8)
+    left, right = base_figure(table).axes
+    drawn = [len(axes.containers[0].lines[0].get_xdata()) for axes in (left, right)]
+    assert drawn == [sum(value > 0 for value in excess), 3]
+    (tmp_path / "figures").mkdir()
+    (section,) = base_sections(table, tmp_path)
+    assert (
+        f" {sum(value <= 0 for value in excess)} with a loss of no more than the entropy" in section.figures[0].caption
+    )

@@ -34,7 +34,9 @@ def load(tmp_path, section, *overrides):
         ({"endpoint": "http://host/v1?key=1"}, "a user name, a password or a query in it"),
         ({"endpoint": "http://host/v1", "export": False}, "model is missing; without export: true"),
         ({"endpoint": "me:s3cret@host:8000/v1"}, "a user name, a password or a query in it.*see api_key_env"),
-        ({"endpoint": "http://host:80000/v1"}, "expected a port of 1 to 65535"),
+        ({"endpoint": "http://host:80000/v1"}, "expected a number from 1 to 65535"),
+        ({"endpoint": "http://[::1]:0/v1"}, "expected a number from 1 to 65535"),
+        ({"endpoint": "http://me:s3cret/v1"}, "expected a number from 1 to 65535"),
         ({"endpoint": "http://host/v1", "api_key_env": "sk-123"}, "no name of an environment variable"),
         ({"endpoint": "http://host/v1", "api_key_env": "sk_s3cret"}, "no name of an environment variable"),
     ],
@@ -50,6 +52,8 @@ def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):
         "sampler: {endpoint: 'http://host/v1', export: true, api_key_env: sk-s3cret}",
         "sampler: {endpoint: 'http://host/v1?key=sk-s3cret', export: true}",
         "sampler: {endpoint: 'http://sk-s3cret@host/v1', export: true}",
+        "sampler: {endpoint: 'http://me:s3cret/v1', export: true}",
+        "sampler: {endpoint: 'http://me:s3cr\u2100t@host/v1', export: true}",
         TAUGHT + "teacher: {model: m, api_key_env: sk-s3cret}",
         TAUGHT + "teacher: {model: m, endpoint: 'http://host/v1#sk-s3cret'}",
     ],
@@ -57,7 +61,7 @@ def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):
 def test_a_key_in_a_sweep_file_is_refused_and_not_shown(tmp_path, section):
     with pytest.raises(ConfigError, match=r"(sampler|teacher)\.(api_key_env|endpoint): ") as caught:
         load(tmp_path, section)
-    assert "s3cret" not in str(caught.value)
+    assert "s3cr" not in str(caught.value)
 
 
 def test_a_sweep_names_its_server_and_mistakes_are_named_with_their_key(tmp_path):

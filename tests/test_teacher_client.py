@@ -174,9 +174,9 @@ def test_no_more_than_max_concurrency_requests_are_under_way(tmp_path):
 
 def test_requests_keep_the_pace(tmp_path):
     with ChatServer(echo) as server:
-        ask(settings(server, requests_per_minute=600), tmp_path, list("abcdef"))  # one in 0.1 s
-        # 0.5 s apart where they leave; a busy machine may see the first arrive late. Unpaced they come within 0.1 s.
-        assert server.arrivals[-1] - server.arrivals[0] >= 0.35
+        ask(settings(server, requests_per_minute=200), tmp_path, list("abcdef"))  # one in 0.3 s
+        # 1.5 s apart where they leave; on a busy machine the first may arrive a little late.
+        assert server.arrivals[-1] - server.arrivals[0] >= 1.4
 
 
 def test_the_budget_is_never_exceeded_and_its_error_says_what_is_spent_and_how_to_go_on(tmp_path):

@@ -123,11 +123,13 @@ def web_text(config: ModularSum, rng: np.random.Generator, facts: Facts) -> tupl
 def web_entropy(config: ModularSum, facts: Facts) -> float:
     """Nats of a completion of the web text given its prompt: which two neighbours, and how each sum is stated.
 
-    Sums are numbers of any size, so all pairs count alike in every step.
+    Later steps add sums, which are taken to be uniform: the operands of a prompt differ, so that is off by a part in
+    the modulus.
     """
     orders = math.lgamma(config.operands)  # of (operands - 1)! choices of neighbours
-    sums = float((entr(facts.confidence) + entr(1 - facts.confidence)).mean())
-    return orders + (config.operands - 1) * sums
+    of_pair = entr(facts.confidence) + entr(1 - facts.confidence)
+    first = of_pair[~np.eye(config.modulus, dtype=bool)].mean()
+    return orders + float(first + (config.operands - 2) * of_pair.mean())
 
 
 def answer(config: ModularSum, completion: str) -> str | None:

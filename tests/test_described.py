@@ -1,0 +1,61 @@
+"""Where one multiplier does not describe the curves, figures and captions show none."""
+
+import dataclasses
+
+import pytest
+from planted import planted
+
+from analysis import plots
+from analysis.outcomes import from_table
+from analysis.panel import Panel
+from analysis.study import analyse
+from analysis.study_sections import study_sections
+from analysis.verdicts import number
+from analysis.wording import SWEEP
+
+
+@pytest.fixture(scope="module")
+def studies():
+    """A study that one multiplier describes, and the same with a fit that is rejected."""
+    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, num_problems=200)
+    described = analyse(from_table(table), "sft", {}, num_draws=200)
+    model = dataclasses.replace(described.model, lack_of_fit=0.01, lack_of_fit_varying=0.01)
+    return described, dataclasses.replace(described, model=model)
+
+
+def texts(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_the_number_for_all_sizes_is_the_joint_fits_or_the_form_free_mean(studies):
+    assert [study.one_number("rft").kind for study in studies] == ["overall", "mean"]
+    assert studies[0].described is studies[0].model and studies[1].described is None
+
+
+def test_the_multiplier_figure_has_a_band_only_for_what_describes_the_curves(studies):
+    for study, lines in zip(studies, (True, False), strict=True):
+        figure = plots.multiplier_figure(study, SWEEP)
+        one = study.one_number("rft")
+        stated = f"{number(one.estimate)} ({number(one.low)} to {number(one.high)})"
+        assert any(stated in text for text in texts(figure))
+        assert bool(figure.axes[0].patches) == lines
+        assert any(line.get_linestyle() == "--" for line in figure.axes[0].lines) == lines
+
+
+def test_the_error_figure_joins_the_means_where_the_fit_is_rejected(studies):
+    styles = [
+        {container.lines[0].get_linestyle() for container in plots.error_figure(study, SWEEP, None).axes[0].containers}
+        for study in studies
+    ]
+    assert styles == [{"None"}, {"-"}]
+
+
+def test_the_captions_say_what_is_drawn(studies, tmp_path):
+    (tmp_path / "figures").mkdir()
+    plots.save(plots.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
+    plots.save(plots.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
+    sections = [study_sections("", Panel(study), tmp_path, SWEEP) for study in studies]
+    captions = [" ".join(figure.caption for figure in figures.figures) for figures, *_ in sections]
+    assert "lines: joint fit" in captions[0] and "Lines and bands: one multiplier" in captions[0]
+    assert "lines join the means" in captions[1] and "No one multiplier describes the curves" in captions[1]
+    assert "Dashed" in captions[0] and "Dashed" not in captions[1]
