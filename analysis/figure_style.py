@@ -238,7 +238,8 @@ def _in_words(setting: str) -> str:
 def _apart(axes: Axes, places: Sequence[int]) -> set[int]:
     """Those of growing places on a logarithmic axis whose numbers do not meet."""
     low, high = axes.get_xlim()
-    per_inch = np.log(high / low) / (_AXES_SHARE * axes.get_figure().get_figwidth())
+    columns = axes.get_subplotspec().get_gridspec().ncols
+    per_inch = np.log(high / low) / (_AXES_SHARE * axes.get_figure().get_figwidth() / columns)
     shown, free = set(), np.inf
     for place in reversed([place for place in places if low <= place <= high]):
         half = per_inch * _DIGIT_WIDTH * (len(f"{place:,}") + 0.5) / 2

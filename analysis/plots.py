@@ -92,7 +92,7 @@ def error_figure(study: Study, wording: Wording, base_error: float | None) -> Fi
 
 def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
     """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
-    if study.model is None:
+    if study.model is None or len(study.model.arms) < 2:
         return None
     with styled():
         figure, axes = blank()

@@ -51,7 +51,7 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
         multipliers += " Dashed: one that may change with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
-        + wording.caution,
+        + (wording.caution if len(outcomes.algorithms) > 1 else ""),
         "collapsed": "The same cells at m D: where one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"

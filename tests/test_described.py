@@ -59,3 +59,18 @@ def test_the_captions_say_what_is_drawn(studies, tmp_path):
     assert "lines: joint fit" in captions[0] and "Lines and bands: one multiplier" in captions[0]
     assert "lines join the means" in captions[1] and "No one multiplier describes the curves" in captions[1]
     assert "Dashed" in captions[0] and "Dashed" not in captions[1]
+
+
+def test_a_study_of_the_reference_alone_compares_nothing(studies, tmp_path):
+    table = planted({"sft": 1.0}, num_problems=100)
+    alone = analyse(from_table(table), "sft", {}, num_draws=50)
+    assert alone.model is not None and plots.collapsed_figure(alone, SWEEP) is None
+    assert plots.collapsed_figure(studies[0], SWEEP) is not None
+    (tmp_path / "figures").mkdir()
+    for name, study in (("error", alone), ("error-both", studies[0])):
+        plots.save(plots.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
+    captions = [
+        study_sections(panel, Panel(study), tmp_path, SWEEP)[0].figures[0].caption
+        for panel, study in (("", alone), ("both", studies[0]))
+    ]
+    assert SWEEP.caution not in captions[0] and SWEEP.caution in captions[1]

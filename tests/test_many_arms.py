@@ -71,7 +71,8 @@ def trends() -> pd.DataFrame:
 
 def base_policies() -> pd.DataFrame:
     """Seven lengths of pretraining at each of four sizes."""
-    cells = [(size, 192 * 1500 * 1.4**step) for size in ("xxs", "xs", "s", "m") for step in range(7)]
+    lengths = (1500, 2120, 3000, 3600, 4240, 6000, 8480)
+    cells = [(size, 192 * updates) for size in ("xxs", "xs", "s", "m") for updates in lengths]
     table = pd.DataFrame(cells, columns=["size", "num_texts"])
     return table.assign(excess_loss=1e5 / table["num_texts"], error=0.85)
 
