@@ -34,10 +34,8 @@ class Server(Section):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"is {value!r}; expected a URL such as http://localhost:8000/v1.")
-        port = parts.netloc.rpartition("]")[2].partition(":")[2]
-        if port and not (
-            port.isascii() and port.isdigit() and 0 < int(port) < 65536
-        ):  # not shown: it may be a password
+        port = parts.netloc.rpartition("]")[2].partition(":")[2]  # not shown: it may be a password
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError("has a port that is none; expected a number from 1 to 65535 after the colon, or no colon.")
         return value.rstrip("/")
 
