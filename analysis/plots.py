@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.evidence import REJECTED
 from analysis.figure_style import (
     FARTHEST,
     beside,
@@ -125,8 +124,8 @@ def multiplier_figure(study: Study, wording: Wording) -> Figure | None:
 
 
 def draw_errors(axes: Axes, study: Study) -> None:
-    """Run points, cell means with intervals and the joint fit onto axes."""
-    outcomes = study.outcomes
+    """Run points, cell means with intervals and the joint fit, or what joins the means, onto axes."""
+    outcomes, model = study.outcomes, study.described
     axes.set_yscale("log")
     for index, name in enumerate(ordered(study)):
         cells = outcomes.cells_of(name)
@@ -134,14 +133,13 @@ def draw_errors(axes: Axes, study: Study) -> None:
         for cell in cells:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
             axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
-        line = "none" if study.described is not None else "-"
+        line = "-" if model is None else "none"
         means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, short(name), line)
-        if study.described is not None:
-            turn = np.log(sizes[study.described.used[cells]].max())
+        if model is not None:
+            turn = np.log(sizes[model.used[cells]].max())
             for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
                 if low < high:
                     grid = np.linspace(low, high, 50)
-                    model = study.described
                     curve = model.constant.curve(grid, model.arm(name), model.design)[0]
                     axes.plot(np.exp(grid), curve, style, color=shade, linewidth=0.9)
 
@@ -205,8 +203,8 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
                 axes.axhspan(one.low, one.high, color=shade, alpha=0.12, linewidth=0)
                 axes.axhline(one.estimate, color=shade, linewidth=0.9)
         axes.plot([], [], marker(index), color=shade, markersize=4, label=text, **face(index))
-        if study.model is not None and study.model.lack_of_fit_varying >= REJECTED:
-            for band in study.model.bands:
+        if study.varying is not None:
+            for band in study.varying.bands:
                 if band.algorithm == name:
                     for limit in (band.low, band.high):
                         axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)

@@ -56,6 +56,11 @@ class Study:
         """The joint fit, where one multiplier for all sizes describes the curves."""
         return self.model if self.model is not None and self.model.lack_of_fit >= REJECTED else None
 
+    @property
+    def varying(self) -> Model | None:
+        """The joint fit, where multipliers that may change with D describe the curves."""
+        return self.model if self.model is not None and self.model.lack_of_fit_varying >= REJECTED else None
+
     def overall(self, algorithm: str) -> Multiplier | None:
         """The algorithm's constant multiplier, where there is one."""
         return self._only(algorithm, "overall")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.conclusions import verdict_table
-from analysis.evidence import REJECTED
 from analysis.panel import Panel
 from analysis.plots import figure_suffix
 from analysis.question_sections import captions_of, question_sections
@@ -47,7 +46,7 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
     else:
         line = f"lines: joint fit of {model.constant.form.formula}, x = m D / D0"
         multipliers = " Lines and bands: one multiplier for all sizes, from the joint fit."
-    if study.model is not None and study.model.lack_of_fit_varying >= REJECTED:
+    if study.varying is not None:
         multipliers += " Dashed: one that may change with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
