@@ -14,18 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from scaling.config.policy import lora_of
+from scaling.config.section import parse
+from scaling.config.training import Preference
 from scaling.model.flops import forward_flops, training_flops
 from scaling.model.policy import Policy, passed_on, policy_of, save_trained
 from scaling.model.sharding import placed_rows, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
-from scaling.policy_config import lora_of
-from scaling.section import parse
 from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.logps import completion_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
-from scaling.training_config import Preference
 
 REFERENCE_BATCH = 1024  # most rows of one forward pass for the reference log-probabilities; changes no result
 

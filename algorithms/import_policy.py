@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from data.gguf_tokenizer import write_tokenizer
-from data.hf_tokenizer import load_tokenizer
-from scaling.model.gguf_file import load_gguf
-from scaling.model.hf import load_checkpoint
-from scaling.model.hub import fetch
+from data.tokens.gguf_tokenizer import write_tokenizer
+from data.tokens.hf_tokenizer import load_tokenizer
+from scaling.config.policy import Policy as PolicySettings
+from scaling.config.section import parse
 from scaling.model.policy import Policy, save_policy
-from scaling.policy_config import Policy as PolicySettings
-from scaling.section import parse
+from scaling.pretrained.gguf_file import load_gguf
+from scaling.pretrained.hf import load_checkpoint
+from scaling.pretrained.hub import fetch
 
 SOURCE_FILE = "source.json"
 

@@ -14,18 +14,18 @@ import numpy as np
 from algorithms import import_policy
 from algorithms.sft import nll
 from data.problems.families import family_of
-from data.tokenizer import for_problems
+from data.tokens.tokenizer import for_problems
+from scaling.config.policy import Policy as PolicySettings
+from scaling.config.problems import Problems
+from scaling.config.section import parse
+from scaling.config.training import Pretrain
 from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, save_policy
 from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
-from scaling.policy_config import Policy as PolicySettings
-from scaling.problem_config import Problems
-from scaling.section import parse
 from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.loop import run_updates
 from scaling.training.update import learning_rate_at
-from scaling.training_config import Pretrain
 
 _STREAM = 0x3EB  # keeps the web text's generators apart from every other stream of the same seed
 

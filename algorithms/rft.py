@@ -16,14 +16,14 @@ from algorithms.sft import fit, synthetic_pairs
 from data.pairs import unique
 from data.records import read_problems
 from data.step_values import advantages, load_step_values
-from data.tokenizer import tokenizer_of
+from data.tokens.tokenizer import tokenizer_of
 from data.verifier import load_verified
+from scaling.config.policy import lora_of
+from scaling.config.problems import Problems
+from scaling.config.section import parse
+from scaling.config.training import Rft
 from scaling.model.policy import passed_on, policy_of
-from scaling.policy_config import lora_of
-from scaling.problem_config import Problems
-from scaling.section import parse
 from scaling.training.batching import sequences
-from scaling.training_config import Rft
 
 BY_VALUE = ("low_value", "high_value")
 _POSITIVES = 0x905

@@ -11,18 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from data.records import read_jsonl
-from data.tokenizer import tokenizer_of
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.policy import Lora, lora_of
+from scaling.config.problems import Problems
+from scaling.config.section import parse
+from scaling.config.training import Optimizer, Sft
 from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, policy_of, save_trained
 from scaling.model.transformer import Params
-from scaling.policy_config import Lora, lora_of
-from scaling.problem_config import Problems
-from scaling.section import parse
 from scaling.training.batching import Sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
-from scaling.training_config import Optimizer, Sft
 
 
 def nll(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums:

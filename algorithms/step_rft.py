@@ -14,14 +14,14 @@ from algorithms.sft import fit, synthetic_pairs
 from data.problems.families import family_of
 from data.records import StepCheck, read_problems
 from data.step_values import advantages, load_step_values
-from data.tokenizer import tokenizer_of
+from data.tokens.tokenizer import tokenizer_of
 from data.verifier import load_verified
+from scaling.config.policy import lora_of
+from scaling.config.problems import Problems
+from scaling.config.section import parse
+from scaling.config.training import StepRft
 from scaling.model.policy import passed_on, policy_of
-from scaling.policy_config import lora_of
-from scaling.problem_config import Problems
-from scaling.section import parse
 from scaling.training.batching import masked_sequences
-from scaling.training_config import StepRft
 
 
 def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -14,15 +14,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from analysis.assumptions import Defaults
-from analysis.design_page import Page, design_page, suggestion_page
-from analysis.planned import Planned, panels_of, why_not_measured
-from analysis.planner import expect
-from analysis.suggest import suggest
-from scaling.config import Sweep
-from scaling.config_error import ConfigError
-from scaling.results_dir import open_store, results_dir
-from scaling.sweep_file import load_sweep
+from analysis.planner.assumptions import Defaults
+from analysis.planner.expected import expect
+from analysis.planner.page import Page, design_page, suggestion_page
+from analysis.planner.planned import Planned, panels_of, why_not_measured
+from analysis.planner.suggest import suggest
+from scaling.config.sweep import Sweep
+from scaling.engine.results_dir import open_store, results_dir
+from scaling.planning.explain import ConfigError
+from scaling.planning.sweep_file import load_sweep
 
 NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
 _DEFAULTS = Defaults()

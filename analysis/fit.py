@@ -10,19 +10,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.cells import OutcomesError
-from analysis.conclusions import measurement, opening
-from analysis.curve_report import FORM_NAMES, fit_points
-from analysis.fits_file import data_hash
-from analysis.outcome_file import parse_claims, read_outcomes, read_table
-from analysis.panel import Panel
-from analysis.points import PointsError
-from analysis.rendering import Section, write_report
-from analysis.study import Study, analyse
-from analysis.study_files import write_study_files
-from analysis.study_sections import study_sections
-from analysis.verdicts import label
-from analysis.wording import TABLE, is_paired
+from analysis.curves.points import PointsError
+from analysis.curves.report import FORM_NAMES, fit_points
+from analysis.page.rendering import Section, write_report
+from analysis.page.wording import TABLE, is_paired
+from analysis.reporting.conclusions import measurement, opening
+from analysis.reporting.fits_file import data_hash
+from analysis.reporting.study_files import write_study_files
+from analysis.reporting.study_sections import study_sections
+from analysis.tables.cells import OutcomesError
+from analysis.verdicts.judge import label
+from analysis.verdicts.outcome_file import parse_claims, read_outcomes, read_table
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import Study, analyse
 
 MIN_DRAWS = 200  # fewer say nothing of a 2.5 % quantile
 

@@ -16,25 +16,25 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.compute import flops_by_cell
-from analysis.fits_file import SCHEMA_VERSION
-from analysis.ledger import ledger
-from analysis.more_sections import more_sections
-from analysis.outcomes import from_table
-from analysis.panel import Panel
-from analysis.rendering import write_report
-from analysis.sections import Story, sections
-from analysis.study import Study, analyse
-from analysis.study_files import write_csv, write_study_files
-from analysis.tables import Tables, tabulate
-from analysis.verdicts import label, number
-from analysis.wording import SWEEP
-from scaling.config import Sweep
-from scaling.config_error import ConfigError
+from analysis.measures.sections import more_sections
+from analysis.page.rendering import write_report
+from analysis.page.wording import SWEEP
+from analysis.reporting.fits_file import SCHEMA_VERSION
+from analysis.reporting.sections import Story, sections
+from analysis.reporting.study_files import write_csv, write_study_files
+from analysis.tables.ledger import ledger
+from analysis.tables.outcomes import from_table
+from analysis.tables.runs import Tables, tabulate
+from analysis.verdicts.compute import flops_by_cell
+from analysis.verdicts.judge import label, number
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import Study, analyse
+from scaling.config.sweep import Sweep
+from scaling.engine.results_dir import open_store, results_dir
 from scaling.engine.store import Store
-from scaling.plan import Plan, plan
-from scaling.results_dir import open_store, results_dir
-from scaling.sweep_file import load_sweep
+from scaling.planning.explain import ConfigError
+from scaling.planning.plan import Plan, plan
+from scaling.planning.sweep_file import load_sweep
 
 SOURCE = "source.txt"  # a digest of what the report was drawn from
 

@@ -19,8 +19,9 @@ import pandas as pd
 
 from algorithms import sft
 from benchmarks.workloads import BASE
-from data import rollouts, step_values, teacher, verifier
+from data import rollouts, step_values, verifier
 from data.step_values import first_pit, load_step_values
+from data.teacher import synthetic
 from data.verifier import load_verified
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +57,7 @@ def chain(folder: Path, data_size: int, tuned: bool) -> dict[str, Path]:
     for directory in inputs.values():
         directory.mkdir(parents=True)
     common = {"problems": PROBLEMS, "seed": SEED}
-    teacher.run({**common, "teacher": {}, "data_size": data_size}, {}, inputs["synthetic"])
+    synthetic.run({**common, "teacher": {}, "data_size": data_size}, {}, inputs["synthetic"])
     if tuned:
         sft.run({**common, "sft": SFT}, {**inputs, "base": BASE}, inputs["sft"])
     inputs["policy"] = inputs.pop("sft") if tuned else BASE

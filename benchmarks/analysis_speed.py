@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit import fit_outcomes
-from analysis.simulation import Noise, simulate
-from analysis.tables import tabulate
+from analysis.planner.simulation import Noise, simulate
+from analysis.tables.runs import tabulate
 from scaling.engine.store import Store
 from scaling.engine.worker import run_stage
-from scaling.plan import plan
-from scaling.sweep_file import load_sweep
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import load_sweep
 
 RESULT = Path(__file__).parent / "results" / "analysis.json"
 MULTIPLIERS = {"sft": 1.0, "rft": 2.0, "dpo": 1.0, "step_dpo": 8.0, "step_rft": 1.5, "other": 0.7}

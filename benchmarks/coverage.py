@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.bootstrap import Draws, crossed_bootstrap
-from analysis.fits import Fit, by_qaicc, fit_point, fit_replicates
-from analysis.forms import FORMS
-from analysis.model import design_of
-from analysis.multipliers import two_way
-from analysis.outcomes import Outcomes
-from analysis.simulation import Noise, simulate
+from analysis.fitting.bootstrap import Draws, crossed_bootstrap
+from analysis.fitting.fits import Fit, by_qaicc, fit_point, fit_replicates
+from analysis.fitting.forms import FORMS
+from analysis.multipliers.estimates import two_way
+from analysis.multipliers.model import design_of
+from analysis.planner.simulation import Noise, simulate
+from analysis.tables.outcomes import Outcomes
 
 MULTIPLIERS = {"reference": 1.0, "two": 2.0, "two and a half": 2.5, "eight": 8.0}
 SIZES = (64, 128, 256, 512, 1024)

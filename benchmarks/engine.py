@@ -19,9 +19,9 @@ from scaling.engine.pool import RayPool
 from scaling.engine.progress import Progress
 from scaling.engine.run import execute, needed
 from scaling.engine.store import Store
-from scaling.plan import plan
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import load_sweep
 from scaling.stage import Stage
-from scaling.sweep_file import load_sweep
 
 NUM_STAGES = 1000
 RESOURCES = {"train": {"cpu": 1.0}, "rollouts": {"cpu": 1.0}, "host": {"cpu": 1.0}}

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from data.problems import modular_sum
-from scaling.grid import cells
-from scaling.problem_config import ModularSum
-from scaling.sweep_file import load_sweep
+from scaling.config.problems import ModularSum
+from scaling.planning.grid import cells
+from scaling.planning.sweep_file import load_sweep
 
 OUT = Path(__file__).parent / "results" / "fact_count.json"
 NUM_STREAMS = 5  # of training problems

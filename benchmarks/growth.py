@@ -25,12 +25,12 @@ import numpy as np
 
 from algorithms.sft import fit
 from benchmarks import sides, workloads
+from scaling.config.training import Sft
 from scaling.model.policy import Policy
 from scaling.model.sampling import row_keys, sample
 from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
 from scaling.training.batching import sequences
-from scaling.training_config import Sft
 
 SAMPLING = {
     "prompts": (16, 64, 256, 1024),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figure_style import HEIGHT, WIDTH, colour, marker, styled
+from analysis.figures.style import HEIGHT, WIDTH, colour, marker, styled
 
 UNITS = {"sampling": "completions a second", "training": "sequences a second"}
 

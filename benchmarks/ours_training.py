@@ -22,9 +22,9 @@ import pandas as pd
 
 from algorithms import dpo, sft
 from benchmarks import examples, workloads
+from scaling.config.training import Sft
 from scaling.model.policy import load_policy
 from scaling.training.batching import sequences
-from scaling.training_config import Sft
 
 
 def main() -> None:

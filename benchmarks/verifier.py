@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.answers import final_answer, same_answer
-from data.exact_numbers import exact_value
-from data.math_process import MathProcess
+from data.answers.exact_numbers import exact_value
+from data.answers.final_answer import final_answer, same_answer
+from data.answers.math_process import MathProcess
 from data.records import read_jsonl
 
 RESULT = Path(__file__).with_name("results") / "verifier.json"

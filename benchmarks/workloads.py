@@ -62,10 +62,10 @@ def checkpoint(size: str, folder: Path) -> Path:
         return target
     import jax  # the peer's side only reads what is there
 
-    from scaling.model.hf import save_checkpoint
     from scaling.model.policy import Policy, load_policy, save_policy
     from scaling.model.sizes import model_config
     from scaling.model.transformer import architecture
+    from scaling.pretrained.hf import save_checkpoint
 
     if size == "xs":
         policy = load_policy(BASE)

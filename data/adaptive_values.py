@@ -25,8 +25,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from data.continuations import Source, judged, requests
-from data.sampler import Replayed, Sampler
-from scaling.data_config import StepValues
+from data.sampling.sampler import Replayed, Sampler
+from scaling.config.sampling import StepValues
 
 Continuation = tuple[int, int, int]  # row of the traces, step, index
 

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pandas as pd
 
-from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
 from data.records import Problem
 from data.rollouts import STEP_VALUES, root_key
-from data.tokenizer import Tokenizer
+from data.tokens.hf_tokenizer import HfTokenizer
+from data.tokens.tokenizer import Tokenizer
+from scaling.config.problems import Problems
 from scaling.model.sampling import row_keys
-from scaling.problem_config import Problems
 
 COLUMNS = ("problem", "sample", "step", "index", "end")
 

@@ -18,15 +18,15 @@ import pandas as pd
 
 from algorithms.dpo import reference_logps
 from data import rollouts, verifier
-from data.problem_sets import load_problems
 from data.records import read_problems, write_jsonl
+from data.sets.problem_sets import load_problems
 from data.step_values import first_pit, load_step_values
-from data.tokenizer import tokenizer_of
+from data.tokens.tokenizer import tokenizer_of
 from data.verifier import load_verified
+from scaling.config.problems import Problems
+from scaling.config.section import parse
 from scaling.model.flops import forward_flops
 from scaling.model.policy import policy_of
-from scaling.problem_config import Problems
-from scaling.section import parse
 from scaling.training.batching import sequences
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.problems.families import family_of
 from data.records import Check
-from scaling.problem_config import Problems
+from scaling.config.problems import Problems
 
 
 def describe(

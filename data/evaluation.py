@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from data.description import describe
-from data.limits import completion_limit, truncated_fraction
-from data.problem_sets import load_problems
 from data.problems.families import family_of
 from data.rollouts import EVALUATION, root_key, token_lists
-from data.sampler import sampler_of
+from data.sampling.sampler import sampler_of
+from data.sets.problem_sets import load_problems
 from data.step_values import best_of_k
-from data.tokenizer import tokenizer_of
-from scaling.data_config import Evaluation
+from data.tokens.limits import completion_limit, truncated_fraction
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.problems import Problems
+from scaling.config.sampling import Evaluation
+from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import row_keys, stop_tokens
-from scaling.problem_config import Problems
-from scaling.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

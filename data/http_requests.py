@@ -19,7 +19,7 @@ from functools import cache
 from typing import TypeVar
 
 from data.api_key import ApiKeyError, api_key
-from scaling.server_config import Server
+from scaling.config.server import Server
 
 try:
     import httpx

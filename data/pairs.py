@@ -25,14 +25,14 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from data.hf_tokenizer import HfTokenizer
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl
 from data.step_values import first_pit, load_step_values
-from data.tokenizer import Tokenizer, tokenizer_of
+from data.tokens.hf_tokenizer import HfTokenizer
+from data.tokens.tokenizer import Tokenizer, tokenizer_of
 from data.verifier import load_verified
-from scaling.problem_config import Problems
-from scaling.section import parse
+from scaling.config.problems import Problems
+from scaling.config.section import parse
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
 

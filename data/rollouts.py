@@ -11,15 +11,15 @@ import jax
 import numpy as np
 import pandas as pd
 
-from data.limits import completion_limit, truncated_fraction
 from data.records import read_problems
-from data.sampler import sampler_of
-from data.tokenizer import tokenizer_of
-from scaling.data_config import Rollouts
+from data.sampling.sampler import sampler_of
+from data.tokens.limits import completion_limit, truncated_fraction
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.problems import Problems
+from scaling.config.sampling import Rollouts
+from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import Sampled, row_keys, stop_tokens
-from scaling.problem_config import Problems
-from scaling.section import parse
 
 ROLLOUTS = 1  # what a key is used for; folded into the stage's root key, so that no two uses share one
 STEP_VALUES = 2

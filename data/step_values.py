@@ -21,17 +21,17 @@ import pandas as pd
 
 from data.adaptive_values import continuations_to_pits, with_known_values
 from data.continuations import Source, all_indices, judged, requests
-from data.limits import completion_limit
 from data.records import read_problems
 from data.rollouts import ROLLOUT_ID, require_rows, token_lists
-from data.sampler import sampler_of
-from data.steps import step_cutter
-from data.tokenizer import tokenizer_of
+from data.sampling.sampler import sampler_of
+from data.tokens.limits import completion_limit
+from data.tokens.steps import step_cutter
+from data.tokens.tokenizer import tokenizer_of
 from data.verifier import load_verified
-from scaling.data_config import StepValues
+from scaling.config.problems import Problems
+from scaling.config.sampling import StepValues
+from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
-from scaling.problem_config import Problems
-from scaling.section import parse
 
 _TRACES = 0x57E9  # keeps the choice of traces apart from other uses of the seed
 

@@ -13,9 +13,9 @@ import pandas as pd
 from data.problems.families import family_of
 from data.records import read_problems
 from data.rollouts import ROLLOUT_ID, load_rollouts, require_rows
-from data.tokenizer import tokenizer_of
-from scaling.problem_config import Problems
-from scaling.section import parse
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.problems import Problems
+from scaling.config.section import parse
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -15,21 +15,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scaling.config import Sweep
-from scaling.config_error import ConfigError
-from scaling.costs import costs, observed_rates
+from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
 from scaling.engine.progress import Progress, format_failures
+from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
-from scaling.estimate import cost_table, estimates
-from scaling.grid import axes
-from scaling.plan import Plan, plan
-from scaling.results_dir import make_writable, open_store
-from scaling.room_check import check_room
+from scaling.planning.explain import ConfigError
+from scaling.planning.grid import axes
+from scaling.planning.plan import Plan, plan
+from scaling.planning.sweep_file import load_sweep
+from scaling.pricing.costs import costs, observed_rates
+from scaling.pricing.estimate import cost_table, estimates
+from scaling.pricing.room_check import check_room
 from scaling.stage import Stage, in_order
-from scaling.sweep_file import load_sweep
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -12,9 +12,9 @@ def fit(config, inputs, out):
     from tiny_policy import CONFIG, random_params, random_rows
 
     from algorithms import sft
+    from scaling.config.training import Sft
     from scaling.model.policy import Policy
     from scaling.training.batching import Sequences
-    from scaling.training_config import Sft
 
     rows = random_rows(3)
     sequences = Sequences(rows["tokens"], rows["mask"], np.full(8, 16, np.int32))

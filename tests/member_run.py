@@ -13,13 +13,13 @@ import jax
 import numpy as np
 
 from algorithms import dpo, sft
+from scaling.config.training import Sft
 from scaling.engine.members import join
 from scaling.model.policy import Policy
 from scaling.model.sampling import row_keys, sample
 from scaling.model.sharding import on_mesh, placed_rows
 from scaling.training import checkpoint, loop
 from scaling.training.batching import Sequences
-from scaling.training_config import Sft
 
 
 def main(address: str, index: int, size: int, folder: Path, kill_at: int | None) -> None:

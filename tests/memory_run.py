@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec as P
 
 from algorithms.dpo import _forward, preference_loss
 from algorithms.sft import nll
-from scaling.memory import sampling_memory, scoring_memory, training_memory
 from scaling.model.layout import AXES
+from scaling.model.memory_need import sampling_memory, scoring_memory, training_memory
 from scaling.model.policy import flat, nested
 from scaling.model.sampling import _generate
 from scaling.model.sharding import ROWS, on_mesh, param_spec

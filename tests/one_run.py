@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel
 
-from scaling import recipes
-from scaling.config import Cell
+from scaling.config.sweep import Cell
+from scaling.planning import recipes
 from scaling.stage import Stage, in_order
 
 ALGORITHMS = tuple(recipes.RECIPES)

@@ -11,8 +11,8 @@ from planted import power_law
 
 from scaling.engine.store import Store
 from scaling.engine.worker import RUNNERS, run_stage
-from scaling.plan import Plan, plan
-from scaling.sweep_file import load_sweep
+from scaling.planning.plan import Plan, plan
+from scaling.planning.sweep_file import load_sweep
 
 MULTIPLIERS = {"sft": 1.0, "rft": 2.0, "pairs": 1.0, "step_pairs": 4.0}
 NUM_PROBLEMS = 80

@@ -10,10 +10,10 @@ import jax
 from tiny_policy import CONFIG, random_params
 from tiny_tokenizer import TEMPLATE, save_tokenizer
 
-from scaling.model.hf import save_checkpoint
 from scaling.model.policy import Policy
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
+from scaling.pretrained.hf import save_checkpoint
 
 SHAPE = replace(CONFIG, vocab_size=264, max_positions=512)  # the tokenizer has 262 words
 

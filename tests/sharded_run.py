@@ -15,6 +15,7 @@ import pandas as pd
 from tiny_policy import CONFIG, nll, random_params, random_rows
 
 from algorithms import dpo, sft
+from scaling.config.training import Sft
 from scaling.model import sampling
 from scaling.model.layout import AXES
 from scaling.model.policy import Policy, flat, save_policy
@@ -23,7 +24,6 @@ from scaling.model.sharding import on_mesh, param_spec, placed_params, placed_ro
 from scaling.model.transformer import architecture
 from scaling.training.batching import Sequences
 from scaling.training.update import OptimizerSettings, init_state, make_update
-from scaling.training_config import Sft
 
 SETTINGS = OptimizerSettings(np.float32(0.01), np.float32(0.1), np.float32(1.0))
 PAIRS = [([1, 4, 5], [6, 7, 8, 9, 2], [6, 7, 2]), ([1, 9], [3, 2], [5, 5, 5, 5, 5, 2]), ([1], [8, 2], [9, 2])]

@@ -13,8 +13,8 @@ from data import pairs, step_values
 from data.adaptive_values import scan, with_known_values
 from data.step_values import advantages, best_of_k, first_pit, load_step_values
 from data.verifier import load_verified
-from scaling import recipes
-from scaling.config import Cell
+from scaling.config.sweep import Cell
+from scaling.planning import recipes
 
 NEGATIVES = {"traces": "negatives", "traces_per_problem": 4}
 M = 6

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from data.answers import final_answer, same_answer
-from data.math_process import MathProcess
+from data.answers.final_answer import final_answer, same_answer
+from data.answers.math_process import MathProcess
 
 needs_math_verify = pytest.mark.skipif(
     importlib.util.find_spec("math_verify") is None, reason="needs math-verify: pip install -e '.[problems]'"
@@ -122,6 +122,6 @@ def test_an_answer_is_compared_off_the_main_thread_too(process):
 
 
 def test_without_math_verify_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setattr("data.math_process.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("data.answers.math_process.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install --editable '\.\[problems\]'"):
         MathProcess()

@@ -1,4 +1,4 @@
-"""analysis.base_table: a learning curve of pretraining, from a sweep whose axis is the length of it."""
+"""analysis.measures.base_table: a learning curve of pretraining, from a sweep whose axis is the length of it."""
 
 import json
 
@@ -9,16 +9,16 @@ from planted_store import fill
 from scipy.special import entr
 from test_tables import write
 
-import scaling.results_dir
+import scaling.engine.results_dir
 from analysis import fit
-from analysis.base_plots import base_figure, base_sections
-from analysis.base_table import base_table
+from analysis.measures.base_plots import base_figure, base_sections
+from analysis.measures.base_table import base_table
 from analysis.report import report
 from data.problems.modular_sum import web_facts
 from scaling.engine.store import Store
-from scaling.plan import plan
-from scaling.recipes import base_evaluation, base_policy
-from scaling.sweep_file import load_sweep
+from scaling.planning.plan import plan
+from scaling.planning.recipes import base_evaluation, base_policy
+from scaling.planning.sweep_file import load_sweep
 
 GRID = (
     "grid: {algorithm: [sft], data_size: [64], pretrain.num_updates: [100, 400, 1600, 6400], pretrain.seed: [0, 1]}\n"
@@ -55,7 +55,7 @@ def test_a_base_policy_that_is_random_or_not_evaluated_has_no_row(tmp_path):
 def test_the_report_shows_it_and_the_fit_reads_it(tmp_path, monkeypatch):
     file = write(tmp_path, GRID, MORE)
     fill(file)
-    monkeypatch.setattr(scaling.results_dir, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(scaling.engine.results_dir, "REPOSITORY", tmp_path)
     report(file, ())
     directory = tmp_path / "results" / "planted"
     assert "## Base policies" in (directory / "report.md").read_text() and (directory / "figures/base.png").exists()

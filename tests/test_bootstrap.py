@@ -1,12 +1,12 @@
-"""analysis.bootstrap: what is resampled, what is shared, and what is refused."""
+"""analysis.fitting.bootstrap: what is resampled, what is shared, and what is refused."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from planted import planted
 
-from analysis.bootstrap import crossed_bootstrap, overdispersion
-from analysis.outcomes import from_table
+from analysis.fitting.bootstrap import crossed_bootstrap, overdispersion
+from analysis.tables.outcomes import from_table
 
 
 def outcomes_of(**settings):

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from planted import planted
 
-from analysis.compute import compute_multipliers, flops_by_cell, overall_compute, reference_flops
-from analysis.compute_plots import cost_figure, cost_table
-from analysis.conclusions import conclusions, verdict_table
-from analysis.outcomes import from_table
-from analysis.panel import Panel
-from analysis.study import analyse
+from analysis.figures.compute import cost_figure, cost_table
+from analysis.reporting.conclusions import conclusions, verdict_table
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.compute import compute_multipliers, flops_by_cell, overall_compute, reference_flops
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import analyse
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,15 @@
-"""analysis.conclusions: a report opens with one paragraph of few findings and with a list of many."""
+"""analysis.reporting.conclusions: a report opens with one paragraph of few findings and with a list of many."""
 
 import dataclasses
 
 import pytest
 from planted import planted
 
-from analysis.conclusions import conclusions, opening
-from analysis.outcomes import from_table
-from analysis.panel import Panel
-from analysis.rendering import to_html, to_markdown
-from analysis.study import analyse
+from analysis.page.rendering import to_html, to_markdown
+from analysis.reporting.conclusions import conclusions, opening
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import analyse
 
 AFTER = ("Is it so?", "All runs are in.")
 

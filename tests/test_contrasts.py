@@ -1,12 +1,12 @@
-"""analysis.contrasts: ratios from the same draws, Holm's correction, and a band that holds everywhere at once."""
+"""contrasts: ratios from the same draws, Holm's correction, and a band that holds everywhere at once."""
 
 import numpy as np
 import pytest
 
-from analysis.contrasts import band, holm, more_than_one, ratios
-from analysis.fits import Fit
-from analysis.forms import FORMS
-from analysis.joint import Design
+from analysis.fitting.fits import Fit
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design
+from analysis.multipliers.contrasts import band, holm, more_than_one, ratios
 
 NAMES = ("sft", "rft", "step_dpo")
 

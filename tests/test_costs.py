@@ -2,13 +2,13 @@
 
 import pytest
 
-from scaling import recipes
-from scaling.config import Cell
-from scaling.costs import ADAPTIVE_FRACTION, DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
-from scaling.critical_steps import critical_steps
-from scaling.data_config import CriticalSteps, Sampler
+from scaling.config.sampling import CriticalSteps, Sampler
+from scaling.config.sweep import Cell
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
+from scaling.planning import recipes
+from scaling.planning.critical_stages import critical_steps
+from scaling.pricing.costs import ADAPTIVE_FRACTION, DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
 from scaling.stage import VERSIONS, in_order
 
 NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}

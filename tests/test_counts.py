@@ -1,14 +1,14 @@
-"""analysis.counts and cells: tables without items, and tables whose algorithms share no seeds."""
+"""analysis.tables.counts and cells: tables without items, and tables whose algorithms share no seeds."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from planted import planted
 
-from analysis.bootstrap import crossed_bootstrap
-from analysis.cells import OutcomesError
-from analysis.counts import from_counts
-from analysis.outcomes import from_table
+from analysis.fitting.bootstrap import crossed_bootstrap
+from analysis.tables.cells import OutcomesError
+from analysis.tables.counts import from_counts
+from analysis.tables.outcomes import from_table
 
 
 def items(**settings) -> pd.DataFrame:

@@ -7,15 +7,16 @@ import pytest
 from pydantic import ValidationError
 from tiny_chain import PROBLEMS, TOKENIZER, Chain
 
-from data import critical_steps, problem_sets, step_values
+from data import critical_steps, step_values
 from data.records import read_jsonl, read_problems
+from data.sets import problem_sets
 from data.step_values import load_step_values
 from data.verifier import load_verified
-from scaling import recipes
-from scaling.config import Cell
-from scaling.critical_steps import critical_steps as measured
+from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
 from scaling.model.transformer import architecture
+from scaling.planning import recipes
+from scaling.planning.critical_stages import critical_steps as measured
 from scaling.stage import in_order
 
 ASKED = {"problems": 5, "traces": 2, "rollouts_per_prefix": 3}

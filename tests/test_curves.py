@@ -1,4 +1,4 @@
-"""analysis.curves and curve_choice: published errors of extrapolation on 92 curves, and planted laws."""
+"""analysis.curves.laws and curve_choice: published errors of extrapolation on 92 curves, and planted laws."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curve_choice import choose, hold_out
-from analysis.curves import PARAMETERS, STEEPEST, bootstrap_curve, fit_curve, rmsle
+from analysis.curves.choice import choose, hold_out
+from analysis.curves.laws import PARAMETERS, STEEPEST, bootstrap_curve, fit_curve, rmsle
 
 BENCHMARK = Path(__file__).parents[2] / "shared" / "known_answers" / "alabdulmohsin_benchmark"
 X = np.geomspace(50, 1e5, 10)

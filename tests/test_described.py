@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 from planted import planted
 
-from analysis import plots
-from analysis.outcomes import from_table
-from analysis.panel import Panel
-from analysis.study import analyse
-from analysis.study_sections import study_sections
-from analysis.verdicts import number
-from analysis.wording import SWEEP
+from analysis.figures import headline
+from analysis.page.wording import SWEEP
+from analysis.reporting.study_sections import study_sections
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.judge import number
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import analyse
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_number_for_all_sizes_is_the_joint_fits_or_the_form_free_mean(studie
 
 def test_the_multiplier_figure_has_a_band_only_for_what_describes_the_curves(studies):
     for study, lines in zip(studies, (True, False), strict=True):
-        figure = plots.multiplier_figure(study, SWEEP)
+        figure = headline.multiplier_figure(study, SWEEP)
         one = study.one_number("rft")
         stated = f"{number(one.estimate)} ({number(one.low)} to {number(one.high)})"
         assert any(stated in text for text in texts(figure))
@@ -44,7 +44,10 @@ def test_the_multiplier_figure_has_a_band_only_for_what_describes_the_curves(stu
 
 def test_the_error_figure_joins_the_means_where_the_fit_is_rejected(studies):
     styles = [
-        {container.lines[0].get_linestyle() for container in plots.error_figure(study, SWEEP, None).axes[0].containers}
+        {
+            container.lines[0].get_linestyle()
+            for container in headline.error_figure(study, SWEEP, None).axes[0].containers
+        }
         for study in studies
     ]
     assert styles == [{"None"}, {"-"}]
@@ -52,8 +55,8 @@ def test_the_error_figure_joins_the_means_where_the_fit_is_rejected(studies):
 
 def test_the_captions_say_what_is_drawn(studies, tmp_path):
     (tmp_path / "figures").mkdir()
-    plots.save(plots.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
-    plots.save(plots.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
+    headline.save(headline.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
+    headline.save(headline.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
     sections = [study_sections("", Panel(study), tmp_path, SWEEP) for study in studies]
     captions = [" ".join(figure.caption for figure in figures.figures) for figures, *_ in sections]
     assert "lines: joint fit" in captions[0] and "Lines and bands: one multiplier" in captions[0]
@@ -64,11 +67,11 @@ def test_the_captions_say_what_is_drawn(studies, tmp_path):
 def test_a_study_of_the_reference_alone_compares_nothing(studies, tmp_path):
     table = planted({"sft": 1.0}, num_problems=100)
     alone = analyse(from_table(table), "sft", {}, num_draws=50)
-    assert alone.model is not None and plots.collapsed_figure(alone, SWEEP) is None
-    assert plots.collapsed_figure(studies[0], SWEEP) is not None
+    assert alone.model is not None and headline.collapsed_figure(alone, SWEEP) is None
+    assert headline.collapsed_figure(studies[0], SWEEP) is not None
     (tmp_path / "figures").mkdir()
     for name, study in (("error", alone), ("error-both", studies[0])):
-        plots.save(plots.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
+        headline.save(headline.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
     captions = [
         study_sections(panel, Panel(study), tmp_path, SWEEP)[0].figures[0].caption
         for panel, study in (("", alone), ("both", studies[0]))

@@ -8,9 +8,9 @@ from algorithms.step_rft import num_wrong_kept
 from data.description import describe
 from data.problems import modular_sum, star_graph
 from data.records import Check, Problem, StepCheck
-from scaling import recipes
-from scaling.config import Cell
-from scaling.problem_config import StarGraph
+from scaling.config.problems import StarGraph
+from scaling.config.sweep import Cell
+from scaling.planning import recipes
 
 PROBLEM = Problem("1 2 3 ?", "6")
 RIGHT, OTHER = "1 2 = 3 3 ; 3 3 = 6 ; # 6", "2 3 = 5 1 ; 5 1 = 6 ; # 6"

@@ -1,17 +1,18 @@
-"""analysis.design and analysis.suggest: the command on a sweep, before and after a first run."""
+"""analysis.design and analysis.planner.suggest: the command on a sweep, before and after a first run."""
 
 import pandas as pd
 import pytest
 from planted_store import fill
 
-from analysis import design, planned, report
-from analysis.assumptions import Assumptions, grids_of
+from analysis import design, report
 from analysis.design import main
-from analysis.suggest import PROBLEMS, SEED, additions, widths_of
-from scaling import results_dir
-from scaling.costs import cost
-from scaling.plan import plan
-from scaling.sweep_file import load_sweep
+from analysis.planner import planned
+from analysis.planner.assumptions import Assumptions, grids_of
+from analysis.planner.suggest import PROBLEMS, SEED, additions, widths_of
+from scaling.engine import results_dir
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import load_sweep
+from scaling.pricing.costs import cost
 
 SWEEP = """
 question: how much?

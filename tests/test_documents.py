@@ -8,15 +8,15 @@ from typing import get_args
 
 import pytest
 
-from scaling.config import Analysis, Cell, Resources, Select, Sweep
-from scaling.memory_config import Memory
-from scaling.plan import plan
-from scaling.policy_config import Lora
-from scaling.resource_config import Hardware, Hosts, Mesh, Meshes
-from scaling.section import Section
-from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
-from scaling.teacher_config import NamedTeacher
-from scaling.text_problem_config import Solvable
+from scaling.config.memory import Memory
+from scaling.config.policy import Lora
+from scaling.config.resources import Hardware, Hosts, Mesh, Meshes
+from scaling.config.section import Section
+from scaling.config.sweep import Analysis, Cell, Resources, Select, Sweep
+from scaling.config.teacher import NamedTeacher
+from scaling.config.text_problems import Solvable
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")

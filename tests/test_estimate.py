@@ -3,14 +3,14 @@
 import pytest
 import yaml
 
-from scaling import recipes
-from scaling.costs import Cost, costs
-from scaling.critical_steps import critical_steps
-from scaling.estimate import cost_table, estimates, server_lines
-from scaling.grid import cells
-from scaling.plan import plan
+from scaling.planning import recipes
+from scaling.planning.critical_stages import critical_steps
+from scaling.planning.grid import cells
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import load_sweep
+from scaling.pricing.costs import Cost, costs
+from scaling.pricing.estimate import cost_table, estimates, server_lines
 from scaling.stage import in_order
-from scaling.sweep_file import load_sweep
 
 SERVED = {
     "question": "Who samples?",

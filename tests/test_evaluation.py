@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from tiny_chain import PROBLEMS, SETTINGS, TOKENIZER, Chain
 
-from data import evaluation, problem_sets
-from data.problem_sets import load_problems
+from data import evaluation
 from data.problems import modular_sum
 from data.rollouts import token_lists
+from data.sets import problem_sets
+from data.sets.problem_sets import load_problems
 from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
 

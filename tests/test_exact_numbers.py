@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.exact_numbers import MAX_LENGTH, exact_value
+from data.answers.exact_numbers import MAX_LENGTH, exact_value
 
 NO_NUMBERS = (
     *("", "x", "5x", "5 m", r"5\pi", "5 or 6", "5 or more", "5 and a half", "5 squared", "5 minus two", "5 is not it"),

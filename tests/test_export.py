@@ -8,12 +8,12 @@ import pytest
 from safetensors.numpy import load_file
 from tiny_policy import CONFIG, random_params
 
-from data.export import export_policy, policy_name
-from data.tokenizer import Tokenizer, for_problems
+from data.sampling.export import export_policy, policy_name
+from data.tokens.tokenizer import Tokenizer, for_problems
+from scaling.config.policy import Lora
+from scaling.config.problems import ModularSum, StarGraph
 from scaling.model.lora import init_adapters
 from scaling.model.policy import Policy, load_policy, save_policy, save_trained
-from scaling.policy_config import Lora
-from scaling.problem_config import ModularSum, StarGraph
 
 TOKENIZER = Tokenizer(tuple(f"w{index}" for index in range(3, CONFIG.vocab_size)))
 
@@ -64,7 +64,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("data.export.save_checkpoint", fail)
+    monkeypatch.setattr("data.sampling.export.save_checkpoint", fail)
     with pytest.raises(OSError, match="No space left"):
         export_policy({"policy": saved(tmp_path / "a")}, TOKENIZER, tmp_path / "exports", "policy-x")
     assert list((tmp_path / "exports").iterdir()) == []
@@ -72,7 +72,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 
 def test_an_export_is_read_back_as_the_same_policy(tmp_path):
     pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
-    from scaling.model.hf import load_checkpoint
+    from scaling.pretrained.hf import load_checkpoint
 
     policy = saved(tmp_path / "a")
     read = load_checkpoint(export_policy({"policy": policy}, TOKENIZER, tmp_path / "exports", "policy-x")).params

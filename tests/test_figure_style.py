@@ -1,4 +1,4 @@
-"""analysis.figure_style: bars where there are limits, legends that fit and cover nothing, ticks that do not meet."""
+"""analysis.figures.style: bars where there are limits, legends that fit and cover nothing, ticks that do not meet."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis.figure_style import blank, legend_above, means_with_bars, multipliers_on, styled
+from analysis.figures.style import blank, legend_above, means_with_bars, multipliers_on, styled
 
 LONG = "RFT, keep=random, max_positives=4: 1.54 (1.21 to 2.07)"
 

@@ -4,12 +4,12 @@ import pytest
 from test_problem_source import imported
 from tiny_set import gsm8k_folder, own_rows
 
-from data import problem_sets
-from data.finite_splits import parts, set_sizes
-from data.problem_pool import held_out_problems, training_problems
-from data.problem_sets import load_problems
-from data.splits import pool_size
-from scaling.text_problem_config import Gsm8k, Jsonl
+from data.sets import problem_sets
+from data.sets.finite_splits import parts, set_sizes
+from data.sets.problem_pool import held_out_problems, training_problems
+from data.sets.problem_sets import load_problems
+from data.sets.splits import pool_size
+from scaling.config.text_problems import Gsm8k, Jsonl
 
 SIZES = {"num_validation": 6, "num_test": 8}
 
@@ -116,11 +116,11 @@ def test_a_plan_knows_the_sizes_of_local_sets_and_of_those_named_by_default(fold
 
 
 def test_a_row_without_a_solution_cannot_be_taught_from(tmp_path):
-    from data import teacher
+    from data.teacher import synthetic
 
     rows = [{"prompt": f"{index}?", "answer": index} for index in range(4)]
     config = Jsonl(path=str(own_rows(tmp_path / "rows.jsonl", rows)), num_validation=1, num_test=1)
     imported(config, tmp_path / "out")
     asked = {"problems": {"family": "jsonl", "num_validation": 1, "num_test": 1}, "data_size": 2, "seed": 0}
     with pytest.raises(ValueError, match="has no solution of its own, and no other teacher is set"):
-        teacher.run({**asked, "teacher": {}}, {"source": tmp_path / "out"}, tmp_path)
+        synthetic.run({**asked, "teacher": {}}, {"source": tmp_path / "out"}, tmp_path)

@@ -1,13 +1,13 @@
-"""analysis.fits: planted curves are recovered, all starts agree, gradients vanish at the minimum."""
+"""analysis.fitting.fits: planted curves are recovered, all starts agree, gradients vanish at the minimum."""
 
 import numpy as np
 import pytest
 from planted import power_law
 from scipy.optimize import minimize
 
-from analysis.fits import by_qaicc, fit_point, fit_replicates, polish
-from analysis.forms import FORMS
-from analysis.joint import Design, predict, prior_precision
+from analysis.fitting.fits import by_qaicc, fit_point, fit_replicates, polish
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design, predict, prior_precision
 
 SIZES = np.array([64, 128, 256, 512, 1024])
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from scaling.config.policy import Lora
 from scaling.model.flops import attention_flops, forward_flops, sampling_flops, token_flops, training_flops
 from scaling.model.lora import init_adapters, joined
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
-from scaling.policy_config import Lora
 from scaling.training.logps import token_logps
 
 # Width 64, where products dominate. XLA also counts norms, softmax, rotary and SwiGLU's elementwise work, which the

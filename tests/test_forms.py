@@ -1,11 +1,11 @@
-"""analysis.forms: values and analytic gradients of every form."""
+"""analysis.fitting.forms: values and analytic gradients of every form."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.forms import FORMS, m4
+from analysis.fitting.forms import FORMS, m4
 
 LOG_X = np.log([[0.25, 0.5, 1.0, 2.0, 4.0]])
 THETA = {

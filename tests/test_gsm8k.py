@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from data.answers import final_answer, same_answer
-from data.exact_numbers import exact_value
-from data.problem_files import set_files
+from data.answers.exact_numbers import exact_value
+from data.answers.final_answer import final_answer, same_answer
 from data.problems.row_readers import read_row
 from data.problems.text_problems import check
 from data.records import Problem, read_jsonl
-from scaling.text_problem_config import Gsm8k
+from data.sets.problem_files import set_files
+from scaling.config.text_problems import Gsm8k
 
 FOLDER = Path(os.environ.get("GSM8K", Path(__file__).parents[2] / "shared/data/gsm8k"))
 pytestmark = pytest.mark.skipif(

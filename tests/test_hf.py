@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_policy import CONFIG, random_params
 
-from scaling.model.hf import INDEX_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
-from scaling.model.hf_config import CONFIG_FILE, as_config
 from scaling.model.policy import Policy
+from scaling.pretrained.hf import INDEX_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
+from scaling.pretrained.hf_config import CONFIG_FILE, as_config
 
 KEY = "model.layers.1.self_attn.k_proj.weight"
 

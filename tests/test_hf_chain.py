@@ -7,14 +7,14 @@ import pytest
 
 from data.problems import modular_sum
 from data.records import read_jsonl
-from data.tokenizer import tokenizer_of
-from scaling import recipes
-from scaling.config import ALGORITHMS, Cell
-from scaling.config_error import ConfigError
-from scaling.costs import cost
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.sweep import ALGORITHMS, Cell
 from scaling.engine.worker import RUNNERS
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
+from scaling.planning import recipes
+from scaling.planning.explain import ConfigError
+from scaling.pricing.costs import cost
 from scaling.stage import in_order
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, random_params
 
-from scaling.model.hf import load_checkpoint, save_checkpoint
 from scaling.model.policy import Policy
 from scaling.model.transformer import architecture
+from scaling.pretrained.hf import load_checkpoint, save_checkpoint
 
 torch = pytest.importorskip("torch", reason="the oracle needs torch; install the extra: pip install -e '.[hf,oracle]'")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf,oracle]'")

@@ -9,18 +9,18 @@ import pytest
 from tiny_policy import CONFIG
 
 from data import step_values
-from data.hf_tokenizer import HfTokenizer, load_tokenizer
 from data.problems import modular_sum
+from data.problems.text_cuts import line_cuts, sentence_cuts, text_step_ends
 from data.records import read_problems
 from data.step_values import first_pit, load_step_values
-from data.steps import step_cutter
-from data.text_steps import line_cuts, sentence_cuts, text_step_ends
+from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
+from data.tokens.steps import step_cutter
 from data.verifier import load_verified
-from scaling import recipes
-from scaling.config import Cell
+from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.sweep import Cell
 from scaling.engine.worker import RUNNERS
 from scaling.model import replay
-from scaling.problem_config import ModularSum, StarGraph
+from scaling.planning import recipes
 from scaling.stage import in_order
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG
 
-from data.gguf_tokenizer import write_tokenizer
-from data.hf_tokenizer import NO_TEXT, load_tokenizer
+from data.tokens.gguf_tokenizer import write_tokenizer
+from data.tokens.hf_tokenizer import NO_TEXT, load_tokenizer
 
 for package in ("transformers", "tokenizers"):
     pytest.importorskip(package, reason="needs transformers: pip install -e '.[hf]'")

@@ -1,4 +1,4 @@
-"""analysis.hierarchy: the larger model is preferred where the data need it, and where they do not it is not."""
+"""hierarchy: the larger model is preferred where the data need it, and where they do not it is not."""
 
 from functools import partial
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.bootstrap import Draws
-from analysis.fits import fit_point
-from analysis.forms import FORMS
-from analysis.hierarchy import compare_models, lack_of_fit
-from analysis.joint import Design
+from analysis.fitting.bootstrap import Draws
+from analysis.fitting.fits import fit_point
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design
+from analysis.multipliers.hierarchy import compare_models, lack_of_fit
 
 SIZES = np.geomspace(32, 8192, 7)
 SD = 0.01

@@ -1,13 +1,13 @@
-"""analysis.holdout: what was left out is predicted from the rest only, and scored as the arithmetic says."""
+"""holdout: what was left out is predicted from the rest only, and scored as the arithmetic says."""
 
 import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.bootstrap import Draws
-from analysis.forms import FORMS
-from analysis.holdout import HoldOut, Score, hold_out_headline, rolling
-from analysis.joint import Design
+from analysis.fitting.bootstrap import Draws
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design
+from analysis.multipliers.holdout import HoldOut, Score, hold_out_headline, rolling
 
 SIZES = np.array([64, 128, 256, 512, 1024, 2048, 4096, 8192])
 NAMES = ("sft", "rft")

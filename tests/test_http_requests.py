@@ -16,11 +16,11 @@ pytest.importorskip("tenacity")
 import httpx
 
 from data import http_requests
-from data.completion_server import CompletionServer
 from data.http_requests import JsonServer, Passing, Refused, failure_of
-from data.server_answers import ServerError
-from scaling.data_config import Sampler
-from scaling.teacher_config import NamedTeacher
+from data.sampling.completion_server import CompletionServer
+from data.sampling.server_answers import ServerError
+from scaling.config.sampling import Sampler
+from scaling.config.teacher import NamedTeacher
 
 KEY = "sk-tests/1234567890+abcdef"
 SECTIONS = {"sampler": Sampler, "teacher": NamedTeacher}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from scaling.model.hub import PATTERNS, Source, fetch
+from scaling.pretrained.hub import PATTERNS, Source, fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_run import ALGORITHMS, FAMILIES, by_kind, cell_of, kinds_from, with_other
 
-from scaling.config import Cell
-from scaling.grid import dotted_keys
-from scaling.plan import plan
-from scaling.sweep_file import load_sweep
-from scaling.teacher_config import Teacher
+from scaling.config.sweep import Cell
+from scaling.config.teacher import Teacher
+from scaling.planning.grid import dotted_keys
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import load_sweep
 
 # The stages whose own config a key enters; all that descend from them change too, and nothing else.
 TRAINS = {"sft": "sft", "rft": "rft", "dpo": "dpo", "step_dpo": "dpo", "step_rft": "step_rft"}

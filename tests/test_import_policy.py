@@ -10,7 +10,7 @@ import pytest
 from tiny_policy import CONFIG
 
 from algorithms import import_policy
-from data.hf_tokenizer import load_tokenizer
+from data.tokens.hf_tokenizer import load_tokenizer
 from scaling.model.policy import load_policy
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")

@@ -1,4 +1,4 @@
-"""analysis.inverse: where more data make an algorithm worse, and what the reference then counts with."""
+"""analysis.multipliers.inverse: where more data make an algorithm worse, and what the reference then counts with."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,11 @@ import pytest
 from planted import SIZES, planted, power_law
 from test_multipliers import exact_outcomes, without_noise
 
-from analysis.inverse import before_turning, inversions
-from analysis.isotonic import non_increasing, running_minimum
-from analysis.multipliers import pointwise
-from analysis.outcomes import from_table
-from analysis.study import analyse
+from analysis.fitting.isotonic import non_increasing, running_minimum
+from analysis.multipliers.estimates import pointwise
+from analysis.multipliers.inverse import before_turning, inversions
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.study import analyse
 
 SFT = [0.8, 0.7, 0.6, 0.5, 0.4]
 

@@ -1,11 +1,11 @@
-"""analysis.isotonic: the non-increasing fit against pooled adjacent violators, and the inverse with its censoring."""
+"""isotonic: the non-increasing fit against pooled adjacent violators, and the inverse with its censoring."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.isotonic import log_size_reaching, non_increasing, running_minimum
+from analysis.fitting.isotonic import log_size_reaching, non_increasing, running_minimum
 
 LOG_SIZE = np.log([64.0, 128.0, 256.0])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.journal import FILE, Journal
+from data.sampling.journal import FILE, Journal
 from scaling.engine.store import CHECKPOINTS
 
 

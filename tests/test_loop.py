@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, nll, random_params, random_rows
 
+from scaling.config.policy import Lora
+from scaling.config.training import Optimizer
 from scaling.model.lora import init_adapters
-from scaling.policy_config import Lora
 from scaling.training import checkpoint
 from scaling.training.checkpoint import DIRECTORY, Checkpoints
 from scaling.training.loop import METRICS_FILE, run_updates, train
 from scaling.training.update import Sum, init_state
-from scaling.training_config import Optimizer
 
 NUM_UPDATES = 40  # a line every two updates
 

@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 from tiny_policy import CONFIG, SHAPES, apply, nll, random_params, random_rows
 
+from scaling.config.policy import Lora
 from scaling.model.lora import PLACES, init_adapters, joined, merged
 from scaling.model.policy import flat
 from scaling.model.transformer import architecture
-from scaling.policy_config import Lora
 from scaling.training.update import OptimizerSettings, init_state, make_update
 
 LORA = Lora(rank=3, alpha=7.0)

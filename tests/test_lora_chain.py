@@ -10,8 +10,10 @@ import pytest
 from tiny_chain import PROBLEMS, SYNTHETIC, by_hand
 
 from algorithms import dpo, pretrain, rft, sft
-from data import evaluation, pairs, problem_sets, rollouts
+from data import evaluation, pairs, rollouts
 from data.records import write_jsonl
+from data.sets import problem_sets
+from scaling.config.policy import Lora
 from scaling.model.lora import merged
 from scaling.model.policy import (
     ADAPTERS_FILE,
@@ -24,7 +26,6 @@ from scaling.model.policy import (
     policy_of,
     save_policy,
 )
-from scaling.policy_config import Lora
 
 LORA = Lora(rank=2, alpha=4.0, targets=("query", "value", "down"))
 SETTINGS = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 4}

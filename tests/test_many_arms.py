@@ -8,16 +8,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from planted import planted
 
-from analysis import diagnostic_plots, plots
-from analysis.base_plots import base_figure
-from analysis.compute_plots import cost_figure
-from analysis.critical_plots import critical_figure
-from analysis.figure_style import colour, face, marker, short, styled
-from analysis.outcomes import from_table
-from analysis.study import analyse
-from analysis.trend_plots import trend_figure
-from analysis.trends import TRACES
-from analysis.wording import SWEEP
+from analysis.figures import diagnostics, headline
+from analysis.figures.compute import cost_figure
+from analysis.figures.style import colour, face, marker, short, styled
+from analysis.measures.base_plots import base_figure
+from analysis.measures.critical_plots import critical_figure
+from analysis.measures.trend_plots import trend_figure
+from analysis.measures.trends import TRACES
+from analysis.page.wording import SWEEP
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.study import analyse
 
 CLAIMS = {"dpo": "<=1", "step_dpo": 8}
 ARMS = {f"dpo, learning_rate=0.0001, pairing=edit_distance, beta=0.{n}": 0.9 + 0.1 * n for n in range(1, 5)}
@@ -42,14 +42,14 @@ def figures(study):
         (str(name), int(size)): 1e9 * size for name, size in zip(outcomes.algorithm, outcomes.data_size, strict=True)
     }
     return {
-        "error": plots.error_figure(study, SWEEP, 0.9),
-        "collapsed": plots.collapsed_figure(study, SWEEP),
-        "multiplier": plots.multiplier_figure(study, SWEEP),
+        "error": headline.error_figure(study, SWEEP, 0.9),
+        "collapsed": headline.collapsed_figure(study, SWEEP),
+        "multiplier": headline.multiplier_figure(study, SWEEP),
         "compute": cost_figure(study, flops, SWEEP.error_axis),
-        "holdout": diagnostic_plots.holdout_figure(study),
-        "density": diagnostic_plots.density_figure(study, CLAIMS),
-        "spread": diagnostic_plots.spread_figure(study),
-        "residual": diagnostic_plots.residual_figure(study, SWEEP),
+        "holdout": diagnostics.holdout_figure(study),
+        "density": diagnostics.density_figure(study, CLAIMS),
+        "spread": diagnostics.spread_figure(study),
+        "residual": diagnostics.residual_figure(study, SWEEP),
         "traces": trend_figure(TRACES, trends()),
         "base": base_figure(base_policies()),
     }

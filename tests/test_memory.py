@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from algorithms.dpo import REFERENCE_BATCH
-from scaling import memory
-from scaling.memory import rows_on_device, sampling_memory, scoring_memory, training_memory
+from scaling.config.policy import Lora
+from scaling.model import memory_need
 from scaling.model.layout import ONE_DEVICE
+from scaling.model.memory_need import rows_on_device, sampling_memory, scoring_memory, training_memory
 from scaling.model.sampling import CHUNK_SIZES, PREFILL_SIZES
 from scaling.model.sizes import ModelConfig
-from scaling.policy_config import Lora
 from scaling.training import batching
 
 TESTS = Path(__file__).parent
@@ -93,9 +93,9 @@ def test_a_forward_pass_keeps_one_layer_and_no_cache_whatever_the_depth():
 
 
 def test_what_is_predicted_for_is_what_the_sampler_and_the_batches_do():
-    assert max(CHUNK_SIZES) == memory.SAMPLER_ROWS and PREFILL_SIZES == memory.PREFILL_PROMPTS
-    assert batching.BUCKET == memory.BUCKET
-    assert REFERENCE_BATCH == memory.SCORING_ROWS
+    assert max(CHUNK_SIZES) == memory_need.SAMPLER_ROWS and PREFILL_SIZES == memory_need.PREFILL_PROMPTS
+    assert batching.BUCKET == memory_need.BUCKET
+    assert REFERENCE_BATCH == memory_need.SCORING_ROWS
     assert rows_on_device(tokens_a_row=72, batch_rows=64, tokens_limit=320) == 4
     assert rows_on_device(tokens_a_row=72, batch_rows=3, tokens_limit=8192) == 4
     assert rows_on_device(tokens_a_row=500, batch_rows=64, tokens_limit=320) == 1

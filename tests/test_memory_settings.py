@@ -9,17 +9,17 @@ import pytest
 from tiny_policy import CONFIG, nll, random_params, random_rows
 from toy_stages import toy
 
+from scaling.config.memory import Memory
+from scaling.config.policy import Lora
+from scaling.config.training import Optimizer
 from scaling.engine.inline import InlinePool
 from scaling.engine.store import Store
 from scaling.engine.worker import StageWorker, run_stage
-from scaling.memory_config import Memory
 from scaling.model.transformer import architecture
-from scaling.policy_config import Lora
 from scaling.training.batching import CPU_TOKENS, micro_batch_tokens
 from scaling.training.loop import train
-from scaling.training.memory import current_memory, using_memory
+from scaling.training.memory_settings import current_memory, using_memory
 from scaling.training.update import make_accumulate
-from scaling.training_config import Optimizer
 
 REMAT = Memory(remat="layers")
 

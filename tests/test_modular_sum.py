@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from data.problems import modular_sum as family
 from data.records import Problem
-from data.tokenizer import for_problems
-from scaling.problem_config import ModularSum
+from data.tokens.tokenizer import for_problems
+from scaling.config.problems import ModularSum
 
 P23 = ModularSum(modulus=23)
 PROBLEM = Problem("5 7 3 20 ?", "12")  # 35 mod 23

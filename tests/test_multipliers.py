@@ -1,12 +1,12 @@
-"""analysis.multipliers: known answers for the horizontal distance between curves, and for its interval."""
+"""analysis.multipliers.estimates: known answers for the horizontal distance between curves, and for its interval."""
 
 import numpy as np
 import pytest
 from planted import SIZES, planted
 
-from analysis.bootstrap import Draws, crossed_bootstrap
-from analysis.multipliers import differences, pointwise, rise_after_best, two_way
-from analysis.outcomes import Outcomes, from_table
+from analysis.fitting.bootstrap import Draws, crossed_bootstrap
+from analysis.multipliers.estimates import differences, pointwise, rise_after_best, two_way
+from analysis.tables.outcomes import Outcomes, from_table
 
 
 def exact_outcomes(curves) -> Outcomes:

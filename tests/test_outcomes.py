@@ -1,11 +1,11 @@
-"""analysis.outcomes: a table becomes one block of arrays, and every fault of it is an error that says where."""
+"""analysis.tables.outcomes: a table becomes one block of arrays, and every fault of it is an error that says where."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from planted import planted
 
-from analysis.outcomes import OutcomesError, from_table
+from analysis.tables.outcomes import OutcomesError, from_table
 
 
 def table() -> pd.DataFrame:

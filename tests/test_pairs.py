@@ -9,7 +9,7 @@ from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, value
 from data import pairs
 from data.pairs import positives_by_problem, right_rollouts, unique
 from data.verifier import load_verified
-from scaling.problem_config import ModularSum
+from scaling.config.problems import ModularSum
 
 TEACHERS = [tokens_of(row["completion"]) for row in SYNTHETIC]
 PROMPTS = [TOKENIZER.encode_prompt(row["prompt"]) for row in SYNTHETIC]

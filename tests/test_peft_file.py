@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from scaling.model.hf import load_checkpoint
+from scaling.config.policy import Lora
 from scaling.model.lora import init_adapters, merged
-from scaling.model.peft_file import save_peft
 from scaling.model.policy import Adapters
 from scaling.model.transformer import architecture
-from scaling.policy_config import Lora
+from scaling.pretrained.hf import load_checkpoint
+from scaling.pretrained.peft_file import save_peft
 
 peft = pytest.importorskip("peft", reason="the oracle needs peft; install the extra: pip install -e '.[hf,oracle]'")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf,oracle]'")

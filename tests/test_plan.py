@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
-from scaling import recipes
-from scaling.config import Cell
-from scaling.plan import plan
+from scaling.config.sweep import Cell
+from scaling.planning import recipes
+from scaling.planning.plan import plan
+from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order
-from scaling.sweep_file import load_sweep
 
 SWEEP = {
     "question": "Which is better?",

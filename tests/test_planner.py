@@ -1,4 +1,4 @@
-"""analysis.planner and analysis.assumptions: what a grid can be expected to show, checked where it is known."""
+"""expected and assumptions: what a grid can be expected to show, checked where it is known."""
 
 import math
 from dataclasses import replace
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.assumptions import Assumptions, Defaults, Grid, claimed_multipliers, default_assumptions
-from analysis.planner import Expected, allowed, expect, is_met, is_true, sentence, told
-from analysis.simulation import Noise, noise_of, simulate
-from analysis.study import analyse
+from analysis.planner.assumptions import Assumptions, Defaults, Grid, claimed_multipliers, default_assumptions
+from analysis.planner.expected import Expected, allowed, expect, is_met, is_true, sentence, told
+from analysis.planner.simulation import Noise, noise_of, simulate
+from analysis.verdicts.study import analyse
 
 SIZES = (64, 128, 256, 512, 1024)
 CLAIMS = {"rft": 2, "step_dpo": 8, "dpo": "<=1"}

@@ -3,13 +3,13 @@
 import pytest
 from pydantic import ValidationError
 
-from scaling import recipes
-from scaling.config import ALGORITHMS, Cell
-from scaling.config_error import ConfigError
-from scaling.grid import cells
-from scaling.policy_config import Lora, Policy, lora_of
+from scaling.config.policy import Lora, Policy, lora_of
+from scaling.config.sweep import ALGORITHMS, Cell
+from scaling.planning import recipes
+from scaling.planning.explain import ConfigError
+from scaling.planning.grid import cells
+from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order
-from scaling.sweep_file import load_sweep
 
 SWEEP = """
 question: Does it load?

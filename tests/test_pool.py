@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 from toy_stages import RUNNERS, journal, toy
 
-from scaling.config_error import ConfigError
 from scaling.engine.pool import RayPool, _start
 from scaling.engine.progress import Progress
 from scaling.engine.run import execute
 from scaling.engine.store import Store
+from scaling.planning.explain import ConfigError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -120,7 +120,7 @@ DRIVER = """
 import sys
 from rich.console import Console
 from toy_stages import RUNNERS, toy
-from scaling.config_error import ConfigError
+from scaling.planning.explain import ConfigError
 from scaling.engine.pool import RayPool, _start
 from scaling.engine.progress import Progress
 from scaling.engine.run import execute

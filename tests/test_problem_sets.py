@@ -2,9 +2,9 @@
 
 import pytest
 
-from data import problem_sets
-from data.splits import split_of, stream
-from scaling.problem_config import ModularSum
+from data.sets import problem_sets
+from data.sets.splits import split_of, stream
+from scaling.config.problems import ModularSum
 
 FAMILY = {"family": "modular_sum", "modulus": 23, "operands": 4, "zipf_exponent": 1.0}
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from tiny_set import gsm8k_folder, gsm8k_rows, own_rows
 
-from data import problem_source
-from data.problem_files import ALL, set_files
 from data.problems.row_readers import read_row
 from data.records import read_jsonl, write_jsonl
-from scaling.text_problem_config import Gsm8k, Jsonl, Math
+from data.sets import problem_source
+from data.sets.problem_files import ALL, set_files
+from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
 
 def imported(config, out: Path):

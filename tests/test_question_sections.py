@@ -1,16 +1,16 @@
-"""analysis.question_sections and analysis.model_document: every question's numbers reach the report and the file."""
+"""robustness_sections and model_document: every question's numbers reach the report and the file."""
 
 import json
 
 import pytest
 from planted import planted
 
-from analysis.fits_file import dump
-from analysis.model_document import monotonicity_document, questions_document
-from analysis.outcomes import from_table
-from analysis.question_sections import question_sections
-from analysis.rendering import to_html, to_markdown
-from analysis.study import analyse
+from analysis.page.rendering import to_html, to_markdown
+from analysis.reporting.fits_file import dump
+from analysis.reporting.model_document import monotonicity_document, questions_document
+from analysis.reporting.robustness_sections import question_sections
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.study import analyse
 
 
 @pytest.fixture(scope="module")

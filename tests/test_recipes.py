@@ -5,13 +5,13 @@ import json
 import pytest
 from one_run import ALGORITHMS, FAMILIES, by_kind, cell_of, kinds_from, with_other
 
-from scaling import recipes
-from scaling.config import Cell
-from scaling.critical_steps import critical_steps
+from scaling.config.problems import Problems
+from scaling.config.section import Section, parse
+from scaling.config.sweep import Cell
 from scaling.engine.worker import RUNNERS
-from scaling.grid import dotted_keys
-from scaling.problem_config import Problems
-from scaling.section import Section, parse
+from scaling.planning import recipes
+from scaling.planning.critical_stages import critical_steps
+from scaling.planning.grid import dotted_keys
 from scaling.stage import RESOURCE_CLASSES, VERSIONS, Stage
 
 

@@ -11,12 +11,13 @@ from tiny_policy import CONFIG, random_params
 
 pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 
-from data import completion_server, http_requests
-from data.export import policy_name
-from data.remote_sampler import RemoteSampler, seeds_of
-from data.server_answers import ServerError
-from data.tokenizer import Tokenizer
-from scaling.data_config import Sampler
+from data import http_requests
+from data.sampling import completion_server
+from data.sampling.export import policy_name
+from data.sampling.remote_sampler import RemoteSampler, seeds_of
+from data.sampling.server_answers import ServerError
+from data.tokens.tokenizer import Tokenizer
+from scaling.config.sampling import Sampler
 from scaling.model.policy import Policy, save_policy
 from scaling.stage import PROVENANCE_FILE
 

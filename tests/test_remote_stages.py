@@ -14,15 +14,16 @@ from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chai
 
 pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 
-from data import evaluation, problem_sets, rollouts
+from data import evaluation, rollouts
 from data.rollouts import load_rollouts
-from data.sampler import sampler_of
-from scaling import recipes
-from scaling.config import Cell
-from scaling.critical_steps import critical_steps
-from scaling.data_config import Sampler
+from data.sampling.sampler import sampler_of
+from data.sets import problem_sets
+from scaling.config.sampling import Sampler
+from scaling.config.sweep import Cell
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, run_stage
+from scaling.planning import recipes
+from scaling.planning.critical_stages import critical_steps
 from scaling.stage import Stage, in_order
 
 SERVER = {"endpoint": "http://127.0.0.1:1/v1", "model": "mine", "wait_minutes": 0.0}
@@ -133,7 +134,7 @@ def test_traces_and_values_of_critical_steps_come_from_the_server_too():
 
 def test_a_missing_extra_is_one_error_that_names_it(base, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
-    for name in ("data.http_requests", "data.completion_server", "data.remote_sampler"):
+    for name in ("data.http_requests", "data.sampling.completion_server", "data.sampling.remote_sampler"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ImportError, match=r"needs the package httpx, .* '\.\[remote\]' to sample on a server"):
         sampler_of(remote("http://127.0.0.1:1/v1"), {"policy": base["base"]}, tmp_path, TOKENIZER)

@@ -13,7 +13,7 @@ import pytest
 from planted_store import fill
 from test_tables import GRID, SELECT, write
 
-import scaling.results_dir
+import scaling.engine.results_dir
 from analysis.report import main, report
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ def results(tmp_path_factory):
     file = write(folder, GRID, SELECT + "analysis: {claims: {rft: 2, dpo: '<=1', step_dpo: 4}, bootstrap_draws: 300}\n")
     fill(file)
     patch = pytest.MonkeyPatch()
-    patch.setattr(scaling.results_dir, "REPOSITORY", folder)
+    patch.setattr(scaling.engine.results_dir, "REPOSITORY", folder)
     yield folder / "results" / "planted", file
     patch.undo()
 
@@ -106,7 +106,12 @@ def test_it_runs_without_jax_and_ray(results):
         "assert not {'jax', 'ray', 'flax'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
-    command = [sys.executable, "-c", f"import scaling.results_dir as r, pathlib; {_redirect(file)}; {code}", str(file)]
+    command = [
+        sys.executable,
+        "-c",
+        f"import scaling.engine.results_dir as r, pathlib; {_redirect(file)}; {code}",
+        str(file),
+    ]
     subprocess.run(command, check=True, env=environment, cwd=ROOT, capture_output=True, timeout=120)
 
 

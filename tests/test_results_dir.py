@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scaling import results_dir as module
-from scaling.config import Sweep
-from scaling.config_error import ConfigError
-from scaling.results_dir import REPOSITORY, SHIPPED, make_writable, open_store, results_dir
+from scaling.config.sweep import Sweep
+from scaling.engine import results_dir as module
+from scaling.engine.results_dir import REPOSITORY, SHIPPED, make_writable, open_store, results_dir
+from scaling.planning.explain import ConfigError
 
 
 def sweep_at(store: str) -> Sweep:

@@ -14,9 +14,9 @@ from tiny_chain import OPTIMIZER, PROBLEMS, SYNTHETIC, Chain, by_hand, tokens_of
 from algorithms import rft
 from algorithms.rft import most_distinct
 from data.records import read_jsonl
-from scaling import recipes
-from scaling.config import Cell
+from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
+from scaling.planning import recipes
 from scaling.stage import in_order
 
 COMPLETIONS = st.lists(st.lists(st.integers(3, 6), max_size=10), min_size=1, max_size=8, unique_by=tuple)

@@ -1,13 +1,13 @@
-"""analysis.robustness: other ways of fitting find the same multiplier in clean data, and say so where they do not."""
+"""robustness: other ways of fitting find the same multiplier in clean data, and say so where they do not."""
 
 import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.fits import fit_point
-from analysis.forms import FORMS
-from analysis.joint import Design
-from analysis.robustness import spread, variants
+from analysis.fitting.fits import fit_point
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design
+from analysis.multipliers.robustness import spread, variants
 
 SIZES = np.array([64, 128, 256, 512, 1024, 2048, 4096])
 

@@ -9,14 +9,14 @@ import pytest
 from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chain
 
 from data import rollouts
-from data.limits import truncated_fraction
 from data.problems import modular_sum
 from data.records import read_jsonl, write_jsonl
 from data.rollouts import EVALUATION, ROLLOUTS, STEP_VALUES, load_rollouts, root_key
+from data.tokens.limits import truncated_fraction
+from scaling.config.problems import ModularSum
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.model.transformer import architecture
-from scaling.problem_config import ModularSum
 from scaling.training.batching import sequences
 from scaling.training.logps import completion_logps
 

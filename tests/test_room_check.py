@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, random_params
 
-from scaling import recipes, room_check
-from scaling.chain import solvable
-from scaling.config import Cell
-from scaling.config_error import ConfigError
-from scaling.critical_steps import critical_steps
+from scaling.config.sweep import Cell
 from scaling.model import sampling
 from scaling.model.sampling import row_keys, sample
-from scaling.room_check import check_room
+from scaling.planning import recipes
+from scaling.planning.chain import solvable
+from scaling.planning.critical_stages import critical_steps
+from scaling.planning.explain import ConfigError
+from scaling.pricing import room_check
+from scaling.pricing.room_check import check_room
 from scaling.stage import in_order
 
 FILE = Path("sweeps/mine.yaml")

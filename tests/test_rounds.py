@@ -10,12 +10,12 @@ from tiny_chain import PROBLEMS, SYNTHETIC, by_hand, tokens_of
 
 from algorithms import dpo, rft, step_rft
 from data import pairs, step_values
-from scaling import recipes
-from scaling.config import Cell
-from scaling.costs import cost
+from scaling.config.sweep import Cell
 from scaling.model.policy import Policy, load_policy, save_policy
 from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
+from scaling.planning import recipes
+from scaling.pricing.costs import cost
 from scaling.stage import Stage, in_order
 
 ITERATED = tuple(name for name in ALGORITHMS if name != "sft")

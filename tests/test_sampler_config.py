@@ -3,12 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from scaling import recipes
-from scaling.config import Cell
-from scaling.config_error import ConfigError
-from scaling.data_config import Sampler
-from scaling.grid import cells
-from scaling.sweep_file import load_sweep
+from scaling.config.sampling import Sampler
+from scaling.config.sweep import Cell
+from scaling.planning import recipes
+from scaling.planning.explain import ConfigError
+from scaling.planning.grid import cells
+from scaling.planning.sweep_file import load_sweep
 
 SWEEP = """
 question: Does it load?

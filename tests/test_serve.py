@@ -17,11 +17,11 @@ pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 
 from scripted_server import completion
 
-from data import completion_server
-from data.export import policy_name
-from data.remote_sampler import RemoteSampler, seeds_of
-from data.tokenizer import Tokenizer
-from scaling.data_config import Sampler
+from data.sampling import completion_server
+from data.sampling.export import policy_name
+from data.sampling.remote_sampler import RemoteSampler, seeds_of
+from data.tokens.tokenizer import Tokenizer
+from scaling.config.sampling import Sampler
 from scaling.model.policy import Policy, save_policy
 from scaling.serve import WANTED_SUFFIX, Marks, serve
 
@@ -61,7 +61,7 @@ def test_a_mark_counts_when_it_changes_and_for_a_while(tmp_path, monkeypatch):
 
 def test_two_policies_are_served_in_turn_by_the_same_port(tmp_path, monkeypatch):
     monkeypatch.setattr(completion_server, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr("data.remote_sampler.TOUCH_SECONDS", 0.05)
+    monkeypatch.setattr("data.sampling.remote_sampler.TOUCH_SECONDS", 0.05)
     port, exports = free_port(), tmp_path / "exports"
     exports.mkdir()
     given = {"endpoint": f"http://127.0.0.1:{port}/v1", "export": True, "folder": str(exports), "wait_minutes": 1.0}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.server_answers import Answer, ServerError, Wanted, read_answer
-from data.tokenizer import Tokenizer
+from data.sampling.server_answers import Answer, ServerError, Wanted, read_answer
+from data.tokens.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(("a", "b", "c", "d"))  # ids 3 to 6
 WANTED = Wanted(prompt=(1, 3), limit=3, seed=5, temperature=1.0, top_p=0.9, stop_tokens=(2, 6))

@@ -5,12 +5,12 @@ import yaml
 from tiny_set import gsm8k_folder, gsm8k_rows
 
 from data.records import write_jsonl
-from scaling import recipes
-from scaling.config import Cell
-from scaling.config_error import ConfigError
-from scaling.set_stages import problem_source
+from scaling.config.sweep import Cell
+from scaling.planning import recipes
+from scaling.planning.explain import ConfigError
+from scaling.planning.set_stages import problem_source
+from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order
-from scaling.sweep_file import load_sweep
 
 ALGORITHMS = tuple(recipes.RECIPES)
 SIZES = {"num_validation": 6, "num_test": 8}

@@ -5,13 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data import evaluation, problem_sets
-from scaling import recipes
+from data import evaluation
+from data.sets import problem_sets
+from scaling.engine.results_dir import SHIPPED
 from scaling.engine.store import Store
-from scaling.grid import cells
-from scaling.results_dir import SHIPPED
+from scaling.planning import recipes
+from scaling.planning.grid import cells
+from scaling.planning.sweep_file import load_sweep
 from scaling.stage import VERSIONS
-from scaling.sweep_file import load_sweep
 
 QUICKSTART = Path(__file__).parents[1] / "sweeps" / "quickstart.yaml"
 

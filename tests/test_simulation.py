@@ -1,10 +1,10 @@
-"""analysis.simulation: the planted error is the mean of what is drawn, and what seeds share they share."""
+"""analysis.planner.simulation: the planted error is the mean of what is drawn, and what seeds share they share."""
 
 import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.simulation import Noise, logit_of_mean, simulate
+from analysis.planner.simulation import Noise, logit_of_mean, simulate
 
 SIZES = (64, 256, 1024)
 

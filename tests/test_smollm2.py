@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from scaling.model.gguf_file import load_gguf
-from scaling.model.hf import load_checkpoint, save_checkpoint
 from scaling.model.sampling import EOS, PAD, sample
 from scaling.model.transformer import architecture
+from scaling.pretrained.gguf_file import load_gguf
+from scaling.pretrained.hf import load_checkpoint, save_checkpoint
 
 torch = pytest.importorskip("torch", reason="the oracle needs torch; install the extra: pip install -e '.[hf,oracle]'")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf,oracle]'")

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from analysis.solvable_section import solvable_section
-from scaling.problem_config import ModularSum
-from scaling.text_problem_config import Gsm8k, Solvable
+from analysis.measures.solvable_section import solvable_section
+from scaling.config.problems import ModularSum
+from scaling.config.text_problems import Gsm8k, Solvable
 
 
 def plan_of(*problems):

@@ -7,8 +7,8 @@ import pytest
 
 from data.problems.families import family_of
 from data.records import Problem
-from data.splits import fixed_problems, pool_size, split_of, stream
-from scaling.problem_config import ModularSum, StarGraph
+from data.sets.splits import fixed_problems, pool_size, split_of, stream
+from scaling.config.problems import ModularSum, StarGraph
 
 SUMS = ModularSum(modulus=59, zipf_exponent=1.0)
 CONFIGS = [SUMS, ModularSum(modulus=11, operands=3, zipf_exponent=0.0), StarGraph(path_length=3, num_nodes=12)]

@@ -4,19 +4,19 @@ import json
 
 import pytest
 
-from scaling import recipes
-from scaling.chain import solvable
-from scaling.config import Cell
-from scaling.costs import Cost, longest
-from scaling.critical_steps import critical_steps
-from scaling.memory import sampling_memory, scoring_memory, training_memory
-from scaling.memory_config import Memory
-from scaling.model.known_shapes import known_shape
+from scaling.config.memory import Memory
+from scaling.config.policy import Lora, Policy
+from scaling.config.resources import Hardware, Mesh, Meshes, Resources
+from scaling.config.sweep import Cell
 from scaling.model.layout import ONE_DEVICE
-from scaling.policy_config import Lora, Policy
-from scaling.resource_config import Hardware, Mesh, Meshes, Resources
+from scaling.model.memory_need import sampling_memory, scoring_memory, training_memory
+from scaling.planning import recipes
+from scaling.planning.chain import solvable
+from scaling.planning.critical_stages import critical_steps
+from scaling.pretrained.shapes import known_shape
+from scaling.pricing.costs import Cost, longest
+from scaling.pricing.stage_memory import memory_lines, need, seconds_on, time_lines
 from scaling.stage import in_order
-from scaling.stage_memory import memory_lines, need, seconds_on, time_lines
 
 ONE = Resources()
 EIGHT = Hardware(name="8x H100", num_devices=8, flops_per_second_per_device=1e15, memory_gib_per_device=80.0)
@@ -142,7 +142,7 @@ def test_the_shipped_shape_of_deepseek_math_is_the_one_its_authors_state():
 
 def test_the_shipped_shape_is_what_transformers_reads_from_the_public_config(tmp_path):
     pytest.importorskip("transformers")
-    from scaling.model.hf_config import read_config
+    from scaling.pretrained.hf_config import read_config
 
     public = {
         "architectures": ["LlamaForCausalLM"], "bos_token_id": 100_000, "eos_token_id": 100_001, "hidden_act": "silu",

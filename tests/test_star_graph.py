@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from data.problems import star_graph as family
 from data.records import Problem
-from data.tokenizer import for_problems
-from scaling.problem_config import StarGraph
+from data.tokens.tokenizer import for_problems
+from scaling.config.problems import StarGraph
 
 SMALL = StarGraph(degree=2, path_length=3, num_nodes=10)
 PROBLEM = Problem("4 7 | 2 9 | 4 2 | 7 1 / 4 9 =", "4 2 9")

@@ -28,9 +28,9 @@ from data.step_values import (
     with_prompt_value,
     with_q_values,
 )
-from data.steps import split_steps
+from data.tokens.steps import split_steps
 from data.verifier import load_verified
-from scaling.data_config import StepValues
+from scaling.config.sampling import StepValues
 
 CHANCES = st.floats(0.0, 1.0)
 Q_VALUES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=8)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.problems.families import family_of
-from data.steps import split_steps, step_ends
-from data.tokenizer import EOS, for_problems
-from scaling.problem_config import ModularSum, StarGraph
+from data.tokens.steps import split_steps, step_ends
+from data.tokens.tokenizer import EOS, for_problems
+from scaling.config.problems import ModularSum, StarGraph
 
 SEPARATOR = 7
 TOKENS = st.lists(st.sampled_from([0, 1, EOS, 3, 4, SEPARATOR]), max_size=30)

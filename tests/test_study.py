@@ -1,13 +1,13 @@
-"""analysis.study: planted studies are analysed to their known answers, and what cannot be known is refused."""
+"""analysis.verdicts.study: planted studies are analysed to their known answers, and what cannot be known is refused."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from planted import SIZES, planted, power_law
 
-from analysis.forms import FORMS
-from analysis.outcomes import from_table
-from analysis.study import analyse
+from analysis.fitting.forms import FORMS
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.study import analyse
 
 CLAIMS = {"rft": 2, "dpo": "<=1", "step_dpo": 8}
 WIDE = (*SIZES, 2048, 4096, 8192)

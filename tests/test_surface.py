@@ -1,4 +1,4 @@
-"""analysis.surface: the published optimum of Chinchilla's data, planted surfaces, and starts far from the optimum."""
+"""surface: the published optimum of Chinchilla's data, planted surfaces, and starts far from the optimum."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.surface import Surface, bootstrap_surface, fit_surface, hold_out_surface
+from analysis.curves.surface import Surface, bootstrap_surface, fit_surface, hold_out_surface
 
 EPOCH = Path(__file__).parents[2] / "shared" / "known_answers" / "epoch_chinchilla" / "svg_extracted_data.csv"
 HOFFMANN = Surface(406.4, 410.7, 1.6934, 0.33917, 0.28491)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaling.config_error import ConfigError
-from scaling.grid import axes, cell_at, cells
-from scaling.sweep_file import load_sweep
+from scaling.planning.explain import ConfigError
+from scaling.planning.grid import axes, cell_at, cells
+from scaling.planning.sweep_file import load_sweep
 
 GOOD = {
     "question": "Does it work?",

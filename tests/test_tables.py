@@ -1,4 +1,4 @@
-"""analysis.tables and analysis.ledger: what the store holds, what is missing, and what it cost."""
+"""analysis.tables.runs and analysis.tables.ledger: what the store holds, what is missing, and what it cost."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from planted_store import fill
 
-from analysis.ledger import ledger
-from analysis.tables import label_axes, panel_axes, tabulate
-from scaling.sweep_file import load_sweep
+from analysis.tables.ledger import ledger
+from analysis.tables.runs import label_axes, panel_axes, tabulate
+from scaling.planning.sweep_file import load_sweep
 
 DOCS = Path(__file__).parents[1] / "docs"
 

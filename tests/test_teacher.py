@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from data import teacher
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl
-from data.splits import split_of
-from scaling.problem_config import ModularSum, StarGraph
-from scaling.section import parse
+from data.sets.splits import split_of
+from data.teacher import synthetic
+from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.section import parse
 
 SUMS = {"family": "modular_sum", "modulus": 23, "operands": 4}
 STARS = {"family": "star_graph", "degree": 2, "path_length": 4, "num_nodes": 20}
@@ -23,7 +23,7 @@ def make(out, problems, data_size, seed=0, keep_unverified=False):
         "seed": seed,
     }
     out.mkdir(exist_ok=True)
-    numbers = teacher.run(config, {}, out)
+    numbers = synthetic.run(config, {}, out)
     return read_jsonl(out / "synthetic.jsonl"), numbers
 
 
@@ -102,4 +102,4 @@ def test_a_teacher_that_is_always_wrong_is_an_error_with_its_cure(tmp_path):
 
 def test_a_key_that_the_schema_does_not_know_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="keep_unverifed"):
-        teacher.run({"problems": SUMS, "teacher": {"keep_unverifed": True}, "data_size": 4, "seed": 0}, {}, tmp_path)
+        synthetic.run({"problems": SUMS, "teacher": {"keep_unverifed": True}, "data_size": 4, "seed": 0}, {}, tmp_path)

@@ -12,11 +12,11 @@ pytest.importorskip("tenacity")
 from chat_server import KEY, ChatServer, Fault
 
 from data import http_requests
-from data.teacher_budget import Budget
-from data.teacher_client import ChatClient
-from data.teacher_ledger import opened
-from data.teacher_protocol import TeacherError, most_input_tokens
-from scaling.teacher_config import Teacher
+from data.teacher.budget import Budget
+from data.teacher.client import ChatClient
+from data.teacher.ledger import opened
+from data.teacher.protocol import TeacherError, most_input_tokens
+from scaling.config.teacher import Teacher
 
 PRICES = {"usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 10.0}
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from scaling import recipes
-from scaling.config import Cell
-from scaling.teacher_config import Teacher, how_it_is_asked, joined, what_is_written
+from scaling.config.sweep import Cell
+from scaling.config.teacher import Teacher, how_it_is_asked, joined, what_is_written
+from scaling.planning import recipes
 
 PRICES = {"usd_per_million_input_tokens": 2.5, "usd_per_million_output_tokens": 10.0}
 
@@ -111,8 +111,8 @@ def test_mistakes_are_told(settings, message):
 
 
 def test_a_password_in_an_endpoint_is_refused_by_the_sweep_file_without_being_shown(tmp_path):
-    from scaling.config_error import ConfigError
-    from scaling.sweep_file import load_sweep
+    from scaling.planning.explain import ConfigError
+    from scaling.planning.sweep_file import load_sweep
 
     path = tmp_path / "sweep.yaml"
     path.write_text(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.teacher_ledger import Reply, Spent, opened, request_key, spent_in
+from data.teacher.ledger import Reply, Spent, opened, request_key, spent_in
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,7 +83,7 @@ def test_a_request_is_known_by_what_it_says_and_what_it_is_for():
 
 
 def test_another_process_waits_for_the_lock_which_ends_with_its_holder(tmp_path):
-    code = "import sys; from pathlib import Path; from data.teacher_ledger import opened\n"
+    code = "import sys; from pathlib import Path; from data.teacher.ledger import opened\n"
     code += "with opened(Path(sys.argv[1]), 1): print('in', flush=True)"
     with opened(tmp_path, 0):
         child = subprocess.Popen(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.teacher_prompts import is_refusal, read_solved, read_written, solve_prompt, write_prompt
+from data.teacher.prompts import is_refusal, read_solved, read_written, solve_prompt, write_prompt
 
 WRITTEN = """CREATED QUESTION: Ann has 3 apples. How many?
 VERIFICATION AND MODIFICATION: She has 3.

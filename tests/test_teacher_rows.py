@@ -18,9 +18,9 @@ from plain_sums import question_of, subject, total, writer
 
 from data import http_requests
 from data.records import Problem
-from data.teacher_protocol import TeacherError
-from data.teacher_rows import taught
-from scaling.teacher_config import Teacher
+from data.teacher.protocol import TeacherError
+from data.teacher.rows import taught
+from scaling.config.teacher import Teacher
 
 CHILDS = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 ONE = {"model": "big", "api_key_env": None, "usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 10.0}
@@ -246,9 +246,9 @@ def test_a_spent_budget_keeps_what_there_is_and_a_larger_one_goes_on(tmp_path):
 CHILD = """
 import json, sys
 from pathlib import Path
-from data.teacher_rows import taught
+from data.teacher.rows import taught
 from plain_sums import subject
-from scaling.teacher_config import Teacher
+from scaling.config.teacher import Teacher
 judged, numbers = taught(Teacher.model_validate(json.loads(sys.argv[1])), subject(), 40, 0, Path(sys.argv[2]))
 """
 

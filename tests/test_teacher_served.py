@@ -18,9 +18,9 @@ pytest.importorskip("fastapi", reason="needs a server: pip install -e '.[test,hf
 from plain_sums import subject
 
 from data.records import read_jsonl
-from data.teacher_protocol import TeacherError
-from data.teacher_rows import taught
-from scaling.teacher_config import Teacher
+from data.teacher.protocol import TeacherError
+from data.teacher.rows import taught
+from scaling.config.teacher import Teacher
 
 pytestmark = pytest.mark.slow
 

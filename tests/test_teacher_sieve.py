@@ -6,7 +6,7 @@ import string
 import pytest
 
 from data.records import Problem
-from data.teacher_sieve import Copies, Copy, HeldOut, Overlap, jaccard, words_of
+from data.teacher.sieve import Copies, Copy, HeldOut, Overlap, jaccard, words_of
 
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve"
 

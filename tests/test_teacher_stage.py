@@ -14,14 +14,14 @@ from plain_sums import question_of, total, writer
 from data import http_requests
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl, write_jsonl
-from data.teacher_subject import STATED, completion_of, subject_of
-from scaling import recipes
-from scaling.config import Cell
-from scaling.costs import cost, costs
+from data.teacher.subject import STATED, completion_of, subject_of
+from scaling.config.sweep import Cell
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, Failed, run_stage
+from scaling.planning import recipes
+from scaling.pricing.costs import cost, costs
+from scaling.pricing.teacher_bill import EXPECTED_ATTEMPTS, added_problems, bill
 from scaling.stage import in_order
-from scaling.teacher_bill import EXPECTED_ATTEMPTS, added_problems, bill
 
 PRICES = {"usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 10.0}
 
@@ -135,7 +135,7 @@ def test_the_subject_has_bare_questions_and_the_familys_verdict(study, tmp_path)
 
 @pytest.mark.parametrize("form", STATED)
 def test_a_completion_states_its_answer_in_every_form_that_is_read(form):
-    from data.answers import final_answer
+    from data.answers.final_answer import final_answer
 
     for answer in ("42", "$42$", "\\boxed{42}", " 42\n"):
         completion = completion_of("First 40.\n\n  Then 2 more.", answer, form)
@@ -194,7 +194,7 @@ def test_a_missing_extra_is_one_error_that_names_it(study, tmp_path, monkeypatch
 
     cell, _ = study
     monkeypatch.setitem(sys.modules, "httpx", None)
-    for name in ("data.http_requests", "data.teacher_client", "data.teacher_attempts", "data.teacher_rows"):
+    for name in ("data.http_requests", "data.teacher.client", "data.teacher.attempts", "data.teacher.rows"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     outcome = run(Store(tmp_path / "store"), recipes.synthetic(cell(4), 0))
     assert isinstance(outcome, Failed)

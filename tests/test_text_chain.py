@@ -4,20 +4,20 @@ import pandas as pd
 import pytest
 from tiny_set import gsm8k_folder
 
-from data import solvable
-from data.finite_splits import parts
 from data.problems.text_problems import check, step_texts
 from data.records import Problem, read_jsonl
-from data.solvable_set import kept_problems
+from data.sets import solvable
+from data.sets.finite_splits import parts
+from data.sets.solvable_set import kept_problems
 from data.step_values import best_of_k
-from scaling import recipes
-from scaling.chain import solvable as solvable_stage
-from scaling.config import Cell
-from scaling.costs import cost
+from scaling.config.sweep import Cell
+from scaling.config.text_problems import Gsm8k, Solvable
 from scaling.engine.worker import RUNNERS
 from scaling.model.flops import sampling_flops
+from scaling.planning import recipes
+from scaling.planning.chain import solvable as solvable_stage
+from scaling.pricing.costs import cost
 from scaling.stage import in_order
-from scaling.text_problem_config import Gsm8k, Solvable
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 
@@ -114,7 +114,7 @@ def test_a_base_policy_that_solves_nothing_is_one_error_that_says_what_to_change
 
 
 def test_more_problems_than_were_kept_are_an_error_that_names_both(chain, cell):
-    from data.problem_pool import training_problems
+    from data.sets.problem_pool import training_problems
 
     root, numbers = chain
     inputs = {"solvable": root / "solvable", "source": root / "problem_source"}

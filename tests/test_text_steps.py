@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.text_steps import line_cuts, sentence_cuts, text_step_ends, word_cuts
+from data.problems.text_cuts import line_cuts, sentence_cuts, text_step_ends, word_cuts
 
 TEXTS = st.lists(
     st.one_of(

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from tiny_set import gsm8k_folder
 
-from scaling import results_dir, sweep
+from scaling import sweep
+from scaling.engine import results_dir
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 

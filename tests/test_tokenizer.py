@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.tokenizer import BOS, EOS, PAD, Tokenizer, for_problems
-from scaling.problem_config import ModularSum, StarGraph
+from data.tokens.tokenizer import BOS, EOS, PAD, Tokenizer, for_problems
+from scaling.config.problems import ModularSum, StarGraph
 
 WORDS = ("a", "b", ";")
 

@@ -1,12 +1,12 @@
-"""analysis.trends and its pictures: means by round and by traces, SFT before round 1, nothing without an axis."""
+"""trends and its pictures: means by round and by traces, SFT before round 1, nothing without an axis."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.trend_plots import trend_figure
-from analysis.trends import COLUMNS, ROUNDS, trend_table
+from analysis.measures.trend_plots import trend_figure
+from analysis.measures.trends import COLUMNS, ROUNDS, trend_table
 
 
 def runs(rows, **columns) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""analysis.verdicts: exactly one verdict for every input, and claims are judged by the interval alone."""
+"""analysis.verdicts.judge: exactly one verdict for every input, and claims are judged by the interval alone."""
 
 import math
 import typing
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.claims import check_claim
-from analysis.evidence import Code, Evidence
-from analysis.inverse import Inversion
-from analysis.verdicts import verdict
+from analysis.multipliers.inverse import Inversion
+from analysis.verdicts.claims import check_claim
+from analysis.verdicts.evidence import Code, Evidence
+from analysis.verdicts.judge import verdict
 
 KNOWN = {
     "num_seeds": 4,

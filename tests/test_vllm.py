@@ -17,16 +17,16 @@ pytest.importorskip("transformers", reason="needs transformers: pip install -e '
 from random_checkpoint import random_policy
 from tiny_tokenizer import TEMPLATE, WORDS, save_tokenizer
 
-from data.hf_tokenizer import load_tokenizer
-from data.remote_sampler import RemoteSampler
-from data.server_answers import ServerError
-from data.tokenizer import for_problems
-from scaling.data_config import Sampler
+from data.sampling.remote_sampler import RemoteSampler
+from data.sampling.server_answers import ServerError
+from data.tokens.hf_tokenizer import load_tokenizer
+from data.tokens.tokenizer import for_problems
+from scaling.config.problems import ModularSum
+from scaling.config.sampling import Sampler
 from scaling.model.policy import Policy, save_policy
 from scaling.model.sampling import sample
 from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
-from scaling.problem_config import ModularSum
 from scaling.serve import serve
 
 PYTHON = Path(__file__).parent.parent / ".venv-vllm" / "bin" / "python"

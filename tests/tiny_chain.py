@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from algorithms import pretrain, sft
-from data import rollouts, step_values, teacher, verifier
+from data import rollouts, step_values, verifier
 from data.records import write_jsonl
-from data.steps import step_ends
-from data.tokenizer import EOS, Tokenizer, for_problems
-from scaling.problem_config import ModularSum
+from data.teacher import synthetic
+from data.tokens.steps import step_ends
+from data.tokens.tokenizer import EOS, Tokenizer, for_problems
+from scaling.config.problems import ModularSum
 
 SETTINGS = ModularSum(modulus=11, operands=3)
 PROBLEMS = {"family": "modular_sum", "modulus": 11, "operands": 3}
@@ -36,7 +37,7 @@ CONFIGS: Mapping[str, dict] = {
     },
 }
 _STAGES = {
-    "synthetic": (teacher.run, {}),
+    "synthetic": (synthetic.run, {}),
     "base": (pretrain.run, {}),
     "sft": (sft.run, {"base": "base", "synthetic": "synthetic"}),
     "rollouts": (rollouts.run, {"policy": "sft", "synthetic": "synthetic"}),

@@ -6,15 +6,15 @@ and check; and misconceptions, where web_facts gives any.
 Its step_unit is "word-separator", "line" or "sentence"; step_separator is that of "word-separator".
 
 The sets in plain language share one module. Their problems are rows of a set, not drawn from a law, so they have no
-num_distinct, draw, log_probability and no web text; data.problem_pool tells the two sorts apart.
+num_distinct, draw, log_probability and no web text; data.sets.problem_pool tells the two sorts apart.
 """
 
 from collections.abc import Mapping
 from types import ModuleType
 
 from data.problems import modular_sum, star_graph, text_problems
-from scaling.problem_config import ModularSum, StarGraph
-from scaling.text_problem_config import TextProblems
+from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.text_problems import TextProblems
 
 FAMILIES: Mapping[str, ModuleType] = {
     "modular_sum": modular_sum,

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import entr
 
 from data.records import Check, Problem, StepCheck
-from scaling.problem_config import ModularSum
+from scaling.config.problems import ModularSum
 
 _RANKS = 0x21FF  # seeds the fixed order of operands by frequency
 _FACTS = 0xFAC75
@@ -178,7 +178,7 @@ def _check_sum(config: ModularSum, current: list[int], words: list[str]) -> tupl
 
 
 def _steps(config: ModularSum, completion: str) -> list[list[str]]:
-    """The words of each step, separators included; at least one step, as in data.steps."""
+    """The words of each step, separators included; at least one step, as in data.tokens.steps."""
     steps: list[list[str]] = [[]]
     for word in completion.split():
         if steps[-1][-1:] == [step_separator(config)]:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from data.answers import final_answer, same_answer
-from scaling.text_problem_config import Gsm8k, Jsonl, Math, TextProblems
+from data.answers.final_answer import final_answer, same_answer
+from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
 
 _MARKS = re.compile(r"<<[^<>\n]*>>")  # <<48/2=24>>
 _STATEMENTS: Mapping[str, str] = {

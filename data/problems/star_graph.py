@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from data.records import Check, Problem, StepCheck
-from scaling.problem_config import StarGraph
+from scaling.config.problems import StarGraph
 
 
 def vocabulary(config: StarGraph) -> tuple[str, ...]:

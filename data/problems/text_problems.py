@@ -1,18 +1,18 @@
 """Problems in plain language: what GSM8K, MATH and a user's own rows share as families.
 
 In: the config of one of the three. Out: the functions of a family. Their problems are finite many and are drawn from
-the rows of an imported set (data.finite_splits), their words are the tokens of the policy's checkpoint, and of a step
-nothing is known but its text: a verdict on it is None.
+the rows of an imported set (data.sets.finite_splits), their words are the tokens of the policy's checkpoint, and of a
+step nothing is known but its text: a verdict on it is None.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from data.answers import final_answer, same_answer
+from data.answers.final_answer import final_answer, same_answer
+from data.problems.text_cuts import CUTS
 from data.records import Check, Problem, StepCheck
-from data.text_steps import CUTS
-from scaling.text_problem_config import TextProblems
+from scaling.config.text_problems import TextProblems
 
 # Tokens that the longest problems, instruction and chat template included, and solutions take.
 _MAX_PROMPT: Mapping[str, int] = {"gsm8k": 320, "math": 800, "jsonl": 800}

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from scaling.config.memory import Memory
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
 from scaling.engine.worker import DEFAULT_MEMORY, RUNNERS, Outcome, Runner, run_stage
-from scaling.memory_config import Memory
 from scaling.stage import Stage
 
 

@@ -22,14 +22,14 @@ from types import MappingProxyType
 
 import ray
 
-from scaling.config_error import ConfigError
+from scaling.config.memory import Memory
 from scaling.engine.group import Group, start
 from scaling.engine.placement import Shape, compile_cache, environment, fits, hosts_on, shape, usable_cores
 from scaling.engine.provenance import PROJECT, checkout
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
 from scaling.engine.worker import DEFAULT_MEMORY, PACKAGES, RUNNERS, Done, Failed, Lost, Outcome, Runner
-from scaling.memory_config import Memory
+from scaling.planning.explain import ConfigError
 from scaling.stage import Stage
 
 logger = logging.getLogger(__name__)

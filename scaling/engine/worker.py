@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from scaling.config.memory import Memory
 from scaling.engine.members import free_address, join
 from scaling.engine.provenance import provenance
 from scaling.engine.store import CHECKPOINTS, LOG, Store
-from scaling.memory_config import Memory
 from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
-from scaling.training.memory import using_memory
+from scaling.training.memory_settings import using_memory
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ DEFAULT_MEMORY = Memory()
 RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
     {
         "pretrain": "algorithms.pretrain:run",
-        "problem_source": "data.problem_source:run",
-        "problems": "data.problem_sets:run",
-        "solvable": "data.solvable:run",
-        "teacher": "data.teacher:run",
+        "problem_source": "data.sets.problem_source:run",
+        "problems": "data.sets.problem_sets:run",
+        "solvable": "data.sets.solvable:run",
+        "teacher": "data.teacher.synthetic:run",
         "sft": "algorithms.sft:run",
         "rollouts": "data.rollouts:run",
         "verification": "data.verifier:run",

@@ -6,8 +6,8 @@ arXiv 2001.08361, section 2.1, with the attention term kept). tests/test_flops.p
 
 from collections.abc import Iterable
 
+from scaling.config.policy import Lora
 from scaling.model.sizes import ModelConfig
-from scaling.policy_config import Lora
 
 
 def forward_flops(config: ModelConfig, lengths: Iterable[int]) -> float:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.policy_config import Lora
+from scaling.config.policy import Lora
 
 # Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it stays.
 PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(

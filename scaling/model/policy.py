@@ -18,12 +18,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from scaling.config.policy import Lora
+from scaling.config.section import parse
 from scaling.model.lora import merged
 from scaling.model.sharding import placed_params, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
-from scaling.policy_config import Lora
-from scaling.section import parse
 
 PARAMS_FILE, SHAPE_FILE = "policy.safetensors", "policy.json"
 ADAPTERS_FILE, LORA_FILE = "adapters.safetensors", "adapters.json"

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from scaling.config.policy import Lora
 from scaling.model.lora import add_adapters
 from scaling.model.rope import rotate, rotation
 from scaling.model.sharding import constrained_rows, constrained_table
 from scaling.model.sizes import ModelConfig
-from scaling.policy_config import Lora
 
 Params = Mapping[str, object]
 MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row is no NaN

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from scaling.memory import ACCELERATOR_TOKENS, BUCKET, CPU_TOKENS, rows_on_device
+from scaling.model.memory_need import ACCELERATOR_TOKENS, BUCKET, CPU_TOKENS, rows_on_device
 from scaling.model.sharding import row_multiple
-from scaling.training.memory import current_memory
+from scaling.training.memory_settings import current_memory
 
 PAD = 0
 

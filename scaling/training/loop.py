@@ -14,14 +14,15 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
+from scaling.config.policy import Lora
+from scaling.config.training import Optimizer
 from scaling.model.lora import init_adapters
 from scaling.model.sharding import placed_params, placed_rows
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
-from scaling.policy_config import Lora
 from scaling.training.batching import Schedule, micro_batches
 from scaling.training.checkpoint import Checkpoints
-from scaling.training.memory import current_memory
+from scaling.training.memory_settings import current_memory
 from scaling.training.update import (
     Loss,
     OptimizerSettings,
@@ -31,7 +32,6 @@ from scaling.training.update import (
     learning_rate_at,
     make_update,
 )
-from scaling.training_config import Optimizer
 
 logger = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ import numpy as np
 import optax
 from flax import struct
 
+from scaling.config.policy import Lora
 from scaling.model.lora import joined
 from scaling.model.sharding import constrained_params
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
-from scaling.policy_config import Lora
 
 
 class Sum(NamedTuple):

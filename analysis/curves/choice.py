@@ -1,0 +1,85 @@
+"""Which form a one-variable curve gets: by its misses on the largest sizes, left out, or by AICc where sizes are few.
+
+In: points (x, y). Out: `Choice`, every form fitted, with both scores. With some ten sizes AICc picks too simple a form,
+and the hold-out decides; with fewer too little is left to fit, and with more AICc extrapolates better, so there it
+decides (docs/results.md has the numbers). last1, which repeats the last value seen, stands beside the forms: what does
+not beat it does not extrapolate.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.curves.laws import PARAMETERS, Curve, fit_curve, rmsle
+
+FEW, MANY = 7, 12  # distinct sizes between which the hold-out decides
+FORMS = tuple(PARAMETERS)
+MAX_EXTRAPOLATION = 4.0  # times the largest size; nothing is predicted beyond
+
+
+@dataclass(frozen=True)
+class HoldOutScore:
+    """How far the largest sizes, left out, were missed."""
+
+    form: str  # or last1
+    num_left_out: int  # distinct sizes
+    num_points: int
+    rmsle: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A form chosen, and everything that it was chosen from."""
+
+    chosen: str
+    by: str  # "hold-out", "AICc" or "request"
+    curves: tuple[Curve, ...]  # every form that the sizes allow
+    holdout: tuple[HoldOutScore, ...]
+
+    @property
+    def curve(self) -> Curve:
+        return next(curve for curve in self.curves if curve.form == self.chosen)
+
+
+def choose(x: np.ndarray, y: np.ndarray, form: str = "auto") -> Choice:
+    """Fit every form that has fewer parameters than there are sizes, and choose one, or take the form asked for."""
+    num_sizes = len(np.unique(x))
+    allowed = [name for name, parameters in PARAMETERS.items() if num_sizes > len(parameters)]
+    if not allowed or (form != "auto" and form not in allowed):
+        name = FORMS[0] if form == "auto" else form
+        needed = len(PARAMETERS[name]) + 1
+        raise ValueError(f"there are {num_sizes} distinct sizes, and {name} needs {needed}. Add sizes.")
+    curves = tuple(fit_curve(x, y, name) for name in allowed)
+    scores = hold_out(x, y)
+    if form != "auto":
+        return Choice(form, "request", curves, scores)
+    found = {name: [score for score in scores if score.form == name] for name in allowed}
+    most = max(len(rounds) for rounds in found.values())
+    if FEW <= num_sizes <= MANY and most:
+        misses = {name: _pooled(rounds) for name, rounds in found.items() if len(rounds) == most}
+        return Choice(min(misses, key=misses.__getitem__), "hold-out", curves, scores)
+    return Choice(min(curves, key=lambda curve: curve.aicc).form, "AICc", curves, scores)
+
+
+def hold_out(x: np.ndarray, y: np.ndarray) -> tuple[HoldOutScore, ...]:
+    """Predict the largest sizes from the rest: one and two left out, or an eighth and a quarter where they are many."""
+    sizes = np.unique(x)
+    scores = []
+    for num_left_out in sorted({max(1, round(len(sizes) / 8)), max(2, round(len(sizes) / 4))}):
+        kept = x < sizes[-num_left_out]
+        num_kept = len(sizes) - num_left_out
+        if num_kept < 2:
+            continue
+        last = np.exp(np.log(y[x == sizes[num_kept - 1]]).mean())
+        predictions = {"last1": np.full((~kept).sum(), last)}
+        for name, parameters in PARAMETERS.items():
+            if num_kept > len(parameters):
+                predictions[name] = fit_curve(x[kept], y[kept], name).predict(x[~kept])[0]
+        for name, predicted in predictions.items():
+            scores.append(HoldOutScore(name, num_left_out, len(predicted), rmsle(predicted, y[~kept])))
+    return tuple(scores)
+
+
+def _pooled(scores: list[HoldOutScore]) -> float:
+    """Root mean square over all points of all rounds."""
+    return float(sum(score.num_points * score.rmsle**2 for score in scores) / sum(score.num_points for score in scores))

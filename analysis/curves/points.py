@@ -1,0 +1,74 @@
+"""Points of a curve or a surface, checked: what cannot be fitted is an error that names the row and the cure.
+
+In: a foreign table and the names of its columns. Out: columns of positive numbers, every row kept.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.surface import MIN_POINTS
+
+_TOO_ALIKE = 0.999  # correlation of log N and log D from which their effects cannot be told apart
+_MIN_LEVELS = 3  # distinct N, and D
+
+
+class PointsError(ValueError):
+    """A table of points is wrong; the message names the row and the cure."""
+
+
+def read_points(table: pd.DataFrame, x: Sequence[str], y: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """Columns x, each float64 [P], and y [P]. Raises PointsError."""
+    names = [*x, y]
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise PointsError(
+            f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
+            " Name its columns with --x and --y."
+        )
+    if len(set(names)) < len(names):
+        raise PointsError(f"--x and --y name {', '.join(names)}; each column can be used once.")
+    if table.empty:
+        raise PointsError("the table has no rows.")
+    found = [_column(table, name) for name in names]
+    repeated = table.duplicated().to_numpy()
+    if repeated.any():
+        row = int(np.argmax(repeated))
+        what = ", ".join(f"{name}={table[name].iloc[row]}" for name in names)
+        raise PointsError(
+            f"row {row} repeats an earlier row in every column ({what}). Delete it; where it is another run, add a"
+            " column, such as seed, that tells the runs apart."
+        )
+    if np.ptp(found[-1]) == 0:
+        raise PointsError(f"{y} is {found[-1][0]:g} in every row; a curve without a slope has nothing to fit.")
+    return found[:-1], found[-1]
+
+
+def check_surface(x: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    """Raise PointsError unless N and D vary enough, and apart from each other."""
+    if len(x[0]) < MIN_POINTS:
+        raise PointsError(f"there are {len(x[0])} points; the surface has five parameters and needs {MIN_POINTS}.")
+    for values, name in zip(x, names, strict=True):
+        levels = len(np.unique(values))
+        if levels < _MIN_LEVELS:
+            raise PointsError(f"{name} has {levels} distinct values; its exponent needs {_MIN_LEVELS}. Add sizes.")
+    if abs(np.corrcoef(np.log(x[0]), np.log(x[1]))[0, 1]) > _TOO_ALIKE:
+        raise PointsError(
+            f"{names[0]} and {names[1]} grow together in every row, so that their effects cannot be told apart. Vary"
+            f" {names[1]} at the same {names[0]}."
+        )
+
+
+def _column(table: pd.DataFrame, name: str) -> np.ndarray:
+    numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+    bad = ~(np.isfinite(numbers) & (numbers > 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        value = table[name].iloc[row]
+        if pd.isna(value):
+            raise PointsError(f"row {row}: {name} is missing; fill it in, or leave the row out.")
+        raise PointsError(
+            f"row {row}: {name} is {value}; it is a finite number above 0, because the fit is in logarithms."
+        )
+    return numbers

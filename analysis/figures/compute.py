@@ -1,0 +1,57 @@
+"""The figure of error against compute, from finished numbers.
+
+In: a `Study` and the FLOPs of a run of each of its cells. Out: a matplotlib figure and the numbers in it as a table.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.style import blank, legend, means_with_bars, ordered, percent_on_y, short, state_n, styled
+from analysis.verdicts.study import Study
+
+_SMALL = {"fontsize": 6, "color": "#444444"}
+
+
+def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
+    """algorithm, data_size, flops of one run, error and its interval where there is one."""
+    outcomes = study.outcomes
+    table = pd.DataFrame({"algorithm": outcomes.algorithm, "data_size": outcomes.data_size})
+    table["flops"] = [flops[str(name), int(size)] for name, size in table.itertuples(index=False)]
+    table["error"] = outcomes.errors
+    table["error_low"] = np.nan if study.error_low is None else study.error_low
+    table["error_high"] = np.nan if study.error_high is None else study.error_high
+    return table
+
+
+def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_label: str) -> Figure:
+    """Test error against the compute of a run, log-log."""
+    with styled():
+        figure, axes = blank()
+        draw_costs(axes, cost_table(study, flops), ordered(study))
+        axes.set_xlabel("FLOPs of one run, training and generation")
+        axes.set_ylabel(error_label)
+        state_n(axes, study)
+        legend(axes)
+        return figure
+
+
+def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
+    """Cell means with intervals, joined by lines; the reference's with their data sizes."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.margins(x=0.08)
+    for index, name in enumerate(names):
+        part = table[table["algorithm"] == name].sort_values("data_size")
+        limits = (part["error_low"], part["error_high"])
+        means_with_bars(axes, part["flops"], part["error"], limits, index, short(str(name)))
+        for row in part.itertuples() if index == 0 else ():
+            place = ((row.flops, row.error), (-3, -8))  # below a falling line
+            axes.annotate(f"{row.data_size:,}", *place, textcoords="offset points", ha="right", **_SMALL)
+    least, most = table["flops"].min(), table["flops"].max()
+    if most < 1.01 * least:  # one cost alone leaves the axis no width
+        axes.set_xlim(least / 2, 2 * most)
+    percent_on_y(axes)

@@ -1,0 +1,253 @@
+"""Figures that question a multiplier: hold-out misses, bootstrap density, spread over forms, residuals by data size.
+
+In: a `Study` with a joint fit. Out: matplotlib figures, drawn from tables of numbers that are made first and kept
+beside them. Where a study has no joint fit the tables are empty and there are no figures.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.style import (
+    FARTHEST,
+    WIDTH,
+    beside,
+    blank,
+    colour,
+    cut,
+    face,
+    legend_above,
+    marker,
+    multipliers_on,
+    ordered,
+    short,
+    sizes_on_x,
+    state_n,
+    styled,
+    wrapped,
+)
+from analysis.multipliers.model import SPREAD_QAICC
+from analysis.page.wording import Wording
+from analysis.verdicts.claims import claim_of, claim_text, upper_bound
+from analysis.verdicts.judge import label
+from analysis.verdicts.study import Study
+
+_ROW_LETTERS = 34  # of an algorithm's name beside its row
+_DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
+_HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
+_DENSITY = ("algorithm", "log2_m", "density")
+_SPREAD = ("algorithm", "kind", "name", "m", "low", "high")
+_RESIDUAL = ("algorithm", "data_size", "observed", "fitted", "low", "high", "used")
+
+
+def holdout_table(study: Study) -> pd.DataFrame:
+    """Every held-out cell under every form and last1."""
+    rows = []
+    if study.model is not None:
+        chosen = study.model.constant.form.name
+        rows = [(*vars(item).values(), item.form == chosen) for item in study.model.holdout.predictions]
+    return pd.DataFrame(rows, columns=list(_HOLDOUT))
+
+
+def density_table(study: Study) -> pd.DataFrame:
+    """Density of the draws of log2 m, smoothed with Silverman's bandwidth, for every algorithm."""
+    tables = []
+    if study.model is not None:
+        for arm, name in enumerate(study.model.arms):
+            if arm:
+                at, density = _smooth(study.model.constant_draws.log_multiplier(arm) / np.log(2))
+                tables.append(pd.DataFrame({"algorithm": name, "log2_m": at, "density": density}))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_DENSITY))
+
+
+def spread_table(study: Study) -> pd.DataFrame:
+    """m in every way of fitting: the headline with its intervals, other forms, other losses, without a form."""
+    rows: list[tuple] = []
+    if study.model is not None:
+        model, best = study.model, study.model.scores[0].qaicc
+        for name in model.arms[1:]:
+            overall = study.overall(name)
+            assert overall is not None
+            form = model.constant.form.name
+            rows.append((name, "headline", form, overall.estimate, overall.low, overall.high))
+            rows.append((name, "two-way", form, overall.estimate, *model.two_way[name]))
+            for score in model.scores:
+                alike = score.qaicc <= best + SPREAD_QAICC or score.form == form
+                kind = "form" if alike else "form that fits worse"
+                rows.append((name, kind, score.form, score.multipliers[name], None, None))
+            rows += [(name, "variant", item.name, item.multipliers[name], None, None) for item in model.variants]
+            means = [item for item in study.multipliers if item.kind == "mean" and item.algorithm == name]
+            rows += [(name, "form-free", "isotonic mean", item.estimate, item.low, item.high) for item in means]
+    return pd.DataFrame(rows, columns=list(_SPREAD)).astype({"low": float, "high": float})
+
+
+def residual_table(study: Study) -> pd.DataFrame:
+    """Error minus the joint fit's at every cell, with the error's interval."""
+    if study.model is None or study.error_low is None or study.error_high is None:
+        return pd.DataFrame(columns=list(_RESIDUAL))
+    outcomes, fitted = study.outcomes, study.model.constant.fitted[0]
+    return pd.DataFrame(
+        {
+            "algorithm": outcomes.algorithm,
+            "data_size": outcomes.data_size,
+            "observed": outcomes.errors,
+            "fitted": fitted,
+            "low": study.error_low - fitted,
+            "high": study.error_high - fitted,
+            "used": study.model.used,
+        }
+    )
+
+
+def holdout_figure(study: Study) -> Figure | None:
+    """Error minus what was predicted for sizes left out, by form; filled: one size left out, open: two."""
+    table = holdout_table(study)
+    if table.empty:
+        return None
+    with styled():
+        figure, axes = blank()
+        draw_holdout(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        axes.set_xlabel("form of the curve")
+        axes.set_ylabel("error minus prediction (points)")
+        legend_above(figure)
+        return figure
+
+
+def density_figure(study: Study, claims: Mapping[str, float | str]) -> Figure | None:
+    """Density of the bootstrap draws of log2 m; dotted: the claims."""
+    table = density_table(study)
+    if table.empty:
+        return None
+    with styled():
+        figure, axes = blank()
+        draw_density(axes, table, {name: index for index, name in enumerate(ordered(study))}, claims)
+        axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data), log2 scale")
+        axes.set_ylabel("density of draws, per doubling of m")
+        legend_above(figure)
+        return figure
+
+
+def spread_figure(study: Study) -> Figure | None:
+    """m in every way of fitting, one row of marks for each."""
+    table = spread_table(study)
+    if table.empty:
+        return None
+    with styled():
+        figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()))
+        draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        figure.set_figwidth(WIDTH * (1.4 if max(map(len, map(short, table["algorithm"]))) > _ROW_LETTERS else 1.0))
+        axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
+        legend_above(figure)
+        return figure
+
+
+def residual_figure(study: Study, wording: Wording) -> Figure | None:
+    """Error minus the joint fit against data: a trend in an algorithm means that no one multiplier describes it."""
+    table = residual_table(study)
+    if table.empty:
+        return None
+    with styled():
+        figure, axes = blank()
+        draw_residuals(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        sizes_on_x(axes, study.outcomes.data_size)
+        axes.set_xlabel(wording.size_axis)
+        axes.set_ylabel("error minus joint fit (points)")
+        state_n(axes, study)
+        legend_above(figure)
+        return figure
+
+
+def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
+    """table: as of holdout_table; places: algorithm -> colour and marker."""
+    forms = list(dict.fromkeys(table["form"]))
+    for row in table.itertuples():
+        index = places[row.algorithm]
+        at = forms.index(row.form) + 0.7 * ((index + 0.5) / len(places) - 0.5)
+        fill = {"mfc": colour(index), **face(index)} if row.num_dropped == 1 else {"mfc": "none"}
+        axes.plot(
+            at, 100 * (row.observed - row.predicted), marker(index), color=colour(index), markersize=4, mew=0.8, **fill
+        )
+    for name, index in places.items():
+        if (table["algorithm"] == name).any():
+            axes.plot([], [], marker(index), color=colour(index), markersize=4, label=short(name), **face(index))
+    for fill, text in (("#444444", "one size left out"), ("none", "two left out")):
+        axes.plot([], [], "o", color="#444444", markersize=4, mfc=fill, mew=0.8, label=text)
+    axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
+    chosen = set(table.loc[table["chosen"], "form"])
+    axes.set_xticks(range(len(forms)), [f"{form}\n(chosen)" if form in chosen else form for form in forms])
+
+
+def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], claims: Mapping[str, float | str]) -> None:
+    """table: as of density_table."""
+    claimed = {str(name): claim_of(str(name), claims) for name in dict.fromkeys(table["algorithm"])}
+    for name, part in table.groupby("algorithm", sort=False):
+        index, claim = places[str(name)], claimed[str(name)]
+        dash = _DASHES[(index - 1) % len(_DASHES)]
+        axes.plot(part["log2_m"], part["density"], linestyle=dash, color=colour(index), label=short(str(name)))
+        alike = [one for one in claimed if claim is not None and claimed[one] == claim]
+        if alike and alike[0] == name:  # one line for all of them
+            at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(alike) > 1
+            who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
+            shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
+            axes.axvline(np.log2(at), color=shade, linewidth=1.0, linestyle=(0, (1, 1)), label=text)
+    axes.axvline(0.0, color="#888888", linewidth=0.5, zorder=0)
+    axes.set_ylim(bottom=0)
+    cut(axes, -np.log2(FARTHEST), np.log2(FARTHEST))
+    multipliers_on(axes.xaxis, logarithmic=False)
+
+
+def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
+    """table: as of spread_table."""
+    axes.set_xscale("log")
+    names = list(dict.fromkeys(table["algorithm"]))
+    marks = {
+        "form": ("o", "full", 0.12, "forms, QAICc within 4"),
+        "form that fits worse": ("x", "full", 0.12, "forms that fit worse"),
+        "variant": ("s", "none", 0.24, "other losses, smallest D left out"),
+    }
+    for row, name in enumerate(names):
+        part, shade = table[table["algorithm"] == name], colour(places[name])
+        for kind, width, offset in (("headline", 2.4, 0.0), ("two-way", 1.0, -0.12), ("form-free", 1.0, 0.36)):
+            for item in part[part["kind"] == kind].itertuples():
+                axes.plot([item.low, item.high], [row + offset] * 2, color=shade, linewidth=width)
+                shape, size = ("D", 4) if kind == "form-free" else ("|", 8)
+                axes.plot(item.m, row + offset, shape, color=shade, markersize=size)
+        for kind, (shape, fill, offset, _) in marks.items():
+            found = part.loc[part["kind"] == kind, "m"]
+            axes.plot(found, [row + offset] * len(found), shape, color=shade, fillstyle=fill, markersize=3.5)
+    grey = "#444444"
+    axes.plot([], [], "|-", color=grey, linewidth=2.4, markersize=8, label="95 % bootstrap")
+    axes.plot([], [], color=grey, linewidth=1.0, label="95 % two-way")
+    axes.plot([], [], "D-", color=grey, linewidth=1.0, markersize=4, label="without a form")
+    for shape, fill, _, text in marks.values():
+        axes.plot([], [], shape, color=grey, fillstyle=fill, markersize=3.5, label=text)
+    axes.axvline(1.0, color="#888888", linewidth=0.7, linestyle=":")
+    axes.set_yticks(range(len(names)), [wrapped(short(name), _ROW_LETTERS) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.4)
+    cut(axes, 1 / FARTHEST, FARTHEST)
+    multipliers_on(axes.xaxis)
+
+
+def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
+    """table: as of residual_table; open marks: cells beyond a turning point, which were not fitted."""
+    for name, part in table.groupby("algorithm", sort=False):
+        index = places[str(name)]
+        at = part["data_size"] * beside(index, len(places), 1.06)
+        miss = 100 * (part["observed"] - part["fitted"])
+        axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
+        axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)
+        for used, fill in ((True, {"mfc": colour(index), **face(index)}), (False, {"mfc": "none"})):
+            kept, text = (part["used"] == used).to_numpy(), short(str(name)) if used else None
+            axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, label=text, **fill)
+    axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
+
+
+def _smooth(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A Gaussian kernel density on 120 points, in draws of finite spread."""
+    width = max(0.9 * values.std() * len(values) ** -0.2, 1e-3)
+    at = np.linspace(values.min() - 3 * width, values.max() + 3 * width, 120)
+    kernel = np.exp(-0.5 * ((at[:, None] - values) / width) ** 2)
+    return at, kernel.mean(axis=1) / (width * np.sqrt(2 * np.pi))

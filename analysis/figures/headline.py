@@ -1,0 +1,243 @@
+"""Figures of a study, from finished numbers: error against data, curves shifted onto one, and the multipliers.
+
+In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot computes nothing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.style import (
+    FARTHEST,
+    beside,
+    blank,
+    colour,
+    cut,
+    face,
+    legend,
+    legend_above,
+    marker,
+    means_with_bars,
+    multipliers_on,
+    ordered,
+    percent_on_y,
+    say_cut,
+    short,
+    sizes_on_x,
+    state_n,
+    styled,
+)
+from analysis.page.wording import Wording
+from analysis.tables.outcomes import Outcomes
+from analysis.verdicts.judge import label, number
+from analysis.verdicts.study import Study
+
+_WIDE = 500.0  # an axis of multipliers over a larger factor is cut to what its points need
+_BESIDE = 16.0  # cells moved so many times beyond the data sizes, and further, lie outside of the figure
+
+
+def error_table(study: Study) -> pd.DataFrame:
+    """algorithm, data_size, num_runs, error, its interval, and the joint fit: what the error figure shows."""
+    outcomes = study.outcomes
+    table = pd.DataFrame(
+        {
+            "algorithm": outcomes.algorithm,
+            "data_size": outcomes.data_size,
+            "num_runs": outcomes.present.sum(axis=1),
+            "error": outcomes.errors,
+        }
+    )
+    if study.error_low is not None:
+        table["error_low"], table["error_high"] = study.error_low, study.error_high
+    if study.model is not None:
+        table["fitted"] = study.model.constant.fitted[0]
+    return table
+
+
+def multiplier_table(study: Study) -> pd.DataFrame:
+    """Every multiplier with its interval and censoring: what the multiplier figure shows."""
+    return pd.DataFrame([vars(item) for item in study.multipliers])
+
+
+def band_table(study: Study) -> pd.DataFrame:
+    """m(D) of the joint fit with a multiplier that may change with D, with limits that hold at all sizes at once."""
+    rows = []
+    if study.model is not None:
+        for band in study.model.bands:
+            rows += [(band.algorithm, *row) for row in zip(band.sizes, band.estimate, band.low, band.high, strict=True)]
+    return pd.DataFrame(rows, columns=["algorithm", "data_size", "m", "low", "high"])
+
+
+def error_figure(study: Study, wording: Wording, base_error: float | None) -> Figure:
+    """Test error against data, log-log: every run, cell means with intervals, the joint fit."""
+    with styled():
+        figure, axes = blank()
+        draw_errors(axes, study)
+        if base_error is not None:
+            axes.axhline(base_error, color="#888888", linewidth=0.7, linestyle=":")
+            smallest = study.outcomes.data_size.min()
+            axes.annotate("base policy", (smallest, base_error), (0, 2), textcoords="offset points", color="#666666")
+        sizes_on_x(axes, study.outcomes.data_size)
+        percent_on_y(axes)
+        axes.set_xlabel(wording.size_axis)
+        axes.set_ylabel(wording.error_axis)
+        state_n(axes, study, "lines: joint fit" if study.described is not None else "lines join the means")
+        legend(axes)
+        return figure
+
+
+def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
+    """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
+    if study.model is None or len(study.model.arms) < 2:
+        return None
+    with styled():
+        figure, axes = blank()
+        draw_collapsed(axes, study)
+        percent_on_y(axes)
+        sizes = study.outcomes.data_size
+        axes.set_xscale("log")
+        cut(axes, sizes.min() / _BESIDE, sizes.max() * _BESIDE)
+        sizes_on_x(axes, sizes)
+        axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
+        axes.set_ylabel(wording.error_axis)
+        state_n(axes, study, "line: joint fit")
+        legend(axes)
+        return figure
+
+
+def multiplier_figure(study: Study, wording: Wording) -> Figure | None:
+    """Multiplier against data: points with intervals, arrows where censored, a band for the overall estimate."""
+    if not study.multipliers:
+        return None
+    with styled():
+        figure, axes = blank()
+        draw_multipliers(axes, study)
+        sizes_on_x(axes, study.outcomes.data_size)
+        axes.set_xlabel(wording.size_axis)
+        axes.set_ylabel(f"multiplier m (times more {label(study.reference)} data)")
+        state_n(axes, study)
+        legend_above(figure)
+        return figure
+
+
+def draw_errors(axes: Axes, study: Study) -> None:
+    """Run points, cell means with intervals and the joint fit, or what joins the means, onto axes."""
+    outcomes, model = study.outcomes, study.described
+    axes.set_yscale("log")
+    for index, name in enumerate(ordered(study)):
+        cells = outcomes.cells_of(name)
+        sizes, shade = outcomes.data_size[cells], colour(index)
+        for cell in cells:
+            shown = outcomes.run_errors[cell][outcomes.present[cell]]
+            axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
+        line = "-" if model is None else "none"
+        means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, short(name), line)
+        if model is not None:
+            turn = np.log(sizes[model.used[cells]].max())
+            for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
+                if low < high:
+                    grid = np.linspace(low, high, 50)
+                    curve = model.constant.curve(grid, model.arm(name), model.design)[0]
+                    axes.plot(np.exp(grid), curve, style, color=shade, linewidth=0.9)
+
+
+def draw_collapsed(axes: Axes, study: Study) -> None:
+    """Cell means with intervals at m D, and the reference's curve."""
+    assert study.model is not None
+    outcomes, model = study.outcomes, study.model
+    axes.set_yscale("log")
+    largest = smallest = 0.0
+    for index, name in enumerate(ordered(study)):
+        cells = outcomes.cells_of(name)
+        moved = np.log(outcomes.data_size[cells]) + model.constant.log_multiplier(model.arm(name))[0]
+        smallest = min(smallest or moved.min(), moved.min())
+        largest = max(largest, moved.max())
+        limits = _limits(study, cells)
+        means_with_bars(axes, np.exp(moved), outcomes.errors[cells], limits, index, short(name), "none")
+    reached = np.log(outcomes.data_size[outcomes.cells_of(study.reference)].max())
+    for low, high, style in ((smallest, reached, "-"), (reached, largest, "--")):
+        if low < high:
+            grid = np.linspace(low, high, 80)
+            axes.plot(
+                np.exp(grid), model.constant.curve(grid, 0, model.design)[0], style, color="#000000", linewidth=0.9
+            )
+
+
+def draw_multipliers(axes: Axes, study: Study) -> None:
+    """Point-wise multipliers with intervals; the overall one as a line with a band where it describes the curves."""
+    axes.set_yscale("log")
+    names = [name for name in ordered(study) if name != study.reference]
+    reach = [1.0]
+    for index, name in enumerate(names, start=1):
+        shade = colour(index)
+        points = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
+        offset = beside(index - 1, len(names), 1.05)
+        sizes = outcomes_sizes(study.outcomes, study.reference)
+        for item in points:
+            assert item.data_size is not None
+            at = item.data_size * offset
+            floor, ceiling = sizes[0] / item.data_size, sizes[-1] / item.data_size
+            if item.right_censored > 0.5:
+                shown, low, high = item.at_least, item.at_least, np.inf
+            elif item.left_censored > 0.5:
+                shown, low, high = floor, 0.0, floor
+            else:
+                shown, low, high = item.estimate, item.low, item.high
+            up, down = np.isinf(high), low == 0.0
+            ends = (max(low, floor if down else low), min(high, max(ceiling, shown) if up else high))
+            reach += [shown, *ends]
+            axes.plot([at, at], ends, color=shade, linewidth=0.8)
+            axes.plot(at, shown, marker(index), color=shade, markersize=4, **face(index))
+            for flag, end, points in ((up, ends[1], 8), (down, ends[0], -8)):
+                if flag:
+                    arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+                    axes.annotate("", (at, end), (0, points), textcoords="offset points", arrowprops=arrow)
+        one = study.one_number(name)
+        text = short(name)
+        if one is not None:
+            text += f": {number(one.estimate)} ({number(one.low)} to {number(one.high)})"
+            if one.kind == "overall":
+                axes.axhspan(one.low, one.high, color=shade, alpha=0.12, linewidth=0)
+                axes.axhline(one.estimate, color=shade, linewidth=0.9)
+        axes.plot([], [], marker(index), color=shade, markersize=4, label=text, **face(index))
+        if study.varying is not None:
+            for band in study.varying.bands:
+                if band.algorithm == name:
+                    for limit in (band.low, band.high):
+                        axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
+    axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
+    bottom, top = low, high = axes.get_ylim()
+    if high / low > _WIDE:  # of an arm whose overall multiplier lies outside of all that points show
+        low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
+    low, high = max(low, 1 / FARTHEST), min(high, FARTHEST)
+    axes.set_ylim(low, high)
+    if low > bottom or high < top:
+        say_cut(axes)
+    multipliers_on(axes.yaxis)
+
+
+def outcomes_sizes(outcomes: Outcomes, algorithm: str) -> np.ndarray:
+    """Data sizes of an algorithm, growing."""
+    return outcomes.data_size[outcomes.cells_of(algorithm)]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """PNG, SVG and PDF beside each other, without the time of day in them."""
+    with styled():
+        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+
+
+def figure_suffix(panel: str) -> str:
+    """File-name ending of a panel's figures."""
+    return f"-{''.join(c if c.isalnum() else '-' for c in panel)}" if panel else ""
+
+
+def _limits(study: Study, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    if study.error_low is None or study.error_high is None:
+        return None
+    return study.error_low[cells], study.error_high[cells]

@@ -1,0 +1,249 @@
+"""How figures look: sizes, colours, markers, axes and lines with bars, the same in all of them.
+
+Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm has a marker of its own besides. The
+reference alone is black; after six algorithms colours come again with another marker, half filled.
+"""
+
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
+
+from analysis.page.wording import sample_size
+from analysis.verdicts.judge import label
+from analysis.verdicts.study import Study
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
+_AGAIN = len(COLOURS) - 1
+_JOIN = "\N{NO-BREAK SPACE}"
+FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of a figure
+_STYLE = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "scaling",  # the same figure gives the same bytes
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+_LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend, and what a handle with its space takes
+_MOST_INSIDE = 5  # entries of a legend in the axes
+_ROWS_ABOVE, _ROW_HEIGHT = (
+    3,
+    0.16,
+)  # rows above the axes for which a figure has room, and what more of them take, inches
+_AXES_SHARE, _DIGIT_WIDTH = 0.76, 0.073  # of a figure's width; inches
+_MOST_BESIDE = 5  # algorithms that stand at full distance beside each other
+_MOST_DOUBLINGS = 9  # of an axis with a tick at each power of two
+_PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_MULTIPLIERS = {  # an axis over less than this factor has these ticks, and those of longer axes
+    np.inf: tuple(2.0**power for power in range(-8, 9)),
+    16: (0.35, 0.7, 1.5, 3, 6, 12, 24),
+    4: (0.4, 0.6, 0.8, 1.2, 2.5),
+    2: (0.9, 1.1, 1.3, 1.4, 1.6, 1.8),
+}
+
+
+def styled() -> AbstractContextManager:
+    """The settings under which figures are made and saved."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def blank(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def ordered(study: Study) -> Sequence[str]:
+    """The reference first: an algorithm's place decides its colour and marker."""
+    names = study.outcomes.algorithms
+    first = [study.reference] if study.reference in names else []
+    return [*first, *(name for name in names if name != study.reference)]
+
+
+def colour(index: int) -> str:
+    return COLOURS[0] if index == 0 else COLOURS[1 + (index - 1) % _AGAIN]
+
+
+def marker(index: int) -> str:
+    """Every pair of a colour and a marker is one algorithm's, up to 42 of them."""
+    return MARKERS[0] if index == 0 else MARKERS[1 + sum(divmod(index - 1, _AGAIN)) % (len(MARKERS) - 1)]
+
+
+def face(index: int) -> Mapping[str, str]:
+    """How markers are filled: half where colours come again. Open ones mean something else in some figures."""
+    again = index > 0 and (index - 1) // _AGAIN % 2 == 1
+    return {"fillstyle": "left", "markerfacecoloralt": "#FFFFFF"} if again else {}
+
+
+def short(algorithm: str) -> str:
+    """An algorithm's name in a figure: its settings in words, without signs. Tables have the full name."""
+    name, *settings = label(algorithm).split(", ")
+    return ", ".join([name, *(_in_words(setting) for setting in settings)])
+
+
+def wrapped(text: str, letters: int) -> str:
+    """A long text on several lines."""
+    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
+
+
+def means_with_bars(
+    axes: Axes,
+    at: ArrayLike,
+    means: ArrayLike,
+    limits: tuple[ArrayLike, ArrayLike] | None,
+    index: int,
+    text: str,
+    line: str = "-",
+    filled: Mapping[str, str] | None = None,
+) -> None:
+    """One algorithm's means with their intervals, in its colour and marker. limits: low and high; NaN: no bar there.
+
+    filled: how markers are filled, where that says something else than whose they are.
+    """
+    bars = None
+    if limits is not None:
+        low, high = (np.asarray(limit, float) for limit in limits)
+        bars = np.clip([np.asarray(means) - low, high - np.asarray(means)], 0, None)
+    axes.errorbar(
+        at,
+        means,
+        yerr=None if bars is None or np.isnan(bars).all() else bars,
+        fmt=marker(index),
+        linestyle=line,
+        color=colour(index),
+        markersize=4,
+        linewidth=0.9,
+        elinewidth=0.8,
+        capsize=1.5,
+        label=text,
+        **(face(index) if filled is None else filled),
+    )
+
+
+def state_n(axes: Axes, study: Study, *more: str) -> None:
+    """What the points rest on, small above the axes: n, seeds, what bars are where there are any, and more."""
+    bars = ("bars: 95 %",) if study.error_low is not None else ()
+    text = "; ".join((sample_size(study.outcomes), *bars, *more))
+    axes.set_title(text, loc="right", fontsize=6, color="#444444")
+
+
+def legend(axes: Axes) -> None:
+    """In the axes' lower left corner, where falling curves leave room; above them where there are many entries."""
+    if len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
+        axes.legend(loc="lower left")
+    else:
+        legend_above(axes.get_figure(), room=0)
+
+
+def legend_above(figure: Figure, room: int = _ROWS_ABOVE) -> None:
+    """The legend of the first axes above all of them, where it covers nothing: one row, two columns, or one if long.
+
+    Entries that are too long for a line have several, and the figure grows by the rows for which it has no `room`.
+    """
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    most = int(_LETTERS_PER_INCH * figure.get_figwidth())
+    columns = next((number for number in (len(texts), 2) if _letters(texts, number) <= most), 1)
+    if columns == 1:
+        texts = [wrapped(_number_whole(text), most - _HANDLE_LETTERS).replace(_JOIN, " ") for text in texts]
+    lines = sum(1 + text.count("\n") for text in texts)
+    rows = math.ceil(lines / columns)
+    if rows > room:
+        figure.set_figheight(figure.get_figheight() + _ROW_HEIGHT * (rows - room))
+    figure.legend(handles, texts, loc="outside upper center", ncols=columns)
+
+
+def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
+    """A tick at each size; where their numbers would meet, the largest have theirs first."""
+    axes.set_xscale("log")
+    places = sorted(set(sizes.tolist()))
+    shown = _apart(axes, places)
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value in shown else ""))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def percent_on_y(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(FixedLocator(_PERCENTS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def multipliers_on(axis, logarithmic: bool = True) -> None:
+    """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2, that shows all it will show."""
+    low, high = axis.get_view_interval()
+    span = high / low if logarithmic else 2.0 ** (high - low)
+    ticks = {m for limit, more in _MULTIPLIERS.items() if span < limit for m in more}
+    if span > 2.0**_MOST_DOUBLINGS:
+        apart = 2 ** math.ceil(math.log2(math.log2(span) / _MOST_DOUBLINGS) + 0.5)
+        ticks = {2.0**power for power in range(-16 * apart, 16 * apart + 1, apart)}
+    axis.set_major_locator(FixedLocator(sorted(ticks) if logarithmic else np.log2(sorted(ticks))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value if logarithmic else 2.0**value:.3g}x"))
+    axis.set_minor_locator(NullLocator())
+
+
+def cut(axes: Axes, low: float, high: float) -> None:
+    """Show nothing outside of low and high, and say so where there is something."""
+    left, right = axes.get_xlim()
+    if left < low or right > high:
+        axes.set_xlim(max(left, low), min(right, high))
+        say_cut(axes)
+
+
+def say_cut(axes: Axes) -> None:
+    axes.set_title("some marks lie outside", loc="left", fontsize=6, color="#444444")
+
+
+def beside(index: int, num: int, step: float) -> float:
+    """A factor on a logarithmic axis that sets points of several algorithms beside each other, not on top."""
+    return step ** ((index - (num - 1) / 2) * min(1.0, _MOST_BESIDE / num))
+
+
+def _letters(texts: Sequence[str], columns: int) -> int:
+    """How many letters wide a legend is."""
+    parts = np.array_split(texts, columns)  # as matplotlib fills columns
+    return sum(_HANDLE_LETTERS + max(map(len, part), default=0) for part in parts)
+
+
+def _number_whole(text: str) -> str:
+    """What follows a colon, a number with its limits, stays on one line."""
+    name, colon, value = text.partition(": ")
+    return name + colon + value.replace(" ", _JOIN)
+
+
+def _in_words(setting: str) -> str:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        return setting
+    if re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", value):
+        value = f"{float(value):g}"
+    return f"{name} {value}".replace("_", " ")
+
+
+def _apart(axes: Axes, places: Sequence[int]) -> set[int]:
+    """Those of growing places on a logarithmic axis whose numbers do not meet."""
+    low, high = axes.get_xlim()
+    columns = axes.get_subplotspec().get_gridspec().ncols
+    per_inch = np.log(high / low) / (_AXES_SHARE * axes.get_figure().get_figwidth() / columns)
+    shown, free = set(), np.inf
+    for place in reversed([place for place in places if low <= place <= high]):
+        half = per_inch * _DIGIT_WIDTH * (len(f"{place:,}") + 0.5) / 2
+        if np.log(place) + half <= free:
+            shown.add(place)
+            free = np.log(place) - half
+    return shown

@@ -1,0 +1,1 @@
+"""Forms of learning curves, their fits and their resamples."""

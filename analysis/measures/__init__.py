@@ -1,0 +1,1 @@
+"""What some sweeps measure beside the error: trends, critical steps, base policies."""

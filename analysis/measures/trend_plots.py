@@ -1,0 +1,108 @@
+"""Figures and report sections of trends: a small picture for each measure, side by side.
+
+In: the table of trends. Out: files in `figures/` and `Section`s. Nothing is computed here.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from analysis.figures.headline import figure_suffix, save
+from analysis.figures.style import HEIGHT, WIDTH, face, legend_above, means_with_bars, short, styled, wrapped
+from analysis.measures.trends import TRENDS, Trend
+from analysis.page.rendering import Grid, Section, picture
+from analysis.verdicts.judge import label
+
+_SHARE = 0.62  # of a figure's width that one of several pictures takes
+_X_LETTERS, _Y_LETTERS = 30, 30  # of a line of an axis' name
+_DODGE = 0.012  # of the axis' length between the points of two lines at one place
+_OPEN = {"fillstyle": "none"}
+_LINES = ("-", "--", ":", "-.")
+
+
+def trend_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
+    """Draw every trend of every panel into `directory`/figures; one section each."""
+    parts = []
+    for trend in TRENDS:
+        of_trend = table[table["trend"] == trend.name]
+        for panel, part in of_trend.groupby("panel", sort=False):
+            file = f"figures/{trend.name}{figure_suffix(str(panel))}.png"
+            save(trend_figure(trend, part), directory / file)
+            title = f"{trend.title}{f', {panel}' if panel else ''}"
+            measures = ", ".join(_shown(trend, part).values()).capitalize()
+            caption = (
+                f"{measures} against {trend.axis}. Means over up to {part['num_runs'].max()} seeds; bars: 95 % t"
+                " interval over seeds, where there are three or more."
+            )
+            grid = _grid(trend, part)
+            parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(grid,)))
+    return parts
+
+
+def trend_figure(trend: Trend, table: pd.DataFrame) -> Figure:
+    """One picture a measure; a line for each algorithm and data size, from SFT's point on where it is on the axis."""
+    shown = _shown(trend, table)
+    with styled():
+        width = WIDTH * max(1.0, _SHARE * len(shown))
+        figure = Figure(figsize=(width, HEIGHT), layout="constrained")
+        for axes, (measure, name) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+            _draw(axes, table[table["measure"] == measure])
+            axes.set_xlabel(wrapped(trend.axis, _X_LETTERS))
+            axes.set_ylabel(wrapped(f"{name} (%)", _Y_LETTERS))
+        legend_above(figure)
+        return figure
+
+
+def _draw(axes: Axes, table: pd.DataFrame) -> None:
+    """Colour and marker say which algorithm, line and filling which data size; points beside each other, not on top."""
+    starts = table[table["algorithm"] == "sft"].set_index("data_size")
+    others = table[table["algorithm"] != "sft"]
+    lines = list(others.groupby(["algorithm", "data_size"], sort=False))
+    algorithms, sizes = (list(dict.fromkeys(others[key])) for key in ("algorithm", "data_size"))
+    places = sorted(set(table["at"]))
+    logarithmic = places[0] > 0 and places[-1] / places[0] > 8
+    length = np.log(places[-1] / places[0]) if logarithmic else places[-1] - places[0]
+    for number, ((algorithm, size), line) in enumerate(lines):
+        if size in starts.index:
+            line = pd.concat([starts.loc[[size]].reset_index(), line])
+        mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
+        index, turn = 1 + algorithms.index(algorithm), sorted(sizes).index(size)
+        aside = _DODGE * length * (number - (len(lines) - 1) / 2)
+        at = line["at"].to_numpy(float)
+        at = at * np.exp(aside) if logarithmic else at + aside
+        text = short(str(algorithm)) + (f", D = {size:,}" if table["data_size"].nunique() > 1 else "")
+        filled = face(index) if turn % 2 == 0 else _OPEN
+        means_with_bars(axes, at, mean, (low, high), index, text, _LINES[turn % len(_LINES)], filled)
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _shown(trend: Trend, table: pd.DataFrame) -> dict[str, str]:
+    return {measure: name for measure, name in trend.measures.items() if (table["measure"] == measure).any()}
+
+
+def _grid(trend: Trend, table: pd.DataFrame) -> Grid:
+    names = _shown(trend, table)
+    rows = [
+        (label(str(algorithm)), f"{size:,}", f"{at:g}", *(_cell(group, measure) for measure in names))
+        for (algorithm, size, at), group in table.groupby(["algorithm", "data_size", "at"], sort=False)
+    ]
+    note = "In percent, mean over seeds with the 95 % t interval over seeds. trends.csv has the numbers."
+    return Grid(("algorithm", "D", trend.axis.partition(";")[0], *names.values()), tuple(rows), note)
+
+
+def _cell(group: pd.DataFrame, measure: str) -> str:
+    found = group[group["measure"] == measure]
+    if found.empty:
+        return "-"
+    row = found.iloc[0]
+    limits = "" if np.isnan(row["low"]) else f" ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+    return f"{100 * row['mean']:.1f}{limits}"

@@ -1,0 +1,1 @@
+"""Data-efficiency multipliers and what questions them."""

@@ -1,0 +1,81 @@
+"""Inverse scaling: where more data raise the error, from which size on, and what that leaves of the multiplier.
+
+In: outcomes and bootstrap draws. Out: `Inversion`. An algorithm is flagged when its error at the largest size is above
+the best before it beyond the interval. Its curve is then fitted up to the turning point D* only, and its multiplier at
+the last D is given twice: with the best policy that at most D data made, and with the last one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.fitting.bootstrap import Draws
+from analysis.fitting.isotonic import log_size_reaching
+from analysis.multipliers.estimates import filled, percentile_interval, rise_after_best
+from analysis.tables.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """One algorithm that more data make worse, or the reference, which has no multipliers."""
+
+    algorithm: str
+    rise: tuple[float, float, float]  # error at the largest size minus the best before, with its interval
+    turning_point: int  # D*, the data size of the smallest error
+    turning_low: int  # its 95 % interval
+    turning_high: int
+    envelope: tuple[float, float, float] | None = None  # m at the last D of the best error so far, with its interval
+    last: tuple[float, float, float] | None = None  # m at the last D of the error there
+
+
+def inversions(
+    outcomes: Outcomes, reference: str, draws: Draws, falling: Callable[[np.ndarray], np.ndarray]
+) -> tuple[Inversion, ...]:
+    """Every flagged algorithm, the reference among them; falling: what makes the reference's levels fall."""
+    found = []
+    for name in outcomes.algorithms:
+        rise = rise_after_best(outcomes, name, draws)
+        if rise[1] <= 0:
+            continue
+        cells = outcomes.cells_of(name)
+        sizes = outcomes.data_size[cells]
+        errors = outcomes.errors[cells]
+        drawn = filled(draws.crossed, outcomes.errors)[:, cells]
+        turns = sizes[drawn.argmin(axis=1)]
+        low, high = (int(value) for value in percentile_interval(turns))
+        envelope = last = None
+        if name != reference and reference in outcomes.algorithms:
+            envelope, last = (
+                _at_last(outcomes, reference, draws, falling, float(np.log(sizes[-1])), at_data, in_draws)
+                for at_data, in_draws in ((errors.min(), drawn.min(axis=1)), (errors[-1], drawn[:, -1]))
+            )
+        found.append(Inversion(name, rise, int(sizes[errors.argmin()]), low, high, envelope, last))
+    return tuple(found)
+
+
+def before_turning(outcomes: Outcomes, found: tuple[Inversion, ...]) -> np.ndarray:
+    """bool [P], the cells that a falling curve may describe: all but those beyond a turning point."""
+    used = np.ones(len(outcomes.data_size), bool)
+    for item in found:
+        used &= (outcomes.algorithm != item.algorithm) | (outcomes.data_size <= item.turning_point)
+    return used
+
+
+def _at_last(
+    outcomes: Outcomes,
+    reference: str,
+    draws: Draws,
+    falling: Callable[[np.ndarray], np.ndarray],
+    log_last: float,
+    error: float,
+    drawn: np.ndarray,
+) -> tuple[float, float, float]:
+    """(m, low, high) at the last data size of an error and its draws [B]."""
+    cells = outcomes.cells_of(reference)
+    log_size = np.log(outcomes.data_size[cells])
+    at_data = falling(outcomes.errors[None, cells])
+    in_draws = falling(filled(draws.crossed, outcomes.errors)[:, cells])
+    (estimate,) = log_size_reaching(at_data, log_size, np.array([error]))
+    log_m = log_size_reaching(in_draws, log_size, drawn) - log_last
+    return float(np.exp(estimate - log_last)), *percentile_interval(np.exp(log_m))

@@ -1,0 +1,1 @@
+"""What a grid can be expected to show, before it runs."""

@@ -1,0 +1,153 @@
+"""What a design is judged by: the grid of a sweep, and the curve, multipliers and noise that are assumed of it.
+
+In: a sweep with its plan, and the outcomes of a first run where there are some. Out: `Grid`s and `Assumptions`. Without
+a first run the curve is c + a D^-b through a stated error, and the claims are taken for true.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.planner.simulation import Noise, noise_of
+from analysis.tables.outcomes import Outcomes, from_table
+from analysis.tables.runs import label_axes, label_of, panel_axes, panel_of
+from analysis.verdicts.claims import claim_of, upper_bound
+from analysis.verdicts.study import analyse
+from scaling.config.sweep import Sweep
+from scaling.planning.plan import Plan
+
+UNCLAIMED = 2.0  # multiplier assumed of an algorithm that nothing is claimed or known of
+_LIMITS = (1e-3, 1 - 1e-3)  # of an assumed error
+_DRAWS = 20  # of the first run's analysis, of which only point estimates are used
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What one panel of a sweep measures."""
+
+    panel: str
+    sizes: Mapping[str, tuple[int, ...]]  # algorithm, with the settings that vary -> data sizes
+    num_seeds: int
+    num_problems: int  # test problems
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """The truth of the simulated studies."""
+
+    curve: Callable[[np.ndarray], np.ndarray]  # data size of the reference -> error
+    multipliers: Mapping[str, float]
+    item_sd: float  # of problem difficulty, in logits
+    run_sd: float  # of run effects, in logits
+    seed_share: float  # of the run effects' variance, common to the runs of a seed
+    form: str  # of the curve
+    source: str  # for readers: where all this comes from
+
+    def noise(self, grid: Grid) -> Noise:
+        return Noise(grid.num_seeds, grid.num_problems, self.item_sd, self.run_sd, self.seed_share)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """A plausible truth, for want of a first run."""
+
+    floor: float = 0.02
+    exponent: float = 0.35
+    first_error: float = 0.8  # of the reference at its smallest size
+    item_sd: float = Noise.item_sd
+    run_sd: float = Noise.run_sd
+
+
+def grids_of(sweep: Sweep, plan: Plan) -> tuple[Grid, ...]:
+    """One grid a panel, as a report on the sweep would part it."""
+    panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
+    sizes: dict[str, dict[str, set[int]]] = {}
+    problems: dict[str, int] = {}
+    for run in plan.runs:
+        panel, label = panel_of(run, panel_keys), label_of(run, label_keys[run.cell.algorithm])
+        sizes.setdefault(panel, {}).setdefault(label, set()).add(run.cell.data_size)
+        problems[panel] = run.cell.problems.num_test
+    return tuple(
+        Grid(
+            panel,
+            {name: tuple(sorted(found)) for name, found in of_panel.items()},
+            len(sweep.seeds),
+            problems[panel],
+        )
+        for panel, of_panel in sizes.items()
+    )
+
+
+def default_assumptions(
+    grid: Grid, reference: str, claims: Mapping[str, float | str], defaults: Defaults
+) -> Assumptions:
+    """A power law through a plausible error, and every claim true."""
+    sizes = grid.sizes[reference]
+    drop = defaults.first_error - defaults.floor
+
+    def curve(size: np.ndarray) -> np.ndarray:
+        return np.clip(defaults.floor + drop * (size / sizes[0]) ** -defaults.exponent, *_LIMITS)
+
+    source = (
+        f"an error of {defaults.floor:g} + a D^-{defaults.exponent:g} that the reference starts at"
+        f" {100 * defaults.first_error:.0f} % at D = {sizes[0]:,} and so brings to"
+        f" {100 * curve(np.array(float(sizes[-1]))):.0f} % at D = {sizes[-1]:,}; every claim true"
+    )
+    multipliers = claimed_multipliers(grid, reference, claims)
+    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, Noise.seed_share, "pow3", source)
+
+
+def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, float]:
+    """The multipliers if every claim is true; at the bound where only a bound is claimed."""
+    found = {}
+    for name in grid.sizes:
+        claim = claim_of(name, claims)
+        k = UNCLAIMED if claim is None else upper_bound(claim) if isinstance(claim, str) else float(claim)
+        found[name] = 1.0 if name == reference else k
+    return found
+
+
+def first_run(directory: Path, panel: str) -> Outcomes | None:
+    """The outcomes that a report on a first run has left in its results directory, of one panel."""
+    file = directory / "outcomes.parquet"
+    if not file.exists():
+        return None
+    table = pd.read_parquet(file)
+    table = table[table["panel"].astype(str) == panel]
+    return None if table.empty else from_table(table.astype({"algorithm": str, "problem": str}))
+
+
+def measured_assumptions(
+    grid: Grid, reference: str, claims: Mapping[str, float | str], outcomes: Outcomes, where: str
+) -> Assumptions | None:
+    """The curve, multipliers and noise of a first run; None where it gives no curve."""
+    model = analyse(outcomes, reference, {}, _DRAWS).model if reference in outcomes.algorithms else None
+    if model is None:
+        return None
+
+    def curve(size: np.ndarray) -> np.ndarray:
+        found = model.constant.curve(np.log(size), 0, model.design)[0]
+        return np.clip(found, *_LIMITS)
+
+    multipliers = claimed_multipliers(grid, reference, claims)
+    known = [name for name in multipliers if name in model.arms and name != reference]
+    multipliers |= {name: float(np.exp(model.constant.log_multiplier(model.arm(name))[0])) for name in known}
+    noise = noise_of(outcomes)
+    form = model.constant.form
+    source = (
+        f"the first run in {where}: its curve ({form.name}), its multipliers and its noise, of"
+        f" {len(outcomes.seeds)} seeds and {outcomes.num_problems:,} problems"
+    )
+    new = [name for name in multipliers if name not in known and name != reference]
+    if new:
+        source += f"; what it has not run as claimed, else {UNCLAIMED:g}x: {', '.join(new)}"
+    return Assumptions(curve, multipliers, noise.item_sd, noise.run_sd, noise.seed_share, form.name, source)
+
+
+def with_claims(assumptions: Assumptions, grid: Grid, reference: str, claims: Mapping[str, float | str]) -> Assumptions:
+    """The same, but with the claims for multipliers."""
+    multipliers = claimed_multipliers(grid, reference, claims)
+    return replace(assumptions, multipliers=multipliers, source=f"{assumptions.source}; but every claim true")

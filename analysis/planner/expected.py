@@ -1,0 +1,180 @@
+"""What a grid can be expected to show: studies are simulated on it and analysed as real ones would be.
+
+In: a `Grid` and `Assumptions`. Out: `Expected`, one for each algorithm, and a plain sentence on each claim. The
+analysis is the project's own, at fewer draws; same seed, same numbers.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.planner.assumptions import Assumptions, Grid
+from analysis.planner.simulation import simulate
+from analysis.verdicts.claims import check_claim, claim_of, claim_text
+from analysis.verdicts.judge import Verdict, label, number
+from analysis.verdicts.study import Study, analyse
+
+RELIABLE = 0.8  # a chance from which on something can be told
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One algorithm over all simulated studies; shares are of studies."""
+
+    algorithm: str
+    claim: float | str | None
+    multiplier: float  # assumed
+    num_studies: int
+    refused: float  # share that give neither an interval nor a bound
+    coverage: float  # of the others, share whose interval, or bound, holds the assumed multiplier
+    width: float  # median of the upper limit over the lower; inf where only a bound, or nothing, comes out
+    right_verdict: float | None  # share that say rightly whether the claim is met
+    from_half: float | None  # share that tell the claim from half of it
+    from_one: float | None  # share that tell the claim from 1
+    code: str  # the most frequent verdict
+    code_share: float
+    largest: int  # data size of the algorithm
+    largest_reference: int
+
+    @property
+    def reach(self) -> float:
+        """How far the algorithm's largest size asks for the reference, over the reference's largest size."""
+        return self.multiplier * self.largest / self.largest_reference
+
+
+def expect(
+    grid: Grid,
+    assumptions: Assumptions,
+    reference: str,
+    claims: Mapping[str, float | str],
+    num_studies: int,
+    num_draws: int = 100,
+    seed: int = 0,
+    on_study: Callable[[], None] = lambda: None,
+) -> tuple[Expected, ...]:
+    """Simulate and analyse; one `Expected` for every algorithm but the reference. on_study: called after each study."""
+    others = [name for name in grid.sizes if name != reference]
+    multipliers = {name: assumptions.multipliers[name] for name in grid.sizes}
+    found: dict[str, list[tuple[Verdict, float, float]]] = {name: [] for name in others}
+    for index in range(num_studies):
+        generator = np.random.default_rng([seed, 0xDE51, index])
+        outcomes = simulate(multipliers, grid.sizes, assumptions.curve, assumptions.noise(grid), generator)
+        study = analyse(outcomes, reference, claims, num_draws, seed + index)
+        for verdict in study.verdicts:
+            found[verdict.algorithm].append((verdict, *allowed(study, verdict)))
+        on_study()
+    return tuple(_expected(grid, name, reference, claims, multipliers[name], found[name]) for name in others)
+
+
+def allowed(study: Study, verdict: Verdict) -> tuple[float, float]:
+    """The multipliers that a study's verdict leaves: its quoted interval, a bound with 0 or inf, or everything."""
+    name = verdict.algorithm
+    if verdict.quoted is None or verdict.code == "INVERSE":
+        return 0.0, math.inf
+    cells = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
+    if verdict.code == "LOWER_BOUND":
+        return max(item.at_least for item in cells if item.right_censored > 0.5), math.inf
+    if verdict.code == "UPPER_BOUND":
+        smallest = study.outcomes.data_size[study.outcomes.cells_of(study.reference)].min()
+        return 0.0, min(smallest / item.data_size for item in cells if item.left_censored > 0.5 and item.data_size)
+    return verdict.quoted
+
+
+def is_met(claim: float | str, low: float, high: float) -> bool | None:
+    """Whether an interval says that a claim holds; None where it does not say."""
+    outcome = check_claim(claim, low, high)
+    return None if outcome == "not resolved" else outcome in ("consistent with", "supported", "exceeds")
+
+
+def is_true(claim: float | str, multiplier: float) -> bool:
+    """Whether a claim holds of a known multiplier, as endless data would find; 1 of 1 does."""
+    return is_met(claim, multiplier, multiplier) is True
+
+
+def told(one: float, other: float, truth: float, low: float, high: float) -> bool:
+    """Whether an interval tells two multipliers apart: it leaves out the one farther from the truth."""
+    farther = max((one, other), key=lambda m: abs(math.log(m / truth)))
+    return not low <= farther <= high
+
+
+def sentence(e: Expected, reference: str) -> str:
+    """In plain words, whether the grid can decide the claim, and why not."""
+    name, share = label(e.algorithm), f"{number(e.multiplier)}x is assumed"
+    if e.claim is None:
+        return f"{name}: nothing is claimed and {share}, which would come out {_precision(e)}."
+    assert e.right_verdict is not None
+    met = "is met" if is_true(e.claim, e.multiplier) else "is not met"
+    verb = "can" if e.right_verdict >= RELIABLE else "cannot reliably"
+    text = f"{name}: {share}, and that the claim of {claim_text(e.claim)} {met} {verb} be told"
+    text += f" ({100 * e.right_verdict:.0f} % of studies do)"
+    if e.from_half is not None:
+        k = float(e.claim)
+        pairs = [(k / 2, e.from_half)] + ([(1.0, e.from_one)] if e.from_one is not None and k != 2 else [])
+        text += "".join(f"; {number(k)}x {_told_from(other, chance)}" for other, chance in pairs)
+    return f"{text}." if e.right_verdict >= RELIABLE else f"{text}: {_why_not(e, reference)}."
+
+
+def _expected(
+    grid: Grid,
+    name: str,
+    reference: str,
+    claims: Mapping[str, float | str],
+    truth: float,
+    results: list[tuple[Verdict, float, float]],
+) -> Expected:
+    claim = claim_of(name, claims)
+    intervals = [(low, high) for _, low, high in results]
+    code, count = Counter(verdict.code for verdict, _, _ in results).most_common(1)[0]
+    k = None if claim is None or isinstance(claim, str) else float(claim)
+    given = [(low, high) for low, high in intervals if (low, high) != (0.0, math.inf)]
+    right = [claim is not None and is_met(claim, *limits) is is_true(claim, truth) for limits in intervals]
+    return Expected(
+        name,
+        claim,
+        truth,
+        len(results),
+        refused=1 - len(given) / len(intervals),
+        coverage=_share(low <= truth <= high for low, high in given) if given else math.nan,
+        width=float(np.median([high / low if low > 0 else math.inf for low, high in intervals])),
+        right_verdict=None if claim is None else _share(right),
+        from_half=None if k is None else _share(told(k, k / 2, truth, *limits) for limits in intervals),
+        from_one=None if k in (None, 1.0) else _share(told(k, 1.0, truth, *limits) for limits in intervals),
+        code=code,
+        code_share=count / len(results),
+        largest=max(grid.sizes[name]),
+        largest_reference=max(grid.sizes[reference]),
+    )
+
+
+def _share(flags) -> float:
+    return float(np.mean(list(flags)))
+
+
+def _told_from(other: float, chance: float) -> str:
+    verb = "can be told from" if chance >= RELIABLE else "cannot reliably be told from"
+    return f"{verb} {number(other)}x ({100 * chance:.0f} % of studies do)"
+
+
+def _precision(e: Expected) -> str:
+    return "with a bound only" if math.isinf(e.width) else f"to a factor of {e.width:.2f} from limit to limit"
+
+
+def _why_not(e: Expected, reference: str) -> str:
+    base = label(reference)
+    if e.code == "NOT_ESTIMABLE":
+        return "most studies allow no estimate; the report on one says why"
+    if e.code == "LOWER_BOUND":
+        needed = math.ceil(e.multiplier * e.largest)
+        return (
+            f"{base} is not run far enough, so that most studies end in a lower bound; {number(e.multiplier)}x at"
+            f" D = {e.largest:,} asks for {base} on {needed:,} problems, and it ends at {e.largest_reference:,}"
+        )
+    if math.isinf(e.width):
+        return f"most studies end in a bound ({e.code})"
+    text = f"the interval spans a factor of {e.width:.2f} in the median study"
+    if e.reach > 1:
+        text += f", and {base} would have to run {number(e.reach)} times as far to meet it at every size"
+    return f"{text}; more seeds, more test problems or a wider range of D narrow it"

@@ -1,0 +1,96 @@
+"""What the planner plans: every panel of a sweep, with the truth that is assumed of it.
+
+In: the command's arguments and the sweep. Out: `Planned` panels. A first run counts where it had the same task: a
+change of seeds, sizes, test problems or claims leaves its curve alone, any other setting does not.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.fitting.bootstrap import MIN_SEEDS
+from analysis.fitting.forms import FORMS
+from analysis.planner.assumptions import (
+    Assumptions,
+    Defaults,
+    Grid,
+    default_assumptions,
+    first_run,
+    grids_of,
+    measured_assumptions,
+    with_claims,
+)
+from scaling.config.sweep import Sweep
+from scaling.engine.results_dir import REPOSITORY, results_dir
+from scaling.planning.explain import ConfigError
+from scaling.planning.plan import plan
+
+MIN_SIZES = FORMS["pow2"].min_sizes
+_SAME_TASK = ("seeds", "grid", "analysis", "problems.num_test", "select")  # what may change and leave the curve
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One panel of a sweep and what is assumed of it."""
+
+    grid: Grid
+    assumptions: Assumptions
+    is_measured: bool  # whether a first run gave the curve
+
+
+def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
+    """Every panel, with the first run's curve, multipliers and noise where there is one, else stated defaults."""
+    reference, claims = sweep.analysis.reference, sweep.analysis.claims
+    if len(sweep.seeds) < MIN_SEEDS:
+        raise ConfigError(
+            f"{arguments.file}: seeds has {len(sweep.seeds)} of the {MIN_SEEDS} that an interval needs; add seeds."
+        )
+    if arguments.floor >= arguments.error or arguments.exponent <= 0:
+        raise ConfigError(
+            f"--floor {arguments.floor:g}, --error {arguments.error:g}, --exponent {arguments.exponent:g}: the error"
+            " falls with data, so the floor lies below the error at the smallest size and the exponent above 0."
+        )
+    defaults = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
+    folder = first_run_folder(arguments)
+    found = []
+    for grid in grids_of(sweep, plan(sweep, lambda stage: None)):
+        if reference not in grid.sizes or len(grid.sizes) == 1:
+            raise ConfigError(
+                f"{arguments.file}: the grid runs {', '.join(grid.sizes)}; a multiplier needs the reference {reference}"
+                " and another algorithm."
+            )
+        if len(grid.sizes[reference]) < MIN_SIZES:
+            raise ConfigError(
+                f"{arguments.file}: {reference} runs at {len(grid.sizes[reference])} of the {MIN_SIZES} data sizes that"
+                " a curve needs; add sizes."
+            )
+        outcomes = None if arguments.truth == "defaults" else first_run(folder, grid.panel)
+        where = folder.relative_to(REPOSITORY).as_posix()
+        measured = outcomes and measured_assumptions(grid, reference, claims, outcomes, where)
+        if measured is None:
+            found.append(Planned(grid, default_assumptions(grid, reference, claims, defaults), False))
+        elif arguments.truth == "claims":
+            found.append(Planned(grid, with_claims(measured, grid, reference, claims), True))
+        else:
+            found.append(Planned(grid, measured, True))
+    return found
+
+
+def first_run_folder(arguments: argparse.Namespace) -> Path:
+    """The results of the same sweep, or of the file as it is where the overrides leave its task alone."""
+    folder = results_dir(arguments.file, arguments.set)
+    keys = [override.partition("=")[0] for override in arguments.set]
+    same_task = all(any(f"{key}.".startswith(f"{prefix}.") for prefix in _SAME_TASK) for key in keys)
+    if not (folder / "outcomes.parquet").exists() and same_task:
+        return results_dir(arguments.file, [])
+    return folder
+
+
+def why_not_measured(arguments: argparse.Namespace) -> str:
+    """Why no first run gives a curve."""
+    if arguments.truth == "defaults":
+        return "--truth defaults ignores it; leave that out."
+    folder = first_run_folder(arguments)
+    if (folder / "outcomes.parquet").exists():
+        return f"that in {folder.relative_to(REPOSITORY).as_posix()} gives none: see its report."
+    return f"there is none; run python -m scaling.sweep {arguments.file} first."

@@ -1,0 +1,100 @@
+"""What a report opens with: plain sentences from the verdicts, as one paragraph or a list, and how they were measured.
+
+In: `Panel`s of finished numbers. Out: text and `Section`s.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from analysis.page.rendering import Grid, Section
+from analysis.page.wording import interval_kind, sample_size
+from analysis.verdicts.compute import overall_compute
+from analysis.verdicts.judge import Verdict, label, number
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import Study
+
+_MOST_IN_A_PARAGRAPH = 3  # conclusions; more are a list
+
+
+def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Section]:
+    """What all panels found, an item of a list each where there is much of it, and the paragraphs below it."""
+    found = {name: conclusions(panel) for name, panel in panels.items()}
+    if sum(map(len, found.values())) <= _MOST_IN_A_PARAGRAPH:
+        text = " ".join(where(name) + " ".join(items) for name, items in found.items() if items)
+        return [Section("", (text, *paragraphs) if text else paragraphs)]
+    bullets = tuple(where(name) + item for name, items in found.items() for item in items)
+    return [Section("", bullets=bullets), Section("", paragraphs)]
+
+
+def conclusions(panel: Panel) -> tuple[str, ...]:
+    """Every verdict's sentence and its claim's, and the multiplier per FLOP of what is resolved."""
+    items = list(_not_estimable(panel.study.verdicts))
+    for verdict in panel.study.verdicts:
+        if verdict.code == "NOT_ESTIMABLE":
+            continue
+        text = [verdict.sentence, verdict.claim_sentence or ""]
+        per_flop = overall_compute(panel.compute, verdict.algorithm)
+        if per_flop is not None and verdict.code != "NOT_RESOLVED":
+            limits = f"{number(per_flop.low)} to {number(per_flop.high)}"
+            text.append(f"At D = {per_flop.data_size:,} it is worth {number(per_flop.estimate)}x ({limits})")
+            text.append("per FLOP of training and generation.")
+        items.append(" ".join(part for part in text if part))
+    return tuple(items)
+
+
+def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """One item for all algorithms without a multiplier for the same reason."""
+    of_reason: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.code == "NOT_ESTIMABLE":
+            of_reason.setdefault(verdict.sentence.removeprefix(label(verdict.algorithm)), []).append(verdict)
+    for reason, alike in of_reason.items():
+        names = [label(verdict.algorithm) for verdict in alike]
+        who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        claims = [f"{verdict.claim} for {label(verdict.algorithm)}" for verdict in alike if verdict.claim]
+        untested = f" Not tested: the claim{'s' * (len(claims) > 1)} of {', '.join(claims)}." if claims else ""
+        yield f"{who}{reason}{untested}"
+
+
+def measurement(name: str, study: Study) -> str:
+    """n, the kind of interval, the form and how it was chosen."""
+    text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
+    if study.model is not None:
+        text += f"; form: {study.model.constant.form.formula}, chosen by {study.model.selection}"
+    return f"{where(name)}{text}."
+
+
+def where(name: str) -> str:
+    """A panel's name before what is said of it."""
+    return f"[{name}] " if name else ""
+
+
+def verdict_table(panel: Panel) -> Grid:
+    """Code, claim, what the data say of it, and multipliers of every algorithm."""
+    rows = []
+    for verdict in panel.study.verdicts:
+        overall = panel.study.overall(verdict.algorithm)
+        per_flop = overall_compute(panel.compute, verdict.algorithm)
+        shown = "-"
+        if overall is not None and verdict.quoted is not None:
+            shown = f"{number(overall.estimate)} ({number(verdict.quoted[0])} to {number(verdict.quoted[1])})"
+        row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", verdict.claim_sentence or "-"]
+        if panel.compute:
+            row.append(
+                "-"
+                if per_flop is None
+                else f"{number(per_flop.estimate)} ({number(per_flop.low)} to {number(per_flop.high)})"
+                + ("" if per_flop.extrapolation <= 1 else ", extrapolated")
+            )
+        rows.append(tuple(row))
+    columns = ("algorithm", "verdict on m", "m, per problem", "claim", "what the data say of it")
+    note = (
+        "m: one multiplier for all sizes from the joint fit, with its 95 % interval; docs/results.md has the verdicts."
+    )
+    if panel.compute:
+        columns += ("per FLOP, at the largest D",)
+        note += (
+            f" Per FLOP: times more compute that {label(panel.study.reference)} needs for the same error; training and"
+            " generation of everything a run needs but the base policy, at the settings that selection chose. That it"
+            " might have chosen others is not in the interval; synthetic problems are free, and the search is in Costs."
+        )
+    return Grid(columns, tuple(rows), note)

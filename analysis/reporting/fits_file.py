@@ -1,0 +1,133 @@
+"""fits.json: everything a study concluded, as plain JSON for other programs; docs/results.md explains every key.
+
+In: `Panel`s. Out: a JSON document. Infinite limits are the string "inf"; what is not known is absent, never NaN.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from analysis.fitting.fits import Fit
+from analysis.page.wording import Wording, interval_kind, pairing
+from analysis.reporting.model_document import monotonicity_document, questions_document
+from analysis.tables.counts import Counts
+from analysis.tables.outcomes import Outcomes
+from analysis.verdicts.panel import Panel
+
+SCHEMA_VERSION = 2
+
+
+def fits_document(panels: Mapping[str, Panel], num_draws: int, seed: int, wording: Wording) -> dict:
+    """The document; one entry for each panel."""
+    kinds = dict.fromkeys(interval_kind(panel.study.outcomes) for panel in panels.values())
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "interval": f"95 % percentile, {'; '.join(kinds)}",
+        "bootstrap_draws": num_draws,
+        "seed": seed,
+        "panels": {name: _panel(panel, wording) for name, panel in panels.items()},
+    }
+
+
+def dump(document: dict) -> str:
+    """Canonical text of a document."""
+    return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
+
+
+def data_hash(outcomes: Outcomes | Counts) -> str:
+    """Sixteen hex digits over every outcome and what it belongs to."""
+    items = isinstance(outcomes, Outcomes)
+    digest = hashlib.sha256(repr((outcomes.algorithm.tolist(), outcomes.data_size.tolist())).encode())
+    digest.update(repr((outcomes.seeds, outcomes.problems if items else outcomes.num_problems)).encode())
+    digest.update(outcomes.present.tobytes() + (outcomes.wrong if items else outcomes.num_wrong).tobytes())
+    if outcomes.seed_group is not None:
+        digest.update(repr(outcomes.seed_group.tolist()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _panel(panel: Panel, wording: Wording) -> dict:
+    study, outcomes = panel.study, panel.study.outcomes
+    document = {
+        "data_hash": data_hash(outcomes),
+        "reference": study.reference,
+        "D_definition": wording.size_definition,
+        "pairing": pairing(outcomes),
+        "seeds": list(outcomes.seeds),
+        "num_problems": outcomes.num_problems,
+        "num_missing_runs": outcomes.num_missing,
+        "refusal": study.refusal,
+        "cells": [
+            {
+                "algorithm": str(outcomes.algorithm[cell]),
+                "data_size": int(outcomes.data_size[cell]),
+                "num_runs": int(outcomes.present[cell].sum()),
+                "error": float(outcomes.errors[cell]),
+                **(
+                    {"low": float(study.error_low[cell]), "high": float(study.error_high[cell])}
+                    if study.error_low is not None and study.error_high is not None
+                    else {}
+                ),
+            }
+            for cell in range(len(outcomes.data_size))
+        ],
+        "multipliers": [asdict(item) for item in study.multipliers],
+        "differences": [asdict(item) for item in study.differences],
+        "multipliers_per_flop": [asdict(item) for item in panel.compute],
+        "verdicts": [asdict(item) for item in study.verdicts],
+    }
+    if study.model is not None:
+        model = study.model
+        document["model"] = {
+            "form": model.constant.form.name,
+            "formula": model.constant.form.formula,
+            "objective": "binomial quasi-deviance of cell means",
+            "c_max": model.design.c_max,
+            "log_center": model.design.log_center,
+            "weights": model.design.weight.tolist(),
+            "H1": _fit(model.constant, model.design.c_max),
+            "H2": _fit(model.varying, model.design.c_max),
+            "lack_of_fit_p": {"H1": model.lack_of_fit, "H2": model.lack_of_fit_varying},
+            "delta": {
+                name: {
+                    "estimate": float(model.varying.delta(arm)[0]),
+                    "low": float(interval[0]),
+                    "high": float(interval[1]),
+                }
+                for arm, name in enumerate(model.arms)
+                if arm
+                for interval in [model.delta_interval(arm)]
+            },
+            "two_way": {name: list(interval) for name, interval in model.two_way.items()},
+            "forms": [asdict(score) for score in model.scores],
+        }
+        document["model"] |= questions_document(model)
+        document["monotonicity"] = monotonicity_document(study)
+    return document
+
+
+def _fit(fit: Fit, c_max: float) -> dict:
+    return {
+        "parameters": fit.form.natural(fit.theta[0], c_max),
+        "theta": fit.theta[0].tolist(),
+        "deviance": float(fit.deviance[0]),
+        "objective": float(fit.objective[0]),
+        "num_starts": fit.num_starts,
+        "num_agree": fit.num_agree,
+        "converged": bool(fit.converged[0]),
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items() if not _is_nan(item) and item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,173 @@
+"""The report's text: conclusions first, then figures, tables, the chosen settings, the costs and the provenance.
+
+In: finished tables and studies. Out: `Section`s. Every number carries its n, its interval and its form.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.measures.solvable_section import solvable_section
+from analysis.page.rendering import Grid, Section
+from analysis.page.wording import SWEEP
+from analysis.reporting.conclusions import measurement, opening, where
+from analysis.reporting.study_sections import percent, study_sections
+from analysis.tables.runs import Tables
+from analysis.verdicts.judge import label
+from analysis.verdicts.panel import Panel
+from analysis.verdicts.study import Study
+from scaling.config.sweep import Sweep
+from scaling.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class Story:
+    """What there is to tell."""
+
+    file: Path
+    sweep: Sweep
+    plan: Plan
+    tables: Tables
+    costs: pd.DataFrame
+    panels: dict[str, Panel]
+    more: tuple[Section, ...] = ()  # on what some sweeps measure beside errors
+
+
+def sections(story: Story, directory: Path) -> list[Section]:
+    """The report, in order. Figures are read from `directory`/figures."""
+    parts = _conclusions(story)
+    for name, panel in story.panels.items():
+        parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
+    parts += solvable_section(story.plan, story.tables.runs)
+    return [*parts, *story.more, _settings(story), _costs(story), _runs(story), _provenance(story)]
+
+
+def _conclusions(story: Story) -> list[Section]:
+    paragraphs = [story.sweep.question]
+    if story.sweep.expectation:
+        paragraphs.append(f"Expected before the run: {story.sweep.expectation}")
+    paragraphs += [
+        f"{where(name)}Falling with data, {label(panel.study.reference)}: {text}"
+        for name, panel in story.panels.items()
+        if (text := _fall_sentence(panel.study))
+    ]
+    measured = " ".join(measurement(name, panel.study) for name, panel in story.panels.items())
+    paragraphs.append(f"{_missing_sentence(story.tables)} {measured}")
+    return opening(story.panels, tuple(paragraphs))
+
+
+def _missing_sentence(tables: Tables) -> str:
+    total = len(tables.runs)
+    done = total - tables.num_missing - tables.num_failed
+    if done == total:
+        return f"All {total} runs are in."
+    return (
+        f"{done} of {total} runs are in; {tables.num_failed} failed and {tables.num_missing} are missing. Cells with"
+        " fewer runs have wider intervals; no number stands in for a missing run."
+    )
+
+
+def _fall_sentence(study: Study) -> str:
+    """Whether the reference's error falls beyond its intervals from the smallest size to the largest."""
+    if study.error_low is None or study.error_high is None or study.reference not in study.outcomes.algorithms:
+        return ""
+    cells = study.outcomes.cells_of(study.reference)
+    first, last = cells[0], cells[-1]
+    errors, low, high = study.outcomes.errors, study.error_low, study.error_high
+    beyond = "beyond its intervals" if high[last] < low[first] else "not beyond its intervals"
+    return (
+        f"its test error goes from {percent(errors[first], low[first], high[first])} at D ="
+        f" {study.outcomes.data_size[first]:,} to {percent(errors[last], low[last], high[last])} at D ="
+        f" {study.outcomes.data_size[last]:,}, {beyond}."
+    )
+
+
+def _pass_rates(tables: Tables, panel: str) -> list[Grid]:
+    """Mean pass@k over seeds, for every k that was measured."""
+    runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
+    grids = []
+    for name in (column for column in runs.columns if column.startswith("pass_at_")):
+        table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
+        rows = tuple(
+            (label(str(algorithm)), *("-" if pd.isna(value) else f"{100 * value:.1f}" for value in row))
+            for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
+        )
+        k = name.removeprefix("pass_at_")
+        note = (
+            f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
+        )
+        grids.append(Grid(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
+    return grids
+
+
+def _settings(story: Story) -> Section:
+    choices = story.tables.choices
+    if choices.empty:
+        return Section("Settings", ("All settings are fixed in the sweep file; nothing was selected.",))
+    rows = []
+    for (algorithm, size), group in choices.groupby(["algorithm", "data_size"], sort=False):
+        chosen = group[group["chosen"]]
+        rows.append(
+            (
+                label(str(algorithm)),
+                f"{size:,}",
+                chosen["settings"].iloc[0] + (_end(len(group)) if chosen["at_edge"].iloc[0] else "")
+                if len(chosen)
+                else "open",
+                f"{100 * chosen['validation_error'].iloc[0]:.1f}" if len(chosen) else "-",
+                "; ".join(
+                    f"{row.settings}: {100 * row.validation_error:.1f}"
+                    if pd.notna(row.validation_error)
+                    else row.settings
+                    for row in group.itertuples()
+                ),
+            )
+        )
+    seeds = ", ".join(map(str, story.sweep.select.seeds)) if story.sweep.select else ""
+    selected = ", ".join(label(name) for name in dict.fromkeys(map(str, choices["algorithm"])))
+    note = (
+        f"Chosen by mean error on the validation problems, on seeds of their own ({seeds}); the test problems are never"
+        " looked at. '(at an end)', '(of two)': the best candidate is the first or last one, so a better one may lie"
+        f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
+    )
+    columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
+    return Section("Chosen settings", tables=(Grid(columns, tuple(rows), note),))
+
+
+def _end(num_candidates: int) -> str:
+    return " (of two)" if num_candidates == 2 else " (at an end)"
+
+
+def _costs(story: Story) -> Section:
+    rows = []
+    for row in story.costs.itertuples():
+        name = label(row.algorithm) if isinstance(row.algorithm, str) else "-"
+        size = f"{int(row.data_size):,}" if pd.notna(row.data_size) else "-"
+        flops = [f"{value:.2e}" for value in (row.training_flops, row.generation_flops, row.evaluation_flops)]
+        rows.append((f"{row.part}: {name}", size, str(row.num_runs), *flops, f"{row.wall_seconds:.1f}"))
+    columns = ("part", "D", "runs", "training FLOPs", "generation FLOPs", "evaluation FLOPs", "seconds")
+    note = (
+        "run: mean cost of one run with everything it needs but the base policy, shared stages included. search: stages"
+        " that only selection needs. total: the whole sweep, each stage once. FLOPs are analytic; seconds are those of"
+        " one worker."
+    )
+    return Section("Costs", tables=(Grid(columns, tuple(rows), note),))
+
+
+def _runs(story: Story) -> Section:
+    failures = story.tables.runs[story.tables.runs["status"] != "done"]
+    if failures.empty:
+        return Section("Runs", ("Every run of the grid finished; runs.csv has a row for each.",))
+    rows = tuple(
+        (label(row.algorithm), f"{row.data_size:,}", str(row.seed), row.status, str(getattr(row, "failure", "") or "-"))
+        for row in failures.itertuples()
+    )
+    return Section("Runs that are not in", tables=(Grid(("algorithm", "D", "seed", "status", "failure"), rows),))
+
+
+def _provenance(story: Story) -> Section:
+    origin = story.tables.provenance
+    bullets = [f"{name}: {', '.join(values) if values else 'not recorded'}" for name, values in origin.items()]
+    bullets.append(f"regenerate: python -m analysis.report {story.file}")
+    return Section("Provenance", bullets=tuple(bullets))

@@ -1,0 +1,87 @@
+"""Everything a study leaves on disk but its report: fits.json, its tables, and each figure with its numbers.
+
+In: finished `Panel`s. Out: files below a directory. The same studies give the same bytes.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.figures import diagnostics, headline
+from analysis.figures.compute import cost_figure, cost_table
+from analysis.page.wording import Wording
+from analysis.reporting.fits_file import dump, fits_document
+from analysis.verdicts.compute import compute_table
+from analysis.verdicts.panel import Panel
+
+
+def write_study_files(
+    directory: Path,
+    panels: Mapping[str, Panel],
+    claims: Mapping[str, float | str],
+    num_draws: int,
+    seed: int,
+    wording: Wording,
+) -> None:
+    """errors.csv, multipliers.csv, fits.json and figures/; compute_multipliers.csv where costs are known."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_csv(_over_panels(panels, lambda panel: headline.error_table(panel.study)), directory / "errors.csv")
+    write_csv(_over_panels(panels, lambda panel: headline.multiplier_table(panel.study)), directory / "multipliers.csv")
+    if any(panel.flops for panel in panels.values()):
+        write_csv(
+            _over_panels(panels, lambda panel: compute_table(panel.compute)), directory / "compute_multipliers.csv"
+        )
+    document = fits_document(panels, num_draws, seed, wording)
+    (directory / "fits.json").write_text(dump(document), encoding="utf-8")
+    folder = directory / "figures"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    for name, panel in panels.items():
+        _draw(folder, headline.figure_suffix(name), panel, claims, wording)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Numbers to ten digits."""
+    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | str], wording: Wording) -> None:
+    study, flops = panel.study, panel.flops
+    figures = {
+        "error": headline.error_figure(study, wording, panel.base_error),
+        "collapsed": headline.collapsed_figure(study, wording),
+        "multiplier": headline.multiplier_figure(study, wording),
+        "compute": cost_figure(study, flops, wording.error_axis) if flops else None,
+        "holdout": diagnostics.holdout_figure(study),
+        "density": diagnostics.density_figure(study, claims),
+        "spread": diagnostics.spread_figure(study),
+        "residual": diagnostics.residual_figure(study, wording),
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            headline.save(figure, folder / f"{name}{suffix}.png")
+    numbers = {
+        "error": headline.error_table(study),
+        "multiplier": headline.multiplier_table(study),
+        "multiplier_band": headline.band_table(study),
+        "holdout": diagnostics.holdout_table(study),
+        "density": diagnostics.density_table(study),
+        "spread": diagnostics.spread_table(study),
+        "residual": diagnostics.residual_table(study),
+    }
+    if flops:
+        numbers["compute"] = cost_table(study, flops)
+    for name, table in numbers.items():
+        write_csv(table, folder / f"{name}{suffix}.csv")
+
+
+def _over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
+    tables = []
+    for name, panel in panels.items():
+        table = make(panel)
+        table.insert(0, "panel", name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

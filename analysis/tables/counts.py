@@ -1,0 +1,90 @@
+"""How many problems every run got wrong, where a table does not say which: no pairing over problems.
+
+In: a long table with the columns algorithm, data_size, seed, num_problems, num_wrong, one row a run. Out: `Counts`.
+That two algorithms fail on the same hard problems cannot be seen here, so problems are resampled for every cell on its
+own, which makes the intervals of multipliers wider than those of item-level outcomes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables.cells import (
+    Cells,
+    OutcomesError,
+    arrange,
+    check_columns,
+    check_repeats,
+    first,
+    seed_groups,
+    with_whole_numbers,
+)
+
+COLUMNS = ("algorithm", "data_size", "seed", "num_problems", "num_wrong")
+
+
+@dataclass(frozen=True)
+class Counts(Cells):
+    """P cells (algorithm, data size) x R seeds, each run with the number of its N problems that are wrong."""
+
+    algorithm: np.ndarray  # str [P]
+    data_size: np.ndarray  # int [P], unique synthetic problems
+    seeds: tuple[int, ...]  # R
+    num_wrong: np.ndarray  # int [P, R]
+    problems_per_run: int  # N
+    present: np.ndarray  # bool [P, R]
+    seed_group: np.ndarray | None = None  # int [P], cells that have runs in common; None: all
+
+    @property
+    def num_problems(self) -> int:
+        return self.problems_per_run
+
+    @property
+    def run_errors(self) -> np.ndarray:
+        return np.where(self.present, self.num_wrong / self.problems_per_run, np.nan)
+
+
+def from_counts(table: pd.DataFrame) -> Counts:
+    """Check a table of counts and arrange it."""
+    check_columns(table, COLUMNS, "run")
+    least = {"data_size": 1, "seed": 0, "num_problems": 1, "num_wrong": 0}
+    table = with_whole_numbers(table[list(COLUMNS)], least)
+    bad = table["num_wrong"] > table["num_problems"]
+    if bad.any():
+        row = first(bad)
+        raise OutcomesError(
+            f"row {row}: num_wrong is {table['num_wrong'].iloc[row]} of {table['num_problems'].iloc[row]} problems; it"
+            " counts the wrong ones among num_problems."
+        )
+    check_repeats(table, COLUMNS[:3], "run")
+    num_problems = int(table["num_problems"].mode()[0])
+    bad = table["num_problems"] != num_problems
+    if bad.any():
+        row = first(bad)
+        where = f"{table['algorithm'].iloc[row]}, data_size={table['data_size'].iloc[row]}"
+        raise OutcomesError(
+            f"row {row}: the run ({where}, seed={table['seed'].iloc[row]}) has {table['num_problems'].iloc[row]}"
+            f" problems, most have {num_problems}. All runs must be measured on the same problems: measure it again, or"
+            " leave the run out."
+        )
+    cells, seeds, rows, columns = arrange(table, tuple(dict.fromkeys(table["algorithm"])))
+    present = np.zeros((len(cells), len(seeds)), bool)
+    present[rows, columns] = True
+    group, places = seed_groups(present)
+    if group is not None:
+        columns = places[group[rows], columns]
+        seeds = tuple(range(int(columns.max()) + 1))
+        present = np.zeros((len(cells), len(seeds)), bool)
+        present[rows, columns] = True
+    num_wrong = np.zeros(present.shape, np.int64)
+    num_wrong[rows, columns] = table["num_wrong"].to_numpy()
+    return Counts(
+        algorithm=np.array([cell[0] for cell in cells], dtype=object),
+        data_size=np.array([cell[1] for cell in cells], dtype=np.int64),
+        seeds=seeds,
+        num_wrong=num_wrong,
+        problems_per_run=num_problems,
+        present=present,
+        seed_group=group,
+    )

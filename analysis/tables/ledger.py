@@ -1,0 +1,60 @@
+"""The cost ledger: FLOPs and seconds of every algorithm, generation included, from the records of its stages.
+
+In: a plan and its store. Out: costs of one run, and a table with a row for each algorithm and size, for the search of
+its settings, for the base policy, and for the whole sweep, where a shared stage counts once. FLOPs are analytic
+(scaling.model.flops); seconds are wall seconds of one worker.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from scaling.engine.store import Store
+from scaling.planning.plan import Plan, Run
+from scaling.stage import Stage, in_order
+
+COSTS = ("training_flops", "generation_flops", "evaluation_flops", "wall_seconds")
+
+
+def costs_of_run(run: Run, store: Store) -> dict[str, float]:
+    """What one run took from the base policy on: all of its own stages and those it shares with others."""
+    return _sum([stage for stage in in_order([run.stage]) if stage.kind != "pretrain"], store)
+
+
+def ledger(plan: Plan, store: Store) -> pd.DataFrame:
+    """Rows: part (run, search, base, total), algorithm, data_size, num_runs and the mean cost of a run or their sum."""
+    rows = []
+    done = [run for run in plan.runs if run.stage.digest not in set(plan.waiting_digests) and store.record(run.stage)]
+    order = list(dict.fromkeys(run.cell.algorithm for run in plan.runs))
+    keys = {(run.cell.algorithm, run.cell.data_size) for run in done}
+    for key in sorted(keys, key=lambda key: (order.index(key[0]), key[1])):
+        runs = {run.stage.digest: run for run in done if (run.cell.algorithm, run.cell.data_size) == key}
+        costs = [costs_of_run(run, store) for run in runs.values()]
+        mean = {name: sum(cost[name] for cost in costs) / len(costs) for name in COSTS}
+        rows.append({"part": "run", "algorithm": key[0], "data_size": key[1], "num_runs": len(runs), **mean})
+    final = {stage.digest for stage in in_order(run.stage for run in done)}
+    counted: set[str] = set()  # a search stage that two algorithms share is the first one's
+    for algorithm in dict.fromkeys(choice.algorithm for choice in plan.choices):
+        runs = [run for run in plan.search_runs if run.cell.algorithm == algorithm and store.record(run.stage)]
+        stages = [stage for stage in in_order(run.stage for run in runs) if stage.digest not in counted | final]
+        counted |= {stage.digest for stage in stages}
+        own = _sum([stage for stage in stages if stage.kind != "pretrain"], store)
+        rows.append({"part": "search", "algorithm": algorithm, "num_runs": len(runs), **own})
+    base = [stage for stage in plan.stages if stage.kind == "pretrain" and store.record(stage)]
+    rows.append({"part": "base", "num_runs": len(base), **_sum(base, store)})
+    stored = [stage for stage in plan.stages if stage.kind != "pretrain"]
+    rows.append({"part": "total", "num_runs": len(done) + len(plan.search_runs), **_sum(stored, store)})
+    table = pd.DataFrame(rows, columns=["part", "algorithm", "data_size", "num_runs", *COSTS])
+    return table.astype({"data_size": "Int64"})
+
+
+def _sum(stages: Iterable[Stage], store: Store) -> dict[str, float]:
+    total = dict.fromkeys(COSTS, 0.0)
+    for stage in stages:
+        record = store.record(stage)
+        if record is None:
+            continue
+        total["wall_seconds"] += record["wall_seconds"]
+        for name in COSTS[:-1]:
+            total[name] += record["numbers"].get(name, 0.0)
+    return total

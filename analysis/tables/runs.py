@@ -1,0 +1,245 @@
+"""From the store to tables: one tidy row a run, its 0/1 outcomes, what selection chose, and where it all came from.
+
+In: a sweep, its plan and its store; only records and outcomes are read, never logs or names. Out: `Tables`. A run that
+is missing or failed has a row that says so, and no number. docs/results.md explains every column.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from analysis.tables.ledger import costs_of_run
+from scaling.config.sweep import Sweep
+from scaling.engine.store import Store
+from scaling.planning.grid import axes
+from scaling.planning.plan import Plan, Run
+from scaling.planning.recipes import base_evaluation
+from scaling.stage import in_order
+
+_LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
+# Numbers of a run's ancestors that describe its data: kind of stage -> names; stages of before a number lack it.
+_ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
+    "solvable": ("num_candidates", "num_solvable"),
+    "positives": ("num_positives", "problems_without_data_fraction", *_LEARNED),
+    "pairs": ("num_pairs", "problems_without_data_fraction"),
+    "step_pairs": ("num_pairs", "problems_without_data_fraction", "mean_pit"),
+    "good_steps": ("kept_steps_fraction", "problems_without_data_fraction", *_LEARNED, "num_wrong_steps"),
+}
+
+_ROUND_KINDS = ("rft", "dpo", "step_rft")  # what a round of an algorithm ends with
+DigestOf = Callable[[Run], str]  # what tells two runs of an algorithm apart, whatever their axes say
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything a report needs from the store."""
+
+    runs: pd.DataFrame  # one row a run
+    outcomes: Mapping[str, pd.DataFrame]  # panel -> algorithm, data_size, seed, problem, wrong
+    base_errors: Mapping[str, float]  # panel -> error of the base policy on the test problems
+    choices: pd.DataFrame  # one row a candidate of selection
+    provenance: Mapping[str, list[str]]  # commits, versions, hosts and devices of all records
+    num_missing: int
+    num_failed: int
+
+
+def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
+    """Read what the store holds of a plan."""
+    store.look_up_all([run.stage for run in (*plan.runs, *plan.search_runs)])
+    waiting = set(plan.waiting_digests)
+    panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
+    rows, outcomes, seen = [], {}, set()
+    for run in plan.runs:
+        panel, label = panel_of(run, panel_keys), label_of(run, label_keys[run.cell.algorithm])
+        if (panel, label, run.cell.data_size, run.seed) in seen:
+            continue  # an axis that does not concern the algorithm repeats its runs
+        seen.add((panel, label, run.cell.data_size, run.seed))
+        is_waiting = run.stage.digest in waiting
+        rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
+        path = None if is_waiting else store.find(run.stage)
+        if path is not None:
+            table = parquet.read_table(store.local(path) / "outcomes.parquet", columns=["problem", "wrong"])
+            outcomes.setdefault(panel, []).append((label, run.cell.data_size, run.seed, table))
+    runs = pd.DataFrame(rows)
+    return Tables(
+        runs=runs,
+        outcomes={panel: _long(parts) for panel, parts in outcomes.items()},
+        base_errors=_base_errors(plan, store, panel_keys),
+        choices=choices_table(plan),
+        provenance=provenance_of(plan, store),
+        num_missing=int(runs["status"].isin(["missing", "waiting"]).sum()),
+        num_failed=int((runs["status"] == "failed").sum()),
+    )
+
+
+def of_errors(run: Run) -> str:
+    """The digest of a run's evaluation."""
+    return run.stage.digest
+
+
+def of_critical_steps(run: Run) -> str:
+    """The digest of what measured a run's critical steps; of the run where nothing did."""
+    return (run.measured or run.stage).digest
+
+
+def panel_axes(sweep: Sweep, plan: Plan, of: DigestOf = of_errors) -> tuple[str, ...]:
+    """The axes that change the reference itself, such as policy.size: each of their values is a study of its own."""
+    return _relevant(sweep, plan, sweep.analysis.reference, of)
+
+
+def label_axes(sweep: Sweep, plan: Plan, of: DigestOf = of_errors) -> dict[str, tuple[str, ...]]:
+    """Algorithm -> the axes that change it but not the reference, such as rft.max_positives: variants of it."""
+    panel = panel_axes(sweep, plan, of)
+    names = dict.fromkeys(run.cell.algorithm for run in plan.runs)
+    return {name: tuple(key for key in _relevant(sweep, plan, name, of) if key not in panel) for name in names}
+
+
+def panel_of(run: Run, keys: tuple[str, ...]) -> str:
+    """The name of a run's panel: the values of the panel axes, or nothing."""
+    return ", ".join(f"{key}={run.axis_values[key]}" for key in keys)
+
+
+def label_of(run: Run, keys: tuple[str, ...]) -> str:
+    """A run's algorithm with the values of its own axes."""
+    settings = [f"{key.rpartition('.')[2]}={run.axis_values[key]}" for key in keys]
+    return ", ".join([run.cell.algorithm, *settings])
+
+
+def choices_table(plan: Plan) -> pd.DataFrame:
+    """One row a candidate: its settings, its mean validation error, whether it was chosen."""
+    rows = []
+    for choice in plan.choices:
+        for candidate in choice.candidates:
+            settings = ", ".join(f"{key}={value}" for key, value in candidate.settings.items())
+            row = {
+                "algorithm": choice.algorithm,
+                "data_size": choice.data_size,
+                "settings": settings,
+                "num_runs": len(candidate.runs),
+                "validation_error": candidate.error,
+                "chosen": candidate is choice.chosen,
+                "at_edge": candidate is choice.chosen and _is_at_edge(candidate.settings, choice.candidates),
+            }
+            rows.append(row)
+    columns = ["algorithm", "data_size", "settings", "num_runs", "validation_error", "chosen", "at_edge"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(["algorithm", "data_size"], kind="stable", ignore_index=True)
+
+
+def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
+    """Distinct values over the records of every stage of the plan, sorted."""
+    found: dict[str, set[str]] = {name: set() for name in ("commits", "python", "packages", "hosts", "devices")}
+    for stage in plan.stages:
+        record = store.record(stage)
+        if record is None:
+            continue
+        origin = record["provenance"]
+        if "commit" in origin:
+            found["commits"].add(origin["commit"][:10] + (" with local changes" if origin["dirty"] else ""))
+        found["python"].add(origin["python"])
+        found["hosts"].add(origin["host"])
+        found["packages"].update(f"{name} {version}" for name, version in origin["packages"].items())
+        if "device" in origin:
+            found["devices"].add(f"{origin['device']['count']} x {origin['device']['kind']}")
+    return {name: sorted(values) for name, values in found.items()}
+
+
+def _long(parts: Sequence[tuple[str, int, int, pa.Table]]) -> pd.DataFrame:
+    """All runs' outcomes below each other. Joined in Arrow, which takes half the time of pandas tables."""
+    labels, sizes, seeds, tables = zip(*parts, strict=True)
+    counts = [table.num_rows for table in tables]
+    columns = ("algorithm", labels), ("data_size", sizes), ("seed", seeds)
+    run_of = pd.DataFrame({name: pd.Series(values).repeat(counts) for name, values in columns})
+    joined = pa.concat_tables([table.replace_schema_metadata() for table in tables]).to_pandas()
+    return pd.concat([run_of.reset_index(drop=True), joined], axis=1)
+
+
+def _row(run: Run, sweep: Sweep, store: Store, is_waiting: bool) -> dict[str, object]:
+    row: dict[str, object] = {"data_size": run.cell.data_size, "seed": run.seed}
+    row |= {key: value for key, value in run.axis_values.items() if key not in ("algorithm", "data_size")}
+    record = None if is_waiting else store.record(run.stage)
+    if record is None:
+        failed = [failure for stage in in_order([run.stage]) if (failure := store.failure(stage))]
+        status = "waiting" if is_waiting and not failed else "failed" if failed else "missing"
+        return row | {"status": status} | ({"failure": failed[0]["error"]} if failed else {})
+    row |= {"status": "done"} | record["numbers"] | _settings(run, sweep)
+    for stage in in_order([run.stage]):
+        names = _ANCESTOR_NUMBERS.get(stage.kind, ())
+        found = store.record(stage) if names else None
+        row |= {name: found["numbers"][name] for name in names if name in found["numbers"]} if found else {}
+    if run.cell.rounds > 1:
+        row["rounds_without_data"] = _rounds_without_data(run, store)
+    row |= costs_of_run(run, store)
+    return row | {"stage": run.stage.name}
+
+
+def _rounds_without_data(run: Run, store: Store) -> int:
+    """How many of the run's rounds passed their policy on."""
+    trained = [stage for stage in in_order([run.stage]) if stage.kind in _ROUND_KINDS]
+    return sum(record["numbers"]["num_updates"] == 0 for record in map(store.record, trained) if record is not None)
+
+
+def _settings(run: Run, sweep: Sweep) -> dict[str, object]:
+    """The settings that selection chose for this run: dotted key -> value."""
+    if sweep.select is None:
+        return {}
+    cell = run.cell.model_dump()
+    return {
+        f"{algorithm}.{key}": cell[algorithm][key]
+        for algorithm in dict.fromkeys(("sft", run.cell.algorithm))
+        for key in sweep.select.candidates_of(algorithm)
+    }
+
+
+def _relevant(sweep: Sweep, plan: Plan, algorithm: str, of: DigestOf) -> tuple[str, ...]:
+    """The extra axes along which some run of the algorithm becomes another one.
+
+    Decided with the first seed, and without waiting for choices: a stand-in changes exactly when the real run does. In
+    a list of grids several axes may change together and never one alone; then the first of them that tells runs apart
+    is taken, until none of different stages look the same.
+    """
+    extra = [key for key in axes(sweep) if key not in ("algorithm", "data_size")]
+    runs = [run for run in plan.runs if run.cell.algorithm == algorithm and run.seed == sweep.seeds[0]]
+    found = [key for key in extra if _changes(runs, key, of)]
+    while (alike := _mistakable(runs, found, of)) is not None:
+        found.append(next(key for key in extra if len({repr(run.axis_values[key]) for run in alike}) > 1))
+    return tuple(key for key in extra if key in found)
+
+
+def _mistakable(runs: Iterable[Run], keys: Iterable[str], of: DigestOf) -> list[Run] | None:
+    """Different runs that have the same size and the same values of keys."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr([run.cell.data_size, *(run.axis_values[key] for key in keys)]), []).append(run)
+    return next((group for group in groups.values() if len(set(map(of, group))) > 1), None)
+
+
+def _changes(runs: Iterable[Run], key: str, of: DigestOf) -> bool:
+    digests: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        others = repr([(name, value) for name, value in run.axis_values.items() if name != key])
+        digests.setdefault(others, set()).add(of(run))
+        values.setdefault(others, set()).add(repr(run.axis_values[key]))
+    return any(len(digests[others]) > 1 and len(values[others]) > 1 for others in digests)
+
+
+def _base_errors(plan: Plan, store: Store, panel_keys: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for run in plan.runs:
+        record = store.record(base_evaluation(run.cell))
+        if record is not None:
+            found[panel_of(run, panel_keys)] = record["numbers"]["error"]
+    return found
+
+
+def _is_at_edge(chosen: Mapping[str, object], candidates: Iterable) -> bool:
+    """Whether a numeric setting was chosen at the end of its candidates, where a better one may lie beyond."""
+    for key, value in chosen.items():
+        values = sorted({item.settings[key] for item in candidates if isinstance(item.settings[key], int | float)})
+        if len(values) > 1 and value in (values[0], values[-1]):
+            return True
+    return False

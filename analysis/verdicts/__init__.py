@@ -1,0 +1,1 @@
+"""One study analysed: evidence, claims and verdicts."""

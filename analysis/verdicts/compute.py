@@ -1,0 +1,108 @@
+"""Multipliers per FLOP: how many times more compute the reference needs for the same error.
+
+In: a `Study` and what a run of each cell costs. Out: `ComputeMultiplier`s. A run's compute is the training and the
+generation (rollouts and continuations) of everything that it needs but the base policy, from the ledger.
+
+Let C(D) be the least compute of a reference run on D problems or more: where a larger run is cheaper, because fewer
+epochs were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth
+C(m D) / c times the compute. C never falls, so the limits of m become those of the compute multiplier. Between the
+reference's sizes C is interpolated in logs; beyond them the compute per problem is that of the end.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.verdicts.evidence import MAX_EXTRAPOLATION
+from analysis.verdicts.study import Study
+
+COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high", "extrapolation")
+_NO_NUMBER = ("NOT_ESTIMABLE", "INVERSE", "VARIES", "LOWER_BOUND", "UPPER_BOUND")  # verdicts without one multiplier
+
+
+@dataclass(frozen=True)
+class ComputeMultiplier:
+    """One estimate with its 95 % interval; 0 and inf where the error leaves the reference's range."""
+
+    algorithm: str
+    kind: str  # "pointwise", or "overall": from the joint fit's one m, at the algorithm's largest size
+    data_size: int
+    flops: float  # of one run there
+    estimate: float
+    low: float
+    high: float
+    extrapolation: float  # m D over the reference's largest size; above 1 the reference's cost a problem carries it
+
+
+def flops_by_cell(runs: pd.DataFrame, panel: str) -> dict[tuple[str, int], float]:
+    """(algorithm, data size) -> mean training and generation FLOPs of a finished run of one panel.
+
+    Nothing at all where a cost is not known: no number stands in for it.
+    """
+    done = runs[(runs["panel"] == panel) & (runs["status"] == "done")]
+    if done.empty:
+        return {}
+    spent = done["training_flops"] + done["generation_flops"]
+    if not (spent > 0).all():
+        return {}
+    total = spent.groupby([done["algorithm"], done["data_size"]]).mean()
+    return {(str(name), int(size)): float(value) for (name, size), value in total.items()}
+
+
+def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[ComputeMultiplier, ...]:
+    """The point-wise multipliers per FLOP, and the overall ones at the largest size where one number is given.
+
+    flops: of one run of each cell. A multiplier that asks for more than four times the reference's data is left out.
+    """
+    of_reference = {size: value for (name, size), value in flops.items() if name == study.reference}
+    found = []
+    for item in study.multipliers:
+        if item.kind == "pointwise":
+            assert item.data_size is not None
+            m = (item.estimate, item.low, item.high)
+            found.append(_priced(item.algorithm, item.kind, item.data_size, m, flops, of_reference))
+    for verdict in study.verdicts:
+        overall = study.overall(verdict.algorithm)
+        if overall is None or verdict.quoted is None or verdict.code in _NO_NUMBER:
+            continue
+        largest = int(study.outcomes.data_size[study.outcomes.cells_of(verdict.algorithm)].max())
+        if overall.estimate * largest <= MAX_EXTRAPOLATION * max(of_reference):
+            m = (overall.estimate, *verdict.quoted)
+            found.append(_priced(verdict.algorithm, "overall", largest, m, flops, of_reference))
+    return tuple(found)
+
+
+def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) -> ComputeMultiplier | None:
+    """An algorithm's one compute multiplier, where there is one."""
+    return next((item for item in multipliers if item.kind == "overall" and item.algorithm == algorithm), None)
+
+
+def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
+    """One row each, for compute_multipliers.csv."""
+    return pd.DataFrame([vars(item) for item in multipliers], columns=list(COLUMNS))
+
+
+def reference_flops(of_reference: Mapping[int, float], size: float) -> float:
+    """C(D) at any size, from the compute of the sizes that were run; it never falls with D."""
+    sizes = sorted(of_reference)
+    least = np.minimum.accumulate([of_reference[known] for known in reversed(sizes)])[::-1]
+    inside = min(max(size, sizes[0]), sizes[-1])
+    return float(size / inside * np.exp(np.interp(np.log(inside), np.log(sizes), np.log(least))))
+
+
+def _priced(
+    algorithm: str,
+    kind: str,
+    size: int,
+    multipliers: tuple[float, float, float],
+    flops: Mapping[tuple[str, int], float],
+    of_reference: Mapping[int, float],
+) -> ComputeMultiplier:
+    """multipliers: estimate, low and high of m."""
+    own = flops[algorithm, size]
+    worth = [m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers]
+    return ComputeMultiplier(
+        algorithm, kind, size, own, *worth, extrapolation=multipliers[0] * size / max(of_reference)
+    )

@@ -1,0 +1,103 @@
+"""What is known of one algorithm against the reference, as a verdict needs it.
+
+In: finished numbers. Out: `Evidence`, with what follows from the numbers alone: whether one multiplier describes the
+curves, the interval to quote, and about how many more seeds an unresolved one needs.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.multipliers.inverse import Inversion
+from analysis.verdicts.claims import EQUIVALENCE
+
+Code = Literal[
+    "NOT_ESTIMABLE",
+    "INVERSE",
+    "LOWER_BOUND",
+    "UPPER_BOUND",
+    "VARIES",
+    "CONTRADICTED",
+    "SUPPORTED",
+    "NULL",
+    "DIRECTION_ONLY",
+    "NOT_RESOLVED",
+]
+REJECTED = 0.05
+MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyond it at every size is refused
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Multipliers are ratios of data sizes, errors fractions, triples an estimate with its interval."""
+
+    algorithm: str
+    reference: str
+    not_estimable: str | None = None  # why there is no multiplier with an interval; then nothing below is used
+    num_seeds: int = 0
+    num_problems: int = 0
+    sizes: tuple[int, int] = (0, 0)  # smallest and largest data size of the algorithm
+    largest_reference: int = 0
+    multiplier: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    right_censored: float = 0.0  # share of the algorithm's cells below every error of the reference
+    left_censored: float = 0.0  # share of its cells above every error of the reference
+    at_least: float = math.nan  # largest bound that a right-censored cell supports
+    at_most: float = math.nan  # smallest bound that a left-censored cell supports
+    mean: tuple[float, float, float] | None = None  # form-free mean multiplier with its interval, where sizes overlap
+    at_sizes: tuple[tuple[float, float, float], ...] = ()  # point-wise m with limits that hold at all sizes at once
+    lack_of_fit: float = 1.0  # p of the constant multiplier
+    lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
+    delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D
+    ends: tuple[float, float] = (math.nan, math.nan)  # m at both ends of the sizes when it varies
+    form_spread: tuple[float, float] = (math.nan, math.nan)  # m under every form that fits about as well
+    extrapolation: tuple[float, float] = (1.0, 1.0)  # m D over the reference's largest size, at both ends of the sizes
+    held_out: bool | None = None  # whether the largest size is as the rest predicts; None: it cannot be asked
+    difference: tuple[float, float, float] = (0.0, 0.0, 0.0)  # paired difference in error
+    rise: tuple[float, float, float] = (0.0, 0.0, 0.0)  # error at the largest size minus the best before
+    inversion: Inversion | None = None  # where and what of it, where the rise is beyond its interval
+
+    @property
+    def forms_agree(self) -> bool:
+        """Whether the joint fit's interval meets the form-free mean's."""
+        return self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high)
+
+    @property
+    def one_number(self) -> bool:
+        """Whether a constant multiplier describes the curves."""
+        return self.lack_of_fit >= REJECTED and self.forms_agree
+
+    @property
+    def in_reach(self) -> bool:
+        """Whether some size asks for no more than four times the reference's data."""
+        return not min(self.extrapolation) > MAX_EXTRAPOLATION
+
+    @property
+    def spread_inside(self) -> bool:
+        """Whether all forms that fit about as well have their m in the interval."""
+        return not (self.form_spread[0] < self.low or self.form_spread[1] > self.high)
+
+    @property
+    def quoted(self) -> tuple[float, float]:
+        """The interval to quote: its union with the form spread, where that exceeds it."""
+        if self.spread_inside:
+            return self.low, self.high
+        return min(self.low, self.form_spread[0]), max(self.high, self.form_spread[1])
+
+    @property
+    def more_seeds(self) -> int | None:
+        """About how many more seeds set m apart from 1, or show that it is within 25 % of it; None: no telling.
+
+        Widths are taken to shrink as 1 / sqrt(seeds), which holds when problems are added in proportion.
+        """
+        low, high = self.quoted
+        if not (0 < low <= self.multiplier <= high < math.inf) or low == high:
+            return None
+        m, below, above = math.log(self.multiplier), math.log(self.multiplier / low), math.log(high / self.multiplier)
+        apart = below / m if m > 0 else above / -m if m < 0 else math.inf
+        rooms = [(above, math.log(EQUIVALENCE) - m), (below, math.log(EQUIVALENCE) + m)]
+        equal = max(width / room if room > 0 else math.inf for width, room in rooms)
+        factor = min(apart, equal)
+        needed = self.num_seeds * min(factor, 1e3) ** 2
+        return max(math.ceil(needed) - self.num_seeds, 1)

@@ -1,0 +1,225 @@
+"""Verdicts: for each algorithm one code and one plain sentence, and for each claim whether the data agree.
+
+In: `Evidence`, finished numbers. Out: `Verdict`. The conditions are tried in a fixed order and the last one is always
+true, so exactly one applies to every input.
+"""
+
+import math
+from dataclasses import dataclass
+
+from analysis.verdicts.claim_sentences import claim_sentence
+from analysis.verdicts.claims import EQUIVALENCE, ClaimOutcome, check_claim, claim_text, fails_at_every_size
+from analysis.verdicts.evidence import MAX_EXTRAPOLATION, REJECTED, Code, Evidence
+
+_NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
+_MANY_SEEDS = 100  # beyond so many more, seeds are not the way
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The conclusion on one algorithm."""
+
+    algorithm: str
+    code: Code
+    sentence: str
+    claim: str | None  # as the sweep states it
+    claim_sentence: str | None
+    outcome: ClaimOutcome | None = None  # of the claim against the quoted interval
+    quoted: tuple[float, float] | None = None  # the interval that the sentence gives; None where nothing is estimable
+
+
+def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
+    """The first condition that holds decides."""
+    outcome = None if claim is None or evidence.not_estimable else check_claim(claim, *evidence.quoted)
+    code = _code(evidence, outcome, claim)
+    return Verdict(
+        evidence.algorithm,
+        code,
+        _sentence(code, evidence, claim),
+        None if claim is None else claim_text(claim),
+        None if claim is None else claim_sentence(claim, outcome, code, evidence),
+        outcome,
+        None if evidence.not_estimable else evidence.quoted,
+    )
+
+
+def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) -> Code:
+    if e.not_estimable:
+        return "NOT_ESTIMABLE"
+    if e.rise[1] > 0:
+        return "INVERSE"
+    if e.right_censored > 0.5:
+        return "LOWER_BOUND"
+    if e.left_censored > 0.5:
+        return "UPPER_BOUND"
+    if (e.delta[1] > _NO_SLOPE or e.delta[2] < -_NO_SLOPE) and e.lack_of_fit_varying >= REJECTED:
+        return "VARIES"
+    low, high = e.quoted
+    described = e.one_number and e.in_reach
+    if described and outcome == "does not support":
+        return "CONTRADICTED"
+    if claim is not None and not e.one_number and fails_at_every_size(claim, e.at_sizes):
+        return "CONTRADICTED"
+    if described and e.spread_inside and e.held_out is not False and (low > 1 or high < 1):
+        return "SUPPORTED"
+    if described and low >= 1 / EQUIVALENCE and high <= EQUIVALENCE:
+        return "NULL"
+    if e.difference[2] < 0 or e.difference[1] > 0:
+        return "DIRECTION_ONLY"
+    return "NOT_RESOLVED"
+
+
+def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
+    name, reference = label(e.algorithm), label(e.reference)
+    base = f"D {e.sizes[0]:,} to {e.sizes[1]:,}; {e.num_seeds} seeds, {e.num_problems:,} problems"
+    if code == "NOT_ESTIMABLE":
+        return f"{name}: no multiplier can be estimated, because {e.not_estimable}"
+    if code == "INVERSE":
+        return _inverse_sentence(e)
+    if code == "LOWER_BOUND":
+        return (
+            f"{name}: at least {number(e.at_least)}x. At most of its sizes its error is below that of {reference} on"
+            f" all {e.largest_reference:,} problems, so more {reference} data are needed to say how much."
+        )
+    if code == "UPPER_BOUND":
+        return (
+            f"{name}: at most {number(e.at_most)}x. At most of its sizes its error is above that of {reference} on the"
+            f" fewest problems measured ({base})."
+        )
+    if code == "VARIES":
+        return (
+            f"{name}: its multiplier changes from {number(e.ends[0])} at D = {e.sizes[0]:,} to {number(e.ends[1])} at"
+            f" D = {e.sizes[1]:,} (slope of log m in log D {e.delta[0]:+.2f}, {e.delta[1]:+.2f} to {e.delta[2]:+.2f});"
+            " no single number describes it."
+        )
+    if code == "CONTRADICTED":
+        assert claim is not None
+        if not e.one_number:
+            estimates = [m for m, _, _ in e.at_sizes]
+            return (
+                f"{name}: the claimed {claim_text(claim)} is outside of what the data allow at every size: m(D) is"
+                f" {_times(min(estimates))} to {_times(max(estimates))} ({base}), and no one number describes it:"
+                f" {_why(e)}." + _form_free(e)
+            )
+        return (
+            f"{name}: the claimed {claim_text(claim)} is outside of what the data allow: {number(e.multiplier)}x"
+            f" ({_interval(e)}; {base})."
+        )
+    if code == "SUPPORTED":
+        text = (
+            f"{name} matches {reference} trained on {number(e.multiplier)}x as many problems ({_interval(e)}; {base})."
+        )
+        farthest = max(e.extrapolation)
+        return (
+            text
+            if farthest <= 1
+            else f"{text} At its largest D this takes the curve of {reference} to"
+            + (f" {number(farthest)} times its data, where the form carries it.")
+        )
+    if code == "NULL":
+        return f"{name} is equivalent to {reference} within 25 %: {number(e.multiplier)}x ({_interval(e)}; {base})."
+    if code == "DIRECTION_ONLY":
+        direction = "lower" if e.difference[0] < 0 else "higher"
+        nearest, farthest = sorted(abs(limit) for limit in e.difference[1:])
+        return (
+            f"{name}: {direction} error than {reference} by {points(abs(e.difference[0]))}"
+            f" ({points(nearest)} to {points(farthest)}), but how much data that is worth is not determined: {_why(e)}"
+            f" ({number(e.multiplier)}x, {_interval(e)})." + _form_free(e)
+        )
+    low, high = e.quoted
+    return (
+        f"{name}: not resolved, because {_why(e)}; compatible with {_span(low, high)} the data of {reference}"
+        f" ({base})." + _needed(e)
+    )
+
+
+def _inverse_sentence(e: Evidence) -> str:
+    text = (
+        f"{label(e.algorithm)}: more data raised its error, by {points(e.rise[0])} at D = {e.sizes[1]:,} over its best"
+        f" smaller size (at least {points(e.rise[1])}); no power law describes it."
+    )
+    found = e.inversion
+    if found is None or found.envelope is None or found.last is None:
+        return text
+    turning = f"{found.turning_point:,} ({found.turning_low:,} to {found.turning_high:,})"
+    best, last = (f"{number(m)}x ({number(low)} to {number(high)})" for m, low, high in (found.envelope, found.last))
+    return (
+        f"{text} It turns at D = {turning}. At D = {e.sizes[1]:,} the best policy so far is worth {best}, the last one"
+        f" {last}."
+    )
+
+
+def _interval(e: Evidence) -> str:
+    low, high = e.quoted
+    kind = "95 % interval" if e.spread_inside else "95 % interval with the spread over forms"
+    return f"{kind} {number(low)} to {number(high)}"
+
+
+def _times(value: float) -> str:
+    """A multiplier with its x, which an endless one has not."""
+    return number(value) if math.isinf(value) else f"{number(value)}x"
+
+
+def _span(low: float, high: float) -> str:
+    """A range of multipliers in words, which may have no end."""
+    if high > _LARGEST:
+        return "any multiple of" if low < 1 / _LARGEST else f"{_times(low)} and more of"
+    return f"{_times(low)} to {_times(high)}"
+
+
+def _why(e: Evidence) -> str:
+    """Why there is no supported multiplier."""
+    low, high = e.quoted
+    if e.lack_of_fit < REJECTED:
+        return "no multiplier fits the curves under the forms tried"
+    if not e.forms_agree:
+        return "the joint fit and the form-free estimate disagree"
+    if not e.in_reach:
+        return f"every size asks for more than {MAX_EXTRAPOLATION:g} times the data of {label(e.reference)}"
+    if low <= 1 <= high:
+        return "the interval of the multiplier includes 1"
+    if e.held_out is False:
+        return "its error at the largest size is not what the other sizes predict"
+    return "it depends on the form of the curve"
+
+
+def _needed(e: Evidence) -> str:
+    low, high = e.quoted
+    more = e.more_seeds
+    if more is None or not low <= 1 <= high:
+        return ""
+    if more > _MANY_SEEDS:
+        return f" More than {_MANY_SEEDS} more seeds would be needed; a wider range of D helps more."
+    seeds = "seed" if more == 1 else "seeds"
+    return f" Needs about {more} more {seeds}, with as many more test problems in proportion, or a wider range of D."
+
+
+def _form_free(e: Evidence) -> str:
+    if e.mean is None:
+        return ""
+    mean, low, high = e.mean
+    return f" Without a form, the mean over sizes is {number(mean)}x ({number(low)} to {number(high)})."
+
+
+_LARGEST = 10_000  # no curve carries a multiplier that far
+_LABELS = {"sft": "SFT", "rft": "RFT", "dpo": "DPO", "step_dpo": "Per-step DPO", "step_rft": "Step RFT"}
+
+
+def label(algorithm: str) -> str:
+    """An algorithm's name for readers; settings that follow it are kept."""
+    name, comma, rest = algorithm.partition(",")
+    return _LABELS.get(name, name) + comma + rest
+
+
+def number(value: float) -> str:
+    """A multiplier with two or three digits, never rounded to a power of two."""
+    if math.isinf(value):
+        return "unbounded"
+    if value > _LARGEST:
+        return f"more than {_LARGEST:,}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def points(value: float) -> str:
+    """A difference in error in percentage points."""
+    return f"{100 * value:.1f} pp"

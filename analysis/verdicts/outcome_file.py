@@ -1,0 +1,102 @@
+"""Read a foreign table of outcomes and make sure that it can carry a multiplier.
+
+In: a CSV or parquet file, one row for each run and problem, or one row a run with counts. Out: `Outcomes` or `Counts`.
+A table that cannot be analysed is an error that names the row or cell and the cure. Rows count from 0, the first below
+the header.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.fitting.bootstrap import MIN_SEEDS
+from analysis.fitting.forms import FORMS
+from analysis.tables import counts, outcomes
+from analysis.tables.cells import OutcomesError
+from analysis.tables.counts import Counts, from_counts
+from analysis.tables.outcomes import Outcomes, from_table
+from analysis.verdicts.claims import upper_bound
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV or parquet file; names of algorithms and problems stay text."""
+    if not path.exists():
+        raise OutcomesError("it does not exist.")
+    try:
+        if path.suffix in (".parquet", ".pq"):
+            return pd.read_parquet(path)
+        text = {"algorithm": str, "problem": str}
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
+    except (ValueError, OSError) as error:
+        raise OutcomesError(f"it cannot be read: {error}".rstrip(".") + ". Give a CSV or parquet file.") from error
+
+
+def read_outcomes(path: Path, reference: str) -> Outcomes | Counts:
+    """Read, check and arrange. Raises OutcomesError."""
+    table = read_table(path)
+    has_counts = {"num_problems", "num_wrong"} & set(table.columns)
+    if has_counts and "wrong" in table.columns:
+        raise OutcomesError(
+            "the table has both wrong and counts; give either"
+            f" {', '.join(outcomes.COLUMNS)}, or {', '.join(counts.COLUMNS)}."
+        )
+    found = from_counts(table) if has_counts else from_table(table)
+    check_usable(found, reference)
+    return found
+
+
+def check_usable(found: Outcomes | Counts, reference: str) -> None:
+    """Raise OutcomesError where no multiplier could come out: one algorithm, few sizes or runs, errors all 0 or 1."""
+    if reference not in found.algorithms:
+        names = ", ".join(found.algorithms)
+        raise OutcomesError(f"no row has the reference {reference!r} as its algorithm; --reference is one of {names}.")
+    if len(found.algorithms) < 2:
+        raise OutcomesError(f"{reference} is the only algorithm; a multiplier compares another one with it. Add one.")
+    for name in found.algorithms:
+        cells = found.cells_of(name)
+        errors = found.errors[cells]
+        for value, meaning in ((0.0, "every problem is solved"), (1.0, "no problem is solved")):
+            if (errors == value).all():
+                raise OutcomesError(
+                    f"the error of {name} is {value:g} at every data size: {meaning}, and such a curve has no slope."
+                    f" Measure on {'harder' if value == 0 else 'easier'} problems, or leave {name} out."
+                )
+    sizes = found.data_size[found.cells_of(reference)]
+    needed = FORMS["pow2"].min_sizes
+    if len(sizes) < needed:
+        listed = " and ".join(f"{size:,}" for size in sizes)
+        raise OutcomesError(
+            f"the reference {reference} has {len(sizes)} data size{'s' if len(sizes) > 1 else ''} ({listed}); a curve"
+            f" needs at least {needed}. Add sizes."
+        )
+    for group in np.unique(found.groups):
+        cells = found.groups == group
+        count = int(found.present[cells].any(axis=0).sum())
+        if count < MIN_SEEDS:
+            first = int(np.argmax(cells))
+            where = f"the cell ({found.algorithm[first]}, data_size={found.data_size[first]})"
+            alone = " and shares no seed with other cells" if found.seed_group is not None else " as every cell"
+            raise OutcomesError(
+                f"{where} has {count} run{'s' if count > 1 else ''}{alone}; an interval needs at least {MIN_SEEDS},"
+                " because the spread between runs cannot be told from fewer. Add seeds."
+            )
+
+
+def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapping[str, float | str]:
+    """rft=2,dpo=<=1 to claims by algorithm. Raises OutcomesError for an unknown algorithm or no multiplier."""
+    claims: dict[str, float | str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        others = [other for other in algorithms if other != reference]
+        if not equals or name not in others:
+            raise OutcomesError(f"--claims has {part!r}; give ALGORITHM=MULTIPLIER with one of {', '.join(others)}.")
+        try:
+            claims[name] = value if value.startswith("<") else float(value)
+            positive = upper_bound(value) if value.startswith("<") else float(value)
+        except ValueError as error:
+            raise OutcomesError(f"--claims has {part!r}; give a multiplier such as 2, or one such as <=1.") from error
+        if not 0 < positive < np.inf:
+            raise OutcomesError(f"--claims has {part!r}; a multiplier is above 0.")
+    return claims

@@ -1,0 +1,1 @@
+"""Who samples: this process, or a completion server."""

@@ -1,0 +1,1 @@
+"""Sets of problems: drawn from a law, or read from rows, and split."""

@@ -1,0 +1,127 @@
+"""Training, validation and test problems of a finite set: its own test split, and parts of the rest by a fixed seed.
+
+In: the config and the imported set (data.sets.problem_source). Out: `Parts`. The test problems are the first num_test
+of a fixed shuffle of the set's test split; the validation problems are carved from train by a fixed seed, or come from
+the set's own validation split; what is left of train is the pool of D_syn. A set that is one file is parted as a whole.
+A seed shuffles the pool, so the sizes of a seed are nested.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.problems.text_problems import prompt_of
+from data.records import Problem, read_jsonl
+from data.sets.problem_files import ALL, SPLITS, set_files
+from scaling.config.text_problems import HubProblems, TextProblems
+
+_SHUFFLES: Mapping[str, int] = {"train": 0xF171, "validation": 0xF172, "test": 0xF173}
+_STREAM = 0xF174
+# Rows of what the families name by default, so that a plan knows them without the hub.
+_HUB_ROWS: Mapping[tuple[str, str], Mapping[str, int]] = {
+    ("openai/gsm8k", "main"): {"train": 7473, "test": 1319},
+    ("DigitalLearningGmbH/MATH-lighteval", "default"): {"train": 7500, "test": 5000},
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The problems of a set, in a fixed order; no problem is in two parts."""
+
+    train: tuple[Problem, ...]
+    validation: tuple[Problem, ...]
+    test: tuple[Problem, ...]
+
+
+def parts(config: TextProblems, source: Path) -> Parts:
+    """Part an imported set."""
+    rows = {split: _problems(config, source / f"{split}.jsonl") for split in (ALL, *SPLITS)}
+    counts = {split: len(found) for split, found in rows.items() if found}
+    _check_carved(config, counts)
+    if rows[ALL]:
+        shuffled = _shuffled(rows[ALL], "test")
+        test, rest = shuffled[: config.num_test], shuffled[config.num_test :]
+        validation, train = rest[: config.num_validation], rest[config.num_validation :]
+    else:
+        test = _shuffled(rows["test"], "test")[: config.num_test]
+        train = _shuffled(rows["train"], "train")
+        if rows["validation"]:
+            validation = _shuffled(rows["validation"], "validation")[: config.num_validation]
+        else:
+            validation, train = train[: config.num_validation], train[config.num_validation :]
+    keys = [{problem.key for problem in part} for part in (train, validation, test)]
+    if sum(map(len, keys)) != len(set.union(*keys)):
+        raise ValueError(f"{source}: a problem is in two of train, validation and test; the artifact was edited.")
+    return Parts(tuple(train), tuple(validation), tuple(test))
+
+
+def set_sizes(config: TextProblems) -> dict[str, int] | None:
+    """Problems that each split offers, as far as a plan can tell: duplicates are found later. None: the hub knows."""
+    rows = rows_known(config)
+    if rows is None:
+        return None
+    if ALL in rows:
+        return {
+            "train": rows[ALL] - config.num_validation - config.num_test,
+            "validation": rows[ALL] - config.num_test,
+            "test": rows[ALL] - config.num_validation,
+        }
+    if "validation" in rows:
+        return dict(rows)
+    return {**rows, "train": rows["train"] - config.num_validation, "validation": rows["train"] - 1}
+
+
+def rows_known(config: TextProblems) -> Mapping[str, int] | None:
+    """Rows of each split that a plan knows of without the hub."""
+    if config.path is not None:
+        return {split: file.num_rows for split, file in set_files(config.path).items()}
+    return _HUB_ROWS.get((config.hub, config.subset)) if isinstance(config, HubProblems) else None
+
+
+def check_counts(config: TextProblems, rows: Mapping[str, int]) -> None:
+    """Raise ValueError where the held-out problems do not fit into a set of so many rows."""
+    _check_carved(config, rows)
+    for split, count in (("test", config.num_test), ("validation", config.num_validation)):
+        if split in rows:
+            check_held_out(split, count, rows[split])
+
+
+def check_held_out(split: str, count: int, there: int) -> None:
+    """Raise ValueError where a split of the set has fewer problems than asked for."""
+    if count > there:
+        raise ValueError(f"problems.num_{split} is {count}, but the set has {there} {split} problems; lower it.")
+
+
+def in_order_of(seed: int, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems in a seed's order."""
+    order = np.random.default_rng([_STREAM, seed]).permutation(len(problems))
+    return [problems[index] for index in order]
+
+
+def _check_carved(config: TextProblems, rows: Mapping[str, int]) -> None:
+    """What is carved out of the training problems leaves some."""
+    num_test, num_validation = config.num_test, config.num_validation
+    if ALL in rows and num_test + num_validation >= rows[ALL]:
+        raise ValueError(
+            f"problems.num_test is {num_test} and num_validation {num_validation}, but the set has {rows[ALL]} problems"
+            " in all; lower them, so that some are left to train on."
+        )
+    if ALL not in rows and "validation" not in rows and num_validation >= rows["train"]:
+        raise ValueError(
+            f"problems.num_validation is {num_validation}, to be taken from {rows['train']} training problems; lower"
+            " it, so that some are left to train on."
+        )
+
+
+def _shuffled(problems: Sequence[Problem], split: str) -> list[Problem]:
+    order = np.random.default_rng(_SHUFFLES[split]).permutation(len(problems))
+    return [problems[index] for index in order]
+
+
+def _problems(config: TextProblems, path: Path) -> list[Problem]:
+    if not path.exists():
+        return []
+    rows = read_jsonl(path, keys=("problem", "answer", "solution"))
+    return [Problem(prompt_of(config, row["problem"]), row["answer"], row["solution"]) for row in rows]

@@ -1,0 +1,113 @@
+"""Keep the training problems that the base policy solves sometimes: pass@n above zero.
+
+In: the imported set, the base policy and its tokenizer. Out: `solvable.jsonl`, one row a kept problem, and the counts
+of what was tried and kept. The base policy is asked, not the SFT policy, so that the choice is one for all sizes and
+seeds of a study. Completions are keyed by (candidate, sample), of a seed that no run has.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data.problems.text_problems import check, prompt_of, step_texts
+from data.records import Problem
+from data.rollouts import root_key, token_lists
+from data.sets.finite_splits import parts
+from data.sets.solvable_set import write_kept
+from data.tokens.limits import completion_limit, truncated_fraction
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.problems import Problems
+from scaling.config.section import parse
+from scaling.config.text_problems import Solvable, TextProblems
+from scaling.model.flops import sampling_flops
+from scaling.model.policy import load_policy
+from scaling.model.sampling import row_keys, sample, stop_tokens
+
+SOLVABLE = 4  # folded into the root key, as data.rollouts does for its uses
+_SEED = 0
+
+
+def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Try the candidates. config: problems, solvable; inputs: source, policy, tokenizer."""
+    problems, settings = parse(Problems, config["problems"]), parse(Solvable, config["solvable"])
+    tokenizer, policy = tokenizer_of(problems, inputs), load_policy(inputs["policy"])
+    pool = parts(problems, inputs["source"]).train
+    tried = candidates(problems, settings, pool, settings.num_candidates)
+    ids = np.indices((len(tried), settings.samples)).reshape(2, -1).T  # (candidate, sample)
+    examples = candidates(problems, settings, pool, settings.num_candidates + settings.shots)[len(tried) :]
+    if len(examples) < settings.shots:
+        raise ValueError(
+            f"solvable: problems.solvable.shots is {settings.shots}, but behind {len(tried)} candidates the set has"
+            f" only {len(examples)} more training problems to show; lower num_candidates or shots."
+        )
+    prompts = [tokenizer.encode_prompt(prompt_after(problems, examples, problem)) for problem in tried]
+    starts = [prompts[index] for index, _ in ids]
+    sampled = sample(
+        policy.params,
+        policy.config,
+        starts,
+        row_keys(root_key(_SEED, SOLVABLE), ids.astype(np.uint32)),
+        [completion_limit(problems, tokenizer, settings.max_new_tokens)] * len(ids),
+        settings.temperature,
+        settings.top_p,
+    )
+    completions = token_lists(sampled)
+    checks = [
+        check(problems, tried[index], tokenizer.decode(tokens))
+        for (index, _), tokens in zip(ids, completions, strict=True)
+    ]
+    num_correct = np.array([verdict.reward for verdict in checks]).reshape(len(tried), settings.samples).sum(axis=1)
+    kept = [index for index, count in enumerate(num_correct) if count >= settings.min_correct]
+    if not kept:
+        raise ValueError(
+            f"solvable: the base policy solves none of {len(tried)} training problems at least"
+            f" {settings.min_correct} in {settings.samples} times, so nothing is left to learn from; raise"
+            " problems.solvable.samples or num_candidates, check that problems.instruction asks for one of"
+            f" answer_forms = {list(problems.answer_forms)}, or take a stronger policy."
+        )
+    rows = ({**_row(problems, tried[index]), "num_correct": int(num_correct[index])} for index in kept)
+    write_kept(out, rows, settings.order, len(tried))
+    lengths = sampled.lengths.tolist()
+    return {
+        "num_candidates": float(len(tried)),
+        "num_solvable": float(len(kept)),
+        "mean_reward": float(np.mean(num_correct) / settings.samples),
+        "no_answer_fraction": float(np.mean([verdict.answer is None for verdict in checks])),
+        "truncated_fraction": truncated_fraction(completions, stop_tokens(policy.config)),
+        "num_generated_tokens": float(sum(lengths)),
+        "generation_flops": sampling_flops(policy.config, map(len, starts), lengths),
+    }
+
+
+def candidates(config: TextProblems, settings: Solvable, pool: tuple[Problem, ...], count: int) -> list[Problem]:
+    """The training problems to try: in the pool's fixed order, or by the steps, then the length, of their solutions."""
+    with_solution = [problem for problem in pool if problem.solution is not None]
+    if not with_solution:
+        raise ValueError("solvable: no training problem has a solution of its own to learn from; add solutions.")
+    if settings.order == "fewest_steps":
+        with_solution.sort(key=lambda problem: (num_steps(config, problem), len(problem.solution)))  # stable
+    return with_solution[:count]
+
+
+def prompt_after(config: TextProblems, examples: list[Problem], problem: Problem) -> str:
+    """A candidate's prompt; behind examples, training problems that are no candidates, with their solutions."""
+    if not examples:
+        return problem.prompt
+    suffix = prompt_of(config, "")
+    shown = [f"Problem: {item.prompt.removesuffix(suffix)}\n{item.solution}" for item in examples]
+    return "\n\n".join([*filter(None, [config.instruction]), *shown, f"Problem: {problem.prompt.removesuffix(suffix)}"])
+
+
+def num_steps(config: TextProblems, problem: Problem) -> int:
+    """Steps of the set's own solution."""
+    return len(step_texts(config, problem.solution))
+
+
+def _row(config: TextProblems, problem: Problem) -> dict[str, object]:
+    return {
+        "prompt": problem.prompt,
+        "answer": problem.answer,
+        "solution": problem.solution,
+        "num_steps": num_steps(config, problem),
+    }

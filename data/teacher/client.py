@@ -1,0 +1,122 @@
+"""Asking chat models: within the budget, kept before it is used, and stopped as a whole by the first error.
+
+In: a teacher's name, a prompt and what it is for. Out: a `Reply`, from the ledger where it was paid for before. The
+endpoint speaks OpenAI's chat protocol; data.http_requests sends and retries. After the first TeacherError nothing new
+is sent, but what is under way is awaited and kept.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from data.http_requests import JsonServer, Refused
+from data.teacher.budget import Budget
+from data.teacher.ledger import Ledger, Reply, request_key
+from data.teacher.protocol import TeacherError, body_of, read_response
+from scaling.config.teacher import NamedTeacher, Teacher
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The connection to one teacher."""
+
+    settings: NamedTeacher
+    server: JsonServer
+    slots: asyncio.Semaphore
+
+
+class ChatClient:
+    """The connections to all teachers of a stage. Use as an async context manager."""
+
+    def __init__(self, teacher: Teacher, ledger: Ledger, budget: Budget, seed: int) -> None:
+        self._ledger = ledger
+        self._budget = budget
+        self._seed = seed
+        self._lines = {
+            name: _Line(
+                settings,
+                JsonServer(settings, f"teacher.teachers.{name}" if teacher.teachers else "teacher", self._pause),
+                asyncio.Semaphore(settings.max_concurrency),
+            )
+            for name, settings in teacher.named.items()
+        }
+        self._stopped: TeacherError | None = None
+        self._stopping = asyncio.Event()  # ends every pause
+        self.num_paid = 0  # replies that were not in the ledger before
+
+    async def __aenter__(self) -> "ChatClient":
+        return self
+
+    async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for line in self._lines.values():
+            await line.server.close()
+
+    @property
+    def num_sent(self) -> int:
+        """Requests that were sent, retries included."""
+        return sum(line.server.num_sent for line in self._lines.values())
+
+    async def ask(self, name: str, prompt: str, use: Mapping[str, object]) -> Reply:
+        """The reply of a teacher to a prompt; use: tells apart equal prompts whose replies should differ."""
+        line = self._lines[name]
+        written = {key: getattr(line.settings, key) for key in ("model", "temperature", "max_tokens", "request")}
+        key = request_key({**written, "prompt": prompt, "seed": self._seed, "use": use})
+        found = self._ledger.find(key)
+        if found is not None:
+            return found
+        async with line.slots:
+            try:
+                return await self._within_budget(line, name, key, prompt)
+            except TeacherError as error:
+                self.stop(error)
+                raise
+
+    def stop(self, reason: TeacherError) -> None:
+        """Send nothing new, retries included; what is under way is answered and kept."""
+        self._stopped = self._stopped or reason
+        self._stopping.set()
+
+    async def _within_budget(self, line: _Line, name: str, key: str, prompt: str) -> Reply:
+        most = self._budget.most(line.settings, prompt)
+        await self._budget.reserve(most, self._stop_if_stopped)
+        try:
+            return await self._paid(line, name, key, prompt)
+        finally:
+            await self._budget.release(most)
+
+    async def _paid(self, line: _Line, name: str, key: str, prompt: str) -> Reply:
+        self._stop_if_stopped()
+        settings = line.settings
+        try:
+            fields = await line.server.ask(
+                "POST",
+                f"{settings.endpoint}/chat/completions",
+                lambda response: read_response(response, settings, prompt),
+                body_of(settings, prompt, int(key[:7], 16)),
+            )
+        except Refused as error:
+            raise TeacherError(f"teacher {name}: {error} {self._kept()}") from error
+        reply = Reply(key=key, teacher=name, endpoint=settings.endpoint, time=time.time(), **fields)
+        self._ledger.add(reply)
+        self.num_paid += 1
+        return reply
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before a try; once nothing new is to be sent, raise why."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        self._stop_if_stopped()
+
+    def _stop_if_stopped(self) -> None:
+        if self._stopped is not None:
+            raise TeacherError(str(self._stopped)) from self._stopped
+
+    def _kept(self) -> str:
+        return (
+            f"The {len(self._ledger)} replies that were paid for are in {self._ledger.path}; run the sweep again to go"
+            " on, none of them is asked for again."
+        )

@@ -1,0 +1,47 @@
+"""D_syn from the family's own procedure, or a set's own solutions: the teacher when no chat model is named.
+
+In: the family's config, a size and a seed; of problems in plain language the imported set. Out: rows, and numbers. The
+problems are the first `data_size` of the seed's stream, so the sizes of a seed are nested; so are the solutions, each
+drawn from a generator keyed by (seed, problem). A solution whose answer does not verify is drawn again, as a teacher
+would be asked again, unless `teacher.keep_unverified` keeps it; every attempt is counted.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data.problems.families import family_of
+from data.sets.problem_pool import training_problems
+from scaling.config.problems import Problems
+from scaling.config.teacher import Teacher
+
+_SOLUTIONS = 0x7EAC  # keeps the solutions' generators apart from the problems' of the same seed
+_MAX_ATTEMPTS = 64
+
+
+def solved(
+    problems: Problems, teacher: Teacher, inputs: Mapping[str, Path], data_size: int, seed: int
+) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """The rows of D_syn, and their numbers."""
+    family = family_of(problems)
+    rows, rejected, spurious = [], 0, 0
+    for index, problem in enumerate(training_problems(problems, inputs, seed, data_size)):
+        rng = np.random.default_rng([_SOLUTIONS, seed, index])
+        for _ in range(_MAX_ATTEMPTS):
+            completion = family.solve(problems, problem, rng)
+            check = family.check(problems, problem, completion)
+            if check.reward == 1.0 or teacher.keep_unverified:
+                break
+            rejected += 1
+        else:
+            raise ValueError(
+                f"teacher: {_MAX_ATTEMPTS} solutions of {problem.prompt!r} did not verify; problems.flaw_rate is"
+                f" {problems.flaw_rate}: lower it, or set teacher.keep_unverified: true."
+            )
+        spurious += check.spurious_steps or 0
+        rows.append({"prompt": problem.prompt, "answer": problem.answer, "completion": completion})
+    numbers = {"num_problems": float(len(rows)), "num_rejected_solutions": float(rejected)}
+    if check.steps_are_judged:
+        numbers["num_spurious_steps"] = float(spurious)
+    return rows, numbers

@@ -1,0 +1,64 @@
+"""What a chat model is told of a problem family in plain language, and how its solutions become the family's.
+
+In: the family's config, and the artifact with the problems of every split. Out: a `Subject`: the bare questions of the
+training problems to start from, those held out to stay clear of, and the family's own form of prompts, completions and
+answers.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from data.problems.families import family_of
+from data.records import Problem
+from data.sets.problem_sets import load_problems
+from data.teacher.attempts import Subject
+from scaling.config.problems import Problems
+
+# How a completion states its answer: the forms of data.answers.final_answer.
+STATED: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "hashes": lambda answer: f"#### {answer}",
+        "boxed": lambda answer: f"The answer is \\boxed{{{answer}}}.",
+        "phrase": lambda answer: f"The answer is {answer}.",
+        "last_number": lambda answer: answer,
+    }
+)
+ANSWER_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "gsm8k": "a single number, an integer or a decimal, without a unit",
+        "math": "a single number or expression, in LaTeX without dollar signs",
+        "jsonl": "a single number or expression",
+    }
+)
+HELD_OUT = ("validation", "test")
+_BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)  # models state answers so unasked
+
+
+def subject_of(problems: Problems, inputs: Mapping[str, Path]) -> Subject:
+    """The subject of a stage. inputs: problems."""
+    family = family_of(problems)
+    instruction = family.prompt_of(problems, "")
+
+    def bare(split: str) -> list[Problem]:
+        found = load_problems(inputs["problems"], split)
+        return [Problem(item.prompt.removesuffix(instruction), item.answer) for item in found]
+
+    return Subject(
+        seeds=bare("train"),
+        held_out={split: bare(split) for split in HELD_OUT},
+        answer_kind=ANSWER_KINDS[problems.family],
+        prompt=lambda question: family.prompt_of(problems, question),
+        completion=lambda solution, answer: completion_of(solution, answer, problems.answer_forms[0]),
+        answer=lambda completion: family.answer(problems, completion),
+        is_right=lambda problem, completion: family.check(problems, problem, completion).reward == 1.0,
+    )
+
+
+def completion_of(solution: str, answer: str, form: str) -> str:
+    """A solution that ends by stating its answer, each step on a line."""
+    lines = [line.strip() for line in solution.splitlines() if line.strip()]
+    answer = answer.strip().strip("$").strip()
+    boxed = _BOXED.fullmatch(answer)
+    return "\n".join([*lines, STATED[form](boxed[1] if boxed else answer)])

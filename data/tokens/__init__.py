@@ -1,0 +1,1 @@
+"""Tokenizers, steps as tokens, and limits on new tokens."""

@@ -1,0 +1,98 @@
+"""A checkpoint's own tokenizer and chat template, through `transformers`, with the interface of `tokenizer`.
+
+In: the folder of a checkpoint or of an imported policy. Out: `HfTokenizer`. A prompt is the user's turn in the chat
+template and the opening of the assistant's, or BOS and the text where there is no template; a completion is its text
+and the token that ends a turn. Code that comes with a checkpoint is never run.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.model.sizes import ModelConfig
+
+NO_TEXT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class HfTokenizer:
+    """Text to token ids and back."""
+
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    stop_tokens: tuple[int, ...]  # ids that end a completion, the tokenizer's own first
+    vocab_size: int  # V of the policy: often more than the tokenizer has, to a multiple of 64 or 128
+
+    def id_of(self, word: str) -> int:
+        """The id of a word that is one token, such as the one that ends a step."""
+        ids = self.encode(word)
+        if len(ids) != 1:
+            raise ValueError(f"tokenizer: {word!r} is {len(ids)} tokens, {ids}; expected a text that is one token.")
+        return ids[0]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without specials, even where the text spells one."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            bos = self.tokenizer.bos_token_id
+            return ([] if bos is None else [bos]) + self.encode(text)
+        turn = [{"role": "user", "content": text}]
+        return self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
+
+    def encode_completion(self, text: str) -> list[int]:
+        return [*self.encode(text), self.stop_tokens[0]]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text up to the first stop token, other specials left out; U+FFFD for an id that stands for no text."""
+        texts, run = [], []
+        for token in map(int, ids):
+            if token in self.stop_tokens:
+                break
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(
+                    f"tokenizer: token {token} is outside the vocabulary of {self.vocab_size}; the tokens come from"
+                    " another tokenizer."
+                )
+            if token < len(self.tokenizer):
+                run.append(token)
+            else:
+                texts += [self._text(run), NO_TEXT]
+                run = []
+        return "".join((*texts, self._text(run)))
+
+    def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
+        """Tokens of at most so many words of a vocabulary, whichever they are; without one, tokens are counted."""
+        if not vocabulary:
+            return num_words
+        return num_words * max(len(self.encode(before + word)) for word in vocabulary for before in ("", " "))
+
+    def _text(self, run: list[int]) -> str:
+        return self.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> HfTokenizer:
+    """The tokenizer in a folder, for a policy of this shape; it stops at its own eos_token and at the policy's."""
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ImportError(
+            "a checkpoint's tokenizer needs the package transformers, which is not installed; install the project with"
+            " its extra: pip install --editable '.[hf]'."
+        ) from error
+    files = ("tokenizer.json", "tokenizer.model", "vocab.json")
+    if not any((folder / name).is_file() for name in files):
+        raise ValueError(
+            f"{folder} has no tokenizer: none of {', '.join(files)}; give the folder of a whole checkpoint."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{folder}: the tokenizer has no eos_token; name it in tokenizer_config.json.")
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, but the policy's vocab_size is {config.vocab_size};"
+            " they are not of one checkpoint."
+        )
+    stop_tokens = dict.fromkeys((tokenizer.eos_token_id, *(config.stop_tokens or ())))
+    return HfTokenizer(tokenizer, tuple(stop_tokens), config.vocab_size)

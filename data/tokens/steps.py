@@ -1,0 +1,50 @@
+"""Cutting a completion's tokens into reasoning steps.
+
+In: token ids, and the family with the policy's tokenizer. A family's own words are cut behind the word that ends a step
+(every word is a step where there is none); the tokens of a checkpoint are cut by their text (data.problems.text_cuts).
+Out: the steps, whose concatenation is the completion again. The stop token, and whatever stands behind it, belongs to
+the last step, so that every shorter prefix of steps is something a policy can continue.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+from data.problems.families import family_of
+from data.problems.text_cuts import CUTS, TextCuts, text_step_ends, word_cuts
+from data.tokens.hf_tokenizer import HfTokenizer
+from data.tokens.tokenizer import EOS, Tokenizer
+from scaling.config.problems import Problems
+
+
+def step_cutter(problems: Problems, tokenizer: Tokenizer | HfTokenizer) -> Callable[[Sequence[int]], list[int]]:
+    """Tokens of a completion -> the offset at which each of its steps ends, in tokens."""
+    if isinstance(tokenizer, HfTokenizer):
+        return partial(text_step_ends, cuts=text_cuts(problems), tokenizer=tokenizer)
+    word = family_of(problems).step_separator(problems)
+    return partial(step_ends, separator=None if word is None else tokenizer.id_of(word))
+
+
+def text_cuts(problems: Problems) -> TextCuts:
+    """Where the family's step_unit cuts a text."""
+    family = family_of(problems)
+    unit = family.step_unit(problems)
+    if unit == "word-separator":
+        return partial(word_cuts, separator=family.step_separator(problems))
+    return CUTS[unit]
+
+
+def split_steps(tokens: Sequence[int], separator: int | None) -> list[list[int]]:
+    """The steps of a completion, in order. A completion of EOS alone is one step; no tokens are no steps."""
+    tokens = list(tokens)
+    return [tokens[start:end] for start, end in pairwise([0, *step_ends(tokens, separator)])]
+
+
+def step_ends(tokens: Sequence[int], separator: int | None) -> list[int]:
+    """The offset at which each step ends: tokens[:ends[i]] are the first i + 1 steps; the last is len(tokens)."""
+    tokens = list(tokens)
+    if not tokens:
+        return []
+    num_words = tokens.index(EOS) if EOS in tokens else len(tokens)
+    inner = [end for end in range(1, num_words) if separator is None or tokens[end - 1] == separator]
+    return [*inner, len(tokens)]

@@ -1,0 +1,68 @@
+"""What is trained: the section `policy` of a sweep file.
+
+In: plain mappings. Out: the frozen settings that the recipe of the base policy reads.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from scaling.config.section import Count, Positive, Section, parse
+
+Size = Literal["xxs", "xs", "s", "m", "l"]
+Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
+
+
+class Lora(Section):
+    """Train low-rank additions to some matrices of every layer instead of the params (see scaling.model.lora)."""
+
+    rank: Count = 16
+    alpha: Positive = 32.0  # the addition is scaled by alpha / rank
+    targets: Annotated[tuple[Target, ...], Field(strict=False, min_length=1)] = (
+        "query", "key", "value", "output", "gate", "up", "down",
+    )  # fmt: skip
+
+    @field_validator("targets")
+    @classmethod
+    def _in_the_schemas_order(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
+        """Any order trains the same adapters, so all of them are one setting, and one identity."""
+        return tuple(sorted(value, key=get_args(Target).index))
+
+    @model_validator(mode="after")
+    def _each_target_once(self) -> "Lora":
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets are {', '.join(self.targets)}; name each once.")
+        return self
+
+    @property
+    def scaling(self) -> float:
+        """Factor of the product of the two matrices."""
+        return self.alpha / self.rank
+
+
+def lora_of(config: Mapping) -> Lora | None:
+    """The setting of a stage that trains; its config has the key only where adapters are trained."""
+    return parse(Lora, config["lora"]) if "lora" in config else None
+
+
+class Policy(Section):
+    """The architecture and what training starts from."""
+
+    size: Size = "xs"
+    base: Literal["pretrained", "random"] = "pretrained"
+    hf: Annotated[str, Field(min_length=1)] | None = None  # a Hugging Face checkpoint instead: hub name or path
+    revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub's repository
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"  # of matrix products and the cache; params are float32
+    lora: Lora | None = None  # for SFT and what follows it; the base policy is pretrained whole
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Policy":
+        if self.hf is not None and (self.size, self.base) != ("xs", "pretrained"):
+            raise ValueError(
+                f"hf is {self.hf!r}, but size is {self.size!r} and base {self.base!r}; a checkpoint has its own size"
+                " and params: leave size and base out."
+            )
+        if self.revision is not None and self.hf is None:
+            raise ValueError(f"revision is {self.revision!r} without hf; name the hub's repository in hf.")
+        return self

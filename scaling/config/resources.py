@@ -1,0 +1,101 @@
+"""What stages run on: the section `resources` of a sweep file. None of it enters a stage's identity.
+
+In: plain mappings. Out: the frozen settings that the engine places workers by and a plan predicts memory and time
+from. Only `train` and `rollouts` have a policy, so only they have a mesh and several hosts.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from scaling.config.section import Count, Fraction, Positive, Section
+
+CLASSES = ("train", "rollouts", "host")  # of stages
+UtilisedFraction = Annotated[Fraction, Field(gt=0.0)]
+
+
+class Mesh(Section):
+    """Sizes of the mesh's axes, see scaling.model.sharding; their product is the number of devices of a stage."""
+
+    data: Count = 1  # repeats the params, divides rows
+    fsdp: Count = 1  # divides rows and params
+    tensor: Count = 1  # divides heads, feed-forward width and vocabulary
+
+    @property
+    def num_devices(self) -> int:
+        return self.data * self.fsdp * self.tensor
+
+
+class Meshes(Section):
+    """One mesh for each class of stages that has a policy."""
+
+    train: Mesh = Mesh()
+    rollouts: Mesh = Mesh()
+
+
+class Hosts(Section):
+    """How many workers run one stage together, each with the amounts of its class."""
+
+    train: Count = 1
+    rollouts: Count = 1
+
+
+class Hardware(Section):
+    """What the plan's times and memory are stated for."""
+
+    name: Annotated[str, Field(min_length=1)]
+    num_devices: Count  # in all: stages of fewer run beside each other
+    flops_per_second_per_device: Positive  # the peak of matrix products in the type they are computed in
+    memory_gib_per_device: Positive
+    training_utilisation: UtilisedFraction = 0.35  # assumed fraction of the peak
+    generation_utilisation: UtilisedFraction = 0.05  # decoding waits for memory, not for arithmetic
+
+
+class Resources(Section):
+    """What one worker of each class asks of Ray: cpu, gpu, or any custom resource such as tpu; and how many at once."""
+
+    train: Mapping[str, Positive] = {"cpu": 1.0}
+    rollouts: Mapping[str, Positive] = {"cpu": 1.0}
+    host: Mapping[str, Positive] = {"cpu": 1.0}
+    mesh: Meshes = Meshes()
+    hosts: Hosts = Hosts()
+    hardware: Hardware | None = None
+
+    @property
+    def amounts(self) -> dict[str, dict[str, float]]:
+        """Class of stages -> amounts of one worker."""
+        return {name: dict(getattr(self, name)) for name in CLASSES}
+
+    @property
+    def meshes(self) -> dict[str, dict[str, int]]:
+        """Class of stages -> sizes of its mesh's axes, where it has one."""
+        return self.mesh.model_dump()
+
+    @model_validator(mode="after")
+    def _satisfiable(self) -> "Resources":
+        for section, amounts in self.amounts.items():
+            if not amounts:
+                raise ValueError(f"{section} asks for nothing; give it an amount, such as {{cpu: 1}}.")
+            for name, amount in amounts.items():
+                if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
+                    raise ValueError(f"{section}.{name} is {amount}; use a fraction of one or a whole number.")
+        return self
+
+    @model_validator(mode="after")
+    def _meshes_fit(self) -> "Resources":
+        for name in ("train", "rollouts"):
+            mesh, hosts = getattr(self.mesh, name), getattr(self.hosts, name)
+            sizes = f"data {mesh.data} x fsdp {mesh.fsdp} x tensor {mesh.tensor} = {mesh.num_devices} devices"
+            if hosts > 1 and mesh.num_devices % hosts:
+                raise ValueError(
+                    f"mesh.{name} is {sizes}, but hosts.{name} is {hosts}; every host has the same number of devices:"
+                    f" make the product a multiple of {hosts}."
+                )
+            gpus = getattr(self, name).get("gpu", 0)
+            if gpus >= 1 and (hosts > 1 or mesh.num_devices > 1) and mesh.num_devices != hosts * gpus:
+                raise ValueError(
+                    f"mesh.{name} is {sizes}, but {hosts} workers of {gpus:g} GPUs have {hosts * gpus:g}; make"
+                    f" {name}.gpu times hosts.{name} the mesh's product."
+                )
+        return self

@@ -1,0 +1,97 @@
+"""What policies learn from and are measured on: rollouts, step values, evaluation, and who samples.
+
+In: plain mappings. Out: the frozen settings that the stages in `data` read. Where the paper (Setlur et al. 2024,
+arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from scaling.config.section import Count, NonNegative, Positive, Section
+from scaling.config.server import Server
+
+
+class Rollouts(Section):
+    """Completions sampled from the SFT policy, shared by every algorithm that learns from them."""
+
+    samples_per_problem: Count = 8
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Count | None = None  # of a completion, continued prefixes included; null: what the family says
+
+
+class StepValues(Section):
+    """Monte Carlo estimates of the chance to be right after a step."""
+
+    rollouts_per_prefix: Count = 4  # M
+    best_of: Count = 1  # K of the rollout policy, at most M; the paper's is 5
+    negatives_per_problem: Count = 2  # the paper's is 8
+    temperature: Positive = 1.0
+    adaptive: bool = False  # sample what the first pits of negatives need, not M after every step
+
+    @model_validator(mode="after")
+    def _estimable(self) -> "StepValues":
+        if self.best_of > self.rollouts_per_prefix:
+            raise ValueError(
+                f"best_of is {self.best_of}, more than rollouts_per_prefix = {self.rollouts_per_prefix}; best-of-K has"
+                " an unbiased estimate only from at least K rollouts: raise rollouts_per_prefix or lower best_of."
+            )
+        return self
+
+
+class CriticalSteps(Section):
+    """How well a policy continues wrong traces of the SFT policy, step by step."""
+
+    problems: Count = 256  # test problems to sample; those with a wrong completion give traces
+    traces: Count = 1  # per problem, at most
+    rollouts_per_prefix: Count = 8
+
+
+class Evaluation(Section):
+    """What is measured on the test problems. Greedy pass@1 always is."""
+
+    samples_per_problem: Annotated[int, Field(ge=0)] = 4  # for pass@k; 0 measures greedy pass@1 only
+    pass_at: Annotated[tuple[Count, ...], Field(strict=False)] = (4,)
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Count | None = None  # of a completion; null: what the family says
+    describe: bool = False  # what sampled completions look like: spurious steps, wrong facts, diversity
+    critical_steps: CriticalSteps | None = None
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> "Evaluation":
+        if self.describe and not self.samples_per_problem:
+            raise ValueError(
+                "describe is true, but samples_per_problem is 0, so there are no completions to describe; raise"
+                " samples_per_problem."
+            )
+        too_large = [k for k in self.pass_at if k > self.samples_per_problem]
+        if too_large and self.samples_per_problem:
+            raise ValueError(
+                f"pass_at asks for k = {too_large[0]}, but samples_per_problem is {self.samples_per_problem}; the"
+                " unbiased estimate needs at least k samples: raise samples_per_problem."
+            )
+        return self
+
+
+class Sampler(Server):
+    """A completion server of the user's own, which samples in this project's place; what is sampled stays the same."""
+
+    api_key_env: Annotated[str, Field(min_length=1)] | None = None
+    max_concurrency: Count = 64
+    timeout_seconds: Positive = 600.0
+    max_tries: Count = 8
+    export: bool = False  # write each policy as a checkpoint that the server is to serve under the policy's name
+    folder: Annotated[str, Field(min_length=1)] = "results/exports"  # of these checkpoints; the server sees it
+    model: Annotated[str, Field(min_length=1)] | None = None  # the server's name of the policy; with export its own
+    wait_minutes: NonNegative = 60.0  # for a server that serves the policy
+
+    @model_validator(mode="after")
+    def _known(self) -> "Sampler":
+        if not self.export and self.model is None:
+            raise ValueError(
+                "model is missing; without export: true nobody but you knows which policy the server has, so name the"
+                " model that it serves, or set export: true."
+            )
+        return self

@@ -1,0 +1,92 @@
+"""How policies are trained: the settings of pretraining and of every algorithm, with their defaults.
+
+In: plain mappings. Out: the frozen settings that the stages in `algorithms` read. Where the paper (Setlur et al. 2024,
+arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scaling.config.section import Count, Fraction, NonNegative, Positive, Section, Seed
+
+
+class Optimizer(Section):
+    """AdamW with linear warm-up and a cosine or constant schedule; shared by every training stage."""
+
+    learning_rate: Positive
+    epochs: Count
+    batch_size: Count
+    warmup_fraction: Fraction = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: NonNegative = 0.0
+    max_gradient_norm: Positive = 1.0
+
+
+class Pretrain(Section):
+    """Training of the base policy on the family's web text; its seed is no axis of the study."""
+
+    num_updates: Count = 6000
+    batch_size: Count = 192
+    learning_rate: Positive = 3e-3
+    warmup_fraction: Fraction = 0.05
+    weight_decay: NonNegative = 0.0
+    max_gradient_norm: Positive = 1.0
+    seed: Seed = 0
+
+
+class Sft(Optimizer):
+    """Supervised fine-tuning on the teacher's solutions. Epochs and schedule are substitutes."""
+
+    learning_rate: Positive = 2e-3
+    epochs: Count = 5
+    batch_size: Count = 64
+
+
+class Rft(Optimizer):
+    """Fine-tuning on self-generated positives. Start and mixture are not known from the paper."""
+
+    learning_rate: Positive = 2e-3
+    epochs: Count = 5
+    batch_size: Count = 64
+    max_positives: Count = 4  # per problem, after duplicates are dropped
+    keep: Literal["random", "low_value", "high_value", "distinct"] = "distinct"  # which ones, when there are more
+    start: Literal["base", "sft"] = "base"
+    include_synthetic: bool = True  # mix the teacher's solutions in
+    pool_rounds: bool = False  # after several rounds, train on the positives of all of them
+
+
+class Preference(Optimizer):
+    """Direct preference optimisation against the SFT policy (Rafailov et al. 2023, arXiv 2305.18290)."""
+
+    learning_rate: Positive = 1e-4
+    epochs: Count = 2
+    batch_size: Count = 32
+    beta: Positive = 0.1
+    nll_weight: NonNegative = 0.0  # weight of the chosen completion's NLL; the paper's DPO has none
+
+
+class Dpo(Preference):
+    """Full completions against full completions."""
+
+    pairing: Literal["random", "edit_distance"] = "random"
+    pairs_per_problem: Count = 2
+
+
+class StepDpo(Preference):
+    """DPO on pairs made at the first pit of a negative."""
+
+    pair_mode: Literal["full_vs_prefix", "shared_prefix", "full_vs_full"] = "full_vs_prefix"
+    pit_rule: Literal["lowest", "largest_drop"] = "lowest"
+
+
+class StepRft(Optimizer):
+    """NLL on the steps with a positive advantage, whatever the trace's reward."""
+
+    learning_rate: Positive = 2e-3
+    epochs: Count = 5
+    batch_size: Count = 64
+    traces_per_problem: Count = 4
+    min_advantage: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0  # a step is kept when its advantage is greater
+    start: Literal["base", "sft"] = "base"
+    include_synthetic: bool = True

@@ -1,0 +1,142 @@
+"""How much memory one device needs for a stage, before it starts; pure arithmetic, no jax.
+
+In: a decoder's shape, the sizes of a mesh, and what is computed at once. Out: bytes by what they are for; their sum
+is the peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
+many shapes and meshes: within a quarter. The factors of activations are counts of the arrays that XLA keeps there.
+bfloat16 and remat are counted, not checked: XLA on CPU computes both away. Too low by more, up to 2.6 times the cache:
+sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two layouts. An
+accelerator's own needs (its context, its library's workspaces, fragmentation) are not in it.
+"""
+
+from collections.abc import Mapping
+
+from scaling.config.policy import Lora
+from scaling.model.flops import adapter_params
+from scaling.model.layout import params_on_device, share
+from scaling.model.sizes import ModelConfig
+
+FLOAT32 = 4  # bytes
+# Tokens of a micro-batch on one device, padding included, where a sweep's `memory` says nothing. A CPU core's caches
+# hold the activations of some hundred: at size xs a token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An
+# accelerator wants as many as its memory holds: at 128,000 words, float32 logits, softmax and gradients take 2 MB each.
+CPU_TOKENS, ACCELERATOR_TOKENS = 320, 8_192
+SAMPLER_ROWS = 128  # the largest chunk of rows that is sampled in one compiled call
+PREFILL_PROMPTS = (16, 64, 256)  # how many different prompts one of them has room for
+SCORING_ROWS = 1024  # the most rows whose log-probabilities are computed in one compiled call
+BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
+
+
+def training_memory(
+    config: ModelConfig,
+    axes: Mapping[str, int],
+    rows: int,
+    length: int,
+    lora: Lora | None = None,
+    remat: bool = False,
+) -> dict[str, float]:
+    """Bytes by purpose at the peak of an update, in the backward pass of a micro-batch.
+
+    rows: sequences of a micro-batch on one device, two for a preference pair; length: tokens of each, padding included.
+    """
+    held, trained = FLOAT32 * params_on_device(config, axes), FLOAT32 * params_on_device(config, axes)
+    if lora is not None:
+        trained = FLOAT32 * adapter_params(config, lora)
+    activations = rows * length * _activations(config, axes, length, remat)
+    # Logits, their softmax, and the gradients of both.
+    logits = 4 * FLOAT32 * rows * length * config.vocab_size * share("vocab", config, axes)
+    unsummed = _unsummed(config, axes) if lora is None else 0.0
+    return {
+        # The policy that training starts from stays in memory: DPO's reference, what adapters add to, a copy else.
+        "start policy": held,
+        "params": trained,
+        "AdamW moments": 2 * trained,
+        "gradients": trained,
+        "gathered params": _gathered(config, axes),
+        "activations": activations,
+        "logits": logits,
+        # They come into being while activations go.
+        "gradients before their sum": max(0.0, unsummed - activations - logits),
+    }
+
+
+def sampling_memory(
+    config: ModelConfig, axes: Mapping[str, int], rows: int, prompts: int, prompt_tokens: int, new_tokens: int
+) -> dict[str, float]:
+    """Bytes by purpose while one chunk is sampled. rows, prompts: of the chunk on one device; rows share prompts."""
+    size = _bytes(config)
+    held = params_on_device(config, axes)
+    kv_width = config.num_kv_heads * config.head_width * share("kv_heads", config, axes)
+    heads = config.num_heads * share("heads", config, axes)
+    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
+    return {
+        "params": FLOAT32 * held,
+        "params as computed with": size * held if config.bfloat16 else 0.0,
+        "gathered params": _gathered(config, axes),
+        "cache": size * rows * (prompt_tokens + new_tokens) * config.num_layers * 2 * kv_width,
+        "activations": prompts * prompt_tokens * (working + FLOAT32 * heads * prompt_tokens),
+    }
+
+
+def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, length: int) -> dict[str, float]:
+    """Bytes by purpose of a forward pass for log-probabilities: nothing is kept for a gradient, and there is no cache.
+
+    rows: sequences of a micro-batch on one device; length: tokens of each, padding included.
+    """
+    size, tokens = _bytes(config), rows * length
+    heads = config.num_heads * share("heads", config, axes)
+    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
+    activations = tokens * (working + FLOAT32 * heads * length)
+    logits = 2 * FLOAT32 * tokens * config.vocab_size * share("vocab", config, axes)  # and their log-softmax
+    return {
+        "params": FLOAT32 * params_on_device(config, axes),
+        "gathered params": _gathered(config, axes),
+        "activations": activations,
+        "logits": max(0.0, logits - activations),  # they come into being when the last layer's activations are gone
+    }
+
+
+def rows_on_device(tokens_a_row: int, batch_rows: int, tokens_limit: int) -> int:
+    """Rows of a micro-batch: the largest power of two with at most tokens_limit, and no more than the batch fills."""
+    fitting = max(1, tokens_limit // tokens_a_row)
+    return 2 ** min(fitting.bit_length() - 1, (batch_rows - 1).bit_length())
+
+
+def padded(length: float) -> int:
+    """A length as batches have it."""
+    return max(BUCKET, int(-(-length // BUCKET)) * BUCKET)
+
+
+def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, remat: bool) -> float:
+    """Bytes for a token, of what the backward pass needs of all layers; with remat of their inputs and one layer."""
+    size = _bytes(config)
+    heads = config.num_heads * share("heads", config, axes)
+    kv_width = config.num_kv_heads * config.head_width * share("kv_heads", config, axes)
+    ffn = config.ffn_width * share("ffn", config, axes)
+    layer = size * (8 * config.width + heads * config.head_width + 3 * kv_width + 5 * ffn)
+    layer += FLOAT32 * 3 * heads * length  # attention logits, weights and a gradient
+    ends = FLOAT32 * (heads * length + 4 * config.width)
+    if remat:
+        return config.num_layers * size * config.width + layer + ends
+    return config.num_layers * layer + ends
+
+
+def _gathered(config: ModelConfig, axes: Mapping[str, int]) -> float:
+    """Bytes of params that come from other devices, of all layers: XLA on CPU gathers them once for both passes.
+
+    An upper estimate for accelerators, where XLA schedules for memory, and the more so with remat.
+    """
+    whole = params_on_device(config, {**axes, "fsdp": 1})
+    return _bytes(config) * whole * (1 - 1 / axes["fsdp"])
+
+
+def _unsummed(config: ModelConfig, axes: Mapping[str, int]) -> float:
+    """Bytes of gradients of one device's rows, whole before they are summed over devices; the same holds for them."""
+    whole = FLOAT32 * params_on_device(config, {**axes, "fsdp": 1})
+    if axes["fsdp"] > 1:
+        return whole
+    return 2 * whole if axes["data"] > 1 else 0.0
+
+
+def _bytes(config: ModelConfig) -> int:
+    """Of a number that is computed with."""
+    return 2 if config.bfloat16 else FLOAT32

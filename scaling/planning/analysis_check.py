@@ -1,0 +1,36 @@
+"""Whether the section `analysis` of a sweep file speaks of what its grid runs: the claims and the reference.
+
+In: a sweep. Out: nothing, or a ConfigError that names the key, its value and the cure.
+"""
+
+import math
+import re
+from pathlib import Path
+
+from scaling.config.sweep import ALGORITHMS, Sweep
+from scaling.planning.explain import ConfigError, did_you_mean
+from scaling.planning.grid import cells
+
+
+def check_analysis(sweep: Sweep, path: Path) -> None:
+    """Refuse claims that are none, and claims and references without a cell. path: of the sweep, for messages."""
+    run = {cell.algorithm for cell in cells(sweep)}
+    there = ", ".join(name for name in ALGORITHMS if name in run)
+    for algorithm, claim in sweep.analysis.claims.items():
+        where = f"{path}: analysis.claims.{algorithm}"
+        if algorithm not in ALGORITHMS:
+            raise ConfigError(f"{where} is no algorithm.{did_you_mean(algorithm, ALGORITHMS)}")
+        if isinstance(claim, str) and not re.fullmatch(r"<=\s*\d+(\.\d+)?", claim):
+            raise ConfigError(f'{where} is {claim!r}; a claim is a multiplier such as 2, or "<=1".')
+        if not isinstance(claim, str) and not 0 < claim < math.inf:
+            raise ConfigError(f"{where} is {claim}; a multiplier is positive and finite.")
+        if algorithm not in run:
+            raise ConfigError(
+                f"{where} claims {claim} for an algorithm that no cell of the grid runs; the grid runs {there}: take"
+                " the claim out of analysis.claims, or the algorithm into grid.algorithm."
+            )
+    if len(run) > 1 and sweep.analysis.reference not in run:
+        raise ConfigError(
+            f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({there});"
+            " multipliers need the reference's curve."
+        )

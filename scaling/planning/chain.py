@@ -1,0 +1,143 @@
+"""What every recipe begins with: the base policy, problems, D_syn and the SFT policy, and what their configs share.
+
+In: `Cell` and a seed. Out: `Stage`s, and the parts of configs and inputs that several kinds of stages have in common. A
+key that an artifact from before it lacks is left out at its default, so that the artifact keeps its digest.
+"""
+
+from functools import lru_cache
+
+from scaling.config.sampling import Evaluation, Rollouts
+from scaling.config.section import Section
+from scaling.config.sweep import Cell
+from scaling.config.teacher import how_it_is_asked, what_is_written
+from scaling.config.text_problems import Solvable, TextProblems
+from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
+from scaling.stage import Stage
+
+# A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
+once = lru_cache(maxsize=1024)
+
+
+@once
+def base_policy(cell: Cell) -> Stage:
+    """Pretraining on web text, which the operands' distribution, the teacher and the test set do not change.
+
+    Or the import of a checkpoint, which no setting of the study changes.
+    """
+    if cell.policy.hf is not None:
+        source = {"hf": cell.policy.hf, "revision": cell.policy.revision, **compute_dtype(cell)}
+        return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
+    unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
+    problems = {key: value for key, value in plain(cell.problems).items() if key not in unseen}
+    config = {
+        "problems": problems,
+        "policy": {"size": cell.policy.size, "base": cell.policy.base, **compute_dtype(cell)},
+        "pretrain": plain(cell.pretrain),
+    }
+    if cell.policy.base == "random":
+        config["pretrain"] = {"seed": cell.pretrain.seed}
+    return Stage("pretrain", config, slug=f"{cell.problems.family}-{cell.policy.size}")
+
+
+@once
+def fixed_problems(cell: Cell) -> Stage:
+    """The validation and test problems, the same for every seed and size."""
+    unseen = {"flaw_rate", "web_confidence"}
+    if isinstance(cell.problems, TextProblems):
+        problems = holding_out(cell.problems)
+    else:
+        problems = {key: value for key, value in plain(cell.problems).items() if key not in unseen}
+    return Stage("problems", {"problems": problems}, problem_source(cell.problems), slug=cell.problems.family)
+
+
+@once
+def solvable(cell: Cell) -> Stage:
+    """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
+    settings = plain(cell.problems.solvable, {"max_new_tokens"}) | limit(cell.problems.solvable)
+    inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **tokenizer(cell)}
+    problems = teaching(cell.problems) | judging(cell.problems)  # it counts steps
+    config = {"problems": problems, "solvable": settings}
+    return Stage("solvable", config, inputs, slug=f"{cell.problems.family}-{base_policy(cell).slug}")
+
+
+@once
+def synthetic(cell: Cell, seed: int) -> Stage:
+    """D_syn: the first data_size problems of the seed's stream with the teacher's solutions.
+
+    A chat model writes its own, from the training problems, and stays clear of the validation and test problems.
+    """
+    config = {
+        "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell),
+        "teacher": what_is_written(cell.teacher),
+        "data_size": cell.data_size,
+        "seed": seed,
+    }
+    if cell.teacher.named:
+        execution = {"asking": how_it_is_asked(cell.teacher)}
+        return Stage("teacher", config, {"problems": fixed_problems(cell)}, slug(cell, seed), execution=execution)
+    inputs = problem_source(cell.problems)
+    if isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None:
+        inputs["solvable"] = solvable(cell)
+    return Stage("teacher", config, inputs, slug=slug(cell, seed))
+
+
+@once
+def sft_policy(cell: Cell, seed: int) -> Stage:
+    """SFT of the base policy on D_syn."""
+    config = {"problems": answers(cell), "sft": plain(cell.sft), "seed": seed, **adapters(cell)}
+    inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
+    return Stage("sft", config, inputs, slug=slug(cell, seed))
+
+
+def derived_seed(seed: int, use: int) -> int:
+    """A seed for each use of a run's; use 0 is the seed itself.
+
+    Multiples of this odd number keep far apart modulo 2^32: no two of some hundred uses of seeds below a million agree.
+    """
+    return (seed + use * 0x9E3779B9) % 2**32
+
+
+def slug(cell: Cell, seed: int) -> str:
+    return f"d{cell.data_size}-s{seed}"
+
+
+def limit(section: Rollouts | Evaluation | Solvable) -> dict[str, object]:
+    """max_new_tokens where it is set: artifacts from before this key keep their digests."""
+    return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
+
+
+def tokenizer(cell: Cell) -> dict[str, Stage]:
+    """The imported policy, which has its tokenizer beside it; embedded policies read the family's words."""
+    return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
+
+
+def start_of_adapters(cell: Cell) -> dict[str, Stage]:
+    """What adapters are merged into, for stages that read a policy trained with LoRA: its artifact holds no more."""
+    return {} if cell.policy.lora is None else {"base": base_policy(cell)}
+
+
+def adapters(cell: Cell) -> dict[str, object]:
+    """The setting of a stage that trains. No key where all params are trained: digests from before it stay."""
+    return {} if cell.policy.lora is None else {"lora": plain(cell.policy.lora)}
+
+
+def compute_dtype(cell: Cell) -> dict[str, object]:
+    """Part of the base policy's shape, which all that descend from it inherit; no key at the default."""
+    return {} if cell.policy.compute_dtype == "float32" else {"compute_dtype": cell.policy.compute_dtype}
+
+
+def family(cell: Cell) -> dict[str, object]:
+    """The problem family without the sizes of the held-out sets, which change no training."""
+    if isinstance(cell.problems, TextProblems):
+        return judging(cell.problems)
+    held_out = {"num_validation", "num_test", "web_confidence"}
+    return {key: value for key, value in plain(cell.problems).items() if key not in held_out}
+
+
+def answers(cell: Cell) -> dict[str, object]:
+    """The same without what cuts steps in plain language, for stages that look at whole completions."""
+    return answering(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)
+
+
+def plain(section: Section, exclude: set[str] | None = None) -> dict[str, object]:
+    return section.model_dump(mode="json", exclude=exclude)

@@ -1,0 +1,196 @@
+"""From a sweep to one deduplicated DAG of stages, and to the settings that selection has chosen so far.
+
+In: `Sweep`, and `numbers_of`, which gives the stored numbers of a stage or None. Out: `Plan`. Pure: the same sweep
+and the same stored numbers give the same plan.
+
+Selection makes a plan grow: an algorithm's candidates are trained on seeds of their own and compared by mean
+validation error; SFT's choice comes first, since every other algorithm descends from the SFT policy. So the engine
+plans, executes, and plans again until no run waits for a choice.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from scaling.config.section import Section
+from scaling.config.sweep import Cell, Sweep
+from scaling.planning import recipes
+from scaling.planning.critical_stages import critical_steps
+from scaling.planning.grid import axes, cells
+from scaling.stage import Stage, in_order
+
+NumbersOf = Callable[[Stage], Mapping[str, float] | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell at one seed."""
+
+    cell: Cell  # with the chosen settings
+    seed: int
+    axis_values: Mapping[str, object]  # dotted axis key -> this cell's value
+    stage: Stage  # its evaluation
+    measured: Stage | None = None  # its critical steps, where they are asked for
+
+    @property
+    def targets(self) -> tuple[Stage, ...]:
+        """What the run is to leave in the store."""
+        return (self.stage,) if self.measured is None else (self.stage, self.measured)
+
+    @property
+    def name(self) -> str:
+        """For messages: the axis values and the seed."""
+        return ", ".join([*(f"{key}={value}" for key, value in self.axis_values.items()), f"seed={self.seed}"])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings under comparison, with the evaluations on validation problems that compare them."""
+
+    settings: Mapping[str, object]  # key of the algorithm's section -> value
+    runs: tuple[Run, ...]  # one a selection seed
+    error: float | None  # mean validation error; None while an evaluation is missing
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The comparison for one algorithm in one cell."""
+
+    algorithm: str
+    data_size: int
+    axis_values: Mapping[str, object]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate with the lowest mean validation error, the first of equals; None while one is missing."""
+        if any(candidate.error is None for candidate in self.candidates):
+            return None
+        return min(self.candidates, key=lambda candidate: candidate.error)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Equal for cells that face the same comparison."""
+        return tuple(run.stage.digest for candidate in self.candidates for run in candidate.runs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that can be said about a sweep with what is stored."""
+
+    runs: tuple[Run, ...]  # all of them; those in `waiting` with the first candidates standing in
+    waiting: tuple[Run, ...]  # the runs whose settings are not chosen yet
+    choices: tuple[Choice, ...]
+    base: tuple[Stage, ...]  # evaluations of the base policies
+
+    @property
+    def search_runs(self) -> tuple[Run, ...]:
+        """The runs on selection seeds."""
+        return tuple(run for choice in self.choices for candidate in choice.candidates for run in candidate.runs)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every distinct stage of the sweep, inputs first, the stand-ins of waiting runs included."""
+        return in_order(self._targets(self.runs))
+
+    @cached_property
+    def ready_stages(self) -> tuple[Stage, ...]:
+        """The stages that can be executed now: without those of waiting runs."""
+        waiting = set(self.waiting_digests)
+        return in_order(self._targets(run for run in self.runs if run.stage.digest not in waiting))
+
+    @property
+    def waiting_digests(self) -> tuple[str, ...]:
+        return tuple(run.stage.digest for run in self.waiting)
+
+    @property
+    def num_named(self) -> int:
+        """Stages counted once for each run that needs them: what would run without sharing."""
+        return sum(len(in_order(run.targets)) for run in (*self.search_runs, *self.runs)) + sum(
+            len(in_order([stage])) for stage in self.base
+        )
+
+    def _targets(self, runs: Iterable[Run]) -> list[Stage]:
+        return [*self.base, *(stage for run in (*self.search_runs, *runs) for stage in run.targets)]
+
+
+def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
+    """Plan the sweep with what is stored."""
+    choices: dict[tuple[str, ...], Choice] = {}
+    runs, waiting = [], []
+    base: dict[str, Stage] = {}
+    for cell in cells(sweep):
+        values = {key: value_at(cell, key) for key in axes(sweep)}
+        resolved, pending = _resolve(sweep, cell, values, numbers_of, choices)
+        for seed in sweep.seeds:
+            run = Run(resolved, seed, values, recipes.evaluation(resolved, seed), critical_steps(resolved, seed))
+            runs.append(run)
+            if pending:
+                waiting.append(run)
+        stage = recipes.base_evaluation(cell)
+        base[stage.digest] = stage
+    return Plan(tuple(runs), tuple(waiting), tuple(choices.values()), tuple(base.values()))
+
+
+def value_at(cell: Cell, dotted: str) -> object:
+    """The value of a dotted key; None where the cell's problem family has no such key."""
+    value: object = cell
+    for part in dotted.split("."):
+        value = dict(value).get(part) if isinstance(value, Section) else None
+    return value
+
+
+def _resolve(
+    sweep: Sweep,
+    cell: Cell,
+    values: Mapping[str, object],
+    numbers_of: NumbersOf,
+    choices: dict[tuple[str, ...], Choice],
+) -> tuple[Cell, bool]:
+    """The cell with the chosen settings, and whether a choice is still open (then its first candidate stands in)."""
+    if sweep.select is None:
+        return cell, False
+    pending = False
+    for algorithm in (*recipes.ANCESTORS[cell.algorithm], cell.algorithm):
+        candidates = sweep.select.candidates_of(algorithm)
+        if not candidates:
+            continue
+        compared = []
+        for combination in itertools.product(*candidates.values()):
+            settings = dict(zip(candidates, combination, strict=True))
+            candidate_cell = _with_section(cell, algorithm, settings).model_copy(update={"algorithm": algorithm})
+            candidate_runs = tuple(
+                Run(
+                    candidate_cell,
+                    seed,
+                    {**values, "algorithm": algorithm},
+                    recipes.validation(candidate_cell, seed),
+                )
+                for seed in sweep.select.seeds
+            )
+            compared.append(Candidate(settings, candidate_runs, _mean_error(candidate_runs, numbers_of)))
+        choice = Choice(algorithm, cell.data_size, values, tuple(compared))
+        if not pending:  # an open choice of the ancestor leaves nothing to compare on top of it
+            choices.setdefault(choice.key, choice)
+        chosen = choice.chosen
+        pending = pending or chosen is None
+        cell = _with_section(cell, algorithm, (chosen or choice.candidates[0]).settings)
+    return cell, pending
+
+
+def _mean_error(runs: tuple[Run, ...], numbers_of: NumbersOf) -> float | None:
+    errors = []
+    for run in runs:
+        numbers = numbers_of(run.stage)
+        if numbers is None:
+            return None
+        errors.append(numbers["error"])
+    return sum(errors) / len(errors)
+
+
+def _with_section(cell: Cell, section: str, settings: Mapping[str, object]) -> Cell:
+    """The cell with some keys of one section replaced; validated again, since model_copy would not."""
+    merged = cell.model_dump()
+    merged[section] = {**merged[section], **settings}
+    return Cell.model_validate(merged)

@@ -1,0 +1,68 @@
+"""What the stages of a set in plain language see of its settings, and the stage that imports it.
+
+In: the settings of `problems`. Out: configs of stages, each with what changes its result and nothing else, and the
+inputs that such a set brings. A local file enters by the digest of its content; its path is no part of an identity.
+"""
+
+from data.sets.problem_files import ALL, set_files
+from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.text_problems import HubProblems, TextProblems
+from scaling.planning.explain import ConfigError
+from scaling.stage import Stage
+
+_ANSWERING = ("family", "answer_forms")
+_READING = ("family", "answer_forms", "calculator_marks", "prompt_key", "answer_key", "solution_key")
+_HUB = ("hub", "subset", "revision")
+
+
+def answering(problems: TextProblems) -> dict[str, object]:
+    """What stages see that learn from whole completions, or judge their answers."""
+    return _only(problems, _ANSWERING)
+
+
+def judging(problems: TextProblems) -> dict[str, object]:
+    """What stages see that look at steps."""
+    return _only(problems, (*_ANSWERING, "step_unit"))
+
+
+def teaching(problems: TextProblems) -> dict[str, object]:
+    """What draws training problems: what is held out of the same rows is not taught."""
+    held_out = []
+    files = _files(problems)
+    if files is None or "validation" not in files:
+        held_out.append("num_validation")
+    if files is not None and ALL in files:
+        held_out.append("num_test")
+    return _only(problems, (*_ANSWERING, "instruction", *held_out))
+
+
+def holding_out(problems: TextProblems) -> dict[str, object]:
+    """What draws the validation and test problems."""
+    return _only(problems, ("family", "instruction", "num_validation", "num_test"))
+
+
+def problem_source(problems: ModularSum | StarGraph | TextProblems) -> dict[str, Stage]:
+    """The input `source` of a stage that draws problems; none where a law draws them."""
+    if not isinstance(problems, TextProblems):
+        return {}
+    files = _files(problems)
+    from_hub = files is None and isinstance(problems, HubProblems)
+    config: dict[str, object] = {"problems": _only(problems, (*_READING, *(_HUB if from_hub else ())))}
+    if files is None:
+        return {"source": Stage("problem_source", config, slug=problems.family)}
+    config["files"] = {split: file.sha256 for split, file in files.items()}
+    paths = {split: str(file.path) for split, file in files.items()}
+    return {"source": Stage("problem_source", config, slug=problems.family, execution={"paths": paths})}
+
+
+def _files(problems: TextProblems):
+    if problems.path is None:
+        return None
+    try:
+        return set_files(problems.path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"problems.path: {error}") from error
+
+
+def _only(problems: TextProblems, keys: tuple[str, ...]) -> dict[str, object]:
+    return {key: value for key, value in problems.model_dump(mode="json").items() if key in keys}

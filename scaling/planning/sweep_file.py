@@ -1,0 +1,279 @@
+"""Read a sweep file strictly: every mistake is one ConfigError that names file, dotted key, value and cure.
+
+In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated. Nothing in YAML is executed.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from data.sets.splits import TENTHS, pool_size
+from scaling.config.sweep import ALGORITHMS, Cell, Select, Sweep
+from scaling.config.text_problems import TextProblems
+from scaling.planning.analysis_check import check_analysis
+from scaling.planning.explain import ConfigError, did_you_mean, explain, known_beside, location_of
+from scaling.planning.grid import axes, cell_at, cells, dotted_keys
+from scaling.planning.sampler_check import check_sampler
+from scaling.planning.set_check import check_set
+
+CELL_SECTIONS = tuple(Cell.model_fields)
+MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
+SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "memory", "store")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without duplicate keys, where 1e-4 is a number as it is everywhere else."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
+                raise ConfigError(f"line {line} has a key that is no word, or merges with <<; write the keys out.")
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise ConfigError(f"line {line} repeats the key {key!r}; keep one of the two.")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a file, with `dotted.key=value` overrides put in before anything is checked."""
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} {'is a directory' if path.exists() else 'does not exist'}. The shipped sweeps are in sweeps/."
+        )
+    try:
+        document = _load(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{path} holds {_kind(document)}; a sweep is a mapping with the keys {', '.join(SWEEP_KEYS)}"
+            " and sections such as problems, policy, sft."
+        )
+    for override in overrides:
+        _override(document, override, path)
+    return _parse(document, path)
+
+
+def _load(text: str | bytes) -> object:
+    """The value of a YAML text; whatever is wrong with it is a ConfigError of one line."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except ConfigError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"this is not YAML: {where}{error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no calendar, 3000 brackets
+        raise ConfigError(f"this is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _parse(document: dict, path: Path) -> Sweep:
+    for key in document:
+        if key not in SWEEP_KEYS and key not in CELL_SECTIONS:
+            raise ConfigError(f"{path}: unknown key {key!r}.{did_you_mean(key, SWEEP_KEYS + CELL_SECTIONS)}")
+    for key in ("question", "grid", "seeds"):
+        if key not in document:
+            raise ConfigError(f"{path}: the key {key!r} is missing; every sweep states question, grid and seeds.")
+    fixed = {key: value for key, value in document.items() if key in CELL_SECTIONS}
+    sections = {key: value for key, value in document.items() if key in SWEEP_KEYS}
+    sections["grid"] = _grids(sections["grid"], path)
+    try:
+        sweep = Sweep.model_validate({**sections, "fixed": fixed})
+        Cell.model_validate(fixed)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, Sweep if _is_sweep(error) else Cell)}") from error
+    _check_axes(sweep, path)
+    _check_duplicates("seeds", sweep.seeds, path)
+    _check_pool(sweep, path)
+    check_sampler(sweep, path)
+    if sweep.select is not None:
+        _check_select(sweep, sweep.select, path)
+    check_analysis(sweep, path)
+    return sweep
+
+
+def _grids(value: object, path: Path) -> tuple[dict[str, tuple], ...]:
+    """One grid or a list of grids, each axis a non-empty list."""
+    grids = value if isinstance(value, list) else [value]
+    if not grids:
+        raise ConfigError(f"{path}: grid is empty; give at least one axis, such as algorithm: [sft, rft].")
+    checked = []
+    for index, grid in enumerate(grids):
+        where = "grid" if not isinstance(value, list) else f"grid[{index}]"
+        if not isinstance(grid, dict) or not grid:
+            raise ConfigError(f"{path}: {where} is {_kind(grid)}; it maps dotted keys to lists of values.")
+        axes: dict[str, tuple] = {}
+        for key, values in grid.items():
+            _check_key(str(key), f"{where}.{key}", path)
+            if not isinstance(values, list):
+                raise ConfigError(
+                    f"{path}: {where}.{key} is {values!r}; an axis is a list of values, such as [{values!r}]."
+                    " A value that does not vary goes into its section."
+                )
+            if not values:
+                raise ConfigError(f"{path}: {where}.{key} is an empty axis; list at least one value.")
+            _check_duplicates(f"{where}.{key}", values, path)
+            axes[key] = tuple(values)
+        checked.append(axes)
+    return tuple(checked)
+
+
+def _check_axes(sweep: Sweep, path: Path) -> None:
+    for index, grid in enumerate(sweep.grid):
+        where = "grid" if len(sweep.grid) == 1 else f"grid[{index}]"
+        for key in grid:
+            if _is_set(sweep.fixed, key):
+                raise ConfigError(f"{path}: {where}.{key} is an axis, and {key} is also fixed; remove one of the two.")
+        _check_points(sweep, grid, where, path)
+
+
+def _check_pool(sweep: Sweep, path: Path) -> None:
+    """Every data_size and held-out set must fit into the distinct problems that the family offers."""
+    pools: dict[str, dict[str, int]] = {}
+    for cell in cells(sweep):
+        if isinstance(cell.problems, TextProblems):
+            check_set(cell, path)
+            continue
+        key = cell.problems.model_dump_json()
+        pool = pools.setdefault(key, {split: pool_size(cell.problems, split) for split in TENTHS})
+        for where, split, size in (
+            ("data_size", "train", cell.data_size),
+            ("problems.num_validation", "validation", cell.problems.num_validation),
+            ("problems.num_test", "test", cell.problems.num_test),
+        ):
+            if size > pool[split]:
+                raise ConfigError(
+                    f"{path}: {where} is {size}, but with these settings the family {cell.problems.family} offers"
+                    f" about {pool[split]} distinct {split} problems; ask for fewer, or enlarge the family (modulus,"
+                    " operands, num_nodes)."
+                )
+
+
+def _check_select(sweep: Sweep, select: Select, path: Path) -> None:
+    _check_duplicates("select.seeds", select.seeds, path)
+    shared = sorted(set(select.seeds) & set(sweep.seeds))
+    if shared:
+        raise ConfigError(
+            f"{path}: select.seeds and seeds share {shared}; settings are chosen on seeds of their own, such as 100."
+        )
+    for algorithm in ALGORITHMS:
+        for key, values in select.candidates_of(algorithm).items():
+            where, dotted = f"select.{algorithm}.{key}", f"{algorithm}.{key}"
+            _check_key(dotted, where, path)
+            if not values:
+                raise ConfigError(f"{path}: {where} is empty; list the candidate values.")
+            _check_duplicates(where, values, path)
+            if dotted in axes(sweep):
+                raise ConfigError(f"{path}: {where} selects a key that is an axis; remove one of the two.")
+            if _is_set(sweep.fixed, dotted):
+                raise ConfigError(f"{path}: {where} selects a key that is also fixed; remove one of the two.")
+        candidates = {f"{algorithm}.{key}": values for key, values in select.candidates_of(algorithm).items()}
+        _check_points(sweep, candidates, "select", path)
+
+
+def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str, path: Path) -> None:
+    """Every combination of the varied keys' values is a valid cell, and they are not too many to plan."""
+    seeds = sweep.select.seeds if where == "select" and sweep.select else sweep.seeds
+    num_runs = math.prod(map(len, varied.values())) * len(seeds)
+    if num_runs > MAX_RUNS:
+        raise ConfigError(
+            f"{path}: {where} has {num_runs} runs (the product of its axes and {len(seeds)} seeds); at most {MAX_RUNS}"
+            " can be planned. Shorten an axis, or give a list of smaller grids."
+        )
+    for values in itertools.product(*varied.values()):
+        settings = dict(zip(varied, values, strict=True))
+        try:
+            cell = cell_at(sweep, settings)
+        except ValidationError as error:
+            location = location_of(error.errors()[0])
+            if location in settings:
+                position = list(varied[location]).index(settings[location])
+                place = f"{where}.{location}[{position}] is {settings[location]!r}"
+            else:
+                place = f"{where} at " + ", ".join(f"{key} = {value!r}" for key, value in settings.items())
+            raise ConfigError(f"{path}: {place}: {explain(error, Cell)}") from error
+        _check_adaptive(cell, settings, where, path)
+
+
+def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
+    """Nothing that needs an unbiased Q of every step is asked to do without it."""
+    keep = cell.rft.keep
+    needs = {
+        "step_dpo.pit_rule = 'largest_drop'": cell.step_dpo.pit_rule == "largest_drop",
+        "algorithm = 'step_rft'": cell.algorithm == "step_rft",
+        f"rft.keep = {keep!r}": cell.algorithm == "rft" and keep in ("low_value", "high_value"),
+    }
+    needing = next((name for name, needed in needs.items() if needed), None)
+    if cell.step_values.adaptive and needing:
+        place = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
+        raise ConfigError(
+            f"{path}: {where} at {place}: step_values.adaptive is true, which finds the first pits of the rule 'lowest'"
+            f" and leaves other Q unknown, but {needing} needs an unbiased Q of every step; set step_values.adaptive:"
+            " false there."
+        )
+
+
+def _check_key(dotted: str, where: str, path: Path) -> None:
+    if dotted not in dotted_keys():
+        members = [key for key in dotted_keys() if key.startswith(f"{dotted}.")]
+        if members:
+            raise ConfigError(f"{path}: {where} is a section; name one of its keys, such as {members[0]!r}.")
+        known = known_beside(dotted, Cell) if "." in dotted else tuple(dotted_keys())
+        raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
+
+
+def _check_duplicates(where: str, values: Sequence[object], path: Path) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ConfigError(f"{path}: {where}[{index}] repeats {value!r}; list each value once.")
+
+
+def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
+    section, _, key = dotted.partition(".")
+    if not key:
+        return section in fixed
+    return isinstance(fixed.get(section), Mapping) and _is_set(fixed[section], key)
+
+
+def _override(document: dict, override: str, path: Path) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set {override!r}: write it as dotted.key=value, such as --set rft.max_positives=32.")
+    try:
+        value = _load(text)
+    except ConfigError as error:
+        raise ConfigError(f"--set {override!r}: {error}") from error
+    *parents, leaf = dotted.split(".")
+    # An axis's key holds a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
+    if parents[:1] == ["grid"]:
+        parents, leaf = ["grid"], ".".join([*parents[1:], leaf])
+    node = document
+    for parent in parents:
+        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {override!r}: {path} has no mapping at {'.'.join(parents)!r} to set {leaf!r} in.")
+    node[leaf] = value
+
+
+def _is_sweep(error: ValidationError) -> bool:
+    return error.title == "Sweep"
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""Pretrained checkpoints: their files, formats and shapes."""

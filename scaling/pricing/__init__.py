@@ -1,0 +1,1 @@
+"""What a plan costs: FLOPs, memory, time and money."""

@@ -1,0 +1,95 @@
+"""What `--plan` says of the cost: a table by kind of stage, and sentences on money, a server, memory and time.
+
+In: the stages that would run, those that are stored, and the sweep. Out: a table and lines of text; nothing is printed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from rich.table import Table
+
+from scaling.config.resources import Hardware
+from scaling.config.sweep import Sweep
+from scaling.engine.eta import spoken
+from scaling.pricing.costs import Cost
+from scaling.pricing.stage_memory import memory_lines, seconds_on, time_lines
+from scaling.pricing.teacher_bill import added_problems, bill
+from scaling.stage import RESOURCE_CLASSES, Stage
+
+# What a sweep with `sampler` computes with its policies here all the same.
+NOT_ON_SERVERS: Mapping[str, str] = {
+    "solvable": "the choice of problems.solvable is sampled here",
+    "critical_steps": "critical_steps reads its traces here, in one forward pass each",
+}
+
+
+def cost_table(
+    planned: Iterable[Stage],
+    stored: Iterable[Stage],
+    work: Mapping[Stage, Cost],
+    rates: Mapping[str, float],
+    hardware: Hardware | None,
+) -> Table:
+    """A row for each kind of stage. work: of the stages to run; rates: FLOPs a second by kind, from records."""
+    time_on = "worker time" if hardware is None else "hardware time"
+    table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
+    distinct, have = (Counter(stage.kind for stage in stages) for stages in (planned, stored))
+    for kind in RESOURCE_CLASSES:
+        if not distinct[kind]:
+            continue
+        costs = [item for stage, item in work.items() if stage.kind == kind]
+        seconds = [
+            item.request_seconds + seconds_on(item, hardware) if hardware else item.seconds(rates.get(kind))
+            for item in costs
+        ]
+        table.add_row(
+            kind,
+            str(distinct[kind]),
+            str(have[kind]),
+            str(len(costs)),
+            _sum_of(costs, lambda item: item.training_flops),
+            _sum_of(costs, lambda item: item.generation_flops),
+            spoken(sum(seconds)),
+        )
+    return table
+
+
+def estimates(
+    work: Mapping[Stage, Cost], stored: Iterable[Stage], rates: Mapping[str, float], sweep: Sweep, slots: int
+) -> list[str]:
+    """Sentences on all that costs something. slots: workers that run at once on this machine."""
+    lines = bill(added_problems(work, stored)) + server_lines(work)
+    lines += memory_lines(tuple(work), sweep.resources, sweep.memory)
+    if sweep.resources.hardware is not None:
+        return lines + time_lines(tuple(work.values()), sweep.resources.hardware)
+    waiting = sum(item.request_seconds for item in work.values())
+    seconds = sum(item.seconds(rates.get(stage.kind)) for stage, item in work.items())
+    source = "rates of this store's records" if rates else "rates of a two-core machine"
+    waits = f", {spoken(waiting)} of it waiting for the teachers' replies" if waiting else ""
+    at_once = max(seconds / slots, waiting)  # stages that ask wait for each other
+    return [
+        *lines,
+        f"Estimated: {spoken(seconds)} of one worker{waits}, about {spoken(at_once)} on {slots} workers here"
+        f" ({source}).",
+    ]
+
+
+def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
+    """What the server of `sampler` will compute, and what it will not; nothing where there is none."""
+    asked = {stage: item.server_flops for stage, item in work.items() if item.server_flops}
+    if not asked:
+        return []
+    hosts = dict.fromkeys(urlsplit(str(stage.execution["server"]["endpoint"])).netloc for stage in asked)
+    kinds = ", ".join(dict.fromkeys(stage.kind for stage in asked))
+    lines = [
+        f"Server: {sum(asked.values()):.1e} FLOPs of generation by {', '.join(hosts)}, for {len(asked)} stages"
+        f" ({kinds}); how long it takes is not known here, so none of its time and memory is counted."
+    ]
+    here = [told for kind, told in NOT_ON_SERVERS.items() if any(stage.kind == kind for stage in work)]
+    return lines + ([f"Not by the server: {'; '.join(here)}."] if here else [])
+
+
+def _sum_of(costs: Sequence[Cost], part: Callable[[Cost], float]) -> str:
+    total = sum(map(part, costs))
+    return f"{total:.1e}" if total else "-"
