@@ -1,7 +1,7 @@
 """A stage: one node of a plan, with an identity that holds what changes its result and nothing else.
 
-Identity = kind + VERSIONS[kind] + config + the digests of the inputs, as canonical JSON, sha256, ten hex
-digits. Paths, devices, worker counts and log intervals never enter it. Bump a version in the commit that
+Identity = kind + the kind's version (scaling.kinds) + config + the digests of the inputs, as canonical JSON, sha256,
+ten hex digits. Paths, devices, worker counts and log intervals never enter it. Bump a version in the commit that
 changes what the stage computes; a refactoring does not bump.
 """
 
@@ -12,56 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 
-VERSIONS: Mapping[str, int] = MappingProxyType(
-    {
-        "pretrain": 1,
-        "problem_source": 1,
-        "problems": 1,
-        "solvable": 1,
-        "teacher": 1,
-        "sft": 1,
-        "rollouts": 1,
-        "verification": 1,
-        "step_values": 1,
-        "positives": 1,
-        "pairs": 2,
-        "step_pairs": 2,
-        "good_steps": 1,
-        "rft": 1,
-        "dpo": 1,
-        "step_rft": 1,
-        "evaluation": 1,
-        "critical_traces": 1,
-        "critical_steps": 1,
-    }
-)
-
-# Which entry of a sweep's `resources` a stage of this kind asks for.
-RESOURCE_CLASSES: Mapping[str, str] = MappingProxyType(
-    {
-        "pretrain": "train",
-        "problem_source": "host",
-        "problems": "host",
-        "solvable": "rollouts",
-        "teacher": "host",
-        "sft": "train",
-        "rollouts": "rollouts",
-        "verification": "host",
-        "step_values": "rollouts",
-        "positives": "host",
-        "pairs": "host",
-        "step_pairs": "host",
-        "good_steps": "host",
-        "rft": "train",
-        "dpo": "train",
-        "step_rft": "train",
-        "evaluation": "rollouts",
-        "critical_traces": "rollouts",
-        "critical_steps": "rollouts",
-    }
-)
+from scaling.kinds import kind_of
 
 DIGEST_LENGTH = 10
 # A stage's own account of where its result came from, a JSON object in this file, joins the provenance in its record.
@@ -81,12 +33,15 @@ class Stage:
     @cached_property
     def digest(self) -> str:
         """Ten hex digits; equal for two stages exactly when their results are the same by construction."""
+        kind = kind_of(self.kind)
         identity = {
             "kind": self.kind,
-            "version": VERSIONS.get(self.kind, 0),
+            "version": kind.version,
             "config": self.config,
             "inputs": {name: stage.digest for name, stage in self.inputs.items()},
         }
+        if kind.source:
+            identity["source"] = kind.source
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:DIGEST_LENGTH]
 
     @cached_property

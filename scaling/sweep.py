@@ -22,6 +22,7 @@ from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
+from scaling.kinds import kind_of
 from scaling.planning.explain import ConfigError
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, plan
@@ -195,7 +196,7 @@ def _estimate(current: Plan, store: Store) -> Callable[[Stage], float]:
 
 def _rates(current: Plan, store: Store) -> dict[str, float]:
     stored = [(stage, store.record(stage)) for stage in current.stages]
-    found = [(stage, record) for stage, record in stored if record is not None and stage.kind != "pretrain"]
+    found = [(stage, record) for stage, record in stored if record is not None and not kind_of(stage.kind).makes_base]
     return observed_rates([stage for stage, _ in found], [record for _, record in found])
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from planted import power_law
 
 from scaling.engine.store import Store
-from scaling.engine.worker import RUNNERS, run_stage
+from scaling.engine.worker import run_stage
+from scaling.kinds import kind_names
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
 
@@ -22,7 +23,7 @@ def fill(file: Path, failing: str = "", overrides: tuple[str, ...] = ()) -> tupl
     """Run a sweep's stages with fake runners until no choice is open; stages whose name holds `failing` raise."""
     sweep = load_sweep(file, overrides)
     store = Store(sweep.store)
-    runners = dict.fromkeys(RUNNERS, _data) | dict.fromkeys(("pretrain", "sft", "rft", "dpo", "step_rft"), _policy)
+    runners = dict.fromkeys(kind_names(), _data) | dict.fromkeys(("pretrain", "sft", "rft", "dpo", "step_rft"), _policy)
     runners |= {"teacher": _teacher, "evaluation": _evaluation, "critical_steps": _critical_steps}
     tried: set[str] = set()
     while True:
@@ -36,7 +37,7 @@ def fill(file: Path, failing: str = "", overrides: tuple[str, ...] = ()) -> tupl
             if not inputs_there:
                 continue
             bad = failing and failing in stage.name
-            run_stage(stage, store, dict.fromkeys(RUNNERS, _raise) if bad else runners)
+            run_stage(stage, store, dict.fromkeys(kind_names(), _raise) if bad else runners)
 
 
 def _raise(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -4,12 +4,14 @@ import pytest
 
 from scaling.config.sampling import CriticalSteps, Sampler
 from scaling.config.sweep import Cell
+from scaling.kinds import BUILT_IN
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
 from scaling.planning import recipes
 from scaling.planning.critical_stages import critical_steps
-from scaling.pricing.costs import ADAPTIVE_FRACTION, DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
-from scaling.stage import VERSIONS, in_order
+from scaling.pricing.costs import DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
+from scaling.pricing.work import ADAPTIVE_FRACTION
+from scaling.stage import in_order
 
 NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}
 # modular_sum with modulus 7 and 3 operands: prompts `a b c ?`, completions `a b = c r ;` `a b = c ;` `# c`; the model
@@ -42,7 +44,7 @@ def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops(
     for algorithm in recipes.RECIPES:
         kinds |= stages(CELL, algorithm)
     kinds |= {stage.kind: stage for stage in in_order([critical_steps(ASKED, 0)])}
-    assert set(kinds) | {"problem_source", "solvable"} == set(VERSIONS)  # those two: tests/test_set_stages.py
+    assert set(kinds) | {"problem_source", "solvable"} == set(BUILT_IN)  # those two: tests/test_set_stages.py
     for kind, stage in kinds.items():
         assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind
         assert cost(stage).seconds() >= OVERHEAD_SECONDS

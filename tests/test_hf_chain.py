@@ -9,7 +9,7 @@ from data.problems import modular_sum
 from data.records import read_jsonl
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.sweep import ALGORITHMS, Cell
-from scaling.engine.worker import RUNNERS
+from scaling.kinds import kind_of
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.planning import recipes
@@ -98,7 +98,7 @@ def test_the_stages_run_from_the_checkpoint_to_the_outcomes(cell, tmp_path):
         folders[stage.digest] = tmp_path / stage.kind
         folders[stage.digest].mkdir()
         inputs = {name: folders[given.digest] for name, given in stage.inputs.items()}
-        module, _, function = RUNNERS[stage.kind].partition(":")
+        module, _, function = str(kind_of(stage.kind).run).partition(":")
         run = getattr(__import__(module, fromlist=[function]), function)
         numbers[stage.kind] = run(dict(stage.config), inputs, folders[stage.digest])
 

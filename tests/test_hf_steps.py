@@ -18,7 +18,7 @@ from data.tokens.steps import step_cutter
 from data.verifier import load_verified
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.sweep import Cell
-from scaling.engine.worker import RUNNERS
+from scaling.kinds import kind_of
 from scaling.model import replay
 from scaling.planning import recipes
 from scaling.stage import in_order
@@ -76,7 +76,7 @@ class Study:
                 continue
             self.folder(stage).mkdir()
             inputs = {name: self.folder(given) for name, given in stage.inputs.items()}
-            module, _, function = RUNNERS[stage.kind].partition(":")
+            module, _, function = str(kind_of(stage.kind).run).partition(":")
             run = getattr(__import__(module, fromlist=[function]), function)
             self.numbers[stage.digest] = run(dict(stage.config), inputs, self.folder(stage))
         return {stage.kind: stage for stage in stages}

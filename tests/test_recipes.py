@@ -8,11 +8,11 @@ from one_run import ALGORITHMS, FAMILIES, by_kind, cell_of, kinds_from, with_oth
 from scaling.config.problems import Problems
 from scaling.config.section import Section, parse
 from scaling.config.sweep import Cell
-from scaling.engine.worker import RUNNERS
+from scaling.kinds import BUILT_IN
 from scaling.planning import recipes
 from scaling.planning.critical_stages import critical_steps
 from scaling.planning.grid import dotted_keys
-from scaling.stage import RESOURCE_CLASSES, VERSIONS, Stage
+from scaling.stage import Stage
 
 
 def test_all_algorithms_share_one_base_policy_and_per_size_and_seed_one_d_syn_sft_and_rollouts():
@@ -68,12 +68,12 @@ def test_an_algorithm_uses_the_settings_of_its_ancestors_only():
         assert set(ancestors) == kinds_from(recipes.trained_policy(cell_of(algorithm), 0)) & {"sft"} - {algorithm}
 
 
-def test_every_kind_has_a_version_a_resource_class_and_a_function():
+def test_some_recipe_uses_every_kind():
     asked = Cell.model_validate({"evaluation": {"critical_steps": {}}})
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
     kinds |= kinds_from(critical_steps(asked, 0))
     kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py
-    assert kinds == VERSIONS.keys() == RESOURCE_CLASSES.keys() == RUNNERS.keys()
+    assert kinds == set(BUILT_IN)
 
 
 def test_a_limit_of_tokens_is_in_a_stages_config_only_where_it_is_set():

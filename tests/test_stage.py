@@ -1,12 +1,14 @@
 """Identity: what changes a stage's digest and what does not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling import stage as stage_module
+from scaling.kinds import kind_of
 from scaling.stage import Stage, canonical_json, in_order
 
 JSON = st.recursive(
@@ -48,7 +50,8 @@ def test_a_version_bump_changes_the_digest_and_those_downstream(monkeypatch):
         return parent.digest, child.digest, Stage("problems", {}).digest
 
     before = digests()
-    monkeypatch.setattr(stage_module, "VERSIONS", {**stage_module.VERSIONS, "teacher": 99})
+    bumped = replace(kind_of("teacher"), version=99)
+    monkeypatch.setattr(stage_module, "kind_of", lambda name: bumped if name == "teacher" else kind_of(name))
     after = digests()
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, False, True]
 
@@ -70,9 +73,3 @@ def test_in_order_puts_inputs_first_and_shares():
     b, c = Stage("sft", {"n": 1}, {"x": a}), Stage("sft", {"n": 2}, {"x": a})
     d = Stage("rft", {}, {"x": b, "y": c})
     assert in_order([d, b]) == (a, b, c, d)
-
-
-def test_every_kind_has_a_version_a_resource_class_and_a_function():
-    from scaling.engine.worker import RUNNERS
-
-    assert set(stage_module.VERSIONS) == set(stage_module.RESOURCE_CLASSES) == set(RUNNERS)

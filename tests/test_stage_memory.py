@@ -14,7 +14,8 @@ from scaling.planning import recipes
 from scaling.planning.chain import solvable
 from scaling.planning.critical_stages import critical_steps
 from scaling.pretrained.shapes import known_shape
-from scaling.pricing.costs import Cost, longest
+from scaling.pricing.costs import Cost
+from scaling.pricing.lengths import longest
 from scaling.pricing.stage_memory import memory_lines, need, seconds_on, time_lines
 from scaling.stage import in_order
 

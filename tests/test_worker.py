@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from toy_stages import RUNNERS, toy
 
-from scaling.engine import provenance, worker
+from scaling.engine import provenance
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, Failed, StageWorker, run_stage
-from scaling.stage import PROVENANCE_FILE, RESOURCE_CLASSES, VERSIONS, Stage
+from scaling.stage import PROVENANCE_FILE, Stage
 
 
 @pytest.fixture
@@ -73,11 +73,6 @@ def test_what_a_stage_logs_is_in_its_artifact_and_what_a_failed_one_logs_in_its_
     assert logging.getLogger().level == level
 
 
-def test_a_kind_without_a_function_is_named(store):
-    outcome = run_stage(toy("a"), store, {"other": "toy_stages:write"})
-    assert "kind 'toy' has no function; known kinds: other" in outcome.failure["error"]
-
-
 def test_ctrl_c_in_a_stage_is_no_failure_and_gives_up_the_work_directory(store):
     def interrupt(config, inputs, out):
         (out / "checkpoints").mkdir()
@@ -101,10 +96,6 @@ def test_a_worker_keeps_its_store_between_stages(store):
     actor = StageWorker(str(store.root), None, RUNNERS, {}, ())
     assert isinstance(actor.run(toy("base")), Done)
     assert actor.run(toy("top", toy("base"))).record["numbers"] == {"length": 7}
-
-
-def test_every_kind_has_a_function_a_version_and_a_resource_class():
-    assert worker.RUNNERS.keys() == VERSIONS.keys() == RESOURCE_CLASSES.keys()
 
 
 def test_provenance_is_found_once_and_leaves_out_what_is_not_known(tmp_path, monkeypatch):

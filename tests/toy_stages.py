@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from scaling.kinds import Kind, register_kind
 from scaling.stage import Stage
 
 
@@ -58,6 +59,10 @@ RUNNERS = {
     "rollouts": "toy_stages:tell",
     "problems": "toy_stages:tell",
 }
+
+
+for _name in ("toy", "broken", "mortal", "doomed"):
+    register_kind(Kind(_name, 0, "host", RUNNERS[_name], work="scaling.pricing.work:nothing"))
 
 
 def toy(text, *inputs, kind="toy", slug=None, **config):

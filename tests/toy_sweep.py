@@ -9,7 +9,7 @@ import yaml
 
 from scaling import sweep
 from scaling.engine.inline import InlinePool
-from scaling.stage import VERSIONS
+from scaling.kinds import kind_names
 
 TINY = {
     "question": "Does it run?",
@@ -49,7 +49,7 @@ class Toys:
         self.raises: dict[str, BaseException] = {}
         self.error_of = lambda config: 0.5
         self.before = lambda kind, config: None
-        runners = {kind: self._runner(kind) for kind in VERSIONS}
+        runners = {kind: self._runner(kind) for kind in kind_names()}
         monkeypatch.setattr(sweep, "_pool", lambda sweep_, store, arguments: InlinePool(store, runners))
         monkeypatch.setattr(sweep, "_write_report", lambda *arguments: None, raising=False)
 

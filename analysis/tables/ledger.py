@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from scaling.engine.store import Store
+from scaling.kinds import kind_of
 from scaling.planning.plan import Plan, Run
 from scaling.stage import Stage, in_order
 
@@ -18,7 +19,7 @@ COSTS = ("training_flops", "generation_flops", "evaluation_flops", "wall_seconds
 
 def costs_of_run(run: Run, store: Store) -> dict[str, float]:
     """What one run took from the base policy on: all of its own stages and those it shares with others."""
-    return _sum([stage for stage in in_order([run.stage]) if stage.kind != "pretrain"], store)
+    return _sum([stage for stage in in_order([run.stage]) if not kind_of(stage.kind).makes_base], store)
 
 
 def ledger(plan: Plan, store: Store) -> pd.DataFrame:
@@ -38,11 +39,11 @@ def ledger(plan: Plan, store: Store) -> pd.DataFrame:
         runs = [run for run in plan.search_runs if run.cell.algorithm == algorithm and store.record(run.stage)]
         stages = [stage for stage in in_order(run.stage for run in runs) if stage.digest not in counted | final]
         counted |= {stage.digest for stage in stages}
-        own = _sum([stage for stage in stages if stage.kind != "pretrain"], store)
+        own = _sum([stage for stage in stages if not kind_of(stage.kind).makes_base], store)
         rows.append({"part": "search", "algorithm": algorithm, "num_runs": len(runs), **own})
-    base = [stage for stage in plan.stages if stage.kind == "pretrain" and store.record(stage)]
+    base = [stage for stage in plan.stages if kind_of(stage.kind).makes_base and store.record(stage)]
     rows.append({"part": "base", "num_runs": len(base), **_sum(base, store)})
-    stored = [stage for stage in plan.stages if stage.kind != "pretrain"]
+    stored = [stage for stage in plan.stages if not kind_of(stage.kind).makes_base]
     rows.append({"part": "total", "num_runs": len(done) + len(plan.search_runs), **_sum(stored, store)})
     table = pd.DataFrame(rows, columns=["part", "algorithm", "data_size", "num_runs", *COSTS])
     return table.astype({"data_size": "Int64"})

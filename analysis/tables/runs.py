@@ -14,22 +14,12 @@ from pyarrow import parquet
 from analysis.tables.ledger import costs_of_run
 from scaling.config.sweep import Sweep
 from scaling.engine.store import Store
+from scaling.kinds import kind_of
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, Run
-from scaling.planning.recipes import base_evaluation
+from scaling.planning.recipes import base_evaluation, trained_policy
 from scaling.stage import in_order
 
-_LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
-# Numbers of a run's ancestors that describe its data: kind of stage -> names; stages of before a number lack it.
-_ANCESTOR_NUMBERS: Mapping[str, tuple[str, ...]] = {
-    "solvable": ("num_candidates", "num_solvable"),
-    "positives": ("num_positives", "problems_without_data_fraction", *_LEARNED),
-    "pairs": ("num_pairs", "problems_without_data_fraction"),
-    "step_pairs": ("num_pairs", "problems_without_data_fraction", "mean_pit"),
-    "good_steps": ("kept_steps_fraction", "problems_without_data_fraction", *_LEARNED, "num_wrong_steps"),
-}
-
-_ROUND_KINDS = ("rft", "dpo", "step_rft")  # what a round of an algorithm ends with
 DigestOf = Callable[[Run], str]  # what tells two runs of an algorithm apart, whatever their axes say
 
 
@@ -167,7 +157,7 @@ def _row(run: Run, sweep: Sweep, store: Store, is_waiting: bool) -> dict[str, ob
         return row | {"status": status} | ({"failure": failed[0]["error"]} if failed else {})
     row |= {"status": "done"} | record["numbers"] | _settings(run, sweep)
     for stage in in_order([run.stage]):
-        names = _ANCESTOR_NUMBERS.get(stage.kind, ())
+        names = kind_of(stage.kind).numbers
         found = store.record(stage) if names else None
         row |= {name: found["numbers"][name] for name in names if name in found["numbers"]} if found else {}
     if run.cell.rounds > 1:
@@ -178,8 +168,9 @@ def _row(run: Run, sweep: Sweep, store: Store, is_waiting: bool) -> dict[str, ob
 
 def _rounds_without_data(run: Run, store: Store) -> int:
     """How many of the run's rounds passed their policy on."""
-    trained = [stage for stage in in_order([run.stage]) if stage.kind in _ROUND_KINDS]
-    return sum(record["numbers"]["num_updates"] == 0 for record in map(store.record, trained) if record is not None)
+    rounds = (run.cell.model_copy(update={"rounds": count}) for count in range(1, run.cell.rounds + 1))
+    trained = [store.record(trained_policy(cell, run.seed)) for cell in rounds]
+    return sum(record["numbers"]["num_updates"] == 0 for record in trained if record is not None)
 
 
 def _settings(run: Run, sweep: Sweep) -> dict[str, object]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from scaling.config.memory import Memory
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import DEFAULT_MEMORY, RUNNERS, Outcome, Runner, run_stage
+from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, Outcome, Runner, run_stage
 from scaling.stage import Stage
 
 
@@ -20,7 +20,7 @@ class InlinePool:
     def __init__(
         self,
         store: Store,
-        runners: Mapping[str, str | Runner] = RUNNERS,
+        runners: Mapping[str, str | Runner] = NO_RUNNERS,
         memory: Memory = DEFAULT_MEMORY,
         meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:

@@ -28,7 +28,7 @@ from scaling.engine.placement import Shape, compile_cache, environment, fits, ho
 from scaling.engine.provenance import PROJECT, checkout
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import DEFAULT_MEMORY, PACKAGES, RUNNERS, Done, Failed, Lost, Outcome, Runner
+from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, PACKAGES, Done, Failed, Lost, Outcome, Runner
 from scaling.planning.explain import ConfigError
 from scaling.stage import Stage
 
@@ -66,7 +66,7 @@ class RayPool:
         shipped: str | os.PathLike | None,
         resources: Mapping[str, Mapping[str, float]],
         address: str | None = None,
-        runners: Mapping[str, str | Runner] = RUNNERS,
+        runners: Mapping[str, str | Runner] = NO_RUNNERS,
         memory: Memory = DEFAULT_MEMORY,
         meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
         hosts: Mapping[str, int] = MappingProxyType({}),

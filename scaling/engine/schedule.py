@@ -7,7 +7,8 @@ failed stage blocks all that descend from it. Pure bookkeeping: it runs nothing 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 
-from scaling.stage import RESOURCE_CLASSES, Stage
+from scaling.kinds import kind_of
+from scaling.stage import Stage
 
 
 class Schedule:
@@ -71,7 +72,7 @@ class Schedule:
 
 def resource_class(stage: Stage) -> str:
     """Which entry of a sweep's `resources` the stage asks for."""
-    return RESOURCE_CLASSES.get(stage.kind, "host")
+    return kind_of(stage.kind).resource_class
 
 
 def _chains(

@@ -14,7 +14,8 @@ from scaling.engine.artifact import RECORD
 from scaling.engine.lease import Holder, Leases
 from scaling.engine.run import needed
 from scaling.engine.store import Store
-from scaling.stage import VERSIONS, Stage, canonical_json
+from scaling.kinds import kind_of
+from scaling.stage import Stage, canonical_json
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def why_it_runs(stage: Stage, store: Store) -> str:
     earlier = _of_same_slug(stage, store)
     if earlier is None:
         return "new"
-    version = VERSIONS.get(stage.kind, 0)
+    version = kind_of(stage.kind).version
     changes = [f"version {earlier['version']} -> {version}"] if earlier["version"] != version else []
     changes += _changes("config", earlier["config"], json.loads(canonical_json(stage.config)))
     inputs = {name: parent.digest for name, parent in stage.inputs.items()}

@@ -1,11 +1,10 @@
 """Run one stage: from its inputs in the store to its committed artifact, or to the record of its failure.
 
-In: a stage and a store. Out: `Done` or `Failed`. RUNNERS is the one table from kind to function. `StageWorker` is the
+In: a stage and a store. Out: `Done` or `Failed`. The kind names the function (scaling.kinds). `StageWorker` is the
 long-lived process around it that keeps jax and what it compiled; it is made a Ray actor in scaling.engine.group.
 """
 
 import contextlib
-import importlib
 import json
 import logging
 import math
@@ -23,7 +22,8 @@ from scaling.config.memory import Memory
 from scaling.engine.members import free_address, join
 from scaling.engine.provenance import provenance
 from scaling.engine.store import CHECKPOINTS, LOG, Store
-from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
+from scaling.kinds import kind_of, loaded
+from scaling.stage import PROVENANCE_FILE, Stage, StageError
 from scaling.training.memory_settings import using_memory
 
 logger = logging.getLogger(__name__)
@@ -33,29 +33,7 @@ Runner = Callable[[Mapping, Mapping[str, Path], Path], Mapping[str, float]]
 PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
 DEFAULT_MEMORY = Memory()
 
-RUNNERS: Mapping[str, str | Runner] = MappingProxyType(
-    {
-        "pretrain": "algorithms.pretrain:run",
-        "problem_source": "data.sets.problem_source:run",
-        "problems": "data.sets.problem_sets:run",
-        "solvable": "data.sets.solvable:run",
-        "teacher": "data.teacher.synthetic:run",
-        "sft": "algorithms.sft:run",
-        "rollouts": "data.rollouts:run",
-        "verification": "data.verifier:run",
-        "step_values": "data.step_values:run",
-        "positives": "algorithms.rft:select_positives",
-        "rft": "algorithms.rft:run",
-        "pairs": "data.pairs:run",
-        "step_pairs": "data.pairs:run_at_pits",
-        "dpo": "algorithms.dpo:run",
-        "good_steps": "algorithms.step_rft:select_steps",
-        "step_rft": "algorithms.step_rft:run",
-        "evaluation": "data.evaluation:run",
-        "critical_traces": "data.critical_steps:select_traces",
-        "critical_steps": "data.critical_steps:run",
-    }
-)
+NO_RUNNERS: Mapping[str, str | Runner] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -127,13 +105,14 @@ class StageWorker:
 def run_stage(
     stage: Stage,
     store: Store,
-    runners: Mapping[str, str | Runner] = RUNNERS,
+    runners: Mapping[str, str | Runner] = NO_RUNNERS,
     checkout: Mapping[str, object] = MappingProxyType({}),
     memory: Memory = DEFAULT_MEMORY,
     mesh: Mapping[str, int] = MappingProxyType({}),
 ) -> Done | Failed:
     """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
 
+    runners: functions in place of the kinds' own, for tests.
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
     memory: what holds around the stage; it changes no result, so the stage does not name it.
     """
@@ -190,7 +169,7 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
         raise
     record = {
         "kind": stage.kind,
-        "version": VERSIONS.get(stage.kind, 0),
+        "version": kind_of(stage.kind).version,
         "digest": stage.digest,
         "slug": stage.slug,
         "config": dict(stage.config),
@@ -218,13 +197,8 @@ def _input(stage: Stage, name: str, store: Store) -> Path:
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
-    if stage.kind not in runners:
-        raise StageError(stage.name, f"kind {stage.kind!r} has no function; known kinds: {', '.join(sorted(runners))}.")
-    runner = runners[stage.kind]
-    if isinstance(runner, str):
-        module, _, function = runner.partition(":")
-        return getattr(importlib.import_module(module), function)
-    return runner
+    """The kind's function, or the one in its place."""
+    return loaded(runners[stage.kind] if stage.kind in runners else kind_of(stage.kind).run)
 
 
 def _finite(stage: Stage, returned: Mapping[str, float]) -> dict[str, float]:

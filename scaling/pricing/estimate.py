@@ -12,16 +12,11 @@ from rich.table import Table
 from scaling.config.resources import Hardware
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
+from scaling.kinds import kind_names, kind_of
 from scaling.pricing.costs import Cost
 from scaling.pricing.stage_memory import memory_lines, seconds_on, time_lines
 from scaling.pricing.teacher_bill import added_problems, bill
-from scaling.stage import RESOURCE_CLASSES, Stage
-
-# What a sweep with `sampler` computes with its policies here all the same.
-NOT_ON_SERVERS: Mapping[str, str] = {
-    "solvable": "the choice of problems.solvable is sampled here",
-    "critical_steps": "critical_steps reads its traces here, in one forward pass each",
-}
+from scaling.stage import Stage
 
 
 def cost_table(
@@ -35,7 +30,7 @@ def cost_table(
     time_on = "worker time" if hardware is None else "hardware time"
     table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
     distinct, have = (Counter(stage.kind for stage in stages) for stages in (planned, stored))
-    for kind in RESOURCE_CLASSES:
+    for kind in kind_names():
         if not distinct[kind]:
             continue
         costs = [item for stage, item in work.items() if stage.kind == kind]
@@ -86,7 +81,8 @@ def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
         f"Server: {sum(asked.values()):.1e} FLOPs of generation by {', '.join(hosts)}, for {len(asked)} stages"
         f" ({kinds}); how long it takes is not known here, so none of its time and memory is counted."
     ]
-    here = [told for kind, told in NOT_ON_SERVERS.items() if any(stage.kind == kind for stage in work)]
+    present = (kind_of(kind) for kind in kind_names() if any(stage.kind == kind for stage in work))
+    here = [kind.computed_here for kind in present if kind.computed_here]
     return lines + ([f"Not by the server: {'; '.join(here)}."] if here else [])
 
 

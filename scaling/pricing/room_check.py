@@ -5,34 +5,27 @@ are, only the checkpoint's tokenizer can tell: a limit is refused here when no p
 it, and `scaling.model.sampling.sample` refuses the rest before it samples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
+from scaling.kinds import kind_of
 from scaling.planning.explain import ConfigError
-from scaling.pricing.costs import certain_limit, longest
+from scaling.pricing.lengths import certain_limit, longest
 from scaling.stage import Stage
 
 SHORTEST_PROMPT = 1  # token
-# Kind of stage -> where the sweep file sets how much it samples.
-_KEYS: Mapping[str, str] = {
-    "solvable": "problems.solvable",
-    "rollouts": "rollouts",
-    "step_values": "rollouts",
-    "evaluation": "evaluation",
-    "critical_traces": "rollouts",
-}
 
 
 def check_room(stages: Iterable[Stage], path: Path) -> None:
     """Refuse limits beyond a checkpoint's context. path: of the sweep, for messages."""
     for stage in stages:
-        limit = certain_limit(stage) if stage.kind in _KEYS else None
-        if limit is None:
+        limit, samples = certain_limit(stage), kind_of(stage.kind).samples
+        if limit is None or samples is None:
             continue
         room = longest(stage)[0].max_positions
         if room is not None and SHORTEST_PROMPT + limit > room:
             raise ConfigError(
-                f"{path}: {_KEYS[stage.kind]}.max_new_tokens allows completions of {limit} tokens, but the policy was"
+                f"{path}: {samples.sweep_key}.max_new_tokens allows completions of {limit} tokens, but the policy was"
                 f" made for max_positions = {room}, prompt and completion together; set it to less than {room}, with"
                 " room for the prompts."
             )

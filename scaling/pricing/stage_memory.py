@@ -5,13 +5,14 @@ that has a policy here, and the lines that `--plan` prints. Lengths are the long
 scaling.pricing.costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scaling.config.memory import Memory
 from scaling.config.policy import lora_of
 from scaling.config.resources import Hardware, Resources
 from scaling.engine.eta import spoken
+from scaling.kinds import kind_of, loaded
 from scaling.model.memory_need import (
     ACCELERATOR_TOKENS,
     CPU_TOKENS,
@@ -24,9 +25,10 @@ from scaling.model.memory_need import (
     scoring_memory,
     training_memory,
 )
-from scaling.pricing.costs import Cost, cost, longest
+from scaling.pricing.costs import Cost, cost
+from scaling.pricing.lengths import longest
 from scaling.pricing.teacher_bill import REPLY_SECONDS
-from scaling.stage import RESOURCE_CLASSES, Stage
+from scaling.stage import Stage
 
 GIB = 2.0**30
 NUM_PARTS = 4  # of the largest stage, named in a line
@@ -44,28 +46,60 @@ class Need:
         return sum(self.parts.values()) / GIB
 
 
+@dataclass(frozen=True)
+class Device:
+    """What one device of a mesh has to do with."""
+
+    axes: Mapping[str, int]  # sizes of the mesh's axes
+    tokens_limit: int  # of one micro-batch
+    remat: bool
+
+    @property
+    def ways(self) -> int:
+        """Over how many devices rows are divided."""
+        return self.axes["data"] * self.axes["fsdp"]
+
+
 def need(stage: Stage, resources: Resources, memory: Memory) -> Need | None:
     """The memory of a stage on each of its devices; None for a stage that computes nothing with a policy here."""
-    kind = RESOURCE_CLASSES.get(stage.kind, "host")
-    if kind == "host" or cost(stage).flops == 0:
+    kind = kind_of(stage.kind)
+    if kind.memory is None or cost(stage).flops == 0:
         return None
+    accelerated = _is_accelerated(resources, kind.resource_class)
+    limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if accelerated else CPU_TOKENS)
+    device = Device(resources.meshes[kind.resource_class], limit, memory.remat == "layers")
+    return Need(stage, loaded(kind.memory)(stage, device))
+
+
+def training(stage: Stage, device: Device, sequences: int = 1) -> dict[str, float]:
+    """Bytes by purpose of an update in the batches of the section named after the stage's kind; sequences: in a row."""
     shape, prompt, completion = longest(stage)
-    axes = resources.meshes[kind]
-    ways = axes["data"] * axes["fsdp"]
-    limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if _is_accelerated(resources, kind) else CPU_TOKENS)
-    if stage.kind == "critical_steps":  # it reads traces and samples nothing
-        length = padded(prompt + completion)
-        return Need(stage, scoring_memory(shape, axes, rows_on_device(length, -(-SCORING_ROWS // ways), limit), length))
-    if kind == "rollouts":
-        if stage.kind == "step_values":  # prefixes end anywhere, on average half-way
-            prompt, completion = prompt + completion // 2, completion - completion // 2
-        rows, prompts = -(-SAMPLER_ROWS // ways), -(-_prompts_in_a_chunk(stage) // ways)
-        return Need(stage, sampling_memory(shape, axes, rows, prompts, padded(prompt), padded(completion)))
-    sequences = 2 if stage.kind == "dpo" else 1  # in a row
     length = padded(prompt + completion)
-    rows = sequences * rows_on_device(sequences * length, -(-stage.config[stage.kind]["batch_size"] // ways), limit)
-    remat = memory.remat == "layers"
-    return Need(stage, training_memory(shape, axes, rows, length, lora_of(stage.config), remat))
+    batch = -(-stage.config[stage.kind]["batch_size"] // device.ways)
+    rows = sequences * rows_on_device(sequences * length, batch, device.tokens_limit)
+    return training_memory(shape, device.axes, rows, length, lora_of(stage.config), device.remat)
+
+
+def training_on_pairs(stage: Stage, device: Device) -> dict[str, float]:
+    return training(stage, device, sequences=2)
+
+
+def sampling(stage: Stage, device: Device) -> dict[str, float]:
+    """Of a chunk of completions."""
+    shape, prompt, completion = longest(stage)
+    samples = kind_of(stage.kind).samples
+    if samples is not None and samples.from_prefixes:  # they end anywhere, on average half-way
+        prompt, completion = prompt + completion // 2, completion - completion // 2
+    rows, prompts = -(-SAMPLER_ROWS // device.ways), -(-_prompts_in_a_chunk(stage) // device.ways)
+    return sampling_memory(shape, device.axes, rows, prompts, padded(prompt), padded(completion))
+
+
+def scoring(stage: Stage, device: Device) -> dict[str, float]:
+    """Of one forward pass over whole traces; nothing is sampled."""
+    shape, prompt, completion = longest(stage)
+    length = padded(prompt + completion)
+    rows = rows_on_device(length, -(-SCORING_ROWS // device.ways), device.tokens_limit)
+    return scoring_memory(shape, device.axes, rows, length)
 
 
 def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) -> list[str]:
@@ -73,7 +107,7 @@ def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) 
     needs = [found for stage in stages if (found := need(stage, resources, memory)) is not None]
     lines = []
     for kind in ("train", "rollouts"):
-        of_kind = [found for found in needs if RESOURCE_CLASSES[found.stage.kind] == kind]
+        of_kind = [found for found in needs if kind_of(found.stage.kind).resource_class == kind]
         if not of_kind:
             continue
         largest = max(of_kind, key=lambda found: found.gib)
@@ -117,11 +151,11 @@ def seconds_on(work: Cost, hardware: Hardware) -> float:
 
 def _prompts_in_a_chunk(stage: Stage) -> int:
     """How many prompts the sampler prefills at once: the completions of one prompt stand together and share it."""
-    sharing = {"solvable": "samples", "rollouts": "samples_per_problem", "critical_traces": "samples_per_problem"}
-    if stage.kind not in sharing:  # evaluation has one greedy completion of each prompt, and prefixes mostly differ
+    samples = kind_of(stage.kind).samples
+    if samples is None or samples.per_prompt is None:  # one greedy completion of each prompt, or prefixes that differ
         return SAMPLER_ROWS
-    section = stage.config["solvable" if stage.kind == "solvable" else "rollouts"]
-    different = -(-SAMPLER_ROWS // section[sharing[stage.kind]]) + 1  # a chunk may begin amid those of one
+    section = stage.config if samples.section is None else stage.config[samples.section]
+    different = -(-SAMPLER_ROWS // section[samples.per_prompt]) + 1  # a chunk may begin amid those of one
     return min(SAMPLER_ROWS, next(size for size in PREFILL_PROMPTS if size >= different))
 
 

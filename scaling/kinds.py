@@ -1,0 +1,158 @@
+"""What a kind of stage is, said once: its version, who runs it, what it costs, and what it samples.
+
+Out: `kind_of(name)`, the one record that everything asks that depends on a stage's kind. Functions are named as
+"module:function" and loaded when they are called, so that planning imports neither jax nor ray. A module from outside
+of the repository registers its own kinds (docs/plugins.md); there is no default for an unknown kind.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+Function = str | Callable[..., Any]  # "module:function", or the function itself
+ResourceClass = Literal["train", "rollouts", "host"]  # which entry of a sweep's `resources` a stage asks for
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a stage that samples says about it, in its config and in the sweep file."""
+
+    section: str | None  # the section of the stage's config that may hold max_new_tokens; None: the config itself
+    sweep_key: str  # where the sweep file sets max_new_tokens, for messages
+    per_prompt: str | None = None  # the section's key for completions of one prompt, which share its prefill
+    from_prefixes: bool = False  # it continues prefixes that end anywhere in a completion, on average half-way
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of stage. Bump `version` in the commit that changes what the stage computes."""
+
+    name: str
+    version: int
+    resource_class: ResourceClass
+    run: Function  # (config, inputs, out) -> its numbers by name
+    work: Function  # (stage) -> scaling.pricing.costs.Cost, an upper estimate
+    memory: Function | None = None  # (stage, Device) -> bytes by purpose; None where no policy is computed with here
+    samples: Sampling | None = None
+    computed_here: str = ""  # why a server of `sampler` does not do its work, where that might be expected
+    problems: Function | None = None  # (stage) -> the number of problems that stages behind it work on
+    rows: Function | None = None  # (stage) -> rows it gives a learner for each problem, at most
+    numbers: tuple[str, ...] = ()  # numbers of its record that describe a run's data: columns of runs.csv
+    makes_base: bool = False  # it makes a base policy, whose cost is shared by a whole study
+    source: str = ""  # digest of the module that registered it; part of its stages' identity. Empty: this project's
+
+
+def kind_of(name: str) -> Kind:
+    """The record of a kind. Raises ValueError for a kind that nobody registered."""
+    if name not in _KINDS:
+        raise ValueError(
+            f"there is no stage kind {name!r}; known kinds: {', '.join(_KINDS)}. A kind from outside of this project is"
+            " known once its module is imported: --import FILE, or imports: [FILE] in the sweep file."
+        )
+    return _KINDS[name]
+
+
+def kind_names() -> tuple[str, ...]:
+    """Every known kind, in the order in which a sweep's stages are listed."""
+    return tuple(_KINDS)
+
+
+def register_kind(kind: Kind) -> Kind:
+    """Make a kind from outside known. Raises ValueError where the name is taken by another record."""
+    kind = replace(kind, source=kind.source or _source_being_imported)
+    if _KINDS.setdefault(kind.name, kind) != kind:
+        owner = "built in" if kind.name in BUILT_IN else "registered already, with another record"
+        raise ValueError(f"the stage kind {kind.name!r} is {owner}; give yours a name of its own.")
+    return kind
+
+
+def loaded(function: Function) -> Callable[..., Any]:
+    """The function that "module:function" names."""
+    if not isinstance(function, str):
+        return function
+    module, colon, name = function.partition(":")
+    if not colon:
+        raise ValueError(f"{function!r} names no function; write it as 'package.module:function'.")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+_LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
+_WITHOUT = "problems_without_data_fraction"
+_WORK, _MEMORY = "scaling.pricing.work", "scaling.pricing.stage_memory"
+_NOTHING = f"{_WORK}:nothing"
+
+BUILT_IN: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "pretrain", 1, "train", "algorithms.pretrain:run",
+            work=f"{_WORK}:pretrain", memory=f"{_MEMORY}:training", makes_base=True,
+        ),
+        Kind("problem_source", 1, "host", "data.sets.problem_source:run", work=_NOTHING),
+        Kind("problems", 1, "host", "data.sets.problem_sets:run", work=_NOTHING),
+        Kind(
+            "solvable", 1, "rollouts", "data.sets.solvable:run",
+            work=f"{_WORK}:solvable", memory=f"{_MEMORY}:sampling",
+            samples=Sampling("solvable", "problems.solvable", per_prompt="samples"),
+            computed_here="the choice of problems.solvable is sampled here",
+            numbers=("num_candidates", "num_solvable"),
+        ),
+        Kind(
+            "teacher", 1, "host", "data.teacher.synthetic:run",
+            work=f"{_WORK}:teacher", problems=f"{_WORK}:problems_of_teacher",
+        ),
+        Kind("sft", 1, "train", "algorithms.sft:run", work=f"{_WORK}:sft", memory=f"{_MEMORY}:training"),
+        Kind(
+            "rollouts", 1, "rollouts", "data.rollouts:run",
+            work=f"{_WORK}:rollouts", memory=f"{_MEMORY}:sampling",
+            samples=Sampling("rollouts", "rollouts", per_prompt="samples_per_problem"),
+        ),
+        Kind("verification", 1, "host", "data.verifier:run", work=_NOTHING),
+        Kind(
+            "step_values", 1, "rollouts", "data.step_values:run",
+            work=f"{_WORK}:step_values", memory=f"{_MEMORY}:sampling",
+            samples=Sampling(None, "rollouts", from_prefixes=True),
+        ),
+        Kind(
+            "positives", 1, "host", "algorithms.rft:select_positives",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_positives", numbers=("num_positives", _WITHOUT, *_LEARNED),
+        ),
+        Kind(
+            "pairs", 2, "host", "data.pairs:run",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_pairs", numbers=("num_pairs", _WITHOUT),
+        ),
+        Kind(
+            "step_pairs", 2, "host", "data.pairs:run_at_pits",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_traces", numbers=("num_pairs", _WITHOUT, "mean_pit"),
+        ),
+        Kind(
+            "good_steps", 1, "host", "algorithms.step_rft:select_steps",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_traces",
+            numbers=("kept_steps_fraction", _WITHOUT, *_LEARNED, "num_wrong_steps"),
+        ),
+        Kind("rft", 1, "train", "algorithms.rft:run", work=f"{_WORK}:rft", memory=f"{_MEMORY}:training"),
+        Kind("dpo", 1, "train", "algorithms.dpo:run", work=f"{_WORK}:dpo", memory=f"{_MEMORY}:training_on_pairs"),
+        Kind(
+            "step_rft", 1, "train", "algorithms.step_rft:run",
+            work=f"{_WORK}:step_rft", memory=f"{_MEMORY}:training",
+        ),
+        Kind(
+            "evaluation", 1, "rollouts", "data.evaluation:run",
+            work=f"{_WORK}:evaluation", memory=f"{_MEMORY}:sampling", samples=Sampling("evaluation", "evaluation"),
+        ),
+        Kind(
+            "critical_traces", 1, "rollouts", "data.critical_steps:select_traces",
+            work=f"{_WORK}:rollouts", memory=f"{_MEMORY}:sampling", problems=f"{_WORK}:problems_of_traces",
+            samples=Sampling("rollouts", "rollouts", per_prompt="samples_per_problem"),
+        ),
+        Kind(
+            "critical_steps", 1, "rollouts", "data.critical_steps:run",
+            work=f"{_WORK}:critical_steps", memory=f"{_MEMORY}:scoring",
+            computed_here="critical_steps reads its traces here, in one forward pass each",
+        ),
+    )
+}  # fmt: skip
+_KINDS: dict[str, Kind] = dict(BUILT_IN)
+_source_being_imported = ""

@@ -1,0 +1,116 @@
+"""How large a stage's policy is, and how long its prompts and completions can get, as far as a plan can tell.
+
+In: a stage. Out: the policy's shape, and tokens. Of a checkpoint only its tokenizer knows lengths, which no plan loads:
+a word is taken for TOKENS_PER_WORD of its tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+from data.problems.families import family_of
+from scaling.config.problems import ModularSum, Problems, StarGraph
+from scaling.config.section import parse
+from scaling.config.text_problems import TextProblems
+from scaling.kinds import kind_of
+from scaling.model.sizes import ModelConfig, model_config
+from scaling.planning.explain import ConfigError
+from scaling.pretrained.hf_config import imported_shape
+from scaling.pretrained.shapes import known_shape
+from scaling.stage import Stage
+
+# A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
+TOKENS_PER_WORD = 3
+
+
+def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
+    """The shape of a stage's policy, and the tokens of the longest prompt and completion it trains on or samples."""
+    problems, shape, tokens = setting(stage)
+    family = family_of(problems)
+    prompt = tokens * family.max_prompt_words(problems) + 1
+    solution = tokens * family.max_completion_words(problems) + 1
+    # Each shot is another problem and its own solution.
+    prompt += shots(stage) * (prompt + solution)
+    return shape, prompt, _completion_tokens(stage, solution)
+
+
+def certain_limit(stage: Stage) -> int | None:
+    """The most new tokens of a stage that samples from a checkpoint.
+
+    None where the checkpoint's tokenizer decides, and for embedded policies, which have no limit of their own.
+    """
+    if kind_of(stage.kind).samples is None or "hf" not in ancestor(stage, "pretrain").config["policy"]:
+        return None
+    problems, _, _ = setting(stage)
+    counts_tokens = not family_of(problems).vocabulary(problems)  # of families with words it is the tokenizer's to say
+    return longest(stage)[2] if counts_tokens or _own_limit(stage) is not None else None
+
+
+def setting(stage: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelConfig, int]:
+    """The family's config, the policy's shape, and how many tokens a word has."""
+    base = ancestor(stage, "pretrain")
+    policy = base.config["policy"]
+    if "hf" in policy:
+        nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
+        problems = parse(Problems, nearest.config["problems"])
+        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
+        shape = replace(_imported(policy["hf"], policy["revision"]), bfloat16=_is_bfloat16(policy))
+        return problems, shape, tokens
+    problems = parse(Problems, base.config["problems"])
+    words = len(family_of(problems).vocabulary(problems))
+    shape = model_config(policy["size"], words + 3)  # and the three specials
+    return problems, replace(shape, bfloat16=_is_bfloat16(policy)), 1
+
+
+def shots(stage: Stage) -> int:
+    """Worked examples before each prompt: only the choice of solvable problems has them."""
+    return stage.config["solvable"]["shots"] if "solvable" in stage.config else 0
+
+
+def ancestor(stage: Stage, kind: str) -> Stage:
+    """The nearest ancestor of a kind, the stage itself included. Raises LookupError where there is none."""
+    if stage.kind == kind:
+        return stage
+    for parent in stage.inputs.values():
+        if parent.kind == kind:
+            return parent
+    for parent in stage.inputs.values():
+        try:
+            return ancestor(parent, kind)
+        except LookupError:
+            continue
+    raise LookupError(f"{stage.name} has no ancestor of kind {kind!r}.")
+
+
+def _completion_tokens(stage: Stage, family_tokens: int) -> int:
+    """The longest completion that a stage samples or learns from; the teacher's are as long as the family allows."""
+    if kind_of(stage.kind).samples is not None:
+        own = _own_limit(stage)
+        return family_tokens if own is None else own
+    if "traces" in stage.inputs:  # it reads what another stage sampled
+        return _completion_tokens(stage.inputs["traces"], family_tokens)
+    try:
+        rollouts = ancestor(stage, "rollouts")
+    except LookupError:
+        return family_tokens
+    return max(family_tokens, _completion_tokens(rollouts, family_tokens))
+
+
+def _own_limit(stage: Stage) -> int | None:
+    samples = kind_of(stage.kind).samples
+    if samples is None:
+        return None
+    section = stage.config if samples.section is None else stage.config[samples.section]
+    return section.get("max_new_tokens")
+
+
+def _is_bfloat16(policy: Mapping[str, object]) -> bool:
+    return policy.get("compute_dtype") == "bfloat16"
+
+
+@cache  # a plan asks for it at every stage
+def _imported(hf: str, revision: str | None) -> ModelConfig:
+    try:
+        return known_shape(hf) or imported_shape(hf, revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"policy.hf: {error}") from error

@@ -1,0 +1,176 @@
+"""What a stage of each kind costs, from its config and its ancestors': the functions that scaling.kinds names.
+
+In: a stage. Out: `Cost`, or counts. The FLOPs are upper estimates: every completion as long as `max_new_tokens` or,
+without it, the family allows, every problem with as many positives, negatives and steps as the config admits.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+from data.problems.families import family_of
+from scaling.config.policy import lora_of
+from scaling.config.problems import Problems
+from scaling.config.section import parse
+from scaling.kinds import kind_of, loaded
+from scaling.model.flops import forward_flops, sampling_flops, training_flops
+from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
+from scaling.pricing.costs import Cost
+from scaling.pricing.lengths import longest, setting
+from scaling.pricing.teacher_bill import asking_seconds
+from scaling.stage import Stage
+
+# Of an exhaustive estimate's work, rounded up: 0.07 to 0.22 of the FLOPs and 0.22 to 0.67 of the seconds, the lower the
+# larger M is (benchmarks/results/adaptive.json).
+ADAPTIVE_FRACTION = 0.5
+UNREPLAYED_FRACTION = 0.6  # the same for a vocabulary too large to replay: what stopping alone leaves
+
+
+def nothing(stage: Stage) -> Cost:
+    """For kinds that neither train nor sample."""
+    return Cost()
+
+
+def teacher(stage: Stage) -> Cost:
+    return Cost(request_seconds=asking_seconds(stage))
+
+
+def pretrain(stage: Stage) -> Cost:
+    if "hf" in stage.config["policy"]:
+        return Cost()  # an import
+    shape, prompt, completion = longest(stage)
+    settings = stage.config["pretrain"]  # of random params it holds the seed alone
+    rows = settings.get("num_updates", 0) * settings.get("batch_size", 0)
+    return Cost(training_flops=rows * training_flops(shape, [prompt + completion]))
+
+
+def evaluation(stage: Stage) -> Cost:
+    held_out = parse(Problems, stage.inputs["problems"].config["problems"])
+    count = held_out.num_test if stage.config["split"] == "test" else held_out.num_validation
+    return completions(stage, count * (1 + stage.config["evaluation"]["samples_per_problem"]))
+
+
+def solvable(stage: Stage) -> Cost:
+    return completions(stage, stage.config["solvable"]["num_candidates"] * stage.config["solvable"]["samples"])
+
+
+def rollouts(stage: Stage) -> Cost:
+    return completions(stage, num_problems(stage) * stage.config["rollouts"]["samples_per_problem"])
+
+
+def step_values(stage: Stage) -> Cost:
+    problems, shape, _ = setting(stage)
+    _, prompt, completion = longest(stage)
+    prefixes = num_problems(stage) * traces_per_problem(stage) * (family_of(problems).max_steps(problems) - 1)
+    rows = prefixes * stage.config["step_values"]["rollouts_per_prefix"]
+    half = completion / 2  # prefixes end anywhere, on average half-way
+    fraction = _sampled_fraction(stage.config["step_values"], shape)
+    return Cost(generation_flops=fraction * rows * sampling_flops(shape, [prompt + half], [half]))
+
+
+def critical_steps(stage: Stage) -> Cost:
+    """A forward pass over each trace, up to the step of its first pit."""
+    shape, prompt, completion = longest(stage)
+    rows = num_problems(stage) * traces_per_problem(stage.inputs["values"])
+    return Cost(generation_flops=rows * forward_flops(shape, [prompt + completion]))
+
+
+def sft(stage: Stage) -> Cost:
+    return fine_tuning(stage, rows_per_problem=1)
+
+
+def rft(stage: Stage) -> Cost:
+    return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["positives"]))
+
+
+def step_rft(stage: Stage) -> Cost:
+    return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["good_steps"]))
+
+
+def dpo(stage: Stage) -> Cost:
+    return preference_training(stage, rows_per_problem(stage.inputs["pairs"]))
+
+
+def completions(stage: Stage, rows: float) -> Cost:
+    """A number of completions, each sampled from the beginning."""
+    shape, prompt, completion = longest(stage)
+    return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+
+
+def fine_tuning(stage: Stage, rows_per_problem: float) -> Cost:
+    """The epochs of the section named after the stage's kind over rows of whole length."""
+    shape, prompt, completion = longest(stage)
+    rows = num_problems(stage) * rows_per_problem
+    work = training_flops(shape, [prompt + completion], lora_of(stage.config))
+    return Cost(training_flops=stage.config[stage.kind]["epochs"] * rows * work)
+
+
+def preference_training(stage: Stage, pairs_per_problem: float) -> Cost:
+    """The same for pairs: two completions each, and one forward pass of the reference policy over them."""
+    shape, prompt, completion = longest(stage)
+    pairs, lengths = num_problems(stage) * pairs_per_problem, [prompt + completion]
+    epochs = stage.config[stage.kind]["epochs"]
+    work = epochs * training_flops(shape, lengths, lora_of(stage.config)) + forward_flops(shape, lengths)
+    return Cost(training_flops=2 * pairs * work)
+
+
+def num_problems(stage: Stage) -> int:
+    """How many problems a stage works on: as its nearest ancestor says that brings problems."""
+    queue, seen = deque([stage]), {stage.digest}
+    while queue:
+        current = queue.popleft()
+        if (problems := kind_of(current.kind).problems) is not None:
+            return int(loaded(problems)(current))
+        for parent in current.inputs.values():
+            if parent.digest not in seen:
+                seen.add(parent.digest)
+                queue.append(parent)
+    raise LookupError(f"{stage.name} has no ancestor that brings problems.")
+
+
+def rows_per_problem(data: Stage) -> float:
+    """How many rows a stage gives a learner for each problem, at most."""
+    rows = kind_of(data.kind).rows
+    if rows is None:
+        raise ValueError(
+            f"{data.name}: the record of kind {data.kind!r} names no `rows`, so what learns from it has no cost."
+        )
+    return float(loaded(rows)(data))
+
+
+def problems_of_teacher(stage: Stage) -> int:
+    return stage.config["data_size"]
+
+
+def problems_of_traces(stage: Stage) -> int:
+    return stage.config["critical_steps"]["problems"]
+
+
+def rows_of_positives(stage: Stage) -> int:
+    pooled = stage.config.get("round", 1) if "before" in stage.inputs else 1
+    return pooled * stage.config["positives"]["max_positives"]
+
+
+def rows_of_pairs(stage: Stage) -> int:
+    return stage.config["pairs"]["pairs_per_problem"]
+
+
+def rows_of_traces(stage: Stage) -> int:
+    """One row a trace, of pairs at pits as of good steps."""
+    return traces_per_problem(stage.inputs["step_values"])
+
+
+def traces_per_problem(step_values: Stage) -> int:
+    """As many as are asked for, of the rollouts that there are."""
+    sampled = step_values.inputs["rollouts"].config["rollouts"]["samples_per_problem"]
+    return min(step_values.config["traces_per_problem"], sampled)
+
+
+def _mixed_in(stage: Stage) -> int:
+    return int(stage.config[stage.kind]["include_synthetic"])
+
+
+def _sampled_fraction(settings: Mapping[str, object], shape: ModelConfig) -> float:
+    """Of the continuations of an exhaustive estimate, the share of work that remains."""
+    if not settings.get("adaptive"):
+        return 1.0
+    return ADAPTIVE_FRACTION if shape.vocab_size <= SMALL_VOCABULARY else UNREPLAYED_FRACTION
