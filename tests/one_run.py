@@ -5,16 +5,17 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel
 
+from scaling.config.algorithms import algorithm_names
 from scaling.config.sweep import Cell
 from scaling.planning import recipes
 from scaling.stage import Stage, in_order
 
-ALGORITHMS = tuple(recipes.RECIPES)
+ALGORITHMS = tuple(algorithm_names())
 FAMILIES = ("modular_sum", "star_graph")
 
 
 def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:
-    return Cell.model_validate({"algorithm": algorithm, "problems": {"family": family}})
+    return Cell.of(**{"algorithm": algorithm, "problems": {"family": family}})
 
 
 def by_kind(cell: Cell, seed: int = 0) -> dict[str, Stage]:
@@ -54,4 +55,4 @@ def with_other(cell: Cell, keys: Iterable[str]) -> Cell:
             merged[section][key] = another(getattr(cell, section), key)
         else:
             merged[section] = another(cell, section)
-    return Cell.model_validate(merged)
+    return Cell.of(**merged)

@@ -188,7 +188,7 @@ def test_no_negative_leaves_an_empty_table(values_chain, tmp_path):
 
 def test_an_exhaustive_stage_has_the_config_it_had_before_there_was_a_choice():
     """So artifacts that are stored keep their digests."""
-    cell = Cell(algorithm="step_dpo")
+    cell = Cell.of(algorithm="step_dpo")
     adaptive = cell.model_copy(update={"step_values": cell.step_values.model_copy(update={"adaptive": True})})
     before, after = (recipes.step_values(each, 0, "negatives", 2).config["step_values"] for each in (cell, adaptive))
     assert before == {"rollouts_per_prefix": 4, "best_of": 1, "temperature": 1.0}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from scaling.config.algorithms import algorithm_names
 from scaling.config.sampling import CriticalSteps, Sampler
 from scaling.config.sweep import Cell
 from scaling.kinds import BUILT_IN
@@ -16,8 +17,8 @@ from scaling.stage import in_order
 NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}
 # modular_sum with modulus 7 and 3 operands: prompts `a b c ?`, completions `a b = c r ;` `a b = c ;` `# c`; the model
 # has the 11 words ? = ; # 0..6 and three specials, and reads one special more on either side.
-CELL = Cell.model_validate(
-    {
+CELL = Cell.of(
+    **{
         "data_size": 10,
         "problems": {"family": "modular_sum", "modulus": 7, "operands": 3, "num_validation": 5, "num_test": 20},
         "policy": {"size": "xxs"},
@@ -41,7 +42,7 @@ def changed(section: str, **settings) -> Cell:
 
 def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops():
     kinds = {}
-    for algorithm in recipes.RECIPES:
+    for algorithm in algorithm_names():
         kinds |= stages(CELL, algorithm)
     kinds |= {stage.kind: stage for stage in in_order([critical_steps(ASKED, 0)])}
     assert set(kinds) | {"problem_source", "solvable"} == set(BUILT_IN)  # those two: tests/test_set_stages.py

@@ -12,6 +12,7 @@ from data.records import read_jsonl, read_problems
 from data.sets import problem_sets
 from data.step_values import load_step_values
 from data.verifier import load_verified
+from scaling.config.algorithms import algorithm_names
 from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
 from scaling.model.transformer import architecture
@@ -116,11 +117,11 @@ def test_traces_without_a_wrong_one_are_an_error_with_its_cure(stages, tmp_path,
 
 
 def cell_of(algorithm: str, **evaluation) -> Cell:
-    return Cell.model_validate({"algorithm": algorithm, "evaluation": {"critical_steps": ASKED, **evaluation}})
+    return Cell.of(**{"algorithm": algorithm, "evaluation": {"critical_steps": ASKED, **evaluation}})
 
 
 def test_all_algorithms_continue_the_same_traces_with_the_same_pits_and_randomness():
-    by_algorithm = {name: measured(cell_of(name), 3) for name in recipes.RECIPES}
+    by_algorithm = {name: measured(cell_of(name), 3) for name in algorithm_names()}
     for name in ("traces", "pits"):
         assert len({stage.inputs[name] for stage in by_algorithm.values()}) == 1
     seeds = {stage.inputs["values"].config["seed"] for stage in by_algorithm.values()}
@@ -137,16 +138,14 @@ def test_the_traces_share_no_seed_with_any_round():
 
 
 def test_critical_steps_change_no_other_stage_and_are_measured_only_where_asked_for():
-    assert measured(Cell(), 0) is None
-    assert recipes.evaluation(cell_of("rft"), 0) == recipes.evaluation(Cell(algorithm="rft"), 0)
+    assert measured(Cell.of(), 0) is None
+    assert recipes.evaluation(cell_of("rft"), 0) == recipes.evaluation(Cell.of(algorithm="rft"), 0)
     new = {stage.kind for stage in in_order([measured(cell_of("sft"), 0)])} - {
-        stage.kind for stage in in_order([recipes.evaluation(Cell(), 0)])
+        stage.kind for stage in in_order([recipes.evaluation(Cell.of(), 0)])
     }
     assert new == {"critical_traces", "step_values", "critical_steps"}
 
 
 def test_more_traces_than_test_problems_are_an_error_with_its_cure():
     with pytest.raises(ValidationError, match=r"critical_steps\.problems is 5, but problems\.num_test is 4"):
-        Cell.model_validate(
-            {"evaluation": {"critical_steps": ASKED}, "problems": {"family": "modular_sum", "num_test": 4}}
-        )
+        Cell.of(**{"evaluation": {"critical_steps": ASKED}, "problems": {"family": "modular_sum", "num_test": 4}})

@@ -77,13 +77,11 @@ def test_a_family_without_facts_of_its_own_has_no_misconceptions():
 
 
 def test_only_a_base_policy_that_read_web_text_has_misconceptions_and_only_describing_changes_the_stage():
-    cell = Cell.model_validate({"evaluation": {"describe": True}, "pretrain": {"seed": 5}})
+    cell = Cell.of(**{"evaluation": {"describe": True}, "pretrain": {"seed": 5}})
     described = recipes.evaluation(cell, 0)
     assert described.config["web_seed"] == 5 and described.config["evaluation"]["describe"] is True
-    plain = recipes.evaluation(Cell(), 0)
+    plain = recipes.evaluation(Cell.of(), 0)
     assert "describe" not in plain.config["evaluation"] and "web_seed" not in plain.config
-    assert plain == recipes.evaluation(Cell.model_validate({"evaluation": {"describe": False}}), 0)
-    random = recipes.evaluation(
-        Cell.model_validate({"evaluation": {"describe": True}, "policy": {"base": "random"}}), 0
-    )
+    assert plain == recipes.evaluation(Cell.of(**{"evaluation": {"describe": False}}), 0)
+    random = recipes.evaluation(Cell.of(**{"evaluation": {"describe": True}, "policy": {"base": "random"}}), 0)
     assert "web_seed" not in random.config

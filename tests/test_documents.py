@@ -12,11 +12,11 @@ from scaling.config.memory import Memory
 from scaling.config.policy import Lora
 from scaling.config.resources import Hardware, Hosts, Mesh, Meshes
 from scaling.config.section import Section
-from scaling.config.sweep import Analysis, Cell, Resources, Select, Sweep
+from scaling.config.sweep import Resources, cell_schema, sweep_schema
 from scaling.config.teacher import NamedTeacher
 from scaling.config.text_problems import Solvable
 from scaling.planning.plan import plan
-from scaling.planning.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
+from scaling.planning.sweep_file import SWEEP_KEYS, load_sweep
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")
@@ -82,7 +82,7 @@ def _written(value: object) -> str:
 
 def sections() -> Iterator[tuple[str, type[Section]]]:
     """(heading in docs/sweeps.md, model) of every section of a sweep file."""
-    for name, field in Cell.model_fields.items():
+    for name, field in cell_schema().model_fields.items():
         if name == "problems":
             for family in field.annotation.__args__:
                 yield f"`problems`, family `{family.model_fields['family'].default}`", family
@@ -92,7 +92,12 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield "`policy.lora`", Lora
     yield "`teacher`, each of `teachers`", NamedTeacher
     yield "`problems.solvable`", Solvable
-    yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
+    yield from (
+        ("`select`", get_args(sweep_schema().model_fields["select"].annotation)[0]),
+        ("`analysis`", sweep_schema().model_fields["analysis"].annotation),
+        ("`resources`", Resources),
+        ("`memory`", Memory),
+    )
     yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
     yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
 
@@ -131,9 +136,9 @@ def test_docs_sweeps_gives_every_key_of_a_section_with_type_default_and_meaning(
 
 def test_docs_sweeps_gives_every_key_at_the_top_of_a_file():
     rows = tables(ROOT / "docs/sweeps.md")["Keys at the top of the file"]
-    expected = expected_rows(Sweep) | expected_rows(Cell)
+    expected = expected_rows(sweep_schema()) | expected_rows(cell_schema())
     del expected["fixed"]  # the loader's name for the cell's sections: no key of a file
-    assert set(expected) == {*SWEEP_KEYS, *CELL_SECTIONS}
+    assert set(expected) == {*SWEEP_KEYS, *cell_schema().model_fields}
     expected["grid"] = ("mapping to list of values, or list of such mappings", "required")
     expected["select"] = ("section", "none")
     assert {row[0].strip("`"): (row[1], row[2]) for row in rows} == expected
@@ -150,7 +155,7 @@ def test_docs_sweeps_names_every_option_of_the_command_line():
 
 def test_the_schema_of_a_problem_is_found_by_its_family():
     families = [heading for heading, _ in sections() if heading.startswith("`problems`")]
-    tags = Cell.model_json_schema()["properties"]["problems"]["discriminator"]["mapping"]
+    tags = cell_schema().model_json_schema()["properties"]["problems"]["discriminator"]["mapping"]
     assert len(families) == len(tags) >= 2
 
 

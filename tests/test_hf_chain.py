@@ -8,7 +8,8 @@ import pytest
 from data.problems import modular_sum
 from data.records import read_jsonl
 from data.tokens.tokenizer import tokenizer_of
-from scaling.config.sweep import ALGORITHMS, Cell
+from scaling.config.algorithms import algorithm_names
+from scaling.config.sweep import Cell
 from scaling.kinds import kind_of
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
@@ -32,8 +33,8 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cell(checkpoint):
-    return Cell.model_validate(
-        {
+    return Cell.of(
+        **{
             "algorithm": "rft",
             "data_size": 8,
             "problems": PROBLEMS,
@@ -51,7 +52,7 @@ def stages_of(cell, algorithm):
 
 
 def test_every_stage_that_reads_or_writes_tokens_has_the_imported_tokenizer(cell):
-    for algorithm in ALGORITHMS:
+    for algorithm in algorithm_names():
         for stage in stages_of(cell, algorithm):
             with_tokens = stage.kind not in ("pretrain", "problems", "teacher", "dpo")
             assert ("tokenizer" in stage.inputs) == with_tokens, stage.kind
@@ -59,7 +60,7 @@ def test_every_stage_that_reads_or_writes_tokens_has_the_imported_tokenizer(cell
 
 def test_an_embedded_policy_needs_no_tokenizer_among_its_inputs(cell):
     embedded = cell.model_copy(update={"policy": type(cell.policy)()})
-    for algorithm in ALGORITHMS:
+    for algorithm in algorithm_names():
         assert not any("tokenizer" in stage.inputs for stage in stages_of(embedded, algorithm))
 
 

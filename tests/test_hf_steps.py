@@ -56,7 +56,7 @@ def cell_of(checkpoint, algorithm, adaptive=False, **changes):
         "step_rft": {**OPTIMIZER, "traces_per_problem": 3},
         "evaluation": {"samples_per_problem": 0, "pass_at": [], "max_new_tokens": LIMIT},
     }
-    return Cell.model_validate(cell)
+    return Cell.of(**cell)
 
 
 class Study:

@@ -95,14 +95,14 @@ def test_every_key_changes_exactly_the_stages_it_enters_and_their_descendants(al
 
 
 @settings(max_examples=60, deadline=None)
-@given(algorithm=st.sampled_from(ALGORITHMS), keys=st.sets(st.sampled_from(keys_of(Cell())), max_size=6))
+@given(algorithm=st.sampled_from(ALGORITHMS), keys=st.sets(st.sampled_from(keys_of(Cell.of())), max_size=6))
 def test_several_keys_change_the_union_of_what_each_changes(algorithm, keys):
     cell = cell_of(algorithm)
     assert changed_kinds(cell, with_other(cell, keys)) == expected_kinds(cell, keys)
 
 
 def test_a_random_base_does_not_depend_on_how_one_would_be_pretrained():
-    cell = with_other(Cell(), ["policy.base"])
+    cell = with_other(Cell.of(), ["policy.base"])
     assert cell.policy.base == "random"
     after = with_other(cell, ["pretrain.num_updates", "pretrain.learning_rate", "pretrain.batch_size"])
     assert changed_kinds(cell, after) == set()

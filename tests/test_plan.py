@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from scaling.config.sweep import Cell
+from scaling.config.training import Dpo, Sft
 from scaling.planning import recipes
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
@@ -45,7 +46,7 @@ def test_algorithms_share_base_problems_synthetic_sft_and_rollouts(tmp_path):
 
 
 def test_per_step_dpo_is_dpo_on_other_pairs():
-    cell = Cell()
+    cell = Cell.of()
     dpo, step_dpo = recipes.dpo_policy(cell, 0), recipes.step_dpo_policy(cell, 0)
     assert dpo.kind == step_dpo.kind == "dpo"
     assert dpo.config == step_dpo.config
@@ -69,7 +70,7 @@ def test_per_step_dpo_is_dpo_on_other_pairs():
     ],
 )
 def test_a_config_change_alters_exactly_the_downstream_digests(algorithm, section, key, value, changed):
-    before = Cell(algorithm=algorithm)
+    before = Cell.of(algorithm=algorithm)
     after = before.model_copy(
         update={section: getattr(before, section).model_copy(update={key: value})},
     )
@@ -79,7 +80,7 @@ def test_a_config_change_alters_exactly_the_downstream_digests(algorithm, sectio
 
 
 def test_seeds_share_nothing_but_the_base_and_the_held_out_problems():
-    cell = Cell(algorithm="step_dpo")
+    cell = Cell.of(algorithm="step_dpo")
     first, second = (in_order([recipes.evaluation(cell, seed)]) for seed in (0, 1))
     shared = {stage.digest for stage in first} & {stage.digest for stage in second}
     assert {stage.kind for stage in first if stage.digest in shared} == {"pretrain", "problems"}
@@ -124,8 +125,8 @@ def test_descendants_share_sfts_choice_and_then_make_their_own(tmp_path):
     planned = plan(sweep_of(tmp_path, select=SELECT), fake_numbers(likes))
     assert not planned.waiting
     for run in planned.runs:
-        assert run.cell.sft.epochs == 5
-        assert run.cell.dpo.beta == (0.5 if run.cell.algorithm == "dpo" else Cell().dpo.beta)
+        assert run.cell.section(Sft).epochs == 5
+        assert run.cell.section(Dpo).beta == (0.5 if run.cell.algorithm == "dpo" else Dpo().beta)
         assert run.stage.config["split"] == "test"
     assert {(choice.algorithm, choice.data_size) for choice in planned.choices} == {
         ("sft", 64),
@@ -139,7 +140,7 @@ def test_descendants_share_sfts_choice_and_then_make_their_own(tmp_path):
 
 def test_equal_candidates_give_the_first(tmp_path):
     planned = plan(sweep_of(tmp_path, select=SELECT), fake_numbers(lambda policy: True))
-    assert {run.cell.sft.epochs for run in planned.runs} == {2}
+    assert {run.cell.section(Sft).epochs for run in planned.runs} == {2}
 
 
 def test_selection_never_reads_the_test_problems(tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from scaling.config.algorithms import algorithm_names
 from scaling.config.policy import Lora, Policy, lora_of
-from scaling.config.sweep import ALGORITHMS, Cell
+from scaling.config.sweep import Cell
 from scaling.planning import recipes
 from scaling.planning.explain import ConfigError
 from scaling.planning.grid import cells
@@ -27,16 +28,16 @@ def test_a_checkpoint_has_no_rung_of_the_ladder():
         Policy.model_validate({"revision": "v1"})
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", algorithm_names())
 def test_a_cell_with_a_checkpoint_survives_its_own_dump(algorithm):
-    cell = Cell.model_validate({"algorithm": algorithm, "policy": {"hf": "Qwen/Qwen2.5-0.5B"}})
-    assert Cell.model_validate(cell.model_dump()) == cell
+    cell = Cell.of(**{"algorithm": algorithm, "policy": {"hf": "Qwen/Qwen2.5-0.5B"}})
+    assert Cell.of(**cell.model_dump()) == cell
 
 
 def test_a_sweep_names_its_checkpoint_and_the_artifact_is_named_after_it(tmp_path):
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     sweep = load_sweep(tmp_path / "sweep.yaml")
-    cell = Cell.model_validate(sweep.fixed)
+    cell = Cell.of(**sweep.fixed)
     assert recipes.base_policy(cell).config == {"policy": {"hf": "Qwen/Qwen2.5-0.5B", "revision": "v1"}}
     assert recipes.base_policy(cell).name.startswith("pretrain/Qwen2.5-0.5B-")
 
@@ -44,7 +45,7 @@ def test_a_sweep_names_its_checkpoint_and_the_artifact_is_named_after_it(tmp_pat
 def test_embedded_policies_keep_their_identity():
     """The digest of the quickstart's base policy, which is shipped with the repository."""
     problems = {"family": "modular_sum", "modulus": 59, "operands": 4}
-    assert recipes.base_policy(Cell.model_validate({"problems": problems})).config["policy"] == {
+    assert recipes.base_policy(Cell.of(**{"problems": problems})).config["policy"] == {
         "size": "xs",
         "base": "pretrained",
     }
@@ -82,8 +83,8 @@ def test_ranks_share_the_base_policy_its_evaluation_and_the_problems(tmp_path):
     low, high = (stages_of(cell) for cell in cells_of(tmp_path, LORA_SWEEP)[:2])
     same = {kind for kind in low if low[kind].digest == high[kind].digest}
     assert same == {"pretrain", "problems", "teacher"}
-    plain = Cell(policy=Policy(compute_dtype="bfloat16"))
-    with_lora = Cell(policy=Policy(compute_dtype="bfloat16", lora=Lora()))
+    plain = Cell.of(policy=Policy(compute_dtype="bfloat16"))
+    with_lora = Cell.of(policy=Policy(compute_dtype="bfloat16", lora=Lora()))
     assert recipes.base_evaluation(plain) == recipes.base_evaluation(with_lora)
 
 
@@ -97,9 +98,9 @@ def test_a_stage_that_reads_a_policy_trained_with_lora_has_the_base_policy_besid
 
 
 def test_the_compute_dtype_is_the_base_policys_and_changes_all_that_descend_from_it():
-    for algorithm in recipes.RECIPES:
+    for algorithm in algorithm_names():
         single, half = (
-            stages_of(Cell(algorithm=algorithm, policy=Policy(compute_dtype=dtype)))
+            stages_of(Cell.of(algorithm=algorithm, policy=Policy(compute_dtype=dtype)))
             for dtype in ("float32", "bfloat16")
         )
         assert half["pretrain"].config["policy"]["compute_dtype"] == "bfloat16"
@@ -108,8 +109,8 @@ def test_the_compute_dtype_is_the_base_policys_and_changes_all_that_descend_from
 
 def test_defaults_add_no_key_to_any_stage():
     """So that artifacts from before these keys keep their digests."""
-    for algorithm in recipes.RECIPES:
-        for stage in stages_of(Cell(algorithm=algorithm)).values():
+    for algorithm in algorithm_names():
+        for stage in stages_of(Cell.of(algorithm=algorithm)).values():
             assert "lora" not in stage.config
             assert "compute_dtype" not in stage.config.get("policy", {})
             assert "base" not in stage.inputs or stage.kind == "sft"
@@ -118,11 +119,11 @@ def test_defaults_add_no_key_to_any_stage():
 def test_the_order_in_which_targets_are_written_is_no_part_of_an_identity():
     first, second = (Lora(targets=targets) for targets in (("down", "query", "key"), ("key", "down", "query")))
     assert first.targets == second.targets == ("query", "key", "down")
-    cells = [Cell(policy=Policy(lora=lora)) for lora in (first, second)]
+    cells = [Cell.of(policy=Policy(lora=lora)) for lora in (first, second)]
     assert recipes.sft_policy(cells[0], 0) == recipes.sft_policy(cells[1], 0)
-    assert recipes.sft_policy(cells[0], 0) != recipes.sft_policy(Cell(policy=Policy(lora=Lora())), 0)
+    assert recipes.sft_policy(cells[0], 0) != recipes.sft_policy(Cell.of(policy=Policy(lora=Lora())), 0)
     everything = ["query", "key", "value", "output", "gate", "up", "down"]  # as artifacts from before have it
-    assert recipes.sft_policy(Cell(policy=Policy(lora=Lora())), 0).config["lora"]["targets"] == everything
+    assert recipes.sft_policy(Cell.of(policy=Policy(lora=Lora())), 0).config["lora"]["targets"] == everything
 
 
 def test_a_target_named_twice_is_refused_in_any_order():

@@ -5,6 +5,7 @@ import json
 import pytest
 from one_run import ALGORITHMS, FAMILIES, by_kind, cell_of, kinds_from, with_other
 
+from scaling.config.algorithms import algorithm_names, algorithm_of
 from scaling.config.problems import Problems
 from scaling.config.section import Section, parse
 from scaling.config.sweep import Cell
@@ -20,7 +21,7 @@ def test_all_algorithms_share_one_base_policy_and_per_size_and_seed_one_d_syn_sf
     for algorithm in ALGORITHMS:
         for data_size in (64, 128):
             for seed in (0, 1, 2):
-                cell = Cell(algorithm=algorithm, data_size=data_size)
+                cell = Cell.of(algorithm=algorithm, data_size=data_size)
                 for kind, stage in by_kind(cell, seed).items():
                     needed.setdefault(kind, set()).add(stage)
     once, per_size_and_seed = 1, 2 * 3
@@ -31,7 +32,7 @@ def test_all_algorithms_share_one_base_policy_and_per_size_and_seed_one_d_syn_sf
 
 
 def test_sizes_of_policies_share_d_syn_and_the_held_out_problems():
-    small, large = (by_kind(with_other(Cell(), keys)) for keys in ((), ("policy.size",)))
+    small, large = (by_kind(with_other(Cell.of(), keys)) for keys in ((), ("policy.size",)))
     assert small["teacher"] == large["teacher"]
     assert small["problems"] == large["problems"]
     assert small["sft"] != large["sft"]
@@ -63,13 +64,13 @@ def test_validation_and_test_evaluate_the_same_policy_on_the_same_stage_of_probl
 
 
 def test_an_algorithm_uses_the_settings_of_its_ancestors_only():
-    assert recipes.ANCESTORS.keys() == recipes.RECIPES.keys()
-    for algorithm, ancestors in recipes.ANCESTORS.items():
+    for algorithm in algorithm_names():
+        ancestors = algorithm_of(algorithm).ancestors
         assert set(ancestors) == kinds_from(recipes.trained_policy(cell_of(algorithm), 0)) & {"sft"} - {algorithm}
 
 
 def test_some_recipe_uses_every_kind():
-    asked = Cell.model_validate({"evaluation": {"critical_steps": {}}})
+    asked = Cell.of(**{"evaluation": {"critical_steps": {}}})
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
     kinds |= kinds_from(critical_steps(asked, 0))
     kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py
@@ -79,17 +80,17 @@ def test_some_recipe_uses_every_kind():
 def test_a_limit_of_tokens_is_in_a_stages_config_only_where_it_is_set():
     """So artifacts that are stored keep their digests."""
     for seed, kind in enumerate(("rollouts", "evaluation")):
-        before = by_kind(Cell(algorithm="step_dpo"), seed)[kind].config[kind]
-        cell = Cell.model_validate({"algorithm": "step_dpo", kind: {"max_new_tokens": 9}})
+        before = by_kind(Cell.of(algorithm="step_dpo"), seed)[kind].config[kind]
+        cell = Cell.of(**{"algorithm": "step_dpo", kind: {"max_new_tokens": 9}})
         assert "max_new_tokens" not in before
         assert by_kind(cell, seed)[kind].config[kind] == {**before, "max_new_tokens": 9}
-    cell = Cell.model_validate({"algorithm": "step_rft", "rollouts": {"max_new_tokens": 9}})
-    before, after = (by_kind(each)["step_values"].config for each in (Cell(algorithm="step_rft"), cell))
+    cell = Cell.of(**{"algorithm": "step_rft", "rollouts": {"max_new_tokens": 9}})
+    before, after = (by_kind(each)["step_values"].config for each in (Cell.of(algorithm="step_rft"), cell))
     assert after == {**before, "max_new_tokens": 9}
 
 
 def test_selection_and_the_base_policy_are_measured_under_the_limit_of_the_evaluation():
-    cell = Cell.model_validate({"evaluation": {"max_new_tokens": 9}})
+    cell = Cell.of(**{"evaluation": {"max_new_tokens": 9}})
     for stage in (recipes.validation(cell, 0), recipes.base_evaluation(cell)):
         assert stage.config["evaluation"] == {"samples_per_problem": 0, "pass_at": [], "max_new_tokens": 9}
 

@@ -101,7 +101,7 @@ def test_that_a_server_samples_is_part_of_the_identity_and_which_one_is_not():
     elsewhere = {"endpoint": "https://elsewhere/v1", "model": "m", **asked}
     assert {"export", *elsewhere} == set(Sampler.model_fields)
     ours, one, other, model = (
-        Cell.model_validate({"algorithm": "step_dpo", **section})
+        Cell.of(**{"algorithm": "step_dpo", **section})
         for section in (
             {},
             {"sampler": {"endpoint": "http://gpu7:8000/v1", "export": True}},
@@ -115,7 +115,7 @@ def test_that_a_server_samples_is_part_of_the_identity_and_which_one_is_not():
 
 
 def test_only_the_stages_that_sample_are_told_of_the_server():
-    cell = Cell.model_validate({"algorithm": "step_dpo", "sampler": {"endpoint": "http://gpu7/v1", "export": True}})
+    cell = Cell.of(**{"algorithm": "step_dpo", "sampler": {"endpoint": "http://gpu7/v1", "export": True}})
     told = {stage.kind: stage.execution for stage in in_order([recipes.evaluation(cell, 0)])}
     assert {kind for kind, execution in told.items() if execution} == {"rollouts", "step_values", "evaluation"}
     assert Path(told["rollouts"]["server"]["folder"]) == Path(__file__).parent.parent / "results" / "exports"
@@ -124,7 +124,7 @@ def test_only_the_stages_that_sample_are_told_of_the_server():
 def test_traces_and_values_of_critical_steps_come_from_the_server_too():
     chosen = {"algorithm": "rft", "evaluation": {"critical_steps": {}}}
     ours, theirs = (
-        critical_steps(Cell.model_validate({**chosen, **section}), 0)
+        critical_steps(Cell.of(**{**chosen, **section}), 0)
         for section in ({}, {"sampler": {"endpoint": "http://gpu7/v1", "export": True}})
     )
     told = {stage.name: stage for stage in in_order([theirs]) if stage.kind in ("critical_traces", "step_values")}

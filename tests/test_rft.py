@@ -81,7 +81,7 @@ def test_positives_are_kept_by_their_worst_step_and_only_those_with_step_values(
 @pytest.mark.parametrize("keep", ["low_value", "high_value"])
 def test_positives_kept_by_value_share_their_step_values_with_step_rft_and_no_others_need_them(keep):
     valued, plain, steps = (
-        {stage.kind: stage for stage in in_order([recipes.evaluation(Cell.model_validate(settings), 0)])}
+        {stage.kind: stage for stage in in_order([recipes.evaluation(Cell.of(**settings), 0)])}
         for settings in ({"algorithm": "rft", "rft": {"keep": keep}}, {"algorithm": "rft"}, {"algorithm": "step_rft"})
     )
     assert valued["positives"].inputs["step_values"] == steps["step_values"]

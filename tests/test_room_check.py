@@ -24,7 +24,7 @@ DEEPSEEK = "deepseek-ai/deepseek-math-7b-base"  # 4,096 positions
 
 
 def stages(**sections):
-    cell = Cell.model_validate({"algorithm": "step_dpo", "policy": {"hf": DEEPSEEK}, **sections})
+    cell = Cell.of(**{"algorithm": "step_dpo", "policy": {"hf": DEEPSEEK}, **sections})
     return in_order([recipes.evaluation(cell, 0)])
 
 
@@ -39,7 +39,7 @@ def test_a_limit_that_leaves_no_prompt_any_room_is_refused_with_its_key(section)
 
 def test_the_filters_own_limit_is_named():
     chosen = {"family": "gsm8k", "solvable": {"max_new_tokens": 5000}}
-    cell = Cell.model_validate({"policy": {"hf": DEEPSEEK}, "problems": chosen})
+    cell = Cell.of(**{"policy": {"hf": DEEPSEEK}, "problems": chosen})
     with pytest.raises(ConfigError, match=r"problems\.solvable\.max_new_tokens allows completions of 5000 tokens"):
         check_room([solvable(cell)], FILE)
 
@@ -54,7 +54,7 @@ def test_the_default_limit_is_certain_where_tokens_are_counted_and_not_where_wor
 
 def test_embedded_policies_have_room_for_everything():
     evaluation = {"critical_steps": {"problems": 8}, "max_new_tokens": 10**6}
-    cell = Cell.model_validate({"evaluation": evaluation, "rollouts": {"max_new_tokens": 10**6}})
+    cell = Cell.of(**{"evaluation": evaluation, "rollouts": {"max_new_tokens": 10**6}})
     check_room(in_order([recipes.evaluation(cell, 0), critical_steps(cell, 0)]), FILE)
 
 

@@ -10,6 +10,8 @@ from tiny_chain import PROBLEMS, SYNTHETIC, by_hand, tokens_of
 
 from algorithms import dpo, rft, step_rft
 from data import pairs, step_values
+from scaling.config.sampling import StepValues
+from scaling.config.section import plain
 from scaling.config.sweep import Cell
 from scaling.model.policy import Policy, load_policy, save_policy
 from scaling.model.sizes import model_config
@@ -24,7 +26,7 @@ ANOTHER = "2 3 = 5 1 ; 5 1 = 6 ; # 6"  # a second right completion of the first 
 
 
 def cell_of(algorithm: str, rounds: int, **sections) -> Cell:
-    return Cell.model_validate({"algorithm": algorithm, "rounds": rounds, **sections})
+    return Cell.of(**{"algorithm": algorithm, "rounds": rounds, **sections})
 
 
 def chain(cell: Cell, kind: str) -> list[Stage]:
@@ -141,7 +143,7 @@ def solved(tmp_path):
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_later_round_without_negatives_passes_its_policy_on(tmp_path, solved, adaptive):
-    values = {"rollouts_per_prefix": 2, "adaptive": adaptive}
+    values = plain(StepValues(rollouts_per_prefix=2, adaptive=adaptive), {"negatives_per_problem"})
     config = {"problems": PROBLEMS, "step_values": values, "traces": "negatives", "traces_per_problem": 2}
     (tmp_path / "values").mkdir()
     numbers = step_values.run({**config, "seed": 5, "round": 2}, solved, tmp_path / "values")

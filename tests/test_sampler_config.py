@@ -66,9 +66,7 @@ def test_a_key_in_a_sweep_file_is_refused_and_not_shown(tmp_path, section):
 
 def test_a_sweep_names_its_server_and_mistakes_are_named_with_their_key(tmp_path):
     sweep = load(tmp_path, "sampler: {endpoint: http://gpu7:8000/v1, export: true}", "sampler.max_concurrency=7")
-    assert Cell.model_validate(sweep.fixed).sampler == Sampler(
-        endpoint="http://gpu7:8000/v1", export=True, max_concurrency=7
-    )
+    assert Cell.of(**sweep.fixed).sampler == Sampler(endpoint="http://gpu7:8000/v1", export=True, max_concurrency=7)
     with pytest.raises(ConfigError, match=r"unknown key 'sampler.exprt'. Did you mean 'sampler.export'"):
         load(tmp_path, "sampler: {endpoint: http://gpu7:8000/v1, model: a, exprt: true}")
 
@@ -79,8 +77,8 @@ def test_a_sampler_cannot_be_an_axis_because_it_changes_no_result(tmp_path):
 
 
 def test_our_own_sampler_is_the_default_and_can_be_written(tmp_path):
-    assert Cell().sampler is None
-    assert Cell.model_validate(load(tmp_path, "sampler: null").fixed) == Cell()
+    assert Cell.of().sampler is None
+    assert Cell.of(**load(tmp_path, "sampler: null").fixed) == Cell.of()
 
 
 def test_several_hosts_or_devices_would_ask_for_everything_anew_and_are_refused(tmp_path):

@@ -5,6 +5,7 @@ import yaml
 from tiny_set import gsm8k_folder, gsm8k_rows
 
 from data.records import write_jsonl
+from scaling.config.algorithms import algorithm_names
 from scaling.config.sweep import Cell
 from scaling.planning import recipes
 from scaling.planning.explain import ConfigError
@@ -12,7 +13,7 @@ from scaling.planning.set_stages import problem_source
 from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order
 
-ALGORITHMS = tuple(recipes.RECIPES)
+ALGORITHMS = tuple(algorithm_names())
 SIZES = {"num_validation": 6, "num_test": 8}
 
 
@@ -23,9 +24,7 @@ def folder(tmp_path):
 
 def cell_of(folder, algorithm="rft", **problems):
     settings = {"family": "gsm8k", "path": str(folder), **SIZES, **problems}
-    return Cell.model_validate(
-        {"algorithm": algorithm, "data_size": 8, "problems": settings, "policy": {"hf": "some/policy"}}
-    )
+    return Cell.of(**{"algorithm": algorithm, "data_size": 8, "problems": settings, "policy": {"hf": "some/policy"}})
 
 
 def by_kind(cell, seed=0):
@@ -84,16 +83,14 @@ def test_the_choice_of_solvable_problems_is_one_stage_for_all_sizes_and_seeds(fo
 
 def test_a_set_of_the_hub_is_identified_by_name_subset_and_revision():
     settings = {"data_size": 8, "policy": {"hf": "some/policy"}}
-    cells = [
-        Cell.model_validate({**settings, "problems": {"family": "gsm8k", **more}}) for more in ({}, {"revision": "a"})
-    ]
+    cells = [Cell.of(**{**settings, "problems": {"family": "gsm8k", **more}}) for more in ({}, {"revision": "a"})]
     stages = [problem_source(cell.problems)["source"] for cell in cells]
     assert stages[0].config["problems"]["hub"] == "openai/gsm8k" and stages[0].config["problems"]["subset"] == "main"
     assert stages[0].digest != stages[1].digest and stages[0].execution == {}
 
 
 def test_families_that_draw_their_problems_import_nothing():
-    cell = Cell.model_validate({"data_size": 8, "problems": {"family": "star_graph"}})
+    cell = Cell.of(**{"data_size": 8, "problems": {"family": "star_graph"}})
     assert not {"problem_source", "solvable"} & set(by_kind(cell))
 
 

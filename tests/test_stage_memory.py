@@ -25,7 +25,7 @@ DEEPSEEK = "deepseek-ai/deepseek-math-7b-base"
 
 
 def stage_of(kind: str, algorithm: str = "dpo", **sections):
-    cell = Cell(algorithm=algorithm, **sections)
+    cell = Cell.of(algorithm=algorithm, **sections)
     return next(stage for stage in in_order([recipes.evaluation(cell, 0)]) if stage.kind == kind)
 
 
@@ -74,7 +74,7 @@ def test_a_filter_is_predicted_for_its_examples_and_their_solutions():
     found = {}
     for shots in (0, 3):
         problems = {"family": "gsm8k", "solvable": {"shots": shots, "max_new_tokens": 64}}
-        cell = Cell.model_validate({"problems": problems, "policy": {"hf": DEEPSEEK}})
+        cell = Cell.of(**{"problems": problems, "policy": {"hf": DEEPSEEK}})
         stage = solvable(cell)
         shape, prompt, completion = longest(stage)
         assert (prompt, completion) == (321 + shots * (321 + 401), 64)
@@ -86,7 +86,7 @@ def test_a_filter_is_predicted_for_its_examples_and_their_solutions():
 
 def test_critical_steps_are_predicted_as_a_forward_pass_without_a_cache():
     evaluation = {"critical_steps": {"problems": 8}}
-    stage = critical_steps(Cell.model_validate({"evaluation": evaluation, "rollouts": {"max_new_tokens": 50}}), 0)
+    stage = critical_steps(Cell.of(**{"evaluation": evaluation, "rollouts": {"max_new_tokens": 50}}), 0)
     shape, prompt, completion = longest(stage)
     assert completion == 50
     length = -(-(prompt + 50) // 8) * 8
@@ -109,7 +109,7 @@ def test_stages_without_a_policy_need_nothing(kind):
 
 
 def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_fit():
-    stages = in_order([recipes.evaluation(Cell(algorithm="dpo"), 0)])
+    stages = in_order([recipes.evaluation(Cell.of(algorithm="dpo"), 0)])
     header, train, rollouts = memory_lines(stages, ONE, Memory())
     trained = [need(stage, ONE, Memory()) for stage in stages if stage.kind in ("pretrain", "sft", "dpo")]
     largest = max(trained, key=lambda found: found.gib)

@@ -13,7 +13,7 @@ PRICES = {"usd_per_million_input_tokens": 2.5, "usd_per_million_output_tokens": 
 
 
 def cell(**teacher) -> Cell:
-    return Cell.model_validate({"problems": {"family": "gsm8k"}, "policy": {"hf": "some/policy"}, "teacher": teacher})
+    return Cell.of(**{"problems": {"family": "gsm8k"}, "policy": {"hf": "some/policy"}, "teacher": teacher})
 
 
 def digest(**teacher) -> str:
@@ -21,7 +21,7 @@ def digest(**teacher) -> str:
 
 
 def test_without_a_model_a_stage_is_what_it_was_before_there_were_chat_models():
-    stage = recipes.synthetic(Cell(), 0)
+    stage = recipes.synthetic(Cell.of(), 0)
     assert stage.config["teacher"] == {"keep_unverified": False}
     assert stage.execution == {} and stage.inputs == {}
 
@@ -126,9 +126,9 @@ def test_a_password_in_an_endpoint_is_refused_by_the_sweep_file_without_being_sh
 
 def test_a_family_of_closed_vocabulary_has_no_chat_teacher():
     with pytest.raises(ValidationError, match="modular_sum makes and solves its problems in a closed vocabulary"):
-        Cell.model_validate({"teacher": {"model": "gpt-4o"}})
+        Cell.of(**{"teacher": {"model": "gpt-4o"}})
 
 
 def test_a_chat_teacher_does_not_choose_among_the_problems_of_a_set():
     with pytest.raises(ValidationError, match=r"problems\.solvable chooses"):
-        Cell.model_validate({"problems": {"family": "gsm8k", "solvable": {}}, "teacher": {"model": "gpt-4o"}})
+        Cell.of(**{"problems": {"family": "gsm8k", "solvable": {}}, "teacher": {"model": "gpt-4o"}})

@@ -40,8 +40,8 @@ def study(tmp_path, monkeypatch):
         write_jsonl(folder / f"{name}.jsonl", rows)
 
     def cell(data_size: int, **teacher) -> Cell:
-        return Cell.model_validate(
-            {
+        return Cell.of(
+            **{
                 "data_size": data_size,
                 "problems": {"family": "gsm8k", "path": str(folder), "num_validation": 5, "num_test": 10},
                 "policy": {"hf": "not/needed"},
@@ -152,7 +152,7 @@ def test_a_plan_names_requests_cost_and_budget_once_for_all_sizes_of_a_seed(stud
     # 80 problems, 2 attempts, 3 requests of at most 1000 tokens in at 2 and 1000 out at 10 USD a million.
     assert f"At most about {80 * 2 * 3 * (1000 * 2 + 1000 * 10) / 1e6:.2f} USD" in most
     assert "0.00 USD and 0 tokens in 0 requests; the budget is 7.5 USD" in budget
-    assert bill(added_problems([recipes.synthetic(Cell(), 0)])) == []
+    assert bill(added_problems([recipes.synthetic(Cell.of(), 0)])) == []
 
 
 def test_a_plan_counts_what_nested_sizes_ask_for_once(study, tmp_path):
@@ -186,7 +186,7 @@ def test_the_time_of_a_teacher_is_that_of_its_pace_or_of_its_slots(study):
     )
     requests = 40 * 3 * EXPECTED_ATTEMPTS
     assert slow == pytest.approx(requests * 10.0) and fast == pytest.approx(requests * 10.0 / 100)
-    assert cost(recipes.synthetic(Cell(), 0)).request_seconds == 0.0
+    assert cost(recipes.synthetic(Cell.of(), 0)).request_seconds == 0.0
 
 
 def test_a_missing_extra_is_one_error_that_names_it(study, tmp_path, monkeypatch):

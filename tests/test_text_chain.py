@@ -34,8 +34,8 @@ FILTER = {"samples": 8, "num_candidates": 20, "max_new_tokens": 24, "shots": 2}
 def cell(tmp_path_factory):
     root = tmp_path_factory.mktemp("text")
     problems = {"family": "gsm8k", "path": str(gsm8k_folder(root / "set")), "num_validation": 4, "num_test": 6}
-    return Cell.model_validate(
-        {
+    return Cell.of(
+        **{
             "algorithm": "rft",
             "data_size": 4,
             "problems": {**problems, "answer_forms": ["last_number"], "instruction": "", "solvable": FILTER},

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from analysis.tables.ledger import costs_of_run
+from scaling.config.algorithms import algorithm_of
 from scaling.config.sweep import Sweep
 from scaling.engine.store import Store
 from scaling.kinds import kind_of
@@ -178,9 +179,10 @@ def _settings(run: Run, sweep: Sweep) -> dict[str, object]:
     if sweep.select is None:
         return {}
     cell = run.cell.model_dump()
+    used = (*algorithm_of(run.cell.algorithm).ancestors, run.cell.algorithm)
     return {
         f"{algorithm}.{key}": cell[algorithm][key]
-        for algorithm in dict.fromkeys(("sft", run.cell.algorithm))
+        for algorithm in used
         for key in sweep.select.candidates_of(algorithm)
     }
 

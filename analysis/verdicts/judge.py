@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from analysis.verdicts.claim_sentences import claim_sentence
 from analysis.verdicts.claims import EQUIVALENCE, ClaimOutcome, check_claim, claim_text, fails_at_every_size
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION, REJECTED, Code, Evidence
+from scaling.config.algorithms import algorithms
 
 _NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
 _MANY_SEEDS = 100  # beyond so many more, seeds are not the way
@@ -202,13 +203,13 @@ def _form_free(e: Evidence) -> str:
 
 
 _LARGEST = 10_000  # no curve carries a multiplier that far
-_LABELS = {"sft": "SFT", "rft": "RFT", "dpo": "DPO", "step_dpo": "Per-step DPO", "step_rft": "Step RFT"}
 
 
 def label(algorithm: str) -> str:
     """An algorithm's name for readers; settings that follow it are kept."""
     name, comma, rest = algorithm.partition(",")
-    return _LABELS.get(name, name) + comma + rest
+    known = {algorithm.name: algorithm.label for algorithm in algorithms()}
+    return known.get(name, name) + comma + rest  # anyone's table may hold other names
 
 
 def number(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.config.section import Count, Positive, Section, parse
+from scaling.config.section import LATER, Count, Positive, Section, parse
 
 Size = Literal["xxs", "xs", "s", "m", "l"]
 Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
@@ -43,7 +43,8 @@ class Lora(Section):
 
 def lora_of(config: Mapping) -> Lora | None:
     """The setting of a stage that trains; its config has the key only where adapters are trained."""
-    return parse(Lora, config["lora"]) if "lora" in config else None
+    lora: Lora | None = parse(Lora, config["lora"]) if "lora" in config else None
+    return lora
 
 
 class Policy(Section):
@@ -53,7 +54,7 @@ class Policy(Section):
     base: Literal["pretrained", "random"] = "pretrained"
     hf: Annotated[str, Field(min_length=1)] | None = None  # a Hugging Face checkpoint instead: hub name or path
     revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub's repository
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"  # of matrix products and the cache; params are float32
+    compute_dtype: Annotated[Literal["float32", "bfloat16"], LATER] = "float32"  # of matrix products and the cache
     lora: Lora | None = None  # for SFT and what follows it; the base policy is pretrained whole
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from scaling.config.section import Count, NonNegative, Positive, Section
+from scaling.config.section import LATER, Count, MayBeAbsent, NonNegative, Positive, Section
 from scaling.config.server import Server
 
 
@@ -18,17 +18,17 @@ class Rollouts(Section):
     samples_per_problem: Count = 8
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Count | None = None  # of a completion, continued prefixes included; null: what the family says
+    max_new_tokens: Annotated[Count | None, LATER] = None  # continued prefixes included; null: as the family says
 
 
 class StepValues(Section):
     """Monte Carlo estimates of the chance to be right after a step."""
 
     rollouts_per_prefix: Count = 4  # M
-    best_of: Count = 1  # K of the rollout policy, at most M; the paper's is 5
+    best_of: Annotated[Count, MayBeAbsent(left_out_at_default=False)] = 1  # K, at most M; the paper's is 5
     negatives_per_problem: Count = 2  # the paper's is 8
     temperature: Positive = 1.0
-    adaptive: bool = False  # sample what the first pits of negatives need, not M after every step
+    adaptive: Annotated[bool, LATER] = False  # sample what the first pits of negatives need, not M after every step
 
     @model_validator(mode="after")
     def _estimable(self) -> "StepValues":
@@ -55,8 +55,8 @@ class Evaluation(Section):
     pass_at: Annotated[tuple[Count, ...], Field(strict=False)] = (4,)
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Count | None = None  # of a completion; null: what the family says
-    describe: bool = False  # what sampled completions look like: spurious steps, wrong facts, diversity
+    max_new_tokens: Annotated[Count | None, LATER] = None  # of a completion; null: what the family says
+    describe: Annotated[bool, LATER] = False  # sampled completions: spurious steps, wrong facts, diversity
     critical_steps: CriticalSteps | None = None
 
     @model_validator(mode="after")

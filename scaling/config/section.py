@@ -1,9 +1,13 @@
 """What every section of a sweep file is made of: strict frozen models, and the kinds of numbers in them.
 
-In: plain values. Out: the types that `scaling.config.sweep` and `scaling.config.problems` build their sections from.
+In: plain values. Out: the types that the sections are built from; `plain`, what a recipe writes of a section into a
+stage's config, and `parse`, the section as the stage reads it. What a recipe leaves out cannot be read in the stage: a
+key that was dropped by mistake is an error there, and never comes back as its default.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -16,12 +20,64 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # jax drops the bits above
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
 
 
+@dataclass(frozen=True)
+class MayBeAbsent:
+    """Marks a key that a stage's config may lack, and which then has its default."""
+
+    left_out_at_default: bool  # by `plain`, so that artifacts from before the key keep their digests
+
+
+LATER = MayBeAbsent(left_out_at_default=True)  # a key that came after artifacts were made
+
+
 class Section(BaseModel):
     """A frozen, strict section: an unknown key or a value of another type is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    if not TYPE_CHECKING:  # a checker then still knows every attribute
 
-def parse(schema: object, value: object):
-    """A section of the schema from a stage's plain config; the stage's side of what a plan wrote."""
-    return TypeAdapter(schema).validate_python(value)
+        def __getattr__(self, name: str) -> object:
+            if name in type(self).model_fields:
+                raise AttributeError(
+                    f"{type(self).__name__} has no {name} here: the recipe of this stage leaves the key out of its"
+                    " config. Add it in the recipe (and bump the kind's version), or do not read it."
+                )
+            return super().__getattr__(name)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def plain(section: Section, exclude: set[str] | None = None) -> dict[str, object]:
+    """The section for a stage's config, without the keys of `exclude`, and without later keys at their defaults."""
+    values = section.model_dump(mode="json", exclude=exclude)
+    for name, field in type(section).model_fields.items():
+        if name in values and LATER in field.metadata and getattr(section, name) == field.default:
+            del values[name]
+    return values
+
+
+def part(section: Section, include: set[str]) -> dict[str, object]:
+    """Only these keys of the section."""
+    return plain(section, set(type(section).model_fields) - include)
+
+
+def parse(schema: type[S] | Any, value: Mapping[str, object]) -> Any:
+    """A section of the schema from a stage's plain config. Raises ValidationError for values that it does not allow.
+
+    Of the result only what `value` states can be read, and what may be absent.
+    """
+    section = TypeAdapter(schema).validate_python(value)
+    return _stated(section, value)
+
+
+def _stated(section: Section, value: Mapping[str, object]) -> Section:
+    found = section.model_copy()
+    for name, field in type(section).model_fields.items():
+        if name not in value:
+            if not any(isinstance(mark, MayBeAbsent) for mark in field.metadata):
+                del found.__dict__[name]
+        elif isinstance(inner := getattr(section, name), Section):
+            found.__dict__[name] = _stated(inner, value[name])
+    return found

@@ -1,15 +1,17 @@
 """What a sweep file may say: the schema with every default, in frozen pydantic models.
 
 In: plain mappings (scaling.planning.sweep_file reads them from YAML). Out: `Sweep`, and `Cell`, the configuration of
-one point of its grid. Its sections with their defaults are in `problem_config`, `policy_config`, `teacher_config`,
-`memory_config`, `data_config`, `training_config` and `resource_config`; docs/sweeps.md explains every key.
+one point of its grid. The sections with their defaults are in the modules beside this one; docs/sweeps.md explains
+every key.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from scaling.config.algorithms import Algorithm, algorithms
 from scaling.config.memory import Memory
 from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, Problems
@@ -18,31 +20,46 @@ from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues
 from scaling.config.section import Count, Section, Seed, Seeds
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
-from scaling.config.training import Dpo, Pretrain, Rft, Sft, StepDpo, StepRft
+from scaling.config.training import Pretrain
 
-ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft")
-Algorithm = Literal["sft", "rft", "dpo", "step_dpo", "step_rft"]
+Settings = TypeVar("Settings", bound=Section)
 
 
 class Cell(Section):
-    """Everything that decides one run's result, apart from its seed."""
+    """Everything that decides one run's result, apart from its seed.
 
-    algorithm: Algorithm = "sft"
+    Each known algorithm adds a section of its name (`cell_schema`); `section` reads it.
+    """
+
+    algorithm: str = "sft"
     data_size: Count = 256  # unique synthetic problems
     rounds: Annotated[int, Field(ge=1, le=20)] = 1  # of sampling from the policy so far and training on that
     problems: Problems = ModularSum()
     policy: Policy = Policy()
     pretrain: Pretrain = Pretrain()
     teacher: Teacher = Teacher()
-    sft: Sft = Sft()
     rollouts: Rollouts = Rollouts()
-    rft: Rft = Rft()
-    dpo: Dpo = Dpo()
     step_values: StepValues = StepValues()
-    step_dpo: StepDpo = StepDpo()
-    step_rft: StepRft = StepRft()
     evaluation: Evaluation = Evaluation()
     sampler: Sampler | None = None  # a server that samples in place of this project's sampler
+
+    @classmethod
+    def of(cls, **sections: object) -> "Cell":
+        """A cell with these sections, in the schema of all algorithms that are known now."""
+        return cell_schema().model_validate(sections)
+
+    def section(self, settings: type[Settings]) -> Settings:
+        """The settings of the algorithm whose record names this class."""
+        (name,) = (algorithm.name for algorithm in algorithms() if algorithm.settings is settings)
+        found = getattr(self, name)
+        assert isinstance(found, settings)  # the schema is made from the same records
+        return found
+
+    def with_settings(self, algorithm: str, settings: Mapping[str, object]) -> "Cell":
+        """The cell with some keys of one algorithm's section replaced; validated again, since model_copy would not."""
+        merged = self.model_dump()
+        merged[algorithm] = {**merged[algorithm], **settings}
+        return type(self).model_validate(merged)
 
     @model_validator(mode="after")
     def _enough_test_problems(self) -> "Cell":
@@ -72,7 +89,7 @@ class Cell(Section):
 class Analysis(Section):
     """The claims to test and how the intervals are made."""
 
-    reference: Algorithm = "sft"
+    reference: str = "sft"
     claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
     bootstrap_draws: Annotated[int, Field(ge=200, le=100_000)] = 2000
     seed: Seed = 0
@@ -82,15 +99,11 @@ class Select(Section):
     """Settings to choose on validation problems: for each algorithm, candidate values of its section's keys."""
 
     seeds: Seeds
-    sft: Mapping[str, list[object]] = {}
-    rft: Mapping[str, list[object]] = {}
-    dpo: Mapping[str, list[object]] = {}
-    step_dpo: Mapping[str, list[object]] = {}
-    step_rft: Mapping[str, list[object]] = {}
 
     def candidates_of(self, algorithm: str) -> Mapping[str, list[object]]:
         """Key of the algorithm's section -> its candidate values."""
-        return getattr(self, algorithm)
+        found: Mapping[str, list[object]] = getattr(self, algorithm)
+        return found
 
 
 class Sweep(Section):
@@ -106,3 +119,26 @@ class Sweep(Section):
     resources: Resources = Resources()
     memory: Memory = Memory()
     store: Annotated[str, Field(min_length=1)] = "results/store"
+
+
+def cell_schema() -> type[Cell]:
+    """`Cell` with a section for each algorithm that is known now."""
+    return _schemas(algorithms())[0]
+
+
+def sweep_schema() -> type[Sweep]:
+    """`Sweep` whose `select` has candidates for each algorithm that is known now."""
+    return _schemas(algorithms())[1]
+
+
+@cache
+def _schemas(known: tuple[Algorithm, ...]) -> tuple[type[Cell], type[Sweep]]:
+    names = tuple(algorithm.name for algorithm in known)
+    name_type = Literal[names]  # type: ignore[valid-type]  # the names are known at run time only
+    sections: dict[str, Any] = {algorithm.name: (algorithm.settings, algorithm.settings()) for algorithm in known}
+    cell = create_model("Cell", __base__=Cell, algorithm=(name_type, "sft"), **sections)
+    candidates: dict[str, Any] = {name: (Mapping[str, list[object]], {}) for name in names}
+    select = create_model("Select", __base__=Select, **candidates)
+    analysis = create_model("Analysis", __base__=Analysis, reference=(name_type, "sft"))
+    sweep = create_model("Sweep", __base__=Sweep, select=(select | None, None), analysis=(analysis, analysis()))
+    return cell, sweep

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.config.section import Count, Positive, Section
+from scaling.config.section import LATER, Count, Positive, Section
 
 AnswerForm = Literal["hashes", "boxed", "phrase", "last_number"]
 AnswerForms = Annotated[tuple[AnswerForm, ...], Field(strict=False, min_length=1)]
@@ -30,7 +30,7 @@ class Solvable(Section):
     order: Literal["fewest_steps", "random"] = "fewest_steps"  # which are tried, and which of the kept come first
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_new_tokens: Count | None = None  # of a completion; null: what the family says
+    max_new_tokens: Annotated[Count | None, LATER] = None  # of a completion; null: what the family says
 
     @model_validator(mode="after")
     def _attainable(self) -> "Solvable":

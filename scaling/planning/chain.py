@@ -6,11 +6,12 @@ key that an artifact from before it lacks is left out at its default, so that th
 
 from functools import lru_cache
 
-from scaling.config.sampling import Evaluation, Rollouts
-from scaling.config.section import Section
+from scaling.config.sampling import Rollouts
+from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.teacher import how_it_is_asked, what_is_written
-from scaling.config.text_problems import Solvable, TextProblems
+from scaling.config.text_problems import TextProblems
+from scaling.config.training import Sft
 from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
 from scaling.stage import Stage
 
@@ -25,17 +26,16 @@ def base_policy(cell: Cell) -> Stage:
     Or the import of a checkpoint, which no setting of the study changes.
     """
     if cell.policy.hf is not None:
-        source = {"hf": cell.policy.hf, "revision": cell.policy.revision, **compute_dtype(cell)}
+        source = part(cell.policy, {"hf", "revision", "compute_dtype"})
         return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
-    problems = {key: value for key, value in plain(cell.problems).items() if key not in unseen}
     config = {
-        "problems": problems,
-        "policy": {"size": cell.policy.size, "base": cell.policy.base, **compute_dtype(cell)},
+        "problems": plain(cell.problems, unseen),
+        "policy": part(cell.policy, {"size", "base", "compute_dtype"}),
         "pretrain": plain(cell.pretrain),
     }
     if cell.policy.base == "random":
-        config["pretrain"] = {"seed": cell.pretrain.seed}
+        config["pretrain"] = part(cell.pretrain, {"seed"})
     return Stage("pretrain", config, slug=f"{cell.problems.family}-{cell.policy.size}")
 
 
@@ -46,14 +46,14 @@ def fixed_problems(cell: Cell) -> Stage:
     if isinstance(cell.problems, TextProblems):
         problems = holding_out(cell.problems)
     else:
-        problems = {key: value for key, value in plain(cell.problems).items() if key not in unseen}
+        problems = plain(cell.problems, unseen)
     return Stage("problems", {"problems": problems}, problem_source(cell.problems), slug=cell.problems.family)
 
 
 @once
 def solvable(cell: Cell) -> Stage:
     """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
-    settings = plain(cell.problems.solvable, {"max_new_tokens"}) | limit(cell.problems.solvable)
+    settings = plain(cell.problems.solvable)
     inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **tokenizer(cell)}
     problems = teaching(cell.problems) | judging(cell.problems)  # it counts steps
     config = {"problems": problems, "solvable": settings}
@@ -84,7 +84,7 @@ def synthetic(cell: Cell, seed: int) -> Stage:
 @once
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
-    config = {"problems": answers(cell), "sft": plain(cell.sft), "seed": seed, **adapters(cell)}
+    config = {"problems": answers(cell), "sft": plain(cell.section(Sft)), "seed": seed, **adapters(cell)}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
     return Stage("sft", config, inputs, slug=slug(cell, seed))
 
@@ -101,9 +101,9 @@ def slug(cell: Cell, seed: int) -> str:
     return f"d{cell.data_size}-s{seed}"
 
 
-def limit(section: Rollouts | Evaluation | Solvable) -> dict[str, object]:
-    """max_new_tokens where it is set: artifacts from before this key keep their digests."""
-    return {} if section.max_new_tokens is None else {"max_new_tokens": section.max_new_tokens}
+def limit(section: Rollouts) -> dict[str, object]:
+    """max_new_tokens where it is set, for a stage whose config holds nothing else of the section."""
+    return part(section, {"max_new_tokens"})
 
 
 def tokenizer(cell: Cell) -> dict[str, Stage]:
@@ -121,23 +121,13 @@ def adapters(cell: Cell) -> dict[str, object]:
     return {} if cell.policy.lora is None else {"lora": plain(cell.policy.lora)}
 
 
-def compute_dtype(cell: Cell) -> dict[str, object]:
-    """Part of the base policy's shape, which all that descend from it inherit; no key at the default."""
-    return {} if cell.policy.compute_dtype == "float32" else {"compute_dtype": cell.policy.compute_dtype}
-
-
 def family(cell: Cell) -> dict[str, object]:
     """The problem family without the sizes of the held-out sets, which change no training."""
     if isinstance(cell.problems, TextProblems):
         return judging(cell.problems)
-    held_out = {"num_validation", "num_test", "web_confidence"}
-    return {key: value for key, value in plain(cell.problems).items() if key not in held_out}
+    return plain(cell.problems, {"num_validation", "num_test", "web_confidence"})
 
 
 def answers(cell: Cell) -> dict[str, object]:
     """The same without what cuts steps in plain language, for stages that look at whole completions."""
     return answering(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)
-
-
-def plain(section: Section, exclude: set[str] | None = None) -> dict[str, object]:
-    return section.model_dump(mode="json", exclude=exclude)

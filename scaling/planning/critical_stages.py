@@ -4,13 +4,13 @@ In: `Cell` and a seed. Out: a `Stage`, or None where `evaluation.critical_steps`
 pits come from the SFT policy of the same size and seed, so every algorithm continues the same prefixes.
 """
 
+from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.planning.chain import (
     derived_seed,
     family,
     fixed_problems,
     limit,
-    plain,
     sft_policy,
     slug,
     start_of_adapters,
@@ -34,8 +34,8 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
 
     config = {
         **problems,
-        "rollouts": plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts),
-        "critical_steps": {"problems": asked.problems, "traces": asked.traces},
+        "rollouts": plain(cell.rollouts),
+        "critical_steps": part(asked, {"problems", "traces"}),
         "seed": derived_seed(seed, _TRACES),
     }
     inputs = {"policy": sft, "problems": fixed_problems(cell), **shared}

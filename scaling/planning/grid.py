@@ -6,7 +6,7 @@ In: `Sweep`. Out: `Cell`s with every setting resolved, and the dotted keys that 
 import itertools
 from collections.abc import Iterator, Mapping
 
-from scaling.config.sweep import Cell, Sweep
+from scaling.config.sweep import Cell, Sweep, cell_schema
 
 
 def cells(sweep: Sweep) -> tuple[Cell, ...]:
@@ -26,7 +26,7 @@ def axes(sweep: Sweep) -> tuple[str, ...]:
 
 def cell_at(sweep: Sweep, settings: Mapping[str, object]) -> Cell:
     """The fixed sections with these dotted keys set."""
-    return Cell.model_validate(_with_settings(sweep.fixed, settings))
+    return cell_schema().model_validate(_with_settings(sweep.fixed, settings))
 
 
 def dotted_keys() -> Iterator[str]:
@@ -34,7 +34,7 @@ def dotted_keys() -> Iterator[str]:
     yield "algorithm"
     yield "data_size"
     yield "rounds"
-    schema = Cell.model_json_schema()
+    schema = cell_schema().model_json_schema()
     for section, reference in schema["properties"].items():
         names = [item["$ref"] for item in reference.get("oneOf", [])] or [reference.get("$ref", "")]
         for name in filter(None, names):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from scaling.config.algorithms import algorithm_of
 from scaling.config.section import Section
 from scaling.config.sweep import Cell, Sweep
 from scaling.planning import recipes
@@ -152,14 +153,14 @@ def _resolve(
     if sweep.select is None:
         return cell, False
     pending = False
-    for algorithm in (*recipes.ANCESTORS[cell.algorithm], cell.algorithm):
+    for algorithm in (*algorithm_of(cell.algorithm).ancestors, cell.algorithm):
         candidates = sweep.select.candidates_of(algorithm)
         if not candidates:
             continue
         compared = []
         for combination in itertools.product(*candidates.values()):
             settings = dict(zip(candidates, combination, strict=True))
-            candidate_cell = _with_section(cell, algorithm, settings).model_copy(update={"algorithm": algorithm})
+            candidate_cell = cell.with_settings(algorithm, settings).model_copy(update={"algorithm": algorithm})
             candidate_runs = tuple(
                 Run(
                     candidate_cell,
@@ -175,7 +176,7 @@ def _resolve(
             choices.setdefault(choice.key, choice)
         chosen = choice.chosen
         pending = pending or chosen is None
-        cell = _with_section(cell, algorithm, (chosen or choice.candidates[0]).settings)
+        cell = cell.with_settings(algorithm, (chosen or choice.candidates[0]).settings)
     return cell, pending
 
 
@@ -187,10 +188,3 @@ def _mean_error(runs: tuple[Run, ...], numbers_of: NumbersOf) -> float | None:
             return None
         errors.append(numbers["error"])
     return sum(errors) / len(errors)
-
-
-def _with_section(cell: Cell, section: str, settings: Mapping[str, object]) -> Cell:
-    """The cell with some keys of one section replaced; validated again, since model_copy would not."""
-    merged = cell.model_dump()
-    merged[section] = {**merged[section], **settings}
-    return Cell.model_validate(merged)

@@ -1,4 +1,4 @@
-"""From a cell and a seed to the chain of stages that an algorithm needs: the one place where recipes are told.
+"""From a cell and a seed to the chain of stages that an algorithm needs: the one place where recipes are defined.
 
 In: `Cell` and a seed. Out: `Stage`s that point at their inputs. Two cells that need the same stage build equal
 stages, so sharing needs no bookkeeping: all algorithms share the base policy and, per size and seed, the synthetic
@@ -10,11 +10,13 @@ A cell of several rounds is the same cell with one round less, and one more roun
 policy in round 1, and from then on what the round before trained. All else follows from it.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
-from scaling.config.section import Section
+from scaling.config.algorithms import algorithm_of
+from scaling.config.section import Section, part, plain
 from scaling.config.sweep import Cell
+from scaling.config.training import Dpo, Rft, StepDpo, StepRft
+from scaling.kinds import loaded
 from scaling.planning.chain import (
     adapters,
     answers,
@@ -24,7 +26,6 @@ from scaling.planning.chain import (
     fixed_problems,
     limit,
     once,
-    plain,
     sft_policy,
     slug,
     start_of_adapters,
@@ -34,13 +35,15 @@ from scaling.planning.chain import (
 from scaling.planning.sampled_stages import sampled
 from scaling.stage import Stage
 
+# Keys of an algorithm's section that the stage before its training reads; the training does not see them.
+_CHOOSING = {"max_positives", "keep"}
+_PAIRING = {"pairing", "pairs_per_problem"}
+_PAIRING_AT_PITS = {"pair_mode", "pit_rule"}
+
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    apart = {"critical_steps", "max_new_tokens"}  # critical steps are measured by stages of their own
-    if not cell.evaluation.describe:
-        apart.add("describe")  # artifacts from before this key keep their digests
-    settings = plain(cell.evaluation, apart) | limit(cell.evaluation)
+    settings = plain(cell.evaluation, {"critical_steps"})  # those are measured by stages of their own
     config: dict[str, object] = {"evaluation": settings, "split": "test"}
     if cell.evaluation.describe and cell.policy.hf is None and cell.policy.base == "pretrained":
         config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
@@ -61,7 +64,8 @@ def base_evaluation(cell: Cell) -> Stage:
 
 def trained_policy(cell: Cell, seed: int) -> Stage:
     """The policy that the cell's algorithm trains."""
-    return RECIPES[cell.algorithm](cell, seed)
+    stage: Stage = loaded(algorithm_of(cell.algorithm).recipe)(cell, seed)
+    return stage
 
 
 @once
@@ -73,8 +77,7 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 @once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
-    settings = plain(cell.rollouts, {"max_new_tokens"}) | limit(cell.rollouts)
-    config = {"problems": answers(cell), "rollouts": settings, **_randomness(cell, seed)}
+    config = {"problems": answers(cell), "rollouts": plain(cell.rollouts), **_randomness(cell, seed)}
     policy = sampled_policy(cell, seed)
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **tokenizer(cell), **start_of_adapters(cell)}
     return sampled(cell, Stage("rollouts", config, inputs, slug=_round_slug(cell, seed)))
@@ -90,13 +93,9 @@ def verification(cell: Cell, seed: int) -> Stage:
 @once
 def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> Stage:
     """Q of every step of some rollouts: of `negatives` only, or of `all`."""
-    settings = plain(cell.step_values)
-    del settings["negatives_per_problem"]
-    if not cell.step_values.adaptive:
-        del settings["adaptive"]  # artifacts from before this key keep their digests
     config = {
         "problems": family(cell),
-        "step_values": settings,
+        "step_values": plain(cell.step_values, {"negatives_per_problem"}),
         "traces": traces,
         "traces_per_problem": traces_per_problem,
         **_randomness(cell, seed),
@@ -110,65 +109,49 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
 @once
 def positives(cell: Cell, seed: int) -> Stage:
     """The positives that RFT learns from: those of the round, and of the rounds before it where they are pooled."""
-    chosen = {"max_positives": cell.rft.max_positives, "keep": cell.rft.keep}
-    config = {"problems": answers(cell), "positives": chosen, **_randomness(cell, seed)}
+    rft = cell.section(Rft)
+    config = {"problems": answers(cell), "positives": part(rft, _CHOOSING), **_randomness(cell, seed)}
     inputs = _rollout_inputs(cell, seed)
-    if cell.rft.keep in ("low_value", "high_value"):
-        inputs["step_values"] = step_values(cell, seed, "all", cell.step_rft.traces_per_problem)
-    if cell.rft.pool_rounds and cell.rounds > 1:
+    if rft.keep in ("low_value", "high_value"):
+        inputs["step_values"] = step_values(cell, seed, "all", cell.section(StepRft).traces_per_problem)
+    if rft.pool_rounds and cell.rounds > 1:
         inputs["before"] = positives(_before(cell), seed)
     return Stage("positives", config, inputs, slug=_round_slug(cell, seed))
 
 
 def rft_policy(cell: Cell, seed: int) -> Stage:
     """Rejection-sampling fine-tuning: SFT on the self-generated positives."""
-    exclude = {"max_positives", "keep", "pool_rounds"}
-    return _learning_stage("rft", cell, seed, cell.rft, {"positives": positives(cell, seed)}, exclude)
+    data = {"positives": positives(cell, seed)}
+    return _learning_stage("rft", cell, seed, cell.section(Rft), data, exclude={*_CHOOSING, "pool_rounds"})
 
 
 def dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on full completions, random or edit-distance pairs."""
-    pairing = {"pairing": cell.dpo.pairing, "pairs_per_problem": cell.dpo.pairs_per_problem}
-    config = {"problems": answers(cell), "pairs": pairing, **_randomness(cell, seed)}
+    dpo = cell.section(Dpo)
+    config = {"problems": answers(cell), "pairs": part(dpo, _PAIRING), **_randomness(cell, seed)}
     pairs = Stage("pairs", config, _rollout_inputs(cell, seed), slug=_round_slug(cell, seed))
-    return _preference_stage(cell, seed, cell.dpo, pairs, exclude=set(pairing))
+    return _preference_stage(cell, seed, dpo, pairs, exclude=_PAIRING)
 
 
 def step_dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on pairs made at the first pit: the same training stage as DPO, other pairs."""
-    pairing = {"pair_mode": cell.step_dpo.pair_mode, "pit_rule": cell.step_dpo.pit_rule}
-    config = {"problems": family(cell), "pairs": pairing, **_randomness(cell, seed)}
+    step_dpo = cell.section(StepDpo)
+    config = {"problems": family(cell), "pairs": part(step_dpo, _PAIRING_AT_PITS), **_randomness(cell, seed)}
     values = step_values(cell, seed, "negatives", cell.step_values.negatives_per_problem)
     inputs = {**_rollout_inputs(cell, seed), "step_values": values}
-    pairs = Stage("step_pairs", config, inputs, slug=f"{_round_slug(cell, seed)}-{cell.step_dpo.pair_mode}")
-    return _preference_stage(cell, seed, cell.step_dpo, pairs, exclude=set(pairing))
+    pairs = Stage("step_pairs", config, inputs, slug=f"{_round_slug(cell, seed)}-{step_dpo.pair_mode}")
+    return _preference_stage(cell, seed, step_dpo, pairs, exclude=_PAIRING_AT_PITS)
 
 
 def step_rft_policy(cell: Cell, seed: int) -> Stage:
     """SFT on the steps with a positive advantage, of right and wrong traces alike."""
-    filtering = {"min_advantage": cell.step_rft.min_advantage}
-    values = step_values(cell, seed, "all", cell.step_rft.traces_per_problem)
+    step_rft = cell.section(StepRft)
+    values = step_values(cell, seed, "all", step_rft.traces_per_problem)
     inputs = {**_rollout_inputs(cell, seed), "step_values": values}
-    config = {"problems": family(cell), "good_steps": filtering}
+    config = {"problems": family(cell), "good_steps": part(step_rft, {"min_advantage"})}
     steps = Stage("good_steps", config, inputs, slug=_round_slug(cell, seed))
     exclude = {"min_advantage", "traces_per_problem"}
-    return _learning_stage("step_rft", cell, seed, cell.step_rft, {"good_steps": steps}, exclude)
-
-
-RECIPES: Mapping[str, Callable[[Cell, int], Stage]] = MappingProxyType(
-    {
-        "sft": sft_policy,
-        "rft": rft_policy,
-        "dpo": dpo_policy,
-        "step_dpo": step_dpo_policy,
-        "step_rft": step_rft_policy,
-    }
-)
-
-# The algorithms whose chosen settings a recipe uses: an algorithm that descends from SFT shares SFT's choice.
-ANCESTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"sft": (), "rft": ("sft",), "dpo": ("sft",), "step_dpo": ("sft",), "step_rft": ("sft",)}
-)
+    return _learning_stage("step_rft", cell, seed, step_rft, {"good_steps": steps}, exclude)
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
@@ -181,7 +164,7 @@ def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, objec
 
 
 def _greedy(cell: Cell) -> dict[str, object]:
-    return {"samples_per_problem": 0, "pass_at": [], **limit(cell.evaluation)}
+    return {"samples_per_problem": 0, "pass_at": [], **part(cell.evaluation, {"max_new_tokens"})}
 
 
 def _learning_stage(

@@ -13,15 +13,16 @@ import yaml
 from pydantic import ValidationError
 
 from data.sets.splits import TENTHS, pool_size
-from scaling.config.sweep import ALGORITHMS, Cell, Select, Sweep
+from scaling.config.algorithms import algorithm_names
+from scaling.config.sweep import Cell, Select, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
+from scaling.config.training import Rft, StepDpo
 from scaling.planning.analysis_check import check_analysis
 from scaling.planning.explain import ConfigError, did_you_mean, explain, known_beside, location_of
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
 from scaling.planning.sampler_check import check_sampler
 from scaling.planning.set_check import check_set
 
-CELL_SECTIONS = tuple(Cell.model_fields)
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
 SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "memory", "store")
 
@@ -84,20 +85,24 @@ def _load(text: str | bytes) -> object:
 
 
 def _parse(document: dict, path: Path) -> Sweep:
+    schema_of_cells, schema_of_sweeps = cell_schema(), sweep_schema()
+    cell_sections = tuple(schema_of_cells.model_fields)
     for key in document:
-        if key not in SWEEP_KEYS and key not in CELL_SECTIONS:
-            raise ConfigError(f"{path}: unknown key {key!r}.{did_you_mean(key, SWEEP_KEYS + CELL_SECTIONS)}")
+        if key not in SWEEP_KEYS and key not in cell_sections:
+            raise ConfigError(f"{path}: unknown key {key!r}.{did_you_mean(key, SWEEP_KEYS + cell_sections)}")
     for key in ("question", "grid", "seeds"):
         if key not in document:
             raise ConfigError(f"{path}: the key {key!r} is missing; every sweep states question, grid and seeds.")
-    fixed = {key: value for key, value in document.items() if key in CELL_SECTIONS}
+    fixed = {key: value for key, value in document.items() if key in cell_sections}
     sections = {key: value for key, value in document.items() if key in SWEEP_KEYS}
     sections["grid"] = _grids(sections["grid"], path)
     try:
-        sweep = Sweep.model_validate({**sections, "fixed": fixed})
-        Cell.model_validate(fixed)
+        sweep = schema_of_sweeps.model_validate({**sections, "fixed": fixed})
+        schema_of_cells.model_validate(fixed)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, Sweep if _is_sweep(error) else Cell)}") from error
+        raise ConfigError(
+            f"{path}: {explain(error, schema_of_sweeps if _is_sweep(error) else schema_of_cells)}"
+        ) from error
     _check_axes(sweep, path)
     _check_duplicates("seeds", sweep.seeds, path)
     _check_pool(sweep, path)
@@ -172,7 +177,7 @@ def _check_select(sweep: Sweep, select: Select, path: Path) -> None:
         raise ConfigError(
             f"{path}: select.seeds and seeds share {shared}; settings are chosen on seeds of their own, such as 100."
         )
-    for algorithm in ALGORITHMS:
+    for algorithm in algorithm_names():
         for key, values in select.candidates_of(algorithm).items():
             where, dotted = f"select.{algorithm}.{key}", f"{algorithm}.{key}"
             _check_key(dotted, where, path)
@@ -207,15 +212,15 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
                 place = f"{where}.{location}[{position}] is {settings[location]!r}"
             else:
                 place = f"{where} at " + ", ".join(f"{key} = {value!r}" for key, value in settings.items())
-            raise ConfigError(f"{path}: {place}: {explain(error, Cell)}") from error
+            raise ConfigError(f"{path}: {place}: {explain(error, cell_schema())}") from error
         _check_adaptive(cell, settings, where, path)
 
 
 def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
     """Nothing that needs an unbiased Q of every step is asked to do without it."""
-    keep = cell.rft.keep
+    keep = cell.section(Rft).keep
     needs = {
-        "step_dpo.pit_rule = 'largest_drop'": cell.step_dpo.pit_rule == "largest_drop",
+        "step_dpo.pit_rule = 'largest_drop'": cell.section(StepDpo).pit_rule == "largest_drop",
         "algorithm = 'step_rft'": cell.algorithm == "step_rft",
         f"rft.keep = {keep!r}": cell.algorithm == "rft" and keep in ("low_value", "high_value"),
     }
@@ -234,7 +239,7 @@ def _check_key(dotted: str, where: str, path: Path) -> None:
         members = [key for key in dotted_keys() if key.startswith(f"{dotted}.")]
         if members:
             raise ConfigError(f"{path}: {where} is a section; name one of its keys, such as {members[0]!r}.")
-        known = known_beside(dotted, Cell) if "." in dotted else tuple(dotted_keys())
+        known = known_beside(dotted, cell_schema()) if "." in dotted else tuple(dotted_keys())
         raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
 
 
