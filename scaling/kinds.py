@@ -5,8 +5,9 @@ Out: `kind_of(name)`, the one record that everything asks that depends on a stag
 of the repository registers its own kinds (docs/plugins.md); there is no default for an unknown kind.
 """
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -65,6 +66,17 @@ def register_kind(kind: Kind) -> Kind:
         owner = "built in" if kind.name in BUILT_IN else "registered already, with another record"
         raise ValueError(f"the stage kind {kind.name!r} is {owner}; give yours a name of its own.")
     return kind
+
+
+@contextlib.contextmanager
+def registering(source: str) -> Iterator[None]:
+    """Stamp the kinds registered inside with the digest of the module that registers them."""
+    global _source_being_imported
+    before, _source_being_imported = _source_being_imported, source
+    try:
+        yield
+    finally:
+        _source_being_imported = before
 
 
 def loaded(function: Function) -> Callable[..., Any]:
