@@ -22,8 +22,8 @@ from types import MappingProxyType
 from scaling.config.memory import Memory
 from scaling.engine.members import free_address, join
 from scaling.engine.provenance import provenance
-from scaling.engine.store import CHECKPOINTS, LOG, Store
-from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
+from scaling.engine.store import LOG, Store
+from scaling.stage import CHECKPOINTS, PROVENANCE_FILE, VERSIONS, Stage, StageError
 from scaling.training.memory_settings import using_memory
 
 logger = logging.getLogger(__name__)

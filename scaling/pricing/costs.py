@@ -18,8 +18,7 @@ from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig, model_config
 from scaling.planning.explain import ConfigError
 from scaling.planning.sampled_stages import is_on_server
-from scaling.pretrained.hf_config import imported_shape
-from scaling.pretrained.shapes import known_shape
+from scaling.pretrained.shapes import imported_shape, known_shape
 from scaling.pricing.teacher_bill import added_problems, asking_seconds
 from scaling.stage import Stage
 
