@@ -6,28 +6,22 @@ here knows which it is.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pandas as pd
 
 from scaling.config.policy import lora_of
 from scaling.config.section import parse
 from scaling.config.training import Preference
 from scaling.model.flops import forward_flops, training_flops
-from scaling.model.policy import Policy, passed_on, policy_of, save_trained
-from scaling.model.sharding import placed_rows, whole
-from scaling.model.sizes import ModelConfig
-from scaling.model.transformer import Params, architecture
-from scaling.training.batching import Sequences, micro_batches, sequences
-from scaling.training.logps import completion_logps
+from scaling.model.policy import passed_on, policy_of, save_trained
+from scaling.model.transformer import Params
+from scaling.training.batching import Sequences, sequences
+from scaling.training.logps import completion_logps, reference_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
-
-REFERENCE_BATCH = 1024  # most rows of one forward pass for the reference log-probabilities; changes no result
 
 
 def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
@@ -117,20 +111,3 @@ def pair_sequences(pairs: pd.DataFrame) -> Sequences:
         contexts += [list(pair.context)] * 2
         completions += [list(pair.chosen), list(pair.rejected)]
     return sequences(contexts, completions)
-
-
-def reference_logps(reference: Policy, rows: Sequences) -> np.ndarray:
-    """float32 [N], the frozen policy's log-probability of every completion, computed once."""
-    forward, arrays = _forward(reference.config), {"tokens": rows.tokens, "mask": rows.mask}
-    logps = np.zeros(len(rows.lengths), np.float32)
-    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, REFERENCE_BATCH):
-        batch = placed_rows(batch)
-        logps[members] = whole(forward(reference.params, batch["tokens"], batch["mask"]))[: len(members)]
-    return logps
-
-
-@cache
-def _forward(config: ModelConfig) -> Callable:
-    """The compiled log-probabilities of one shape."""
-    apply = architecture(config).apply
-    return jax.jit(lambda params, tokens, mask: completion_logps(apply(params, tokens), tokens, mask))

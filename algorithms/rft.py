@@ -12,18 +12,14 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from algorithms.sft import fit, synthetic_pairs
-from data.pairs import unique
+from algorithms.sft import fit_chosen
+from data.q_values import advantages
 from data.records import read_problems
-from data.step_values import advantages, load_step_values
+from data.rollout_tables import different, load_step_values, load_verified
 from data.tokens.tokenizer import tokenizer_of
-from data.verifier import load_verified
-from scaling.config.policy import lora_of
 from scaling.config.problems import Problems
 from scaling.config.section import parse
 from scaling.config.training import Rft
-from scaling.model.policy import passed_on, policy_of
-from scaling.training.batching import sequences
 
 BY_VALUE = ("low_value", "high_value")
 _POSITIVES = 0x905
@@ -46,8 +42,8 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
     known = {(row[0], tuple(row[2])) for row in rows}
     for problem, group in right.groupby("problem", sort=True):
         rng = np.random.default_rng([_POSITIVES, config["seed"], int(problem)])
-        different = [tokens for tokens in unique(group["tokens"]) if (problem, tuple(tokens)) not in known]
-        order = [different[index] for index in rng.permutation(len(different))]
+        new = [tokens for tokens in different(group["tokens"]) if (problem, tuple(tokens)) not in known]
+        order = [new[index] for index in rng.permutation(len(new))]
         if keep == "distinct":
             order = most_distinct(order, limit)
         elif keep in BY_VALUE:
@@ -115,23 +111,12 @@ def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the positives, and on D_syn where `include_synthetic` says so.
 
-    config: problems, rft, seed, and lora if adapters are trained; inputs: start, synthetic, positives. With nothing to
-    learn a round after the first passes the policy on that it sampled from, where training starts from that; otherwise
-    it is an error.
+    config: problems, rft, seed, and lora if adapters are trained; inputs: start, synthetic, positives.
     """
-    settings = parse(Rft, config["rft"])
     positives = pd.read_parquet(inputs["positives"] / "positives.parquet")
-    prompts = [list(tokens) for tokens in positives["prompt"]]
-    completions = [list(tokens) for tokens in positives["tokens"]]
-    if settings.include_synthetic:
-        more_prompts, more_completions = synthetic_pairs(config, inputs)
-        prompts, completions = prompts + more_prompts, completions + more_completions
-    if not prompts and "round" in config and settings.start == "sft":
-        return {**passed_on(policy_of(inputs, "start"), out), "num_sequences": 0.0}
-    if not prompts:
-        raise ValueError(
-            "rft: there are no positives to train on and include_synthetic is false; raise"
-            " rollouts.samples_per_problem, or set rft.include_synthetic: true."
-        )
-    rows = sequences(prompts, completions)
-    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))
+    positives["mask"] = [[1.0] * len(tokens) for tokens in positives["tokens"]]
+    nothing = (
+        "rft: there are no positives to train on and include_synthetic is false; raise rollouts.samples_per_problem, or"
+        " set rft.include_synthetic: true."
+    )
+    return fit_chosen(positives, parse(Rft, config["rft"]), config, inputs, out, nothing)

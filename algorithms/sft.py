@@ -9,17 +9,18 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import pandas as pd
 
 from data.records import read_jsonl
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.policy import Lora, lora_of
 from scaling.config.problems import Problems
 from scaling.config.section import parse
-from scaling.config.training import Optimizer, Sft
+from scaling.config.training import Optimizer, Rft, Sft, StepRft
 from scaling.model.flops import training_flops
-from scaling.model.policy import Policy, policy_of, save_trained
+from scaling.model.policy import Policy, passed_on, policy_of, save_trained
 from scaling.model.transformer import Params
-from scaling.training.batching import Sequences, sequences
+from scaling.training.batching import Sequences, masked_sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
 from scaling.training.update import Sum, Sums
@@ -50,6 +51,29 @@ def synthetic_pairs(config: Mapping, inputs: Mapping[str, Path]) -> tuple[list[l
     rows = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "completion"))
     prompts = [tokenizer.encode_prompt(row["prompt"]) for row in rows]
     return prompts, [tokenizer.encode_completion(row["completion"]) for row in rows]
+
+
+def fit_chosen(
+    chosen: pd.DataFrame, settings: Rft | StepRft, config: Mapping, inputs: Mapping[str, Path], out: Path, nothing: str
+) -> dict[str, float]:
+    """Train on chosen completions, and on D_syn where `include_synthetic` says so.
+
+    chosen: prompt, tokens and mask (1 where learned) a row. config: problems, seed, and lora if adapters are trained;
+    inputs: start, synthetic. With nothing to learn, a round after the first passes on the policy that it sampled from,
+    where training starts from that one; otherwise it is an error, with the message `nothing`.
+    """
+    prompts, completions, masks = ([list(row) for row in chosen[name]] for name in ("prompt", "tokens", "mask"))
+    if settings.include_synthetic:
+        more_prompts, more_completions = synthetic_pairs(config, inputs)
+        prompts, completions = prompts + more_prompts, completions + more_completions
+        masks += [[1.0] * len(completion) for completion in more_completions]
+    start = policy_of(inputs, "start")
+    if prompts:
+        rows = masked_sequences(prompts, completions, masks)
+        return fit(start, rows, settings, config["seed"], out, lora_of(config))
+    if "round" in config and settings.start == "sft":
+        return {**passed_on(start, out), "num_sequences": 0.0}
+    raise ValueError(nothing)
 
 
 def fit(

@@ -10,18 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from algorithms.sft import fit, synthetic_pairs
+from algorithms.sft import fit_chosen
 from data.problems.families import family_of
+from data.q_values import advantages
 from data.records import StepCheck, read_problems
-from data.step_values import advantages, load_step_values
+from data.rollout_tables import load_step_values, load_verified
 from data.tokens.tokenizer import tokenizer_of
-from data.verifier import load_verified
-from scaling.config.policy import lora_of
 from scaling.config.problems import Problems
 from scaling.config.section import parse
 from scaling.config.training import StepRft
-from scaling.model.policy import passed_on, policy_of
-from scaling.training.batching import masked_sequences
 
 
 def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -79,25 +76,11 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
-    config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps. With
-    nothing to learn a round after the first passes the policy on that it sampled from, where training starts from that;
-    otherwise it is an error.
+    config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps.
     """
-    settings = parse(StepRft, config["step_rft"])
     steps = pd.read_parquet(inputs["good_steps"] / "good_steps.parquet")
-    prompts = [list(tokens) for tokens in steps["prompt"]]
-    completions = [list(tokens) for tokens in steps["tokens"]]
-    masks = [list(mask) for mask in steps["mask"]]
-    if settings.include_synthetic:
-        more_prompts, more_completions = synthetic_pairs(config, inputs)
-        prompts, completions = prompts + more_prompts, completions + more_completions
-        masks += [[1.0] * len(completion) for completion in more_completions]
-    if not prompts and "round" in config and settings.start == "sft":
-        return {**passed_on(policy_of(inputs, "start"), out), "num_sequences": 0.0}
-    if not prompts:
-        raise ValueError(
-            f"step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"
-            f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
-        )
-    rows = masked_sequences(prompts, completions, masks)
-    return fit(policy_of(inputs, "start"), rows, settings, config["seed"], out, lora_of(config))
+    nothing = (
+        "step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"
+        f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
+    )
+    return fit_chosen(steps, parse(StepRft, config["step_rft"]), config, inputs, out, nothing)

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.measures.sections import more_sections
-from analysis.page.rendering import write_report
+from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
 from analysis.reporting.fits_file import SCHEMA_VERSION
 from analysis.reporting.sections import Story, sections
-from analysis.reporting.study_files import write_csv, write_study_files
+from analysis.reporting.study_files import write_study_files
 from analysis.tables.ledger import ledger
 from analysis.tables.outcomes import from_table
 from analysis.tables.runs import Tables, tabulate

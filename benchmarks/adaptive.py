@@ -20,9 +20,9 @@ import pandas as pd
 from algorithms import sft
 from benchmarks.workloads import BASE
 from data import rollouts, step_values, verifier
-from data.step_values import first_pit, load_step_values
+from data.q_values import first_pit
+from data.rollout_tables import load_step_values, load_verified
 from data.teacher import synthetic
-from data.verifier import load_verified
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = {"family": "modular_sum", "modulus": 59, "operands": 4, "zipf_exponent": 1.0}

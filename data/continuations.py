@@ -15,7 +15,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import Problem
-from data.rollouts import STEP_VALUES, root_key
+from data.sampling.completions import STEP_VALUES, root_key
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer
 from scaling.config.problems import Problems

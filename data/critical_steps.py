@@ -16,18 +16,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from algorithms.dpo import reference_logps
-from data import rollouts, verifier
-from data.records import read_problems, write_jsonl
-from data.sets.problem_sets import load_problems
-from data.step_values import first_pit, load_step_values
+from data.q_values import first_pit
+from data.records import load_problems, read_problems, write_jsonl
+from data.rollout_tables import (
+    ROLLOUT_ID,
+    load_step_values,
+    load_verified,
+    require_rows,
+    sample_rollouts,
+    verdicts,
+)
 from data.tokens.tokenizer import tokenizer_of
-from data.verifier import load_verified
 from scaling.config.problems import Problems
 from scaling.config.section import parse
 from scaling.model.flops import forward_flops
 from scaling.model.policy import policy_of
 from scaling.training.batching import sequences
+from scaling.training.logps import reference_logps
 
 
 def select_traces(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -37,20 +42,18 @@ def select_traces(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dic
     """
     chosen = load_problems(inputs["problems"], "test")[: config["critical_steps"]["problems"]]
     write_jsonl(out / "synthetic.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in chosen))
-    numbers = rollouts.run(config, {**inputs, "synthetic": out}, out)
-    verifier.run(config, {**inputs, "synthetic": out, "rollouts": out}, out)
-    verified = load_verified(out, out)
-    wrong = verified[verified["reward"] == 0.0]
+    rollouts, numbers = sample_rollouts(config, inputs, out, chosen)
+    verification = verdicts(config, inputs, chosen, rollouts)
+    wrong = rollouts[verification["reward"] == 0.0]
     different = wrong[~wrong.assign(words=wrong["tokens"].map(tuple)).duplicated(["problem", "words"])]
     kept = different[different.groupby("problem").cumcount() < config["critical_steps"]["traces"]]
     if kept.empty:
         raise ValueError(
-            f"critical_traces: none of {len(verified)} completions of {len(chosen)} test problems is wrong, so there is"
+            f"critical_traces: none of {len(rollouts)} completions of {len(chosen)} test problems is wrong, so there is"
             " no wrong trace to continue; raise evaluation.critical_steps.problems, or rollouts.samples_per_problem."
         )
-    for name in ("rollouts", "verification"):
-        whole = pd.read_parquet(out / f"{name}.parquet")
-        whole.loc[kept.index].reset_index(drop=True).to_parquet(out / f"{name}.parquet")
+    for name, table in (("rollouts", rollouts), ("verification", verification)):
+        table.loc[kept.index].reset_index(drop=True).to_parquet(out / f"{name}.parquet")
     return {**numbers, "num_traces": float(len(kept)), "num_problems": float(kept["problem"].nunique())}
 
 
@@ -63,9 +66,9 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     pits, values = (load_step_values(inputs[name], verified) for name in ("pits", "values"))
     pits["pit"] = [first_pit(row.q_values, row.prompt_value) for row in pits.itertuples(index=False)]
     pits_file, values_file = (inputs[name] / "step_values.parquet" for name in ("pits", "values"))
-    rollouts.require_rows(pits, pits_file, values, values_file)
-    rollouts.require_rows(values, values_file, pits, pits_file)
-    traces = values.merge(pits[[*rollouts.ROLLOUT_ID, "pit"]], on=rollouts.ROLLOUT_ID, validate="one_to_one")
+    require_rows(pits, pits_file, values, values_file)
+    require_rows(values, values_file, pits, pits_file)
+    traces = values.merge(pits[[*ROLLOUT_ID, "pit"]], on=ROLLOUT_ID, validate="one_to_one")
     contexts, steps = [], []
     for trace in traces.itertuples(index=False):
         start, end = ([0, *trace.step_ends])[trace.pit : trace.pit + 2]

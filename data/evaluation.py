@@ -2,28 +2,25 @@
 
 In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem: problem (its key), wrong (greedy),
 error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions. Samples are keyed by (seed,
-problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374).
+problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). On
+request also what the sampled completions look like: spurious steps, wrong facts, misconceptions, diversity.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data.description import describe
 from data.problems.families import family_of
-from data.rollouts import EVALUATION, root_key, token_lists
+from data.q_values import best_of_k
+from data.records import Check, load_problems
+from data.sampling.completions import EVALUATION, Completions, complete, root_key
 from data.sampling.sampler import sampler_of
-from data.sets.problem_sets import load_problems
-from data.step_values import best_of_k
-from data.tokens.limits import completion_limit, truncated_fraction
-from data.tokens.tokenizer import tokenizer_of
+from data.tokens.tokenizer import completion_limit, tokenizer_of
 from scaling.config.problems import Problems
 from scaling.config.sampling import Evaluation
 from scaling.config.section import parse
-from scaling.model.flops import sampling_flops
-from scaling.model.sampling import row_keys, stop_tokens
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -40,20 +37,17 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     root = root_key(config["seed"], EVALUATION)
     num_samples = evaluation.samples_per_problem
 
-    def complete(ids: np.ndarray, temperature: float):
-        """Checks of one completion for each (problem, sample) of ids, the share cut short, the FLOPs of making them."""
-        rows = [prompts[problem] for problem, _ in ids]
-        keys = row_keys(root, ids.astype(np.uint32))
-        sampled = sampler.sample(rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
-        completions = token_lists(sampled)
+    def measure(count: int, temperature: float) -> tuple[list[Check], Completions]:
+        """The checks of `count` completions of each problem, problem by problem, and the completions."""
+        found = complete(sampler, prompts, count, root, limit, temperature, evaluation.top_p)
         checks = [
             family.check(settings, problems[problem], tokenizer.decode(tokens))
-            for (problem, _), tokens in zip(ids, completions, strict=True)
+            for problem, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
         ]
-        truncated = truncated_fraction(completions, stop_tokens(sampler.shape))
-        return checks, truncated, sampling_flops(sampler.shape, map(len, rows), sampled.lengths.tolist())
+        return checks, found
 
-    greedy, truncated, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
+    greedy, found = measure(1, temperature=0.0)
+    truncated, flops = found.truncated_fraction, found.flops
     frame = pd.DataFrame(
         {
             "problem": [problem.key for problem in problems],
@@ -71,8 +65,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         numbers["no_answer_fraction"] = float(np.mean([check.answer is None for check in greedy]))
     if num_samples:
-        sampled, _, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
-        flops += more
+        sampled, found = measure(num_samples, evaluation.temperature)
+        flops += found.flops
         rewards = np.array([check.reward for check in sampled]).reshape(len(problems), num_samples)
         frame["num_correct"] = rewards.sum(axis=1).astype(int)
         frame["num_samples"] = num_samples
@@ -82,3 +76,41 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             numbers |= describe(settings, sampled, num_samples, config.get("web_seed"))
     frame.to_parquet(out / "outcomes.parquet")
     return {**numbers, "evaluation_flops": flops, **sampler.numbers()}
+
+
+def describe(
+    settings: Problems, checks: Sequence[Check], num_samples: int, base_seed: int | None = None
+) -> dict[str, float]:
+    """What the completions of a policy look like, right or wrong; num_samples of each problem, problem by problem.
+
+    A number without a denominator, such as the spurious share among no right completions, is absent. Self-training on
+    positives may amplify what the base policy was wrong about (Setlur et al. 2024, arXiv 2406.14532: spurious steps).
+
+    base_seed: the seed of the base policy's web text, where it had one; its fixed wrong values are the misconceptions.
+    """
+    right = [check for check in checks if check.reward == 1.0]
+    different = _different_right(checks, num_samples)
+    numbers = {"diversity": float(np.mean(different))}
+    if right:
+        numbers["distinct_fraction"] = sum(different) / len(right)
+    if any(step.correct is None for check in checks for step in check.steps):
+        return numbers  # a family whose verifier does not judge steps
+    if right:
+        numbers["spurious_fraction"] = float(np.mean([check.spurious_steps > 0 for check in right]))
+    num_wrong = sum(check.num_wrong_facts for check in checks)
+    numbers["wrong_fact_fraction"] = num_wrong / sum(len(check.steps) for check in checks)
+    family = family_of(settings)
+    facts = None if base_seed is None else family.web_facts(settings, base_seed)
+    if facts is not None and num_wrong:
+        own = sum(family.misconceptions(settings, facts, check) for check in checks)
+        numbers["misconception_fraction"] = own / num_wrong
+    return numbers
+
+
+def _different_right(checks: Sequence[Check], num_samples: int) -> list[int]:
+    """How many different right completions each problem has among its samples."""
+    found = []
+    for start in range(0, len(checks), num_samples):
+        right = [check for check in checks[start : start + num_samples] if check.reward == 1.0]
+        found.append(len({" ".join(step.text for step in check.steps) for check in right}))
+    return found

@@ -11,6 +11,7 @@ import asyncio
 import email.utils
 import json
 import logging
+import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-from data.api_key import ApiKeyError, api_key
 from scaling.config.server import Server
 
 try:
@@ -156,10 +156,7 @@ class JsonServer:
         if self._settings.api_key_env is None:
             return {}
         if self._key is None:
-            try:
-                self._key = api_key(self._settings.api_key_env, f"{self._section}.api_key_env")
-            except ApiKeyError as error:
-                raise Refused(str(error)) from error
+            self._key = api_key(self._settings.api_key_env, f"{self._section}.api_key_env")
         return {"Authorization": f"Bearer {self._key}"}
 
     def _which_key(self) -> str:
@@ -182,6 +179,19 @@ class JsonServer:
         logger.info(
             "%s Try %d of %d follows in %.1f s.", error, state.attempt_number + 1, self._settings.max_tries, seconds
         )
+
+
+def api_key(variable: str, setting: str) -> str:
+    """The key that a variable of the environment holds. setting: its dotted key in the sweep file."""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise Refused(
+            f"{setting} is {variable}, and the environment has no such variable or an empty one; export it (on every"
+            f" node), or set {setting}: null for a server that needs no key."
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise Refused(f"the variable {variable} holds blanks or special characters, which no key has; set it again.")
+    return key
 
 
 def _plain(text: str) -> str:

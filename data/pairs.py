@@ -26,11 +26,11 @@ import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
 from data.problems.families import family_of
+from data.q_values import first_pit
 from data.records import Problem, read_jsonl
-from data.step_values import first_pit, load_step_values
+from data.rollout_tables import different, load_step_values, load_verified
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer, tokenizer_of
-from data.verifier import load_verified
 from scaling.config.problems import Problems
 from scaling.config.section import parse
 
@@ -51,11 +51,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         if not positives[problem]:
             continue
         rng = np.random.default_rng([_PAIRS, config["seed"], int(problem)])
-        different = unique(tokens)
-        for index in rng.permutation(len(different))[:per_problem]:
-            chosen = _partner(different[index], positives[problem], pairing, rng)
+        rejected = different(tokens)
+        for index in rng.permutation(len(rejected))[:per_problem]:
+            chosen = _partner(rejected[index], positives[problem], pairing, rng)
             context = tokenizer.encode_prompt(synthetic[problem]["prompt"])
-            rows.append((int(problem), context, chosen, different[index]))
+            rows.append((int(problem), context, chosen, rejected[index]))
     return _write(rows, len(synthetic), out, may_be_empty="round" in config)
 
 
@@ -104,7 +104,7 @@ def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[
 def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
     """The different correct rollouts of each problem that has any, in order."""
     right = verified[verified["reward"] == 1.0]
-    return {int(problem): unique(tokens) for problem, tokens in right.groupby("problem")["tokens"]}
+    return {int(problem): different(tokens) for problem, tokens in right.groupby("problem")["tokens"]}
 
 
 def positives_by_problem(
@@ -117,12 +117,7 @@ def positives_by_problem(
         right = family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward == 1.0
         return [tokenizer.encode_completion(row["completion"])] if right else []
 
-    return [unique([*own.get(problem, []), *teachers(row)]) for problem, row in enumerate(synthetic)]
-
-
-def unique(completions) -> list[list[int]]:
-    """Different completions, each where it first stands."""
-    return [list(tokens) for tokens in dict.fromkeys(map(tuple, completions))]
+    return [different([*own.get(problem, []), *teachers(row)]) for problem, row in enumerate(synthetic)]
 
 
 def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng: np.random.Generator) -> list[int]:
@@ -143,5 +138,5 @@ def _write(rows: list[tuple], num_problems: int, out: Path, may_be_empty: bool) 
     frame.to_parquet(out / "pairs.parquet")
     return {
         "num_pairs": float(len(frame)),
-        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / num_problems,
+        "problems_without_data_fraction": 1.0 - frame["problem"].ndifferent() / num_problems,
     }

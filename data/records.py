@@ -113,3 +113,8 @@ def read_jsonl(path: Path, keys: Collection[str] = ()) -> list[dict]:
 def read_problems(path: Path) -> list[Problem]:
     """The problem of every row, in order."""
     return [Problem(row["prompt"], row["answer"]) for row in read_jsonl(path, keys=("prompt", "answer"))]
+
+
+def load_problems(directory: Path, split: str) -> list[Problem]:
+    """The problems of one split of an artifact that holds the problems of every split, in order."""
+    return read_problems(directory / f"{split}.jsonl")

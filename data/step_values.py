@@ -12,8 +12,7 @@ The estimate is exhaustive, M continuations of every prefix, unless `step_values
 are found with fewer, and most Q stay unknown (data.adaptive_values).
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,55 +20,18 @@ import pandas as pd
 
 from data.adaptive_values import continuations_to_pits, with_known_values
 from data.continuations import Source, all_indices, judged, requests
+from data.q_values import best_of_k
 from data.records import read_problems
-from data.rollouts import ROLLOUT_ID, require_rows, token_lists
+from data.rollout_tables import load_verified
 from data.sampling.sampler import sampler_of
-from data.tokens.limits import completion_limit
 from data.tokens.steps import step_cutter
-from data.tokens.tokenizer import tokenizer_of
-from data.verifier import load_verified
+from data.tokens.tokenizer import completion_limit, tokenizer_of
 from scaling.config.problems import Problems
 from scaling.config.sampling import StepValues
 from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
 
 _TRACES = 0x57E9  # keeps the choice of traces apart from other uses of the seed
-
-
-def best_of_k(num_correct: int, num_rollouts: int, k: int) -> float:
-    """Unbiased chance that the best of k rollouts is correct, from num_correct of num_rollouts (Chen et al. 2021)."""
-    if not 0 <= num_correct <= num_rollouts:
-        raise ValueError(f"num_correct is {num_correct} of {num_rollouts} rollouts.")
-    if not 1 <= k <= num_rollouts:
-        raise ValueError(f"k is {k}; best-of-k needs 1 to {num_rollouts} from {num_rollouts} rollouts.")
-    return 1.0 - math.comb(num_rollouts - num_correct, k) / math.comb(num_rollouts, k)
-
-
-def advantages(q_values: Sequence[float | None], prompt_value: float) -> list[float]:
-    """A_i = Q_i - Q_{i-1}, with the prompt's value as Q_0; they add up to Q_S - Q_0."""
-    if None in q_values:
-        raise ValueError(
-            "advantages need Q of every step, but an adaptive estimate leaves some unknown; set step_values.adaptive:"
-            " false."
-        )
-    before = [prompt_value, *q_values[:-1]]
-    return [after - earlier for after, earlier in zip(q_values, before, strict=True)]
-
-
-def first_pit(q_values: Sequence[float | None], prompt_value: float, rule: str = "lowest") -> int:
-    """Index of the first pit of a negative. A Q is None where an adaptive estimate knows it above 0, or later than a 0.
-
-    lowest: the first step with the lowest Q (Setlur et al. 2024); in a negative, whose last Q is 0, that is the
-    first step after which no rollout was correct (Self-Explore, Hwang et al. 2024, arXiv 2404.10346).
-    largest_drop: the first step with the least advantage.
-    """
-    if not q_values:
-        raise ValueError("a trace without steps has no pit.")
-    if rule == "lowest":
-        return q_values.index(0.0) if None in q_values else int(np.argmin(q_values))
-    if rule == "largest_drop":
-        return int(np.argmin(advantages(q_values, prompt_value)))
-    raise ValueError(f"pit rule {rule!r} is unknown; use 'lowest' or 'largest_drop'.")
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -108,7 +70,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         asked = requests(source, traces, all_indices(traces, values.rollouts_per_prefix))
         sampled = sampler.sample(asked.starts, asked.keys, asked.limits, values.temperature)
-        continuations = judged(source, asked, token_lists(sampled))
+        continuations = judged(source, asked, sampled.completions)
         table = with_q_values(traces, continuations, values)
         lengths = sampled.lengths.tolist()
         numbers = {
@@ -161,12 +123,3 @@ def with_prompt_value(table: pd.DataFrame, verified: pd.DataFrame, best_of: int)
         for problem in table["problem"]
     ]
     return table.assign(prompt_value=prompt_values)
-
-
-def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
-    """The traces with their tokens again: problem, sample, reward, step_ends, q_values, prompt_value, tokens."""
-    table = pd.read_parquet(directory / "step_values.parquet")
-    table["step_ends"] = [list(map(int, ends)) for ends in table["step_ends"]]
-    table["q_values"] = [[None if pd.isna(q) else float(q) for q in q_values] for q_values in table["q_values"]]
-    require_rows(verified, "the table of verified rollouts", table, directory / "step_values.parquet")
-    return table.merge(verified[[*ROLLOUT_ID, "tokens"]], on=ROLLOUT_ID, validate="one_to_one")

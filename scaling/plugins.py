@@ -1,8 +1,8 @@
 """Modules from outside of this repository, which register algorithms, stage kinds, problem families or curve forms.
 
-In: paths of Python files (`--import FILE`, `imports:` in a sweep file). Out: `Plugin`s, imported here, so that what they
-register is known from now on; a worker imports them again from the texts that it is sent. The digest of a plug-in, the
-local modules that it imports included, is part of the identity of what it computes.
+In: paths of Python files (`--import FILE`, `imports:` in a sweep file). Out: `Plugin`s. They are imported here, so that
+what they register is known from now on; a worker imports them again from the texts that it is sent. The digest of a
+plug-in, with the local modules that it imports, is part of the identity of what it computes.
 """
 
 import ast

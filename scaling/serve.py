@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scaling.config.sampling import WANTED_SUFFIX
+
 logger = logging.getLogger(__name__)
 
-WANTED_SUFFIX = ".wanted"
-TOUCH_SECONDS = 10.0  # between two touches of a mark
 IDLE_SECONDS = 30.0  # after which a mark that has not changed is one of a stage that has ended
 POLL_SECONDS = 2.0
 STOP_SECONDS = 60.0  # for a server to end before it is killed

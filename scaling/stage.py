@@ -16,6 +16,7 @@ from functools import cached_property
 from scaling.kinds import kind_of
 
 DIGEST_LENGTH = 10
+CHECKPOINTS = "checkpoints"  # survives a killed stage in its working directory; never part of an artifact
 # A stage's own account of where its result came from, a JSON object in this file, joins the provenance in its record.
 PROVENANCE_FILE = "provenance.json"
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from algorithms.dpo import _forward, preference_loss
+from algorithms.dpo import preference_loss
 from algorithms.sft import nll
 from scaling.model.layout import AXES
 from scaling.model.memory_need import sampling_memory, scoring_memory, training_memory
@@ -22,6 +22,7 @@ from scaling.model.sampling import _generate
 from scaling.model.sharding import ROWS, on_mesh, param_spec
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
+from scaling.training.logps import _forward
 from scaling.training.update import make_accumulate
 
 Shape = jax.ShapeDtypeStruct

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from data.records import Problem
-from data.teacher.attempts import Subject
+from data.teacher.subject import Subject
 
 NAMES = (
     "Ann Bob Cem Dua Eli Fay Gus Hal Ida Jon Kim Lea Max Nia Ola Pia Quy Ray Sam Tea Uma Vic Wes Xia Yan Zoe".split()

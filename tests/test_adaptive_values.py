@@ -11,8 +11,8 @@ from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, by_hand
 
 from data import pairs, step_values
 from data.adaptive_values import scan, with_known_values
-from data.step_values import advantages, best_of_k, first_pit, load_step_values
-from data.verifier import load_verified
+from data.q_values import advantages, best_of_k, first_pit
+from data.rollout_tables import load_step_values, load_verified
 from scaling.config.sweep import Cell
 from scaling.planning import recipes
 

@@ -4,64 +4,22 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from scaling.kinds import BUILT_IN
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "algorithms", "data", "analysis")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-NO_JAX = (
-    "scaling.config.sweep",
-    "scaling.planning.analysis_check",
-    "scaling.planning.explain",
-    "scaling.config.sampling",
-    "scaling.config.memory",
-    "scaling.config.teacher",
-    "scaling.pricing.teacher_bill",
-    "scaling.config.policy",
-    "scaling.training.memory_settings",
-    "scaling.config.training",
-    "scaling.config.problems",
-    "scaling.config.text_problems",
-    "scaling.planning.sampler_check",
-    "scaling.planning.set_check",
-    "scaling.planning.set_stages",
-    "scaling.config.section",
-    "scaling.config.server",
-    "scaling.planning.grid",
-    "scaling.planning.sweep_file",
-    "scaling.planning.recipes",
-    "scaling.serve",
-    "scaling.planning.chain",
-    "scaling.planning.critical_stages",
-    "scaling.planning.sampled_stages",
-    "scaling.serve",
-    "scaling.stage",
-    "scaling.planning.plan",
-    "scaling.pricing.costs",
-    "scaling.pricing.estimate",
-    "scaling.model.memory_need",
-    "scaling.pretrained.shapes",
-    "scaling.model.layout",
-    "scaling.config.resources",
-    "scaling.pricing.stage_memory",
-    "scaling.repository",
-    "scaling.engine.results_dir",
-    "scaling.pricing.room_check",
-    "scaling.pricing.lengths",
-    "scaling.pricing.work",
-    "scaling.kinds",
-    *(
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in sorted((ROOT / "analysis").rglob("[a-z]*.py"))
-    ),
-)
 HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 MAX_LINES = 500
-EDGE = ROOT / "scaling/engine/worker.py"  # where whatever a stage raises becomes the record of a failure
+# Where what a stage raises becomes the record of a failure, and what a user's module raises a message.
+EDGES = {ROOT / "scaling/engine/worker.py", ROOT / "scaling/plugins.py"}
 
 
 def module_of(path: Path) -> str:
@@ -70,6 +28,23 @@ def module_of(path: Path) -> str:
 
 
 MODULES = {module_of(path): path for path in SOURCES}
+
+
+def within(name: str, *wings: str) -> bool:
+    """Whether a name is a wing (a package or module), or inside one."""
+    return any(name == wing or name.startswith(f"{wing}.") for wing in wings)
+
+
+def modules_of(*wings: str) -> list[str]:
+    return [module for module in MODULES if within(module, *wings)]
+
+
+ANALYSIS = modules_of("analysis")
+PLANNING = modules_of(
+    "scaling.config", "scaling.planning", "scaling.pricing", "scaling.stage", "scaling.serve",
+    "scaling.engine.results_dir",
+)  # fmt: skip
+STAGES = sorted({str(kind.run).partition(":")[0] for kind in BUILT_IN.values()})
 
 
 @cache
@@ -122,66 +97,131 @@ def top(name: str) -> str:
     return name.partition(".")[0]
 
 
+def circles(graph: Mapping[str, Set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one node (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(graph[node]):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            at = stack.index(node)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for node in sorted(graph):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def file_graph() -> dict[str, set[str]]:
+    return {module: {name for name in imports_of(module) if name in MODULES} - {module} for module in MODULES}
+
+
+def folder_of(module: str) -> str:
+    """The package that a module is in; a file directly in a wing of the top level counts as its own folder."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    return module if "." not in package else package
+
+
+def folder_graph() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {folder_of(module): set() for module in MODULES}
+    for module, names in file_graph().items():
+        graph[folder_of(module)] |= {folder_of(name) for name in names} - {folder_of(module)}
+    return graph
+
+
+def test_circles_are_found_where_there_are_some():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f", "a"}, "f": {"e"}}
+    assert circles(graph) == [["b", "c"], ["e", "f"]]
+    assert circles({**graph, "c": {"d"}, "f": {"a"}}) == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert circles(file_graph()) == []
+
+
+def test_no_folders_import_each_other_in_a_circle():
+    assert folder_of("scaling.stage") == "scaling.stage" and folder_of("data.tokens.steps") == "data.tokens"
+    assert circles(folder_graph()) == []
+
+
 def test_the_modules_of_the_house_are_where_they_should_be():
-    assert set(NO_JAX) <= set(MODULES)
-    assert len(NO_JAX) > 9, "analysis/ holds no module"
+    assert len(ANALYSIS) > 30 and len(PLANNING) > 20 and len(STAGES) > 10
+    assert set(STAGES) <= set(MODULES)
 
 
-@pytest.mark.parametrize("module", NO_JAX)
+@pytest.mark.parametrize("module", [*PLANNING, *ANALYSIS])
 def test_planning_and_analysis_reach_neither_jax_nor_ray(module):
     for name, chain in loaded_with(module).items():
         assert top(name) not in HEAVY, " -> ".join(chain)
 
 
-@pytest.mark.parametrize("module", [name for name in NO_JAX if name.startswith("analysis")])
+@pytest.mark.parametrize("module", ANALYSIS)
 def test_analysis_imports_neither_jax_nor_ray_inside_its_functions_either(module):
     assert not {top(name) for name in imports_of(module)} & HEAVY
 
 
 def test_importing_planning_and_analysis_leaves_jax_and_ray_out_of_the_process():
     code = (
-        f"import importlib, sys\nfor name in {NO_JAX!r}:\n    importlib.import_module(name)\n"
+        f"import importlib, sys\nfor name in {[*PLANNING, *ANALYSIS]!r}:\n    importlib.import_module(name)\n"
         f"    heavy = {HEAVY!r} & set(sys.modules)\n    assert not heavy, (name, heavy)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if top(name) in ("data", "algorithms")])
-def test_stages_know_nothing_of_the_engine_the_grid_or_the_analysis(module):
+@pytest.mark.parametrize("module", modules_of("data", "algorithms"))
+def test_stages_know_nothing_of_the_engine_the_plan_or_the_analysis(module):
     for name in imports_of(module):
-        assert not name.startswith(("scaling.engine", "analysis", "ray")), f"{module} imports {name}"
-        assert name not in (
-            "scaling.planning.grid",
-            "scaling.planning.plan",
-            "scaling.planning.sweep_file",
-            "scaling.pricing.costs",
+        assert not within(name, "scaling.engine", "scaling.planning", "scaling.pricing", "analysis", "ray"), (
+            f"{module} imports {name}"
         )
-        assert name not in ("scaling.planning.chain", "scaling.planning.recipes", "scaling.planning.critical_stages")
 
 
 @pytest.mark.parametrize("module", list(MODULES))
-def test_nothing_imports_the_command_line(module):
-    assert "scaling.sweep" not in imports_of(module)
+def test_nothing_imports_a_stage_of_data(module):
+    for name in imports_of(module):
+        assert name not in STAGES or not within(name, "data"), f"{module} imports the stage {name}; share what it needs"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("scaling.engine")])
+@pytest.mark.parametrize("module", modules_of("data"))
+def test_data_knows_no_algorithm(module):
+    assert not any(within(name, "algorithms") for name in imports_of(module))
+
+
+@pytest.mark.parametrize("module", list(MODULES))
+def test_nothing_imports_the_command_lines(module):
+    assert not {"scaling.sweep", "scaling.serve"} & imports_of(module)
+
+
+@pytest.mark.parametrize("module", modules_of("scaling.engine"))
 def test_the_engine_imports_no_stage(module):
     assert not {top(name) for name in imports_of(module)} & {"data", "algorithms", "analysis"}
 
 
 def test_only_the_table_of_kinds_names_stages():
-    for module in (name for name in MODULES if name.startswith("scaling")):
+    for module in modules_of("scaling"):
         texts = [node.value for node in ast.walk(tree_of(MODULES[module])) if isinstance(node, ast.Constant)]
         named = [text for text in texts if isinstance(text, str) and re.fullmatch(r"(data|algorithms)[\w.]*:\w+", text)]
         assert bool(named) == (module == "scaling.kinds"), f"{module} names {named}"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(("scaling.model", "scaling.training"))])
+@pytest.mark.parametrize("module", modules_of("scaling.model", "scaling.pretrained", "scaling.training"))
 def test_models_and_training_know_no_problems_algorithms_or_engine(module):
     for name in imports_of(module):
-        assert top(name) not in ("data", "algorithms", "analysis", "ray"), f"{module} imports {name}"
-        assert not name.startswith("scaling.engine")
+        assert not within(name, "data", "algorithms", "analysis", "ray", "scaling.engine"), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
@@ -218,7 +258,7 @@ def test_errors_are_not_swallowed(path):
         assert node.type is not None, f"{where} has a bare except"
         names = {getattr(part, "id", "") for part in getattr(node.type, "elts", [node.type])}
         if names & {"Exception", "BaseException"}:
-            assert path == EDGE, f"{where} catches everything; only the worker's edge may"
+            assert path in EDGES, f"{where} catches everything; only the edges may"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tiny_policy import random_params
 
+from scaling.stage import CHECKPOINTS
 from scaling.training import checkpoint
-from scaling.training.checkpoint import DIRECTORY, Checkpoints
+from scaling.training.checkpoint import Checkpoints
 from scaling.training.update import TrainState, init_state
 
 
@@ -64,19 +65,19 @@ def test_the_newest_checkpoint_is_restored_and_the_only_one_kept(state, tmp_path
     save(tmp_path, state, 7)
     save(tmp_path, state.replace(update_index=jnp.int32(12)), 12)
     assert int(restored(tmp_path).update_index) == 12
-    assert [path.name for path in (tmp_path / DIRECTORY).iterdir()] == ["12"]
+    assert [path.name for path in (tmp_path / CHECKPOINTS).iterdir()] == ["12"]
 
 
 def test_a_checkpoint_that_was_being_written_at_the_kill_is_ignored(state, tmp_path):
     save(tmp_path, state, 7)
-    unfinished = tmp_path / DIRECTORY / "9.orbax-checkpoint-tmp"
+    unfinished = tmp_path / CHECKPOINTS / "9.orbax-checkpoint-tmp"
     unfinished.mkdir()
     (unfinished / "half").write_text("x")
     assert int(restored(tmp_path).update_index) == 7
 
 
 def test_a_kill_during_the_first_save_leaves_the_start(state, tmp_path):
-    (tmp_path / DIRECTORY / "9.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / CHECKPOINTS / "9.orbax-checkpoint-tmp").mkdir(parents=True)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.restore(state) is state
     checkpoints.close()

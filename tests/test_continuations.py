@@ -6,8 +6,7 @@ from tiny_chain import ROLLOUTS_PER_PREFIX, SETTINGS, TOKENIZER
 
 from data.problems import modular_sum
 from data.records import read_problems
-from data.step_values import load_step_values
-from data.verifier import load_verified
+from data.rollout_tables import load_step_values, load_verified
 
 
 @pytest.fixture

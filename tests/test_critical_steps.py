@@ -9,9 +9,8 @@ from tiny_chain import PROBLEMS, TOKENIZER, Chain
 
 from data import critical_steps, step_values
 from data.records import read_jsonl, read_problems
+from data.rollout_tables import load_step_values, load_verified
 from data.sets import problem_sets
-from data.step_values import load_step_values
-from data.verifier import load_verified
 from scaling.config.algorithms import algorithm_names
 from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
@@ -107,11 +106,10 @@ def test_the_chance_of_the_pit_is_the_product_of_its_tokens_chances_where_it_sta
 
 def test_traces_without_a_wrong_one_are_an_error_with_its_cure(stages, tmp_path, monkeypatch):
     folders, _ = stages
-    right = pd.DataFrame({"problem": [0], "sample": [0], "tokens": [[5]], "reward": [1.0]})
-    monkeypatch.setattr(critical_steps, "load_verified", lambda *_: right)
+    monkeypatch.setattr(critical_steps, "verdicts", lambda *_: pd.DataFrame({"reward": [1.0] * 5}))
     config = {"problems": PROBLEMS, "rollouts": {"samples_per_problem": 1}, "critical_steps": ASKED, "seed": 0}
     with pytest.raises(
-        ValueError, match=r"none of 1 completions of 5 test problems is wrong.*critical_steps\.problems"
+        ValueError, match=r"none of 5 completions of 5 test problems is wrong.*critical_steps\.problems"
     ):
         critical_steps.select_traces(config, folders, tmp_path)
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, Chain, by_hand, tokens_of, values_by_hand
 
 from algorithms import dpo
-from algorithms.dpo import dpo_loss, pair_sequences, preference_loss, reference_logps
+from algorithms.dpo import dpo_loss, pair_sequences, preference_loss
 from data import pairs
 from data.records import read_jsonl
 from scaling.model.flops import forward_flops, training_flops
 from scaling.model.policy import load_policy
 from scaling.training import batching
+from scaling.training.logps import reference_logps
 
 LOGPS = st.lists(st.tuples(*[st.floats(-30, 0, width=32)] * 4), min_size=1, max_size=6)
 RIGHT = SYNTHETIC[0]["completion"]

@@ -4,10 +4,10 @@ import pytest
 from test_problem_source import imported
 from tiny_set import gsm8k_folder, own_rows
 
+from data.records import load_problems
 from data.sets import problem_sets
 from data.sets.finite_splits import parts, set_sizes
 from data.sets.problem_pool import held_out_problems, training_problems
-from data.sets.problem_sets import load_problems
 from data.sets.splits import pool_size
 from scaling.config.text_problems import Gsm8k, Jsonl
 

@@ -10,12 +10,12 @@ from tiny_policy import CONFIG
 
 from data import step_values
 from data.problems import modular_sum
-from data.problems.text_cuts import line_cuts, sentence_cuts, text_step_ends
+from data.problems.text_cuts import line_cuts, sentence_cuts
+from data.q_values import first_pit
 from data.records import read_problems
-from data.step_values import first_pit, load_step_values
+from data.rollout_tables import load_step_values, load_verified
 from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
-from data.tokens.steps import step_cutter
-from data.verifier import load_verified
+from data.tokens.steps import step_cutter, text_step_ends
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.sweep import Cell
 from scaling.kinds import kind_of

@@ -16,7 +16,7 @@ pytest.importorskip("tenacity")
 import httpx
 
 from data import http_requests
-from data.http_requests import JsonServer, Passing, Refused, failure_of
+from data.http_requests import JsonServer, Passing, Refused, api_key, failure_of
 from data.sampling.completion_server import CompletionServer
 from data.sampling.server_answers import ServerError
 from scaling.config.sampling import Sampler
@@ -264,3 +264,22 @@ def test_a_page_where_models_should_be_listed_is_not_waited_for():
 
     with pytest.raises(ServerError, match="'<html>Hello'; expected a list of models"):
         asyncio.run(models(Script(says("<html>Hello"))))
+
+
+def test_a_key_is_taken_without_the_blanks_around_it(monkeypatch):
+    monkeypatch.setenv("KEY", " sk-secret\n")
+    assert api_key("KEY", "sampler.api_key_env") == "sk-secret"
+
+
+@pytest.mark.parametrize("value", ["sk secret", "sk-s\tecret", "sk-gehéim"])
+def test_what_no_header_can_hold_is_refused_and_not_shown(monkeypatch, value):
+    monkeypatch.setenv("KEY", value)
+    with pytest.raises(Refused) as raised:
+        api_key("KEY", "sampler.api_key_env")
+    assert value not in str(raised.value)
+
+
+def test_a_missing_or_empty_variable_is_named_with_its_setting(monkeypatch):
+    monkeypatch.delenv("KEY", raising=False)
+    with pytest.raises(Refused, match=r"sampler\.api_key_env is KEY"):
+        api_key("KEY", "sampler.api_key_env")

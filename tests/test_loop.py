@@ -13,8 +13,9 @@ from tiny_policy import CONFIG, nll, random_params, random_rows
 from scaling.config.policy import Lora
 from scaling.config.training import Optimizer
 from scaling.model.lora import init_adapters
+from scaling.stage import CHECKPOINTS
 from scaling.training import checkpoint
-from scaling.training.checkpoint import DIRECTORY, Checkpoints
+from scaling.training.checkpoint import Checkpoints
 from scaling.training.loop import METRICS_FILE, run_updates, train
 from scaling.training.update import Sum, init_state
 
@@ -92,7 +93,7 @@ def test_a_run_killed_between_checkpoints_ends_as_the_unbroken_run(kill_at, unbr
     with pytest.raises(Killed):
         fit(out, kill_at)
     if kill_at == 23:  # the case at hand: two lines were written after the last checkpoint
-        assert (lines(out)[-1]["update"], [path.name for path in (out / DIRECTORY).iterdir()]) == (22, ["18"])
+        assert (lines(out)[-1]["update"], [path.name for path in (out / CHECKPOINTS).iterdir()]) == (22, ["18"])
     assert_equal_runs(out, fit(out), *unbroken)
 
 

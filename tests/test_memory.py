@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.dpo import REFERENCE_BATCH
 from scaling.config.policy import Lora
 from scaling.model import memory_need
 from scaling.model.layout import ONE_DEVICE
@@ -95,7 +94,6 @@ def test_a_forward_pass_keeps_one_layer_and_no_cache_whatever_the_depth():
 def test_what_is_predicted_for_is_what_the_sampler_and_the_batches_do():
     assert max(CHUNK_SIZES) == memory_need.SAMPLER_ROWS and PREFILL_SIZES == memory_need.PREFILL_PROMPTS
     assert batching.BUCKET == memory_need.BUCKET
-    assert REFERENCE_BATCH == memory_need.SCORING_ROWS
     assert rows_on_device(tokens_a_row=72, batch_rows=64, tokens_limit=320) == 4
     assert rows_on_device(tokens_a_row=72, batch_rows=3, tokens_limit=8192) == 4
     assert rows_on_device(tokens_a_row=500, batch_rows=64, tokens_limit=320) == 1

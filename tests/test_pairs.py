@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, values_by_hand
 
 from data import pairs
-from data.pairs import positives_by_problem, right_rollouts, unique
-from data.verifier import load_verified
+from data.pairs import positives_by_problem, right_rollouts
+from data.rollout_tables import load_verified
 from scaling.config.problems import ModularSum
 
 TEACHERS = [tokens_of(row["completion"]) for row in SYNTHETIC]
@@ -147,12 +147,6 @@ def test_positives_are_different_correct_rollouts_and_the_teachers_solution_wher
     assert own == {0: [tokens_of(SHORT), tokens_of(ANOTHER)], 1: [TEACHERS[1]]}
     positives = positives_by_problem(ModularSum(modulus=11, operands=3), TOKENIZER, list(synthetic), own)
     assert positives == [[tokens_of(SHORT), tokens_of(ANOTHER), TEACHERS[0]], [TEACHERS[1]], []]
-
-
-@given(st.lists(st.lists(st.integers(0, 2), max_size=3)))
-def test_unique_keeps_the_first_of_equal_completions_in_order(completions):
-    expected = [item for index, item in enumerate(completions) if item not in completions[:index]]
-    assert unique(completions) == expected
 
 
 # At the first pit: the pairs of per-step DPO.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from data.records import load_problems
 from data.sets import problem_sets
 from data.sets.splits import split_of, stream
 from scaling.config.problems import ModularSum
@@ -12,7 +13,7 @@ FAMILY = {"family": "modular_sum", "modulus": 23, "operands": 4, "zipf_exponent"
 def make(out, **changes):
     out.mkdir(exist_ok=True)
     numbers = problem_sets.run({"problems": {**FAMILY, "num_validation": 20, "num_test": 40, **changes}}, {}, out)
-    return [problem_sets.load_problems(out, split) for split in ("validation", "test")], numbers
+    return [load_problems(out, split) for split in ("validation", "test")], numbers
 
 
 def test_both_sets_have_the_size_asked_for_and_share_no_problem(tmp_path):
@@ -46,4 +47,4 @@ def test_a_set_that_is_cut_short_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text(path.read_text()[:-9])
     with pytest.raises(ValueError, match=r"test\.jsonl, line 40 .*cut short"):
-        problem_sets.load_problems(tmp_path, "test")
+        load_problems(tmp_path, "test")

@@ -15,7 +15,7 @@ from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chai
 pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
 
 from data import evaluation, rollouts
-from data.rollouts import load_rollouts
+from data.rollout_tables import load_rollouts
 from data.sampling.sampler import sampler_of
 from data.sets import problem_sets
 from scaling.config.sampling import Sampler

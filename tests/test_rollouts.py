@@ -4,15 +4,13 @@ from functools import cache
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
 from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chain
 
 from data import rollouts
 from data.problems import modular_sum
 from data.records import read_jsonl, write_jsonl
-from data.rollouts import EVALUATION, ROLLOUTS, STEP_VALUES, load_rollouts, root_key
-from data.tokens.limits import truncated_fraction
+from data.rollout_tables import load_rollouts
 from scaling.config.problems import ModularSum
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
@@ -117,23 +115,6 @@ def test_the_numbers_count_rollouts_tokens_and_flops(chain):
 def test_a_limit_of_tokens_cuts_completions_and_changes_nothing_before_the_cut(chain, tmp_path):
     whole, cut = load_rollouts(chain["rollouts"]), sample(chain, tmp_path / "cut", max_new_tokens=7)
     assert cut["tokens"].tolist() == [tokens[:7] for tokens in whole["tokens"]]
-
-
-def test_a_completion_is_truncated_when_it_ends_in_no_stop_token():
-    assert truncated_fraction([[3, 2], [3, 4], [2], []], (2, 9)) == 0.5
-    assert truncated_fraction([[3, 9]], (2, 9)) == 0.0
-
-
-def test_the_uses_of_a_seed_have_different_keys():
-    keys = {jax.random.key_data(root_key(seed, use)).tobytes() for seed in (0, 1) for use in (1, 2, 3)}
-    assert len(keys) == 6 and {ROLLOUTS, STEP_VALUES, EVALUATION} == {1, 2, 3}
-
-
-def test_rollouts_come_back_with_plain_integers(tmp_path):
-    frame = pd.DataFrame({"problem": [0], "sample": [0], "tokens": [[3, 2]], "logp": [-1.0]})
-    frame.to_parquet(tmp_path / "rollouts.parquet")
-    (tokens,) = load_rollouts(tmp_path)["tokens"]
-    assert tokens == [3, 2] and all(type(token) is int for token in tokens)
 
 
 def test_a_missing_seed_is_an_error_that_names_it(chain, tmp_path):

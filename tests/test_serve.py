@@ -21,9 +21,9 @@ from data.sampling import completion_server
 from data.sampling.export import policy_name
 from data.sampling.remote_sampler import RemoteSampler, seeds_of
 from data.tokens.tokenizer import Tokenizer
-from scaling.config.sampling import Sampler
+from scaling.config.sampling import WANTED_SUFFIX, Sampler
 from scaling.model.policy import Policy, save_policy
-from scaling.serve import WANTED_SUFFIX, Marks, serve
+from scaling.serve import Marks, serve
 
 SERVER = str(Path(__file__).parent / "scripted_server.py")
 TOKENIZER = Tokenizer(tuple(f"w{index}" for index in range(3, CONFIG.vocab_size)))

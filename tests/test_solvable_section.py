@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from analysis.measures.solvable_section import solvable_section
+from analysis.measures.sections import solvable_section
 from scaling.config.problems import ModularSum
 from scaling.config.text_problems import Gsm8k, Solvable
 

@@ -17,7 +17,7 @@ import pytest
 from scipy.optimize import minimize
 
 from algorithms.dpo import pair_sequences, preference_loss
-from data.step_values import advantages
+from data.q_values import advantages
 
 BOS, WORDS = 1, (0, 1, 2)  # the steps of the tabular world are the token ids 0, 1, 2
 STATES = [(), (0,), (1,), (2,)]  # the steps so far; the last three are reached from the first

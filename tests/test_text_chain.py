@@ -5,11 +5,11 @@ import pytest
 from tiny_set import gsm8k_folder
 
 from data.problems.text_problems import check, step_texts
+from data.q_values import best_of_k
 from data.records import Problem, read_jsonl
 from data.sets import solvable
 from data.sets.finite_splits import parts
-from data.sets.solvable_set import kept_problems
-from data.step_values import best_of_k
+from data.sets.problem_pool import kept_problems
 from scaling.config.sweep import Cell
 from scaling.config.text_problems import Gsm8k, Solvable
 from scaling.kinds import kind_of

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.problems.text_cuts import line_cuts, sentence_cuts, text_step_ends, word_cuts
+from data.problems.text_cuts import line_cuts, sentence_cuts, word_cuts
+from data.tokens.steps import text_step_ends
 
 TEXTS = st.lists(
     st.one_of(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from tiny_chain import PROBLEMS, SYNTHETIC, by_hand, tokens_of
+from tiny_chain import PROBLEMS, SYNTHETIC, by_hand
 
 from data import verifier
 
@@ -50,32 +50,6 @@ def test_the_share_of_spurious_among_no_positives_is_absent(tmp_path):
     inputs = by_hand(tmp_path, {0: [WRONG_SUM], 1: [NO_ANSWER]})
     numbers = verifier.run({"problems": PROBLEMS}, inputs, inputs["verification"])
     assert numbers["mean_reward"] == 0.0 and "spurious_positive_fraction" not in numbers
-
-
-def test_verified_rollouts_carry_tokens_and_verdicts_in_the_rollouts_order(tmp_path):
-    inputs = by_hand(tmp_path, {0: [RIGHT, WRONG_SUM], 2: [NO_ANSWER]})
-    verified = verifier.load_verified(inputs["rollouts"], inputs["verification"])
-    assert verified["tokens"].tolist() == [tokens_of(RIGHT), tokens_of(WRONG_SUM), tokens_of(NO_ANSWER)]
-    assert verified["reward"].tolist() == [1.0, 0.0, 0.0] and verified["problem"].tolist() == [0, 0, 2]
-
-
-@pytest.mark.parametrize("name", ["rollouts", "verification"])
-@pytest.mark.parametrize(
-    ("rows", "part"),
-    [
-        ([0, 2], "has no row, but .* has one, for 1 rollouts, the first of them problem 0, sample 1"),
-        ([], "has no row, but .* has one, for 3 rollouts, the first of them problem 0, sample 0"),
-        ([0, 1, 2, 2], "has more than one row for 1 rollouts, the first of them problem 4, sample 0"),
-    ],
-)
-def test_rollouts_and_verdicts_that_do_not_match_are_an_error_that_names_the_file_and_the_row(
-    tmp_path, name, rows, part
-):
-    inputs = by_hand(tmp_path, {0: [RIGHT, WRONG_SUM], 4: [NO_ANSWER]}, [*SYNTHETIC, *SYNTHETIC])
-    path = inputs[name] / f"{name}.parquet"
-    pd.read_parquet(path).iloc[rows].to_parquet(path)
-    with pytest.raises(ValueError, match=f"^{path} {part}; .* delete both artifacts"):
-        verifier.load_verified(inputs["rollouts"], inputs["verification"])
 
 
 def test_synthetic_problems_without_an_answer_are_an_error_that_names_the_line(tmp_path):

@@ -12,6 +12,7 @@ import pandas as pd
 from algorithms import pretrain, sft
 from data import rollouts, step_values, verifier
 from data.records import write_jsonl
+from data.rollout_tables import load_verified
 from data.teacher import synthetic
 from data.tokens.steps import step_ends
 from data.tokens.tokenizer import EOS, Tokenizer, for_problems
@@ -107,7 +108,7 @@ def values_by_hand(root: Path, inputs: Mapping[str, Path], values: Mapping, cont
     """
     folder = root / "step_values"
     folder.mkdir()
-    verified = verifier.load_verified(inputs["rollouts"], inputs["verification"]).set_index(["problem", "sample"])
+    verified = load_verified(inputs["rollouts"], inputs["verification"]).set_index(["problem", "sample"])
     rows = []
     for (problem, sample), (q_values, prompt_value) in values.items():
         tokens = verified["tokens"][problem, sample]

@@ -17,9 +17,8 @@ from analysis.curves.plots import curve_figure, surface_figure
 from analysis.curves.points import PointsError, check_surface, read_points
 from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
 from analysis.figures.headline import save
-from analysis.page.rendering import Grid, Section, picture, write_report
+from analysis.page.rendering import Grid, Section, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
-from analysis.reporting.study_files import write_csv
 
 FORM_NAMES = ("auto", *PARAMETERS, "chinchilla")
 _INTERVAL = "95 % percentile, bootstrap over points"

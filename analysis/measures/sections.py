@@ -1,7 +1,8 @@
-"""What some sweeps measure beside errors: trends over rounds or traces, critical steps, several base policies.
+"""What some sweeps measure beside errors: trends, critical steps, several base policies, filtered problems.
 
 In: a sweep's tables and its store. Out: `trends.csv`, `critical_steps.csv` and `base.csv` with their figures, where the
-sweep has such axes or measurements, and the report's sections on them.
+sweep has such axes or measurements, and the report's sections on them; and a section where a sweep sets
+`problems.solvable`: how many training problems were tried, and how many the base policy solves.
 """
 
 from pathlib import Path
@@ -14,12 +15,14 @@ from analysis.measures.critical_plots import critical_sections
 from analysis.measures.critical_table import critical_table, traces_of
 from analysis.measures.trend_plots import trend_sections
 from analysis.measures.trends import trend_table
-from analysis.page.rendering import Section
-from analysis.reporting.study_files import write_csv
+from analysis.page.rendering import Section, write_csv
 from analysis.tables.runs import Tables, label_axes, label_of, of_critical_steps, panel_axes, panel_of
 from scaling.config.sweep import Sweep
+from scaling.config.text_problems import Solvable, TextProblems
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan
+
+_ORDERS = {"fewest_steps": "those with the fewest steps first", "random": "drawn at random"}
 
 
 def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> tuple[Section, ...]:
@@ -45,9 +48,41 @@ def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, table
     )
 
 
+def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:
+    """One section, or none. runs: columns num_candidates and num_solvable where a finished run has been filtered."""
+    filters = dict.fromkeys(
+        run.cell.problems.solvable for run in plan.runs if isinstance(run.cell.problems, TextProblems)
+    )
+    if not any(filters):
+        return []
+    bullets = [_asked(item) for item in filters if item is not None]
+    if "num_solvable" in runs:
+        found = runs.dropna(subset=["num_solvable"]).drop_duplicates(["panel", "num_candidates", "num_solvable"])
+        bullets += [_found(row) for row in found.itertuples()]
+    paragraph = (
+        "The training problems are those that the base policy solves sometimes, so D counts easy problems. The"
+        " validation and test problems are not filtered."
+    )
+    return [Section("Training problems", (paragraph,), tuple(bullets))]
+
+
 def _write(table: pd.DataFrame, path: Path) -> None:
     """The table, or no file of an earlier report either."""
     if table.empty:
         path.unlink(missing_ok=True)
     else:
         write_csv(table, path)
+
+
+def _asked(settings: Solvable) -> str:
+    return (
+        f"Asked for: at least {settings.min_correct} of {settings.samples} completions of the base policy right, at"
+        f" temperature {settings.temperature:g}; up to {settings.num_candidates:,} training problems are tried,"
+        f" {_ORDERS[settings.order]}."
+    )
+
+
+def _found(row) -> str:
+    tried, kept = int(row.num_candidates), int(row.num_solvable)
+    where = f"{row.panel}: " if row.panel else ""
+    return f"{where}{tried:,} were tried and {kept:,} kept ({100 * kept / tried:.1f} %)."

@@ -1,6 +1,6 @@
-"""A report's sections as Markdown and as one self-contained HTML page.
+"""A report's sections as Markdown and as one self-contained HTML page, and its tables as CSV.
 
-In: `Section`s of finished text, tables of finished cells and figures on disk. Out: the text of both files. Nothing is
+In: `Section`s of finished text, tables of finished cells and figures on disk. Out: the text of the files. Nothing is
 computed here.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -58,6 +59,11 @@ def write_report(directory: Path, title: str, sections: Sequence[Section]) -> No
     """report.md and report.html."""
     (directory / "report.md").write_text(to_markdown(title, sections), encoding="utf-8")
     (directory / "report.html").write_text(to_html(title, sections), encoding="utf-8")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Numbers to ten digits."""
+    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:

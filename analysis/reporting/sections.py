@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.measures.solvable_section import solvable_section
+from analysis.measures.sections import solvable_section
 from analysis.page.rendering import Grid, Section
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import measurement, opening, where

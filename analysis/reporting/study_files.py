@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.figures import diagnostics, headline
 from analysis.figures.compute import cost_figure, cost_table
+from analysis.page.rendering import write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.verdicts.compute import compute_table
@@ -41,11 +42,6 @@ def write_study_files(
     folder.mkdir()
     for name, panel in panels.items():
         _draw(folder, headline.figure_suffix(name), panel, claims, wording)
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Numbers to ten digits."""
-    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | str], wording: Wording) -> None:

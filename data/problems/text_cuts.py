@@ -1,22 +1,12 @@
-"""Cutting a completion's tokens into reasoning steps by its text, for policies whose tokenizer is not the family's.
+"""Where a text is cut into reasoning steps: behind a family's separator word, by line or by sentence.
 
-In: token ids, the checkpoint's tokenizer, and where to cut a text: behind a family's separator word, by line or by
-sentence. Out: the offset in tokens at which each step ends. A step ends with the token that completes it, wherever
-that token's text ends: a token that holds the end of a line and the next line's first letters belongs to the step it
-ends. No step is empty or blank; a stop token, and whatever stands behind it, belongs to the last step.
-
-How far a prefix of tokens reaches into the text is asked of the tokenizer, not added up: a character of several
-tokens belongs to the last of them, and a tokenizer may drop the blank before the first word.
+In: a text. Out: the offsets in it at which one step ends and the next begins. No step is blank.
 """
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
-
-from data.tokens.hf_tokenizer import HfTokenizer
 
 TextCuts = Callable[[str], list[int]]  # text -> the offsets in it at which a step ends and another begins
 
@@ -25,31 +15,6 @@ _OPENING, _CLOSING = "\"'“‘«([{$*\\", "\"'”’»)]}$*\\」』）"
 _STOPS = (".", "!", "?", "…", "。", "！", "？")
 _WIDE_STOP = re.compile(r"[。！？]+[”’」』）]*(?=\S)")  # needs no blank behind it
 _NO_END = frozenset("mr mrs ms dr prof rev st vs e.g i.e cf fig eq eqs approx resp".split())  # before their dot
-
-
-def text_step_ends(tokens: Sequence[int], cuts: TextCuts, tokenizer: HfTokenizer) -> list[int]:
-    """tokens[:ends[i]] are the first i + 1 steps; the last end is len(tokens). No tokens are no steps."""
-    tokens = list(tokens)
-    if not tokens:
-        return []
-    written = next((index for index, token in enumerate(tokens) if token in tokenizer.stop_tokens), len(tokens))
-    text = tokenizer.decode(tokens[:written])
-
-    @cache
-    def reach(count: int) -> int:
-        """Characters of the text that the first `count` tokens complete."""
-        prefix = tokenizer.decode(tokens[:count])
-        while not text.startswith(prefix):  # its last character is not complete
-            prefix = prefix[:-1]
-        return len(prefix)
-
-    ends, start = [], 0
-    for cut in cuts(text):
-        end = bisect_left(range(written), cut, key=reach)  # the fewest tokens that reach the cut
-        if text[start : reach(end)].strip() and text[reach(end) :].strip():
-            ends.append(end)
-            start = reach(end)
-    return [*ends, len(tokens)]
 
 
 def word_cuts(text: str, separator: str | None) -> list[int]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from scaling.training.checkpoint import DIRECTORY
+from scaling.stage import CHECKPOINTS
 
 FILE = "answers.jsonl"
 
@@ -18,7 +18,7 @@ class Journal:
     """The answers and servers so far, and the file that they are appended to."""
 
     def __init__(self, out: Path) -> None:
-        self.path = out / DIRECTORY / FILE
+        self.path = out / CHECKPOINTS / FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, Mapping] = {}
         self.servers: list[Mapping] = []  # what each told of itself

@@ -27,12 +27,11 @@ from data.sampling.journal import Journal
 from data.sampling.server_answers import Answer, ServerError, Wanted, read_answer
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer
-from scaling.config.sampling import Sampler
+from scaling.config.sampling import TOUCH_SECONDS, WANTED_SUFFIX, Sampler
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_shape
 from scaling.model.sampling import PAD, Sampled, stop_tokens
 from scaling.model.sizes import ModelConfig
-from scaling.serve import TOUCH_SECONDS, WANTED_SUFFIX
 from scaling.stage import PROVENANCE_FILE, canonical_json
 
 logger = logging.getLogger(__name__)
@@ -199,7 +198,7 @@ class RemoteReplay:
         lengths = sampled.lengths.tolist()
         self.num_generated_tokens += sum(lengths)
         self.generation_flops += sampling_flops(self._sampler.shape, map(len, prompts), lengths)
-        return [row[:length].tolist() for row, length in zip(sampled.tokens, lengths, strict=True)]
+        return sampled.completions
 
 
 def seeds_of(keys: jax.Array) -> list[int]:

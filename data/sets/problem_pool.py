@@ -4,15 +4,18 @@ In: the family's config, and a stage's inputs, among which a set's are: `source`
 has chosen among its training problems. Out: the training problems of a seed, and the held-out problems.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from data.records import Problem
+from data.records import Problem, read_jsonl, write_jsonl
 from data.sets.finite_splits import check_held_out, in_order_of, parts
-from data.sets.solvable_set import kept_problems
 from data.sets.splits import fixed_problems, stream
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.text_problems import TextProblems
+
+ROWS_FILE, ORDER_FILE = "solvable.jsonl", "order.json"  # of the stage `solvable`
+_KEYS = ("prompt", "answer", "solution", "num_steps", "num_correct")
 
 
 def training_problems(
@@ -48,3 +51,24 @@ def held_out_problems(
     problems = found.validation if split == "validation" else found.test
     check_held_out(split, count, len(problems))
     return list(problems[:count])
+
+
+def write_kept(out: Path, rows: Iterable[Mapping[str, object]], order: str, num_tried: int) -> None:
+    """Write what the base policy solves sometimes. rows: prompt, answer, solution, num_steps and num_correct."""
+    write_jsonl(out / ROWS_FILE, rows)
+    (out / ORDER_FILE).write_text(json.dumps({"order": order, "num_tried": num_tried}) + "\n", encoding="utf-8")
+
+
+def kept_problems(folder: Path, seed: int) -> tuple[list[Problem], int]:
+    """The kept problems in a seed's order, and how many were tried.
+
+    With `fewest_steps` those with the fewest steps come first, and the seed orders equals; with `random` it shuffles.
+    """
+    rows = read_jsonl(folder / ROWS_FILE, keys=_KEYS)
+    written = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
+    problems = [Problem(row["prompt"], row["answer"], row["solution"]) for row in rows]
+    num_steps = {problem.key: row["num_steps"] for problem, row in zip(problems, rows, strict=True)}
+    ordered = in_order_of(seed, problems)
+    if written["order"] == "fewest_steps":
+        ordered.sort(key=lambda problem: num_steps[problem.key])  # stable
+    return ordered, written["num_tried"]

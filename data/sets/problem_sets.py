@@ -9,7 +9,7 @@ disjoint from every seed's stream of synthetic problems: the split of a drawn pr
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.records import Problem, read_problems, write_jsonl
+from data.records import write_jsonl
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import held_out_problems
 from scaling.config.problems import Problems
@@ -30,8 +30,3 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         write_jsonl(out / "train.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in pool))
         numbers["num_train"] = float(len(pool))
     return numbers
-
-
-def load_problems(directory: Path, split: str) -> list[Problem]:
-    """The problems of one split, in order."""
-    return read_problems(directory / f"{split}.jsonl")

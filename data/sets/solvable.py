@@ -12,29 +12,25 @@ import numpy as np
 
 from data.problems.text_problems import check, prompt_of, step_texts
 from data.records import Problem
-from data.rollouts import root_key, token_lists
+from data.sampling.completions import SOLVABLE, complete, root_key
+from data.sampling.sampler import LocalSampler
 from data.sets.finite_splits import parts
-from data.sets.solvable_set import write_kept
-from data.tokens.limits import completion_limit, truncated_fraction
-from data.tokens.tokenizer import tokenizer_of
+from data.sets.problem_pool import write_kept
+from data.tokens.tokenizer import completion_limit, tokenizer_of
 from scaling.config.problems import Problems
 from scaling.config.section import parse
 from scaling.config.text_problems import Solvable, TextProblems
-from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
-from scaling.model.sampling import row_keys, sample, stop_tokens
 
-SOLVABLE = 4  # folded into the root key, as data.rollouts does for its uses
 _SEED = 0
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Try the candidates. config: problems, solvable; inputs: source, policy, tokenizer."""
     problems, settings = parse(Problems, config["problems"]), parse(Solvable, config["solvable"])
-    tokenizer, policy = tokenizer_of(problems, inputs), load_policy(inputs["policy"])
+    tokenizer = tokenizer_of(problems, inputs)
     pool = parts(problems, inputs["source"]).train
     tried = candidates(problems, settings, pool, settings.num_candidates)
-    ids = np.indices((len(tried), settings.samples)).reshape(2, -1).T  # (candidate, sample)
     examples = candidates(problems, settings, pool, settings.num_candidates + settings.shots)[len(tried) :]
     if len(examples) < settings.shots:
         raise ValueError(
@@ -42,20 +38,13 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             f" only {len(examples)} more training problems to show; lower num_candidates or shots."
         )
     prompts = [tokenizer.encode_prompt(prompt_after(problems, examples, problem)) for problem in tried]
-    starts = [prompts[index] for index, _ in ids]
-    sampled = sample(
-        policy.params,
-        policy.config,
-        starts,
-        row_keys(root_key(_SEED, SOLVABLE), ids.astype(np.uint32)),
-        [completion_limit(problems, tokenizer, settings.max_new_tokens)] * len(ids),
-        settings.temperature,
-        settings.top_p,
-    )
-    completions = token_lists(sampled)
+    limit = completion_limit(problems, tokenizer, settings.max_new_tokens)
+    root = root_key(_SEED, SOLVABLE)
+    sampler = LocalSampler(load_policy(inputs["policy"]))  # never a server
+    found = complete(sampler, prompts, settings.samples, root, limit, settings.temperature, settings.top_p)
     checks = [
         check(problems, tried[index], tokenizer.decode(tokens))
-        for (index, _), tokens in zip(ids, completions, strict=True)
+        for index, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
     ]
     num_correct = np.array([verdict.reward for verdict in checks]).reshape(len(tried), settings.samples).sum(axis=1)
     kept = [index for index, count in enumerate(num_correct) if count >= settings.min_correct]
@@ -68,15 +57,14 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         )
     rows = ({**_row(problems, tried[index]), "num_correct": int(num_correct[index])} for index in kept)
     write_kept(out, rows, settings.order, len(tried))
-    lengths = sampled.lengths.tolist()
     return {
         "num_candidates": float(len(tried)),
         "num_solvable": float(len(kept)),
         "mean_reward": float(np.mean(num_correct) / settings.samples),
         "no_answer_fraction": float(np.mean([verdict.answer is None for verdict in checks])),
-        "truncated_fraction": truncated_fraction(completions, stop_tokens(policy.config)),
-        "num_generated_tokens": float(sum(lengths)),
-        "generation_flops": sampling_flops(policy.config, map(len, starts), lengths),
+        "truncated_fraction": found.truncated_fraction,
+        "num_generated_tokens": float(found.num_tokens),
+        "generation_flops": found.flops,
     }
 
 

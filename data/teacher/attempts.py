@@ -5,7 +5,7 @@ In: what a teacher must know of a problem family (`Subject`), and an attempt's n
 what depends on the number alone, so a larger size goes through the same attempts and then on.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from data.teacher.client import ChatClient
 from data.teacher.ledger import Reply
 from data.teacher.prompts import is_refusal, read_solved, read_written, solve_prompt, write_prompt
 from data.teacher.sieve import Copies, HeldOut
+from data.teacher.subject import Subject
 from scaling.config.teacher import Teacher
 
 # Why there is no problem, in the order in which they are looked for.
@@ -34,19 +35,6 @@ Reason = Literal[
 ]
 
 _SEEDS = 0x7EAD  # keeps the order of seed problems apart from other generators of the same seed
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a teacher must know of a problem family."""
-
-    seeds: Sequence[Problem]  # training problems to write similar ones from; their bare questions
-    held_out: Mapping[str, Sequence[Problem]]  # split -> problems to stay clear of; their bare questions
-    answer_kind: str  # completes "its answer is ...", for the prompts
-    prompt: Callable[[str], str]  # question -> a prompt as the family writes it, with its instruction
-    completion: Callable[[str, str], str]  # (solution, final answer) -> a completion as the family writes it
-    answer: Callable[[str], str | None]  # completion -> its answer, None when it gives none
-    is_right: Callable[[Problem, str], bool]  # whether a completion's answer equals the problem's
 
 
 @dataclass(frozen=True)

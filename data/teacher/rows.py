@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from data.teacher.attempts import Attempt, Planned, Reason, Subject, attempt, planned_attempts
+from data.teacher.attempts import Attempt, Planned, Reason, attempt, planned_attempts
 from data.teacher.budget import Budget
 from data.teacher.client import ChatClient
 from data.teacher.ledger import Ledger, Spent, opened
 from data.teacher.protocol import TeacherError
 from data.teacher.sieve import Copies, HeldOut
+from data.teacher.subject import Subject
 from scaling.config.teacher import Teacher
 
 logger = logging.getLogger(__name__)

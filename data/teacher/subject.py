@@ -6,14 +6,13 @@ answers.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from data.problems.families import family_of
-from data.records import Problem
-from data.sets.problem_sets import load_problems
-from data.teacher.attempts import Subject
+from data.records import Problem, load_problems
 from scaling.config.problems import Problems
 
 # How a completion states its answer: the forms of data.answers.final_answer.
@@ -34,6 +33,19 @@ ANSWER_KINDS: Mapping[str, str] = MappingProxyType(
 )
 HELD_OUT = ("validation", "test")
 _BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)  # models state answers so unasked
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a teacher must know of a problem family."""
+
+    seeds: Sequence[Problem]  # training problems to write similar ones from; their bare questions
+    held_out: Mapping[str, Sequence[Problem]]  # split -> problems to stay clear of; their bare questions
+    answer_kind: str  # completes "its answer is ...", for the prompts
+    prompt: Callable[[str], str]  # question -> a prompt as the family writes it, with its instruction
+    completion: Callable[[str, str], str]  # (solution, final answer) -> a completion as the family writes it
+    answer: Callable[[str], str | None]  # completion -> its answer, None when it gives none
+    is_right: Callable[[Problem, str], bool]  # whether a completion's answer equals the problem's
 
 
 def subject_of(problems: Problems, inputs: Mapping[str, Path]) -> Subject:

@@ -9,18 +9,24 @@ their reasons. The sizes of a seed are nested.
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from data.problems.families import family_of
 from data.records import write_jsonl
-from data.teacher import procedural_teacher
+from data.sets.problem_pool import training_problems
 from scaling.config.problems import Problems
 from scaling.config.section import parse
-from scaling.config.teacher import joined
+from scaling.config.teacher import Teacher, joined
+
+_SOLUTIONS = 0x7EAC  # keeps the solutions' generators apart from the problems' of the same seed
+_MAX_ATTEMPTS = 64
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Write D_syn. config: problems, teacher, data_size, seed; of a chat model also asking, which changes no result."""
     problems, teacher = parse(Problems, config["problems"]), joined(config["teacher"], config.get("asking", {}))
     if not teacher.named:
-        rows, numbers = procedural_teacher.solved(problems, teacher, inputs, config["data_size"], config["seed"])
+        rows, numbers = solved(problems, teacher, inputs, config["data_size"], config["seed"])
         write_jsonl(out / "synthetic.jsonl", rows)
         return numbers
     from data.teacher.rows import taught  # needs the extra `teacher`
@@ -31,3 +37,35 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     write_jsonl(out / "synthetic.jsonl", judged.rows)
     write_jsonl(out / "rejected.jsonl", judged.rejected)
     return numbers
+
+
+def solved(
+    problems: Problems, teacher: Teacher, inputs: Mapping[str, Path], data_size: int, seed: int
+) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """D_syn from the family's own procedure, or a set's own solutions; the rows and their numbers.
+
+    The problems are the first data_size of the seed's stream, so the sizes of a seed are nested; so are the solutions,
+    each drawn from a generator keyed by (seed, problem). A solution whose answer does not verify is drawn again, as a
+    teacher would be asked again, unless `teacher.keep_unverified` keeps it; every attempt is counted.
+    """
+    family = family_of(problems)
+    rows, rejected, spurious = [], 0, 0
+    for index, problem in enumerate(training_problems(problems, inputs, seed, data_size)):
+        rng = np.random.default_rng([_SOLUTIONS, seed, index])
+        for _ in range(_MAX_ATTEMPTS):
+            completion = family.solve(problems, problem, rng)
+            check = family.check(problems, problem, completion)
+            if check.reward == 1.0 or teacher.keep_unverified:
+                break
+            rejected += 1
+        else:
+            raise ValueError(
+                f"teacher: {_MAX_ATTEMPTS} solutions of {problem.prompt!r} did not verify; problems.flaw_rate is"
+                f" {problems.flaw_rate}: lower it, or set teacher.keep_unverified: true."
+            )
+        spurious += check.spurious_steps or 0
+        rows.append({"prompt": problem.prompt, "answer": problem.answer, "completion": completion})
+    numbers = {"num_problems": float(len(rows)), "num_rejected_solutions": float(rejected)}
+    if check.steps_are_judged:
+        numbers["num_spurious_steps"] = float(spurious)
+    return rows, numbers

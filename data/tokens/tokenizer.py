@@ -1,4 +1,4 @@
-"""Words to token ids and back: one token a word, three specials first.
+"""Words to token ids and back: one token a word, three specials first; and how many tokens a completion may have.
 
 In: a family's vocabulary. Out: `Tokenizer`. A prompt is BOS and its words; a completion is its words and EOS, never
 a BOS, so that prompt and completion concatenate to one sequence.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.problems.families import family_of
 from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
-from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.problems import ModularSum, Problems, StarGraph
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>")
@@ -94,3 +94,15 @@ def tokenizer_of(problems: ModularSum | StarGraph, inputs: Mapping[str, Path]) -
 def for_problems(config: ModularSum | StarGraph) -> Tokenizer:
     """The tokenizer of a family's config."""
     return Tokenizer(family_of(config).vocabulary(config))
+
+
+def completion_limit(problems: Problems, tokenizer: Tokenizer | HfTokenizer, max_new_tokens: int | None) -> int:
+    """max_new_tokens, or by default what the family's longest solution and a stop token take.
+
+    One limit of a whole completion, its stop token included, for rollouts, for continuations of their prefixes, the
+    prefix included, and for evaluation.
+    """
+    if max_new_tokens is not None:
+        return max_new_tokens
+    family = family_of(problems)
+    return tokenizer.room_for(family.max_completion_words(problems), family.vocabulary(problems)) + 1

@@ -11,6 +11,10 @@ from pydantic import Field, model_validator
 from scaling.config.section import LATER, Count, MayBeAbsent, NonNegative, Positive, Section
 from scaling.config.server import Server
 
+# While a stage samples an exported policy, it touches `<name>.wanted` in the folder of exports (scaling.serve).
+WANTED_SUFFIX = ".wanted"
+TOUCH_SECONDS = 10.0  # between two touches
+
 
 class Rollouts(Section):
     """Completions sampled from the SFT policy, shared by every algorithm that learns from them."""

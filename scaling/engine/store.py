@@ -32,11 +32,10 @@ from scaling.engine.artifact import (
     is_local,
 )
 from scaling.engine.filelock import FileLock
-from scaling.stage import Stage
+from scaling.stage import CHECKPOINTS, Stage
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"  # survives a killed stage in its work directory; never part of an artifact
 LOG = "log.txt"
 WORK_LOCK = ".lock"
 WORK_LOCK_TIMEOUT_SECONDS = 60.0  # a worker whose driver was killed dies within seconds

@@ -21,9 +21,9 @@ from types import MappingProxyType
 from scaling.config.memory import Memory
 from scaling.engine.members import free_address, join
 from scaling.engine.provenance import provenance
-from scaling.engine.store import CHECKPOINTS, LOG, Store
+from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of, loaded
-from scaling.stage import PROVENANCE_FILE, Stage, StageError
+from scaling.stage import CHECKPOINTS, PROVENANCE_FILE, Stage, StageError
 from scaling.training.memory_settings import using_memory
 
 logger = logging.getLogger(__name__)

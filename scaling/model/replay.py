@@ -87,12 +87,11 @@ class Replay:
             positions=written, keep_logits=self.keeps_logits,
         )  # fmt: skip
         lengths = sampled.lengths.tolist()
-        completions = [tokens[:length].tolist() for tokens, length in zip(sampled.tokens, lengths, strict=True)]
         if self.keeps_logits:
-            self._keep(starts, completions, sampled.logits)
+            self._keep(starts, sampled.completions, sampled.logits)
         self.num_generated_tokens += sum(lengths)
         self.generation_flops += sampling_flops(self._config, map(len, starts), lengths)
-        return completions
+        return sampled.completions
 
     def _keep(self, starts: list[list[int]], completions: list[list[int]], drawn_from: np.ndarray) -> None:
         """drawn_from: float32 [B, T, V]."""

@@ -40,6 +40,11 @@ class Sampled(NamedTuple):
     logps: np.ndarray | None  # float32 [B], completion log-probability at temperature 1; None if a server tells none
     logits: np.ndarray | None = None  # float32 [B, T, V], those that each token was drawn from, where asked for
 
+    @property
+    def completions(self) -> list[list[int]]:
+        """Each completion's tokens, its stop token included where the policy wrote it."""
+        return [row[:length].tolist() for row, length in zip(self.tokens, self.lengths, strict=True)]
+
 
 def sample(
     params: Params,

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 from scaling.model.sizes import ROPE_SCALINGS, ModelConfig, RopeScaling
-from scaling.pretrained.hub import fetch
 
 CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
 # model_type -> the class that computes logits. SmolLM2 and DeepSeek-Math are of type llama, Qwen2.5 of type qwen2.
@@ -53,16 +52,6 @@ def read_config(folder: Path) -> ModelConfig:
         return _shape(config, _stop_tokens(folder, stated))
     except (ValueError, StrictDataclassError) as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def imported_shape(hf: str, revision: str | None) -> ModelConfig:
-    """The shape of a named checkpoint, without its weights: what a plan needs."""
-    source = fetch(hf, revision, (CONFIG_FILE, GENERATION_FILE))
-    if source.path.suffix != ".gguf":
-        return read_config(source.path)
-    from scaling.pretrained.gguf_file import read_shape  # brings jax
-
-    return read_shape(source.path)
 
 
 def as_config(shape: ModelConfig) -> dict[str, object]:

@@ -15,8 +15,7 @@ from scaling.config.text_problems import TextProblems
 from scaling.kinds import kind_of
 from scaling.model.sizes import ModelConfig, model_config
 from scaling.planning.explain import ConfigError
-from scaling.pretrained.hf_config import imported_shape
-from scaling.pretrained.shapes import known_shape
+from scaling.pretrained.shapes import imported_shape, known_shape
 from scaling.stage import Stage
 
 # A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.

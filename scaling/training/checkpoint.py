@@ -10,16 +10,15 @@ import time
 from pathlib import Path
 
 from scaling.model.sharding import told_by_first
+from scaling.stage import CHECKPOINTS
 from scaling.training.update import TrainState
-
-DIRECTORY = "checkpoints"
 
 
 class Checkpoints:
     """Saves the training state every `every_seconds`, keeps the newest, restores it."""
 
     def __init__(self, out: Path, every_seconds: float = 60.0) -> None:
-        self.directory = Path(os.path.realpath(out / DIRECTORY))  # members of a group have a link to one directory
+        self.directory = Path(os.path.realpath(out / CHECKPOINTS))  # members of a group have a link to one directory
         self.every_seconds = every_seconds
         self._last_saved = time.monotonic()
         self._manager = None

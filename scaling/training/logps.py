@@ -3,8 +3,19 @@
 Everything is float32, whatever the params are in.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from scaling.model.memory_need import SCORING_ROWS
+from scaling.model.policy import Policy
+from scaling.model.sharding import placed_rows, whole
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import architecture
+from scaling.training.batching import Sequences, micro_batches
 
 
 def token_logps(logits: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -23,3 +34,20 @@ def token_logps(logits: jax.Array, tokens: jax.Array) -> jax.Array:
 def completion_logps(logits: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
     """Summed log-probability float32 [B] of the tokens where mask float32 [B, T] is 1."""
     return jnp.sum(token_logps(logits, tokens) * mask, axis=-1)
+
+
+def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
+    """Log-probability float32 [N] of every row's completion under a frozen policy, such as the reference."""
+    forward, arrays = _forward(policy.config), {"tokens": rows.tokens, "mask": rows.mask}
+    logps = np.zeros(len(rows.lengths), np.float32)
+    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, SCORING_ROWS):
+        batch = placed_rows(batch)
+        logps[members] = whole(forward(policy.params, batch["tokens"], batch["mask"]))[: len(members)]
+    return logps
+
+
+@cache
+def _forward(config: ModelConfig) -> Callable:
+    """The compiled log-probabilities of one shape."""
+    apply = architecture(config).apply
+    return jax.jit(lambda params, tokens, mask: completion_logps(apply(params, tokens), tokens, mask))

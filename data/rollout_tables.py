@@ -1,0 +1,129 @@
+"""Tables with one row a rollout: sampled, verified, and read back from the artifacts that hold them.
+
+In: a policy and problems, or artifacts. Out: data frames, whose `problem` and `sample` name the rollout. What is read
+is checked: two tables that belong together have the same rollouts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from data.problems.families import family_of
+from data.records import Problem
+from data.sampling.completions import ROLLOUTS, complete, root_key
+from data.sampling.sampler import sampler_of
+from data.tokens.tokenizer import completion_limit, tokenizer_of
+from scaling.config.problems import Problems
+from scaling.config.sampling import Rollouts
+from scaling.config.section import parse
+
+ROLLOUT_ID = ["problem", "sample"]  # what names a rollout in every table that has a row for it
+
+
+def sample_rollouts(
+    config: Mapping, inputs: Mapping[str, Path], out: Path, synthetic: Sequence[Problem]
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Columns problem, sample, tokens, and logp where the sampler reports it; and the numbers of a record.
+
+    config: problems, rollouts, seed; inputs: policy, and tokenizer if imported. out: a stage's working directory.
+    """
+    problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
+    tokenizer = tokenizer_of(problems, inputs)
+    sampler = sampler_of(config, inputs, out, tokenizer)
+    found = complete(
+        sampler,
+        [tokenizer.encode_prompt(problem.prompt) for problem in synthetic],
+        settings.samples_per_problem,
+        root_key(config["seed"], ROLLOUTS),
+        completion_limit(problems, tokenizer, settings.max_new_tokens),
+        settings.temperature,
+        settings.top_p,
+    )
+    table = pd.DataFrame({"problem": found.ids[:, 0], "sample": found.ids[:, 1]})
+    table["tokens"] = found.tokens
+    if found.logps is not None:
+        table["logp"] = found.logps
+    numbers = {
+        "num_rollouts": float(len(table)),
+        "truncated_fraction": found.truncated_fraction,
+        "num_generated_tokens": float(found.num_tokens),
+        "generation_flops": found.flops,
+        **sampler.numbers(),
+    }
+    return table, numbers
+
+
+def verdicts(
+    config: Mapping, inputs: Mapping[str, Path], synthetic: Sequence[Problem], rollouts: pd.DataFrame
+) -> pd.DataFrame:
+    """A row a rollout, in the same order: problem, sample, reward, answer, and what is wrong with its steps.
+
+    config: problems; inputs: tokenizer if imported.
+    """
+    settings = parse(Problems, config["problems"])
+    tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
+    rows = []
+    for problem, sample, tokens in zip(rollouts["problem"], rollouts["sample"], rollouts["tokens"], strict=True):
+        check = family.check(settings, synthetic[problem], tokenizer.decode(tokens))
+        rows.append(
+            {
+                "problem": problem,
+                "sample": sample,
+                "reward": check.reward,
+                "answer": check.answer,
+                "num_steps": len(check.steps),
+                "num_wrong_facts": check.num_wrong_facts,
+                "num_procedure_errors": check.num_procedure_errors,
+                "spurious_steps": check.spurious_steps,
+            }
+        )
+    judged = ("num_wrong_facts", "num_procedure_errors", "spurious_steps")
+    return pd.DataFrame(rows).astype(dict.fromkeys(judged, "Int64"))
+
+
+def load_rollouts(directory: Path) -> pd.DataFrame:
+    """Columns problem, sample, tokens (lists of int), logp; sorted by problem and sample."""
+    frame = pd.read_parquet(directory / "rollouts.parquet")
+    frame["tokens"] = [list(map(int, tokens)) for tokens in frame["tokens"]]
+    return frame
+
+
+def load_verified(rollouts: Path, verification: Path) -> pd.DataFrame:
+    """Rollouts with their verdicts, one row each: the rollouts' columns and the verification's."""
+    own_file, verdicts_file = rollouts / "rollouts.parquet", verification / "verification.parquet"
+    own, verdicts = load_rollouts(rollouts), pd.read_parquet(verdicts_file)
+    require_rows(verdicts, verdicts_file, own, own_file)
+    require_rows(own, own_file, verdicts, verdicts_file)
+    return own.merge(verdicts, on=ROLLOUT_ID, validate="one_to_one")
+
+
+def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
+    """The traces with their tokens again: problem, sample, reward, step_ends, q_values, prompt_value, tokens."""
+    table = pd.read_parquet(directory / "step_values.parquet")
+    table["step_ends"] = [list(map(int, ends)) for ends in table["step_ends"]]
+    table["q_values"] = [[None if pd.isna(q) else float(q) for q in q_values] for q_values in table["q_values"]]
+    require_rows(verified, "the table of verified rollouts", table, directory / "step_values.parquet")
+    return table.merge(verified[[*ROLLOUT_ID, "tokens"]], on=ROLLOUT_ID, validate="one_to_one")
+
+
+def different(completions: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Different completions, each where it first stands."""
+    return [list(tokens) for tokens in dict.fromkeys(map(tuple, completions))]
+
+
+def require_rows(table: pd.DataFrame, place: Path | str, other: pd.DataFrame, other_place: Path | str) -> None:
+    """Raise unless `table` has one row for each rollout that has one in `other`. The places are for the message."""
+    index, wanted = (pd.MultiIndex.from_frame(frame[ROLLOUT_ID]) for frame in (table, other))
+    for wrong, what in (
+        (index[index.duplicated()], f"{place} has more than one row"),
+        (wanted[wanted.duplicated()], f"{other_place} has more than one row"),
+        (wanted[~wanted.isin(index)], f"{place} has no row, but {other_place} has one,"),
+    ):
+        if len(wrong):
+            problem, sample = wrong[0]
+            raise ValueError(
+                f"{what} for {len(wrong)} rollouts, the first of them problem {problem}, sample {sample}; expected one"
+                " row a rollout in both. One of them was edited or is of other rollouts: delete both artifacts and run"
+                " the sweep again."
+            )
