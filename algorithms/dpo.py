@@ -10,18 +10,19 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pandas as pd
 
-from scaling.config.policy import lora_of
+from scaling.config.policy import Lora, lora_of
 from scaling.config.section import parse
-from scaling.config.training import Preference
+from scaling.config.training import Optimizer, Preference
 from scaling.model.flops import forward_flops, training_flops
-from scaling.model.policy import passed_on, policy_of, save_trained
+from scaling.model.policy import Policy, passed_on, policy_of, save_trained
 from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, sequences
 from scaling.training.logps import completion_logps, reference_logps
 from scaling.training.loop import train
-from scaling.training.update import Sum, Sums
+from scaling.training.update import Loss, Sum, Sums
 
 
 def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
@@ -73,34 +74,41 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     if pairs.empty:
         return {**passed_on(reference, out), "num_pairs": 0.0}
     rows = pair_sequences(pairs)
-    ref_logps = reference_logps(reference, rows).reshape(-1, 2)
-    arrays = {
-        "tokens": rows.tokens.reshape(len(ref_logps), 2, -1),
-        "mask": rows.mask.reshape(len(ref_logps), 2, -1),
-        "ref_logps": ref_logps,
-    }
+    arrays = {"ref_logps": reference_logps(reference, rows).reshape(-1, 2)}
     constants = {"beta": settings.beta, "nll_weight": settings.nll_weight}
+    numbers = fit_pairs(reference, rows, arrays, preference_loss, constants, settings, config["seed"], out, lora)
+    scoring = forward_flops(reference.config, rows.lengths.tolist())
+    return {**numbers, "training_flops": numbers["training_flops"] + scoring}
+
+
+def fit_pairs(
+    start: Policy,
+    rows: Sequences,
+    arrays: Mapping[str, np.ndarray],
+    loss: Loss,
+    constants: Mapping[str, float],
+    settings: Optimizer,
+    seed: int,
+    out: Path,
+    lora: Lora | None = None,
+) -> dict[str, float]:
+    """Minimise a loss over pairs from a start policy, save the policy, and return the numbers of a record.
+
+    rows: as `pair_sequences` gives them, N pairs. arrays: [N, ...] each, what the loss reads beside tokens and mask;
+    constants: scalars that it reads.
+    """
+    num_pairs, lengths = len(rows.lengths) // 2, rows.lengths.tolist()
+    batch = {name: getattr(rows, name).reshape(num_pairs, 2, -1) for name in ("tokens", "mask")}
     longest = rows.lengths.reshape(-1, 2).max(axis=1)
     trained, metrics = train(
-        reference.params,
-        reference.config,
-        arrays,
-        longest,
-        preference_loss,
-        settings,
-        config["seed"],
-        out,
-        constants,
-        lora,
+        start.params, start.config, {**batch, **arrays}, longest, loss, settings, seed, out, constants, lora
     )
-    save_trained(reference, trained, lora, out)
-    lengths = rows.lengths.tolist()
+    save_trained(start, trained, lora, out)
     return {
         **metrics,
-        "num_pairs": float(len(ref_logps)),
+        "num_pairs": float(num_pairs),
         "num_tokens": float(rows.lengths.sum()),
-        "training_flops": settings.epochs * training_flops(reference.config, lengths, lora)
-        + forward_flops(reference.config, lengths),
+        "training_flops": settings.epochs * training_flops(start.config, lengths, lora),
     }
 
 

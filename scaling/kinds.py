@@ -145,7 +145,10 @@ BUILT_IN: Mapping[str, Kind] = {
             numbers=("kept_steps_fraction", _WITHOUT, *_LEARNED, "num_wrong_steps"),
         ),
         Kind("rft", 1, "train", "algorithms.rft:run", work=f"{_WORK}:rft", memory=f"{_MEMORY}:training"),
-        Kind("dpo", 1, "train", "algorithms.dpo:run", work=f"{_WORK}:dpo", memory=f"{_MEMORY}:training_on_pairs"),
+        Kind(
+            "dpo", 1, "train", "algorithms.dpo:run",
+            work=f"{_WORK}:training_on_pairs", memory=f"{_MEMORY}:training_on_pairs",
+        ),
         Kind(
             "step_rft", 1, "train", "algorithms.step_rft:run",
             work=f"{_WORK}:step_rft", memory=f"{_MEMORY}:training",

@@ -66,11 +66,15 @@ class Preference(Optimizer):
     nll_weight: NonNegative = 0.0  # weight of the chosen completion's NLL; the paper's DPO has none
 
 
-class Dpo(Preference):
-    """Full completions against full completions."""
+class Pairing(Section):
+    """How full completions are paired with each other."""
 
     pairing: Literal["random", "edit_distance"] = "random"
     pairs_per_problem: Count = 2
+
+
+class Dpo(Pairing, Preference):
+    """Full completions against full completions."""
 
 
 class StepDpo(Preference):

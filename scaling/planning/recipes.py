@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from scaling.config.algorithms import algorithm_of
 from scaling.config.section import Section, part, plain
 from scaling.config.sweep import Cell
-from scaling.config.training import Dpo, Rft, StepDpo, StepRft
+from scaling.config.training import Dpo, Pairing, Rft, StepDpo, StepRft
 from scaling.kinds import loaded
 from scaling.planning.chain import (
     adapters,
@@ -37,7 +37,7 @@ from scaling.stage import Stage
 
 # Keys of an algorithm's section that the stage before its training reads; the training does not see them.
 _CHOOSING = {"max_positives", "keep"}
-_PAIRING = {"pairing", "pairs_per_problem"}
+_PAIRING = set(Pairing.model_fields)
 _PAIRING_AT_PITS = {"pair_mode", "pit_rule"}
 
 
@@ -77,17 +77,17 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
 @once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems by the policy that the round begins with."""
-    config = {"problems": answers(cell), "rollouts": plain(cell.rollouts), **_randomness(cell, seed)}
+    config = {"problems": answers(cell), "rollouts": plain(cell.rollouts), **randomness(cell, seed)}
     policy = sampled_policy(cell, seed)
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **tokenizer(cell), **start_of_adapters(cell)}
-    return sampled(cell, Stage("rollouts", config, inputs, slug=_round_slug(cell, seed)))
+    return sampled(cell, Stage("rollouts", config, inputs, slug=round_slug(cell, seed)))
 
 
 @once
 def verification(cell: Cell, seed: int) -> Stage:
     """Rewards and step verdicts of the rollouts."""
     inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
-    return Stage("verification", {"problems": family(cell)}, inputs, slug=_round_slug(cell, seed))
+    return Stage("verification", {"problems": family(cell)}, inputs, slug=round_slug(cell, seed))
 
 
 @once
@@ -98,11 +98,11 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "step_values": plain(cell.step_values, {"negatives_per_problem"}),
         "traces": traces,
         "traces_per_problem": traces_per_problem,
-        **_randomness(cell, seed),
+        **randomness(cell, seed),
         **limit(cell.rollouts),
     }
-    inputs = {**_rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **start_of_adapters(cell)}
-    named = f"{_round_slug(cell, seed)}-{traces}"
+    inputs = {**rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **start_of_adapters(cell)}
+    named = f"{round_slug(cell, seed)}-{traces}"
     return sampled(cell, Stage("step_values", config, inputs, slug=named))
 
 
@@ -110,48 +110,52 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
 def positives(cell: Cell, seed: int) -> Stage:
     """The positives that RFT learns from: those of the round, and of the rounds before it where they are pooled."""
     rft = cell.section(Rft)
-    config = {"problems": answers(cell), "positives": part(rft, _CHOOSING), **_randomness(cell, seed)}
-    inputs = _rollout_inputs(cell, seed)
+    config = {"problems": answers(cell), "positives": part(rft, _CHOOSING), **randomness(cell, seed)}
+    inputs = rollout_inputs(cell, seed)
     if rft.keep in ("low_value", "high_value"):
         inputs["step_values"] = step_values(cell, seed, "all", cell.section(StepRft).traces_per_problem)
     if rft.pool_rounds and cell.rounds > 1:
         inputs["before"] = positives(_before(cell), seed)
-    return Stage("positives", config, inputs, slug=_round_slug(cell, seed))
+    return Stage("positives", config, inputs, slug=round_slug(cell, seed))
 
 
 def rft_policy(cell: Cell, seed: int) -> Stage:
     """Rejection-sampling fine-tuning: SFT on the self-generated positives."""
     data = {"positives": positives(cell, seed)}
-    return _learning_stage("rft", cell, seed, cell.section(Rft), data, exclude={*_CHOOSING, "pool_rounds"})
+    return learning_stage("rft", cell, seed, cell.section(Rft), data, exclude={*_CHOOSING, "pool_rounds"})
+
+
+def pairs(cell: Cell, seed: int, settings: Pairing) -> Stage:
+    """Pairs of full completions of the same problem, a right and a wrong one."""
+    config = {"problems": answers(cell), "pairs": part(settings, _PAIRING), **randomness(cell, seed)}
+    return Stage("pairs", config, rollout_inputs(cell, seed), slug=round_slug(cell, seed))
 
 
 def dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on full completions, random or edit-distance pairs."""
     dpo = cell.section(Dpo)
-    config = {"problems": answers(cell), "pairs": part(dpo, _PAIRING), **_randomness(cell, seed)}
-    pairs = Stage("pairs", config, _rollout_inputs(cell, seed), slug=_round_slug(cell, seed))
-    return _preference_stage(cell, seed, dpo, pairs, exclude=_PAIRING)
+    return preference_stage("dpo", cell, seed, plain(dpo, _PAIRING), "reference", pairs(cell, seed, dpo))
 
 
 def step_dpo_policy(cell: Cell, seed: int) -> Stage:
     """DPO on pairs made at the first pit: the same training stage as DPO, other pairs."""
     step_dpo = cell.section(StepDpo)
-    config = {"problems": family(cell), "pairs": part(step_dpo, _PAIRING_AT_PITS), **_randomness(cell, seed)}
+    config = {"problems": family(cell), "pairs": part(step_dpo, _PAIRING_AT_PITS), **randomness(cell, seed)}
     values = step_values(cell, seed, "negatives", cell.step_values.negatives_per_problem)
-    inputs = {**_rollout_inputs(cell, seed), "step_values": values}
-    pairs = Stage("step_pairs", config, inputs, slug=f"{_round_slug(cell, seed)}-{step_dpo.pair_mode}")
-    return _preference_stage(cell, seed, step_dpo, pairs, exclude=_PAIRING_AT_PITS)
+    inputs = {**rollout_inputs(cell, seed), "step_values": values}
+    at_pits = Stage("step_pairs", config, inputs, slug=f"{round_slug(cell, seed)}-{step_dpo.pair_mode}")
+    return preference_stage("dpo", cell, seed, plain(step_dpo, _PAIRING_AT_PITS), "reference", at_pits)
 
 
 def step_rft_policy(cell: Cell, seed: int) -> Stage:
     """SFT on the steps with a positive advantage, of right and wrong traces alike."""
     step_rft = cell.section(StepRft)
     values = step_values(cell, seed, "all", step_rft.traces_per_problem)
-    inputs = {**_rollout_inputs(cell, seed), "step_values": values}
+    inputs = {**rollout_inputs(cell, seed), "step_values": values}
     config = {"problems": family(cell), "good_steps": part(step_rft, {"min_advantage"})}
-    steps = Stage("good_steps", config, inputs, slug=_round_slug(cell, seed))
+    steps = Stage("good_steps", config, inputs, slug=round_slug(cell, seed))
     exclude = {"min_advantage", "traces_per_problem"}
-    return _learning_stage("step_rft", cell, seed, step_rft, {"good_steps": steps}, exclude)
+    return learning_stage("step_rft", cell, seed, step_rft, {"good_steps": steps}, exclude)
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
@@ -167,23 +171,26 @@ def _greedy(cell: Cell) -> dict[str, object]:
     return {"samples_per_problem": 0, "pass_at": [], **part(cell.evaluation, {"max_new_tokens"})}
 
 
-def _learning_stage(
+def learning_stage(
     kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base policy or the one that was sampled, with D_syn mixed in where the settings say so."""
-    config = {"problems": answers(cell), kind: plain(settings, exclude), **_randomness(cell, seed), **adapters(cell)}
+    config = {"problems": answers(cell), kind: plain(settings, exclude), **randomness(cell, seed), **adapters(cell)}
     start = base_policy(cell) if settings.start == "base" else sampled_policy(cell, seed)
     inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **tokenizer(cell), **start_of_adapters(cell)}
-    return Stage(kind, config, inputs, slug=_round_slug(cell, seed))
+    return Stage(kind, config, inputs, slug=round_slug(cell, seed))
 
 
-def _preference_stage(cell: Cell, seed: int, settings: Section, pairs: Stage, exclude: set[str]) -> Stage:
-    config = {"dpo": plain(settings, exclude), **_randomness(cell, seed), **adapters(cell)}
-    inputs = {"reference": sampled_policy(cell, seed), "pairs": pairs, **start_of_adapters(cell)}
-    return Stage("dpo", config, inputs, slug=f"{_round_slug(cell, seed)}-{pairs.kind}")
+def preference_stage(
+    kind: str, cell: Cell, seed: int, settings: Mapping[str, object], start: str, pairs: Stage
+) -> Stage:
+    """Training on pairs from the policy that was sampled. start: the name under which the stage reads that policy."""
+    config = {kind: settings, **randomness(cell, seed), **adapters(cell)}
+    inputs = {start: sampled_policy(cell, seed), "pairs": pairs, **start_of_adapters(cell)}
+    return Stage(kind, config, inputs, slug=f"{round_slug(cell, seed)}-{pairs.kind}")
 
 
-def _rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
+def rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
     return {
         "synthetic": synthetic(cell, seed),
         "rollouts": rollouts(cell, seed),
@@ -197,11 +204,11 @@ def _before(cell: Cell) -> Cell:
     return cell.model_copy(update={"rounds": cell.rounds - 1})
 
 
-def _randomness(cell: Cell, seed: int) -> dict[str, int]:
+def randomness(cell: Cell, seed: int) -> dict[str, int]:
     """The seed of one round's stages: the run's own in round 1, later one that no other round of any run has."""
     later = {"round": cell.rounds} if cell.rounds > 1 else {}
     return {"seed": derived_seed(seed, cell.rounds - 1), **later}
 
 
-def _round_slug(cell: Cell, seed: int) -> str:
+def round_slug(cell: Cell, seed: int) -> str:
     return slug(cell, seed) + (f"-r{cell.rounds}" if cell.rounds > 1 else "")

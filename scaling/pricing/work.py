@@ -86,8 +86,14 @@ def step_rft(stage: Stage) -> Cost:
     return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["good_steps"]))
 
 
-def dpo(stage: Stage) -> Cost:
-    return preference_training(stage, rows_per_problem(stage.inputs["pairs"]))
+def training_on_pairs(stage: Stage) -> Cost:
+    """Two completions a pair for the epochs of the section named after the stage's kind, and one forward pass of the
+    reference policy over them."""
+    shape, prompt, completion = longest(stage)
+    count, lengths = num_problems(stage) * rows_per_problem(stage.inputs["pairs"]), [prompt + completion]
+    epochs = stage.config[stage.kind]["epochs"]
+    work = epochs * training_flops(shape, lengths, lora_of(stage.config)) + forward_flops(shape, lengths)
+    return Cost(training_flops=2 * count * work)
 
 
 def completions(stage: Stage, rows: float) -> Cost:
@@ -102,15 +108,6 @@ def fine_tuning(stage: Stage, rows_per_problem: float) -> Cost:
     rows = num_problems(stage) * rows_per_problem
     work = training_flops(shape, [prompt + completion], lora_of(stage.config))
     return Cost(training_flops=stage.config[stage.kind]["epochs"] * rows * work)
-
-
-def preference_training(stage: Stage, pairs_per_problem: float) -> Cost:
-    """The same for pairs: two completions each, and one forward pass of the reference policy over them."""
-    shape, prompt, completion = longest(stage)
-    pairs, lengths = num_problems(stage) * pairs_per_problem, [prompt + completion]
-    epochs = stage.config[stage.kind]["epochs"]
-    work = epochs * training_flops(shape, lengths, lora_of(stage.config)) + forward_flops(shape, lengths)
-    return Cost(training_flops=2 * pairs * work)
 
 
 def num_problems(stage: Stage) -> int:
