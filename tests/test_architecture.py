@@ -53,8 +53,11 @@ NO_JAX = (
 )
 HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
-MAX_LINES = 300
-EDGE = ROOT / "scaling/engine/worker.py"  # where whatever a stage raises becomes the record of a failure
+MAX_LINES = 500
+EDGES = (
+    ROOT / "scaling/engine/worker.py",  # where whatever a stage raises becomes the record of a failure
+    ROOT / "scaling/engine/ray_session.py",  # Ray raises plain Exceptions when it cannot start
+)
 
 
 def module_of(path: Path) -> str:
@@ -197,6 +200,12 @@ def test_print_stands_in_command_line_modules_only(path):
     assert allowed or not calls, f"{path}:{calls[0].lineno} prints; log it, or return it"
 
 
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether it tidies up and lets the error go on."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_errors_are_not_swallowed(path):
     for node in ast.walk(tree_of(path)):
@@ -206,7 +215,7 @@ def test_errors_are_not_swallowed(path):
         assert node.type is not None, f"{where} has a bare except"
         names = {getattr(part, "id", "") for part in getattr(node.type, "elts", [node.type])}
         if names & {"Exception", "BaseException"}:
-            assert path == EDGE, f"{where} catches everything; only the worker's edge may"
+            assert path in EDGES or _raises_again(node), f"{where} catches everything; only the edges may"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)

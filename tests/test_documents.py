@@ -12,7 +12,7 @@ from scaling.config import Analysis, Cell, Resources, Select, Sweep
 from scaling.memory_config import Memory
 from scaling.plan import plan
 from scaling.policy_config import Lora
-from scaling.resource_config import Hardware, Hosts, Mesh, Meshes
+from scaling.resource_config import Hardware, Hosts, Mesh, Meshes, Timeouts
 from scaling.section import Section
 from scaling.sweep_file import CELL_SECTIONS, SWEEP_KEYS, load_sweep
 from scaling.teacher_config import NamedTeacher
@@ -95,6 +95,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield from (("`select`", Select), ("`analysis`", Analysis), ("`resources`", Resources), ("`memory`", Memory))
     yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
     yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
+    yield "`resources.timeout_minutes`", Timeouts
 
 
 def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:
