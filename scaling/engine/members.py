@@ -42,9 +42,9 @@ def join(coordinator: str, index: int, size: int) -> None:
     )
 
 
-def is_loss_of_a_member(error: BaseException) -> bool:
-    """Whether a stage failed because another process of its group is gone, and not by its own fault."""
-    return any(LOST_MEMBER.search(str(cause)) for cause in _chain(error))
+def loss_of_a_member(error: BaseException) -> str:
+    """What says that a stage failed because another process of its group is gone; empty where nothing does."""
+    return next((str(cause) for cause in _chain(error) if LOST_MEMBER.search(str(cause))), "")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -6,6 +6,7 @@ or its control service (GCS) is dead: calls wait, for a minute or for ever. So a
 process if the main thread is stuck in one of those calls.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -62,8 +63,11 @@ class Session:
         return self
 
     def __exit__(self, *error: object) -> None:
-        # A driver of a dead cluster would wait for it here; the process ends soon, and the connection with it.
-        if self._owns and not (self._fault and self._address):
+        if self._owns and not self._address:
+            processes = _processes()
+            ray.shutdown()
+            _kill(processes)
+        elif self._owns and not self._fault:  # a driver of a dead cluster would wait for it; this process ends soon
             ray.shutdown()
         self._closed.set()
 
@@ -96,7 +100,7 @@ class Session:
             sys.stderr.write(f"error: {self._fault}\n")
             sys.stderr.flush()
             if not self._address:
-                _node().kill_all_processes(check_alive=False, allow_graceful=False)
+                _kill(_processes())
             os._exit(ClusterLost.exit_status)
 
 
@@ -135,6 +139,28 @@ def _lost(what: str) -> str:
 def _node() -> ray._private.node.Node:
     """The processes that ray.init started; Ray has no public name for them."""
     return ray._private.worker._global_node
+
+
+def _processes() -> list:
+    """What ray.init started, and what that started."""
+    import psutil  # comes with Ray
+
+    found = []
+    for processes in _node().all_processes.values() if _node() else ():
+        for started in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(started.process.pid)
+                found += [process, *process.children(recursive=True)]
+    return found
+
+
+def _kill(processes: list) -> None:
+    """Ray's agents live on where its control service died before them."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _watched_address(address: str) -> tuple[str, int]:

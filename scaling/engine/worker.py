@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from scaling.engine.jax_environment import pin
-from scaling.engine.members import free_address, is_loss_of_a_member, join
+from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import provenance
 from scaling.engine.store import CHECKPOINTS, LOG, Store
 from scaling.memory_config import Memory
@@ -173,8 +173,8 @@ def run_stage(
                 log = (work_dir / LOG).read_text(encoding="utf-8", errors="replace")
             store.leave(stage)
     except (Exception, SystemExit) as error:  # the worker's edge: what a stage raises becomes the record of a failure
-        if in_group and is_loss_of_a_member(error):
-            return Lost(f"a member of its group is gone: {type(error).__name__}: {error}")
+        if in_group and (sign := loss_of_a_member(error)):
+            return Lost(f"a member of its group is gone: {sign}")
         return Failed(store.fail(stage, traceback.format_exc(), log))
 
 
@@ -192,8 +192,8 @@ def follow_stage(
             with using_memory(memory), on_devices(mesh):
                 return Done(_run(stage, store, runners, out))
     except (Exception, SystemExit) as error:  # the worker's edge, as above
-        if is_loss_of_a_member(error):
-            return Lost(f"a member of its group is gone: {type(error).__name__}: {error}")
+        if sign := loss_of_a_member(error):
+            return Lost(f"a member of its group is gone: {sign}")
         return Failed(store.fail(stage, traceback.format_exc(), ""))
 
 
