@@ -95,12 +95,12 @@ class Nodes:
         # The first process of its own process namespace: when it is killed, all in there are.
         own = ["unshare", "--uts", "--pid", "--mount-proc", "--fork", "--kill-child"]
         command = ["ip", "netns", "exec", host, *own, "sh", "-c", f'hostname {host}; "$@"', "sh", *ray]
-        log = (self._folder / f"{index}.log").open("w")
         environment = {**self._environment, "RAY_TMPDIR": os.fspath(self._folder)}
-        self._processes.append(
-            subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
-        )
-        deadline = time.monotonic() + 90
+        with (self._folder / f"{index}.log").open("w") as log:
+            self._processes.append(
+                subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+            )
+        deadline = time.monotonic() + 240
         while STARTED not in (said := (self._folder / f"{index}.log").read_text()):
             if time.monotonic() > deadline or self._processes[index].poll() is not None:
                 raise RuntimeError(f"Node {index} did not start: {said}")

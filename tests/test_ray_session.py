@@ -131,6 +131,17 @@ def test_what_keeps_ray_from_starting_is_one_sentence(tiny, tmp_path, variables,
 
 @pytest.mark.slow
 @pytest.mark.ray
+def test_workers_that_ray_ends_for_want_of_memory_are_called_that(tiny, tmp_path):
+    strict = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "200"}
+    process = driver(tiny, tmp_path, **strict)
+    output, errors = process.communicate(timeout=2 * SECONDS)
+    assert process.returncode == 1, errors
+    assert output.count("because the node's memory is almost full; it runs again in") >= 2
+    assert "running low on memory" in output and "batch size" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_the_death_of_ray_itself_is_noticed_and_nothing_is_left(tiny, tmp_path, name):

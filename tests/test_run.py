@@ -150,9 +150,12 @@ def test_a_stage_waits_before_the_next_try_when_memory_was_short_and_the_advice_
     monkeypatch.setattr(engine_run, "PAUSE_SECONDS", 0.2)
     small, other = toy("small"), toy("other")
     pool = ScriptedPool(store, slots=1, outcomes=[(small, [Lost("memory is low", "memory")] * 3)])
-    pool.wait = lambda handles, seconds: (
-        ScriptedPool.wait(pool, handles, seconds) if handles else time.sleep(0.01) or []
-    )
+
+    def wait(handles, timeout_seconds):
+        time.sleep(0.01)
+        return ScriptedPool.wait(pool, handles, timeout_seconds) if handles else []
+
+    pool.wait = wait
     text = io.StringIO()
     started = time.monotonic()
     report = execute([small, other], store, pool, Progress(Console(file=text)))

@@ -9,6 +9,7 @@ import sys
 import toy_stages
 
 from scaling import sweep
+from scaling.engine import run as engine_run
 from scaling.engine.pool import RayPool
 from scaling.stage import VERSIONS
 
@@ -22,6 +23,7 @@ def run(config, inputs, out):
 
 
 if __name__ == "__main__":
+    engine_run.PAUSE_SECONDS = 0.5
     sweep._write_report = lambda *arguments: None
     sweep._pool = lambda sweep_, store, arguments: RayPool(
         store.root, None, sweep_.resources.amounts, arguments.address, runners=RUNNERS

@@ -51,6 +51,28 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+@contextlib.contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """For a library that sets handlers of its own: Ray's for SIGTERM leaves by SystemExit, later by an abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.getsignal(number) or signal.SIG_DFL) for number in SIGNALS]
+    try:
+        yield
+    except SystemExit:
+        _set(before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        _set(before)
+
+
+def _set(handlers: list[tuple[signal.Signals, Callable | int]]) -> None:
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
 def _repeat(number: int) -> None:
     while True:
         time.sleep(REPEAT_SECONDS)

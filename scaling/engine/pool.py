@@ -351,6 +351,7 @@ class RayPool:
 
 
 def _loss(error: ray.exceptions.RayError) -> Lost:
-    text = f"{type(error).__name__}: {error}"
-    low = isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text
-    return Lost(text, "memory" if low else "death")
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        first, _, _ = str(error).partition("\n")  # the rest is an inventory of the node
+        return Lost(first, "memory")
+    return Lost(f"{type(error).__name__}: {error}")

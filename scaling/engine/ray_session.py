@@ -19,7 +19,7 @@ import ray
 import ray.util.client
 
 from scaling.config_error import ConfigError
-from scaling.engine.interrupts import undisturbed
+from scaling.engine.interrupts import keeping_handlers, undisturbed
 from scaling.engine.placement import usable_cores
 from scaling.engine.provenance import PROJECT
 from scaling.engine.run import CannotStart, ClusterLost
@@ -52,7 +52,8 @@ class Session:
         self._owns = not ray.is_initialized()
         if self._owns:
             try:
-                _join(self._address) if self._address else _start()
+                with keeping_handlers():
+                    _join(self._address) if self._address else _start()
             except BaseException:
                 with undisturbed():
                     ray.shutdown()  # what had started already
