@@ -17,7 +17,9 @@ from functools import cache
 from pathlib import Path
 
 PORT = 6379
+STARTS = 4  # tries: Ray gives a node half a minute, which a busy machine may need longer for
 STARTED = "Ray runtime started"
+NODE = 'hostname "$0" && mount --bind "$1" /etc/hosts && shift && "$@"'  # its own name, and where all others are
 RAY = Path(sys.executable).parent / "ray"
 
 
@@ -44,7 +46,8 @@ class Nodes:
     def __init__(self, cores: Sequence[int], environment: dict[str, str]) -> None:
         """cores: that each node claims."""
         self._cores = cores
-        self._environment = {**os.environ, **environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        ray = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        self._environment = {**os.environ, **environment, **ray}
         self._name = f"r{uuid.uuid4().hex[:6]}"
         self._folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))  # Ray's sockets want a short path
         self._processes: list[subprocess.Popen] = []
@@ -63,6 +66,8 @@ class Nodes:
             self._ip("netns", "add", self._name)
             self._ip("-n", self._name, "link", "add", "switch", "type", "bridge")
             self._ip("-n", self._name, "link", "set", "switch", "up")
+            hosts = [f"{self.ip(index)} {self.host(index)}" for index in range(len(self._cores))]
+            (self._folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
             for index in range(len(self._cores)):
                 self.start(index)
         except BaseException:
@@ -94,17 +99,27 @@ class Nodes:
         ]
         # The first process of its own process namespace: when it is killed, all in there are.
         own = ["unshare", "--uts", "--pid", "--mount-proc", "--fork", "--kill-child"]
-        command = ["ip", "netns", "exec", host, *own, "sh", "-c", f'hostname {host}; "$@"', "sh", *ray]
+        command = ["ip", "netns", "exec", host, *own, "sh", "-c", NODE, host, os.fspath(self._folder / "hosts"), *ray]
+        said = ""
+        for _ in range(STARTS):
+            process, said = self._launch(command, self._folder / f"{index}.log")
+            if STARTED in said:
+                self._processes.append(process)
+                return
+            process.kill()
+            process.wait()
+        raise RuntimeError(f"Node {index} did not start: {said}")
+
+    def _launch(self, command: Sequence[str], path: Path) -> tuple[subprocess.Popen, str]:
+        """A process, and what it says until it runs or ends."""
         environment = {**self._environment, "RAY_TMPDIR": os.fspath(self._folder)}
-        with (self._folder / f"{index}.log").open("w") as log:
-            self._processes.append(
-                subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        with path.open("w") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
-        deadline = time.monotonic() + 240
-        while STARTED not in (said := (self._folder / f"{index}.log").read_text()):
-            if time.monotonic() > deadline or self._processes[index].poll() is not None:
-                raise RuntimeError(f"Node {index} did not start: {said}")
+        while process.poll() is None and STARTED not in path.read_text():
             time.sleep(0.2)
+        return process, path.read_text()
 
     def popen(self, index: int, command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen:
         """Start a program on a node."""

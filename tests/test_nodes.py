@@ -67,7 +67,7 @@ def driver(nodes: ray_nodes.Nodes, tmp_path: Path, plan: str):
     try:
         yield process
     finally:
-        process.kill()
+        nodes.kill(0)  # and all that runs on it
         process.communicate()
 
 

@@ -306,6 +306,11 @@ def _lost_text(outcome: Lost) -> str:
             " itself may need little of it: look for what else uses memory there, or run fewer workers at once (ask"
             f" for more in resources). The last time: {last}\n"
         )
+    if outcome.cause == "member":
+        return (
+            f"WorkerLost: its group of workers fell apart {MAX_LOSSES} times: its hosts cannot reach one another by"
+            f" name, or one of them keeps dying. The last time: {last}\n"
+        )
     return (
         f"WorkerLost: its worker died {MAX_LOSSES} times, often for want of memory: lower its batch size or ask for"
         f" more in resources. The last time: {last}\n"

@@ -79,11 +79,12 @@ class Lost:
     """The worker died before it could say anything, or what it said is not the stage's doing."""
 
     reason: str
-    cause: Literal["death", "memory", "start"] = "death"  # memory: Ray ended it. start: it never came to be
+    # member: another one of its group is gone. memory: Ray ended it. start: it never came to be.
+    cause: Literal["death", "member", "memory", "start"] = "death"
 
 
 Outcome = Done | Failed | Lost
-NOT_JOINED = Lost("the members of its group did not find each other")
+NOT_JOINED = Lost("the members of its group did not find each other", "member")
 
 
 class StageWorker:
@@ -174,7 +175,7 @@ def run_stage(
             store.leave(stage)
     except (Exception, SystemExit) as error:  # the worker's edge: what a stage raises becomes the record of a failure
         if in_group and (sign := loss_of_a_member(error)):
-            return Lost(f"a member of its group is gone: {sign}")
+            return Lost(f"a member of its group is gone: {sign}", "member")
         return Failed(store.fail(stage, traceback.format_exc(), log))
 
 
@@ -193,7 +194,7 @@ def follow_stage(
                 return Done(_run(stage, store, runners, out))
     except (Exception, SystemExit) as error:  # the worker's edge, as above
         if sign := loss_of_a_member(error):
-            return Lost(f"a member of its group is gone: {sign}")
+            return Lost(f"a member of its group is gone: {sign}", "member")
         return Failed(store.fail(stage, traceback.format_exc(), ""))
 
 
