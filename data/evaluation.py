@@ -37,16 +37,16 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     root = root_key(config["seed"], EVALUATION)
     num_samples = evaluation.samples_per_problem
 
-    def measure(count: int, temperature: float) -> tuple[list[Check], Completions]:
+    def measure(count: int, temperature: float, top_p: float) -> tuple[list[Check], Completions]:
         """The checks of `count` completions of each problem, problem by problem, and the completions."""
-        found = complete(sampler, prompts, count, root, limit, temperature, evaluation.top_p)
+        found = complete(sampler, prompts, count, root, limit, temperature, top_p)
         checks = [
             family.check(settings, problems[problem], tokenizer.decode(tokens))
             for problem, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
         ]
         return checks, found
 
-    greedy, found = measure(1, temperature=0.0)
+    greedy, found = measure(1, temperature=0.0, top_p=1.0)
     truncated, flops = found.truncated_fraction, found.flops
     frame = pd.DataFrame(
         {
@@ -65,7 +65,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         numbers["no_answer_fraction"] = float(np.mean([check.answer is None for check in greedy]))
     if num_samples:
-        sampled, found = measure(num_samples, evaluation.temperature)
+        sampled, found = measure(num_samples, evaluation.temperature, evaluation.top_p)
         flops += found.flops
         rewards = np.array([check.reward for check in sampled]).reshape(len(problems), num_samples)
         frame["num_correct"] = rewards.sum(axis=1).astype(int)

@@ -5,21 +5,24 @@ is not run again, so the same command starts, continues and redraws a sweep.
 """
 
 import argparse
-import signal
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
 
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
+from scaling.engine.interrupts import INTERRUPTED, until_stopped
+from scaling.engine.jax_environment import pin, warning
 from scaling.engine.progress import Progress, format_failures
 from scaling.engine.results_dir import make_writable, open_store
-from scaling.engine.run import Pool, Report, execute, needed
+from scaling.engine.run import ClusterLost, Outage, Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
 from scaling.kinds import kind_of
@@ -32,11 +35,14 @@ from scaling.pricing.estimate import cost_table, estimates
 from scaling.pricing.room_check import check_room
 from scaling.stage import Stage, in_order
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 complete, 1 some stage failed, 2 wrong usage or sweep file, 130 stopped by Ctrl-C."""
+    """Exit status: 0 complete, 1 some stage failed, 2 wrong usage or sweep file, 3 Ray does not start, 4 it died.
+
+    130 when stopped by Ctrl-C.
+    """
     arguments = _parser().parse_args(argv)
     console = Console(highlight=False)
     try:
@@ -49,9 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except Outage as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to continue.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
 
 
 def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
@@ -65,17 +74,20 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     check_room(to_run, arguments.file)
     if to_run:
         make_writable(store)
-        with _pool(sweep, store, arguments) as pool, _sigterm_as_ctrl_c():
+        if dropped := pin(os.environ):  # before Ray's processes, or jax in this one, see it
+            print(f"warning: {warning(dropped)}", file=sys.stderr)
+        with _pool(sweep, store, arguments) as pool:
+            timeouts = sweep.resources.timeouts
             while True:
                 seconds_of = _estimate(current, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
-                reports.append(execute(stages, store, pool, Progress(console), seconds_of))
+                reports.append(execute(stages, store, pool, Progress(console), seconds_of, timeouts))
                 current = _plan(sweep, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
                 if reports[-1].remaining or not needed(stages, store)[0]:
                     break
     if reports and reports[-1].remaining:
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     failures = [failure for report in reports for failure in report.failed]
     _write_report(arguments, console, bool(reports))
     if failures:
@@ -173,16 +185,6 @@ def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Stor
     return [stage for stage in stages if stage not in stopped]
 
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """What a batch system sends before it kills stops the sweep as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
 def _headline(file: Path, sweep: Sweep, current: Plan) -> str:
     varied = ", ".join(axes(sweep))
     search = f", and {len(current.search_runs)} runs to choose settings" if sweep.select else ""
@@ -246,5 +248,18 @@ def _write_report(arguments: argparse.Namespace, console: Console, changed: bool
     console.print(f"Report: {summary.path}", soft_wrap=True)
 
 
+def _command() -> int:
+    """The command itself, with an exit status for each signal; on a terminal of few letters too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a stage's error may have letters that it cannot show
+    status = until_stopped(main)
+    if status == ClusterLost.exit_status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # Ray's own end would wait for the cluster
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_command())

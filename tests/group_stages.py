@@ -2,8 +2,12 @@
 
 import os
 import signal
+import socket
+import time
+from pathlib import Path
 
 import numpy as np
+from toy_stages import journal, note
 
 
 def fit(config, inputs, out):
@@ -21,6 +25,21 @@ def fit(config, inputs, out):
     settings = Sft(learning_rate=0.01, epochs=2, batch_size=5)
     numbers = sft.fit(Policy(random_params(3), CONFIG), sequences, settings, 0, out)
     return {**numbers, "processes": jax.process_count(), "pid": os.getpid()}
+
+
+def fit_slowly(config, inputs, out):
+    """Notes the host of each process, computes together for half a minute, the second time for a second, and trains."""
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import multihost_utils
+
+    note({"text": socket.gethostname(), "journal": config["text"]})
+    is_first = len(journal(Path(config["text"]))) <= jax.process_count()
+    for _ in range(100 if is_first else 3):
+        ones = multihost_utils.process_allgather(jnp.ones(()))
+        assert ones.sum() == jax.process_count()
+        time.sleep(0.3)
+    return fit(config, inputs, out)
 
 
 def fit_after_a_death(config, inputs, out):

@@ -18,8 +18,11 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 HEAVY = {"jax", "jaxlib", "ray", "flax", "optax", "orbax", "datasets", "math_verify", "sympy"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 MAX_LINES = 500
-# Where what a stage raises becomes the record of a failure, and what a user's module raises a message.
-EDGES = {ROOT / "scaling/engine/worker.py", ROOT / "scaling/plugins.py"}
+EDGES = (
+    ROOT / "scaling/engine/worker.py",  # where what a stage raises becomes the record of a failure
+    ROOT / "scaling/engine/ray_session.py",  # Ray raises plain Exceptions when it cannot start
+    ROOT / "scaling/plugins.py",  # where what a user's module raises becomes a message
+)
 
 
 def module_of(path: Path) -> str:
@@ -249,6 +252,12 @@ def test_print_stands_in_command_line_modules_only(path):
     assert allowed or not calls, f"{path}:{calls[0].lineno} prints; log it, or return it"
 
 
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether it tidies up and lets the error go on."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_errors_are_not_swallowed(path):
     for node in ast.walk(tree_of(path)):
@@ -258,7 +267,7 @@ def test_errors_are_not_swallowed(path):
         assert node.type is not None, f"{where} has a bare except"
         names = {getattr(part, "id", "") for part in getattr(node.type, "elts", [node.type])}
         if names & {"Exception", "BaseException"}:
-            assert path in EDGES, f"{where} catches everything; only the edges may"
+            assert path in EDGES or _raises_again(node), f"{where} catches everything; only the edges may"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)

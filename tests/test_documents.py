@@ -10,7 +10,7 @@ import pytest
 
 from scaling.config.memory import Memory
 from scaling.config.policy import Lora
-from scaling.config.resources import Hardware, Hosts, Mesh, Meshes
+from scaling.config.resources import Hardware, Hosts, Mesh, Meshes, Timeouts
 from scaling.config.section import Section
 from scaling.config.sweep import Resources, cell_schema, sweep_schema
 from scaling.config.teacher import NamedTeacher
@@ -100,6 +100,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     )
     yield from (("`resources.mesh`", Meshes), ("`resources.mesh.train`, `resources.mesh.rollouts`", Mesh))
     yield from (("`resources.hosts`", Hosts), ("`resources.hardware`", Hardware))
+    yield "`resources.timeout_minutes`", Timeouts
 
 
 def expected_rows(model: type[Section]) -> dict[str, tuple[str, str]]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scaling.engine.placement import compile_cache, environment, fits, shape, usable_cores
+from scaling.engine.placement import compile_cache, environment, room, shape, usable_cores
 
 
 def test_amounts_become_ray_options():
@@ -21,9 +21,18 @@ def test_amounts_become_ray_options():
 
 def test_four_quarters_of_a_gpu_fit_and_a_fifth_does_not():
     quarter = shape({"gpu": 0.25})
-    assert fits(quarter, {"GPU": 1.0 - 0.25 - 0.25 - 0.25})
-    assert not fits(quarter, {"GPU": 0.0})
-    assert not fits(quarter, {"CPU": 64.0})
+    assert room(quarter, {"a": {"GPU": 1.0 - 0.25 - 0.25 - 0.25}}) == ("a",)
+    assert not room(quarter, {"a": {"GPU": 0.0}})
+    assert not room(quarter, {"a": {"CPU": 64.0}})
+
+
+def test_a_worker_is_on_one_node_and_the_hosts_of_a_group_may_be_on_several():
+    two = {"a": {"CPU": 1.0}, "b": {"CPU": 1.0}}
+    assert room(shape({"cpu": 1}), two) == ("a",)
+    assert not room(shape({"cpu": 2}), two)
+    assert room(shape({"cpu": 1}, hosts=2), two) == ("a", "b")
+    assert room(shape({"cpu": 1}, hosts=2), {"a": {"CPU": 3.0}, "b": {"CPU": 1.0}}) == ("a", "a")
+    assert not room(shape({"cpu": 1}, hosts=2), {"a": {"CPU": 1.0}, "b": {"CPU": -1.0}})
 
 
 def test_a_worker_on_one_core_is_single_threaded_and_pinned(monkeypatch):

@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 from toy_stages import RUNNERS, journal, toy
 
+from scaling.engine import run as engine_run
 from scaling.engine.inline import InlinePool
 from scaling.engine.lease import Leases
 from scaling.engine.progress import Progress
-from scaling.engine.run import execute, needed
+from scaling.engine.run import ClusterLost, execute, needed
 from scaling.engine.store import Store
 from scaling.engine.worker import Lost, run_stage
 
@@ -134,6 +135,71 @@ def test_a_lost_worker_means_another_attempt_and_three_mean_failure(store):
     assert stage == doomed and failure["error"].startswith("WorkerLost: its worker died 3 times")
     assert failure["error"].endswith("killed")
     assert report.blocked == (toy("after", doomed),)
+
+
+def test_a_worker_that_never_came_to_be_is_no_loss_of_the_stage(store):
+    patient = toy("patient")
+    pool = ScriptedPool(store, outcomes=[(patient, [Lost("no worker within 30 s", "start")] * 7)])
+    report = execute([patient], store, pool, quiet())
+    assert report.done == (patient,) and report.losses == 0 and len(pool.submitted) == 8
+
+
+def test_a_stage_waits_before_the_next_try_when_memory_was_short_and_the_advice_is_not_a_smaller_batch(
+    store, monkeypatch
+):
+    monkeypatch.setattr(engine_run, "PAUSE_SECONDS", 0.2)
+    small, other = toy("small"), toy("other")
+    pool = ScriptedPool(store, slots=1, outcomes=[(small, [Lost("memory is low", "memory")] * 3)])
+
+    def wait(handles, timeout_seconds):
+        time.sleep(0.01)
+        return ScriptedPool.wait(pool, handles, timeout_seconds) if handles else []
+
+    pool.wait = wait
+    text = io.StringIO()
+    started = time.monotonic()
+    report = execute([small, other], store, pool, Progress(Console(file=text)))
+    assert time.monotonic() - started > 0.2 + 0.4
+    assert report.done == (other,) and report.losses == 3
+    assert pool.submitted == ["small", "other", "small", "small"]  # the other one ran in the pause
+    ((_, failure),) = report.failed
+    assert "memory was almost full" in failure["error"] and "batch size" not in failure["error"]
+    assert text.getvalue().count("node's memory is almost full; it runs again in") == 2
+
+
+def test_a_stage_that_runs_for_too_long_is_ended_and_fails_and_others_are_not(store):
+    hangs, quick = toy("hangs", kind="sft"), toy("quick")
+
+    class Hanging(ScriptedPool):
+        ended = ()
+
+        def wait(self, handles, timeout_seconds):
+            if self.running[-1:] == [quick] and self.running.pop():
+                return [(quick, run_stage(quick, self.store, RUNNERS))]
+            time.sleep(0.01)
+            return [(self.running.pop(), Lost("killed"))] if self.ended else []
+
+        def cancel(self, handles):
+            self.ended += tuple(handles)
+
+    pool = Hanging(store)
+    report = execute([hangs, quick], store, pool, quiet(), timeouts={"train": 0.1})
+    assert report.done == (quick,) and pool.ended == (hangs,) and pool.submitted.count("hangs") == 1
+    ((stage, failure),) = report.failed
+    assert stage == hangs and "longer than resources.timeout_minutes.train" in failure["error"]
+
+
+def test_when_the_cluster_is_lost_the_leases_are_given_back(store):
+    class Dead(ScriptedPool):
+        def wait(self, handles, timeout_seconds):
+            raise ClusterLost("Ray has died.")
+
+        def cancel(self, handles):
+            pass
+
+    with pytest.raises(ClusterLost):
+        execute([toy("a"), toy("b")], store, Dead(store), quiet())
+    assert [path.name for path in (store.root / "leases").iterdir()] == [".lock"]
 
 
 def test_a_truncated_artifact_is_run_again(store):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 
 import pytest
 from rich.console import Console
@@ -36,6 +37,22 @@ def test_status_tells_the_states_from_the_store_alone(store):
     assert [stage for stage, _ in state.failed] == [broken]
     assert [(stage, holder.pid) for stage, holder in state.running] == [(running, os.getpid())]
     assert state.lines()[0] == "1 done / 1 running / 1 blocked / 1 failed / 1 waiting"
+
+
+def test_status_shows_the_last_line_of_a_running_stages_log_and_for_how_long_nothing_was_written(store):
+    silent, busy = toy("silent"), toy("busy")
+    folder = store.work_dir(busy)
+    (folder / "log.txt").write_bytes("the first\nthe last, b\xe9b\xff\n".encode("latin-1"))
+    (folder / "checkpoints").mkdir()
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    os.utime(folder / "checkpoints", (time.time() - 600, time.time() - 600))
+    with Leases(store.root / "leases") as leases:
+        assert leases.acquire(silent) and leases.acquire(busy)
+        lines = status([silent, busy], Store(store.root)).lines()
+    shown = "\n".join(lines)
+    assert shown.count("nothing written for") == 1 and "nothing written for 10 min" in shown
+    assert "the last, b" in shown and "the first" not in shown
 
 
 def test_the_reason_a_stage_must_run_is_what_differs(store):

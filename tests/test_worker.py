@@ -3,6 +3,9 @@
 import importlib
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from toy_stages import RUNNERS, toy
 
 from scaling.engine import provenance
 from scaling.engine.store import Store
-from scaling.engine.worker import Done, Failed, StageWorker, run_stage
+from scaling.engine.worker import Done, Failed, Lost, StageWorker, run_stage
 from scaling.stage import PROVENANCE_FILE, Stage
 
 
@@ -71,6 +74,50 @@ def test_what_a_stage_logs_is_in_its_artifact_and_what_a_failed_one_logs_in_its_
     written = Path(failed.failure["log"]).read_text()
     assert "accuracy is 0.5" in written and "Traceback" in written
     assert logging.getLogger().level == level
+
+
+LATIN = r"""
+import io, logging, sys
+from toy_stages import toy
+from scaling.engine.store import Store
+from scaling.engine.worker import run_stage
+def fail(config, inputs, out):
+    logging.getLogger("data.toy").info("it costs 5 \u20ac")
+    raise ValueError("the toy is br\u00fcchig \udcff")
+failure = run_stage(toy("a"), Store(sys.argv[1]), {"toy": fail}).failure
+assert failure["error"].startswith("ValueError: the toy is br"), failure
+"""
+
+
+def test_an_ascii_locale_hides_no_error(tmp_path):
+    ascii_only = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, **ascii_only, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", LATIN, os.fspath(tmp_path / "store")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, errors="replace")
+    assert done.returncode == 0, done.stderr
+    (log,) = tmp_path.glob("store/failures/toy/*/log.txt")
+    assert "it costs 5 €" in log.read_text(encoding="utf-8")
+    assert "brüchig" in (log.parent / "traceback.txt").read_text(encoding="utf-8")
+
+
+def test_a_lost_member_is_no_failure_of_a_stage_in_a_group_and_one_of_a_stage_alone(store):
+    def lose(config, inputs, out):
+        try:
+            raise RuntimeError(config["text"])
+        except RuntimeError as error:
+            raise RuntimeError("while it trained") from error
+
+    for words in (
+        "INTERNAL: Gloo all-reduce failed: [pair.cc:547] Connection closed by peer [10.77.0.2]:31813",
+        "UNAVAILABLE: failed to connect to all addresses",
+        "DEADLINE_EXCEEDED: Barrier timed out. Id: checkpoint::1",
+        "NCCL operation ncclAllReduce failed: unhandled system error",
+    ):
+        outcome = run_stage(toy(words), store, {"toy": lose}, in_group=True)
+        assert isinstance(outcome, Lost) and words in outcome.reason and store.failure(toy(words)) is None
+        assert isinstance(run_stage(toy(words), store, {"toy": lose}), Failed)
+    own = run_stage(toy("train/loss is nan in updates 1 to 5"), store, {"toy": lose}, in_group=True)
+    assert isinstance(own, Failed)
 
 
 def test_ctrl_c_in_a_stage_is_no_failure_and_gives_up_the_work_directory(store):

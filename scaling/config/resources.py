@@ -41,6 +41,14 @@ class Hosts(Section):
     rollouts: Count = 1
 
 
+class Timeouts(Section):
+    """Minutes after which a stage of a class that still runs is ended and counts as failed; null: never."""
+
+    train: Positive | None = None
+    rollouts: Positive | None = None
+    host: Positive | None = None
+
+
 class Hardware(Section):
     """What the plan's times and memory are stated for."""
 
@@ -60,6 +68,7 @@ class Resources(Section):
     host: Mapping[str, Positive] = {"cpu": 1.0}
     mesh: Meshes = Meshes()
     hosts: Hosts = Hosts()
+    timeout_minutes: Timeouts = Timeouts()
     hardware: Hardware | None = None
 
     @property
@@ -71,6 +80,11 @@ class Resources(Section):
     def meshes(self) -> dict[str, dict[str, int]]:
         """Class of stages -> sizes of its mesh's axes, where it has one."""
         return self.mesh.model_dump()
+
+    @property
+    def timeouts(self) -> dict[str, float]:
+        """Class of stages -> seconds that one may run, where that is limited."""
+        return {name: 60.0 * minutes for name, minutes in self.timeout_minutes.model_dump(exclude_none=True).items()}
 
     @model_validator(mode="after")
     def _satisfiable(self) -> "Resources":

@@ -19,8 +19,8 @@ def write(root: epath.Path, stage: Stage, traceback: str, log: str) -> dict:
     """Keep a failure; returns what `read` will."""
     folder = root / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "traceback.txt").write_text(traceback)
-    (folder / "log.txt").write_text(log)
+    (folder / "traceback.txt").write_bytes(_encoded(traceback))
+    (folder / "log.txt").write_bytes(_encoded(log))
     failure = {
         "stage": stage.name,
         "error": root_error(traceback),
@@ -47,6 +47,11 @@ def clear(root: epath.Path, stage: Stage) -> None:
     """Forget the stage's failure."""
     for folder in list(folders_of(root, stage)):
         folder.rmtree(missing_ok=True)
+
+
+def _encoded(text: str) -> bytes:
+    """As UTF-8 in any locale, and with the names of files that are no text."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def root_error(traceback: str) -> str:

@@ -3,8 +3,8 @@
 In: the shape of a worker, and what its process is made with. Out: `Group`, to which stages are given. The members of a
 group reserve their resources together or not at all, join into one jax process group once, and keep it, with what they
 compiled, for all stages. The first member runs a stage, the others compute along. When one fails or dies, the rest
-would wait for it in a collective for ever, so the whole group is ended; the engine starts it anew, and training
-continues at its checkpoint.
+would wait for it in a collective for ever, or fail in one, so the whole group is ended; the engine starts it anew, and
+training continues at its checkpoint.
 
 Own actors, not `ray.train`'s JaxTrainer (Ray 2.60, alpha): that starts fresh processes for each run, so every stage of
 a sweep would import and compile again; it has a controller, retries and result folders of its own beside the engine's
@@ -30,6 +30,7 @@ class Group:
 
     actors: tuple[ray.actor.ActorHandle, ...]
     placement: PlacementGroup | None
+    places: tuple[ray.ObjectRef, ...]  # of each member the id of its node, once it is alive
 
     def run(self, stage: Stage) -> tuple[ray.ObjectRef, ...]:
         """Start a stage on all members; the first reference is that of the outcome."""
@@ -48,7 +49,8 @@ def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, .
     """Make the members; they wait in Ray's queue until there is room for all. arguments: of each StageWorker."""
     options = {**shape.options(), "max_restarts": 0, "runtime_env": {"env_vars": dict(variables)}}
     if shape.hosts == 1:
-        return Group((ray.remote(StageWorker).options(**options).remote(*arguments),), None)
+        actor = ray.remote(StageWorker).options(**options).remote(*arguments)
+        return Group((actor,), None, (actor.node.remote(),))
     # PACK: as few nodes as hold them, for the fastest links; where a member asks for a whole node, a node each.
     placement = placement_group([dict(shape.amounts)] * shape.hosts, strategy="PACK")
     actors = tuple(
@@ -57,7 +59,8 @@ def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, .
         .remote(*arguments)
         for index in range(shape.hosts)
     )
+    places = tuple(actor.node.remote() for actor in actors)
     address = actors[0].address.remote()
     for index, actor in enumerate(actors):
         actor.join.remote(address, index, shape.hosts)  # before whatever comes after it
-    return Group(actors, placement)
+    return Group(actors, placement, places)

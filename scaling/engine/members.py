@@ -4,9 +4,18 @@ In: the address of the first member, and which member this is. Out: nothing; fro
 all members, and a mesh is over all of them (`jax.distributed`; gloo between CPUs, NCCL between GPUs).
 """
 
+import re
 import socket
+from collections.abc import Iterator
 
 HEARTBEAT_SECONDS = 60  # after which jax ends members whose coordinator or peer is gone, if nobody else has
+JOIN_SECONDS = 120  # for all members to be there
+# How an error of jax, gloo, NCCL, orbax or the coordination service speaks of a member that is gone.
+LOST_MEMBER = re.compile(
+    r"\bgloo\b|\bnccl|connection (closed|reset|refused)|broken pipe|socket closed|coordination service"
+    r"|heartbeat|barrier|by peer|UNAVAILABLE:|DEADLINE_EXCEEDED:",
+    re.IGNORECASE,
+)
 
 
 def free_address() -> str:
@@ -29,4 +38,16 @@ def join(coordinator: str, index: int, size: int) -> None:
         num_processes=size,
         process_id=index,
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        initialization_timeout=JOIN_SECONDS,
     )
+
+
+def loss_of_a_member(error: BaseException) -> str:
+    """What says that a stage failed because another process of its group is gone; empty where nothing does."""
+    return next((str(cause) for cause in _chain(error) if LOST_MEMBER.search(str(cause))), "")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

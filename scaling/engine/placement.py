@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from scaling.engine.artifact import is_local
+from scaling.engine.jax_environment import SINGLE_THREADED, allowed_flags
 
 RAY_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 ACCELERATORS = ("GPU", "TPU")
@@ -57,14 +58,17 @@ def shape(amounts: Mapping[str, float], mesh: Mapping[str, int] = MappingProxyTy
     return Shape(tuple(named), tuple(mesh.items()) if math.prod(mesh.values()) > 1 else (), hosts)
 
 
-def fits(shape: Shape, free: Mapping[str, float]) -> bool:
-    """Whether a worker of this shape, with all of its hosts, can be made of what is free."""
-    return all(shape.hosts * amount <= free.get(name, 0.0) + TOLERANCE for name, amount in shape.amounts)
+def room(shape: Shape, free: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """The node of each host of a worker of this shape, of what is free on the nodes; empty when it does not fit."""
+    places: list[str] = []
+    for node, amounts in free.items():
+        places += [node] * min(hosts_on(shape, amounts), shape.hosts - len(places))
+    return tuple(places) if len(places) == shape.hosts else ()
 
 
 def hosts_on(shape: Shape, node: Mapping[str, float]) -> int:
     """How many of a shape's hosts a node has room for; all of them may be on one."""
-    return min(int(node.get(name, 0.0) / amount + TOLERANCE) for name, amount in shape.amounts)
+    return max(0, min(int(node.get(name, 0.0) / amount + TOLERANCE) for name, amount in shape.amounts))
 
 
 def environment(shape: Shape, compile_cache: str) -> dict[str, str]:
@@ -87,8 +91,8 @@ def environment(shape: Shape, compile_cache: str) -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         variables[name] = threads
     if threads == "1":
-        others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "multi_thread_eigen" not in flag]
-        variables["XLA_FLAGS"] = " ".join([*others, "--xla_cpu_multi_thread_eigen=false"])
+        others = [flag for flag in allowed_flags(os.environ.get("XLA_FLAGS", "")) if flag != SINGLE_THREADED]
+        variables["XLA_FLAGS"] = " ".join([*others, SINGLE_THREADED])
     return variables
 
 

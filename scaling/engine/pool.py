@@ -1,22 +1,19 @@
 """Run stages on Ray: long-lived worker actors that keep jax and its compiled functions.
 
 In: a store's root, the resources of each class of stages, and optionally the address of a cluster. Out: a pool for
-scaling.engine.run. Workers are made when a stage needs one and the cluster has room; idle ones of another shape are
+scaling.engine.run. Workers are made when a stage needs one and a node has room; idle ones of another shape are
 ended when they hold what a ready stage needs. On a cluster that is not this machine alone, the project's packages
 are sent to the nodes; its dependencies must be installed there, and the store must be one that all nodes see. What
-other jobs of a shared cluster use is not known here: a worker that finds no room yet waits in Ray's queue.
+other jobs of a shared cluster use is not known here, nor at once that a node has died: a worker that does not come
+to be within a bounded time is given up, and its stage goes to an idle worker or back to the queue.
 """
 
-import contextlib
 import itertools
-import logging
 import os
-import signal
 import socket
-import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -24,18 +21,23 @@ import ray
 
 from scaling.config.memory import Memory
 from scaling.engine.group import Group, start
-from scaling.engine.placement import Shape, compile_cache, environment, fits, hosts_on, shape, usable_cores
-from scaling.engine.provenance import PROJECT, checkout
+from scaling.engine.interrupts import undisturbed
+from scaling.engine.placement import Shape, compile_cache, environment, hosts_on, room, shape, usable_cores
+from scaling.engine.provenance import checkout
+from scaling.engine.ray_session import Session
+from scaling.engine.run import ClusterLost
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, PACKAGES, Done, Failed, Lost, Outcome, Runner
+from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, Done, Failed, Lost, Outcome, Runner
 from scaling.planning.explain import ConfigError
 from scaling.stage import Stage
 
-logger = logging.getLogger(__name__)
-
-ANSWER_SECONDS = 10.0  # for a cluster's address to accept a connection
-OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
+NODES_SECONDS = 1.0  # for which a list of nodes is good
+IDLE_INSTEAD_SECONDS = 10.0  # that a worker is idle, while another does not come to be, before it takes its stage
+PATIENCE_SECONDS = 30.0  # before such a worker is given up; twice as long after each one given up in a row
+MAX_PATIENCE_SECONDS = 480.0
+MEMBER_SECONDS = 15.0  # after a member's failure, for the death of another one to show, which would explain it
+NO_ROOM_SECONDS = 60.0  # for a node to come back, when none that is left has what a stage asks for
 
 
 @dataclass(eq=False)
@@ -45,6 +47,9 @@ class _Worker:
     group: Group
     shape: Shape
     cores: tuple[int, ...]  # it is pinned to
+    nodes: tuple[str, ...]  # of its members; where they are expected while it is not alive
+    made_at: float
+    is_alive: bool = False
     stage: Stage | None = None  # it runs
     idle_since: float = 0.0
 
@@ -85,44 +90,50 @@ class RayPool:
                 f"resources.hosts asks for several hosts, but the store is {self._store.root}; the hosts of a stage"
                 " write its checkpoints together, so the store must be a folder that all of them see."
             )
-        self._address = address
+        self._session = Session(address)
         self._runners = dict(runners)
         self._memory = memory
         self._workers: list[_Worker] = []
         self._calls: dict[Handle, tuple[list[ray.ObjectRef], _Worker]] = {}  # with what is not there yet
         self._outcomes: dict[Handle, Outcome] = {}  # of the first member of a group, while others go on
+        self._failures: dict[Handle, tuple[Failed, float]] = {}  # of a member, until when it may be explained
         self._numbers = itertools.count()
         self._cores: list[int] = []  # of this machine, that no worker is pinned to
-        self._started_ray = False
         self._on_this_machine = True
+        self._nodes: dict[str, Mapping[str, float]] = {}  # those alive: id -> resources
+        self._listed_at = float("-inf")
+        self._patience_seconds = PATIENCE_SECONDS
+        self._no_room_since: float | None = None
 
     def __enter__(self) -> "RayPool":
-        self._started_ray = not ray.is_initialized()
-        if self._started_ray:
-            _start(self._address)
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        self._on_this_machine = {node["NodeManagerHostname"] for node in nodes} == {socket.gethostname()}
-        self._cores = list(usable_cores()) if self._on_this_machine and hasattr(os, "sched_setaffinity") else []
+        self._session.__enter__()
         try:
+            nodes = self._session.nodes()
+            self._on_this_machine = {node["NodeManagerHostname"] for node in nodes} == {socket.gethostname()}
+            self._cores = list(usable_cores()) if self._on_this_machine and hasattr(os, "sched_setaffinity") else []
             self._check_that_shapes_fit(nodes)
-        except ConfigError:
+        except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        with _ignoring_ctrl_c():  # a second one would leave some of Ray's processes behind
+        with undisturbed():  # a second Ctrl-C would leave some of Ray's processes behind
             for worker in list(self._workers):
                 self._end(worker)
-            if self._started_ray:
-                ray.shutdown()
+            self._session.__exit__()
 
     def has_room(self, stage: Stage) -> bool:
         """Whether a worker is idle, or one can be made, if need be by ending idle ones."""
         wanted = self._shape_of(stage)
+        self._list_nodes()
         if any(worker.stage is None and worker.shape == wanted for worker in self._workers):
             return True
-        return fits(wanted, self._free([worker for worker in self._workers if worker.stage is not None]))
+        if room(wanted, self._free([worker for worker in self._workers if worker.stage is not None])):
+            return True
+        if self._no_room_since is None and not room(wanted, self._nodes):
+            self._no_room_since = time.monotonic()
+        return False
 
     def submit(self, stage: Stage) -> Handle | None:
         """Start the stage on a worker of its shape; None when there is no room now."""
@@ -131,17 +142,22 @@ class RayPool:
         if not self._on_this_machine:
             for parent in stage.inputs.values():
                 self._store.adopt(parent)
-        worker = self._worker(self._shape_of(stage))
-        worker.stage = stage
         handle = Handle(next(self._numbers), stage)
-        self._calls[handle] = (list(worker.group.run(stage)), worker)
+        self._give(handle, self._worker(self._shape_of(stage)))
+        self._no_room_since = None
         return handle
 
     def wait(self, handles: Sequence[Handle], timeout_seconds: float) -> list[tuple[Handle, Outcome]]:
         """The outcomes that are there, as soon as there is one; none after the timeout."""
+        self._session.check()
+        self._list_nodes()
         if not handles:
+            self._check_that_a_node_is_left()
             time.sleep(timeout_seconds)
             return []
+        self._notice_workers_that_came_to_be()
+        if found := [*self._without_worker(), *self._unexplained_failures()]:
+            return found
         waiting = {reference: handle for handle in handles for reference in self._calls[handle][0]}
         ready, rest = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready and rest:
@@ -155,10 +171,14 @@ class RayPool:
 
     def cancel(self, handles: Iterable[Handle]) -> None:
         """End the workers of these stages at once; what they had not committed is not there."""
-        for handle in handles:
+        for handle in () if self._session.is_lost else handles:
             if handle in self._calls:
                 for actor in self._calls[handle][1].group.actors:
                     ray.kill(actor)
+
+    def _give(self, handle: Handle, worker: _Worker) -> None:
+        worker.stage = handle.stage
+        self._calls[handle] = (list(worker.group.run(handle.stage)), worker)
 
     def _outcome(self, handle: Handle, reference: ray.ObjectRef) -> Outcome | None:
         """What a member says: the stage's outcome when it is the last, or has failed or died; else None."""
@@ -169,14 +189,26 @@ class RayPool:
         except ray.exceptions.RayTaskError:  # outside of the stage itself: the store cannot be reached, say
             outcome = Failed(self._store.fail(handle.stage, traceback.format_exc(), ""))
         except ray.exceptions.RayError as error:
-            outcome = Lost(f"{type(error).__name__}: {error}")
+            self._session.check()
+            outcome = _loss(error)
         if worker.shape.hosts > 1 and isinstance(outcome, Done):
             first = self._outcomes.setdefault(handle, outcome)
             if references:
                 return None
             outcome = first
+        if references and isinstance(outcome, Failed) and handle not in self._failures:
+            self._failures[handle] = (outcome, time.monotonic() + MEMBER_SECONDS)
+            return None
+        failed, _ = self._failures.get(handle, (None, None))
+        if failed and isinstance(outcome, Lost):
+            self._store.clear_failure(handle.stage)  # the death explains it
+        return self._settle(handle, outcome if isinstance(outcome, Lost) else failed or outcome)
+
+    def _settle(self, handle: Handle, outcome: Outcome) -> Outcome:
+        """The handle has its outcome: its worker is idle, or ended where it cannot go on."""
+        _, worker = self._calls.pop(handle)
         self._outcomes.pop(handle, None)
-        del self._calls[handle]
+        self._failures.pop(handle, None)
         if isinstance(outcome, Lost) or (worker.shape.hosts > 1 and isinstance(outcome, Failed)):
             self._end(worker)
         else:
@@ -184,16 +216,65 @@ class RayPool:
             worker.idle_since = time.monotonic()
         return outcome
 
+    def _unexplained_failures(self) -> list[tuple[Handle, Outcome]]:
+        now = time.monotonic()
+        overdue = [(handle, failed) for handle, (failed, until) in self._failures.items() if now > until]
+        return [(handle, self._settle(handle, failed)) for handle, failed in overdue]
+
+    def _notice_workers_that_came_to_be(self) -> None:
+        for worker in self._workers:
+            if worker.is_alive:
+                continue
+            _, rest = ray.wait(list(worker.group.places), num_returns=len(worker.group.places), timeout=0)
+            if rest:
+                continue
+            worker.is_alive = True
+            self._patience_seconds = PATIENCE_SECONDS
+            try:
+                worker.nodes = tuple(ray.get(list(worker.group.places)))
+            except ray.exceptions.RayError:
+                continue  # it is dead already, which the stage's own call will say
+
+    def _without_worker(self) -> list[tuple[Handle, Outcome]]:
+        """Stages whose worker is on a dead node, or was not made in time and none is idle to take its place."""
+        found: list[tuple[Handle, Outcome]] = []
+        now = time.monotonic()
+        for handle, (_, worker) in list(self._calls.items()):
+            if worker.is_alive:
+                if not set(worker.nodes) <= self._nodes.keys():
+                    found.append((handle, self._settle(handle, Lost("its node has died"))))
+                continue
+            age = now - worker.made_at
+            idle = next((one for one in self._idle() if one.shape == worker.shape and one.is_alive), None)
+            if idle is not None and min(age, now - idle.idle_since) > IDLE_INSTEAD_SECONDS:
+                self._end(worker)
+                self._give(handle, idle)
+            elif age > self._patience_seconds:
+                reason = f"its worker was not there within {self._patience_seconds:.0f} s; back to the queue"
+                self._patience_seconds = min(2 * self._patience_seconds, MAX_PATIENCE_SECONDS)
+                found.append((handle, self._settle(handle, Lost(reason, "start"))))
+                for other in self._idle():
+                    if any(other.shape.amount(name) for name, _ in worker.shape.amounts):
+                        self._end(other)  # it may hold what the next try needs
+        return found
+
+    def _idle(self) -> list[_Worker]:
+        """Those idle for longest first."""
+        return sorted((one for one in self._workers if one.stage is None), key=lambda worker: worker.idle_since)
+
     def _worker(self, wanted: Shape) -> _Worker:
-        idle = [worker for worker in self._workers if worker.stage is None]
+        idle = self._idle()
         for worker in idle:
             if worker.shape == wanted:
                 return worker
-        for worker in sorted(idle, key=lambda worker: worker.idle_since):
-            free = self._free(self._workers)
-            if fits(wanted, free):
+        ended: list[_Worker] = []
+        for worker in idle:
+            if room(wanted, self._free([one for one in self._workers if one not in ended])):
                 break
-            if any(worker.shape.amount(name) and free.get(name, 0.0) < amount for name, amount in wanted.amounts):
+            ended.append(worker)
+        for worker in ended:  # one that makes no room stays
+            others = [one for one in ended if one is not worker and one in self._workers]
+            if not room(wanted, self._free([one for one in self._workers if one not in others])):
                 self._end(worker)
         return self._make(wanted)
 
@@ -211,22 +292,47 @@ class RayPool:
             self._memory,
             dict(wanted.mesh),
         )
-        worker = _Worker(start(wanted, variables, arguments), wanted, cores)
+        nodes = room(wanted, self._free(self._workers))
+        worker = _Worker(start(wanted, variables, arguments), wanted, cores, nodes, time.monotonic())
         self._workers.append(worker)
         return worker
 
     def _end(self, worker: _Worker) -> None:
-        worker.group.end()
+        if not self._session.is_lost:  # else it ends by itself
+            worker.group.end()
         self._workers.remove(worker)
         self._cores = sorted([*self._cores, *worker.cores])
 
-    def _free(self, holders: Sequence[_Worker]) -> dict[str, float]:
-        """What the cluster has besides what these workers hold."""
-        free = dict(ray.cluster_resources())
+    def _free(self, holders: Sequence[_Worker]) -> dict[str, dict[str, float]]:
+        """What each node that is alive has besides what these workers hold."""
+        free = {node: dict(amounts) for node, amounts in self._nodes.items()}
         for worker in holders:
-            for name, amount in worker.shape.amounts:
-                free[name] = free.get(name, 0.0) - worker.shape.hosts * amount
+            for node in worker.nodes:
+                for name, amount in worker.shape.amounts if node in free else ():
+                    free[node][name] = free[node].get(name, 0.0) - amount
         return free
+
+    def _list_nodes(self) -> None:
+        """Who is alive now; idle workers of the dead are forgotten."""
+        now = time.monotonic()
+        if now - self._listed_at < NODES_SECONDS:
+            return
+        self._nodes = {node["NodeID"]: node["Resources"] for node in self._session.nodes()}
+        self._listed_at = now
+        for worker in self._idle():
+            if not set(worker.nodes) <= self._nodes.keys():
+                self._end(worker)
+
+    def _check_that_a_node_is_left(self) -> None:
+        if self._no_room_since is None or time.monotonic() - self._no_room_since < NO_ROOM_SECONDS:
+            return
+        wanted = "; ".join(name for name, one in self._shapes.items() if not room(one, self._nodes))
+        if wanted:
+            raise ClusterLost(
+                f"No node of the Ray cluster that is alive has what resources.{wanted} asks for, since nodes have died."
+                " What is done is stored: run the same command again when they are back."
+            )
+        self._no_room_since = None
 
     def _shape_of(self, stage: Stage) -> Shape:
         return self._shapes[resource_class(stage)]
@@ -244,44 +350,8 @@ class RayPool:
             )
 
 
-@contextlib.contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # where Ctrl-C does not arrive
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start(address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        ray.init(
-            address="local",
-            num_cpus=len(usable_cores()),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
-    else:
-        packages = [os.fspath(PROJECT / name) for name in PACKAGES]
-        try:
-            _check_that_something_listens(address)
-            ray.init(address=address, runtime_env={"py_modules": packages}, **quiet)
-        except (OSError, ValueError) as error:  # no cluster there, or no address
-            found = " ".join(str(error).split()).rstrip(".")
-            raise ConfigError(
-                f"--address {address}: {found}. Name a cluster that runs (and set RAY_AUTH_MODE=token if it wants a"
-                " token), or leave --address out to run here."
-            ) from error
-
-
-def _check_that_something_listens(address: str) -> None:
-    """Ray itself would wait for minutes for a cluster that is not there."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+def _loss(error: ray.exceptions.RayError) -> Lost:
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        first, _, _ = str(error).partition("\n")  # the rest is an inventory of the node
+        return Lost(first, "memory")
+    return Lost(f"{type(error).__name__}: {error}")

@@ -80,6 +80,17 @@ class Progress:
         self._started.pop(stage, None)
         self._change("lost", stage, f"its worker died and is replaced: {' '.join(reason.split())[:200]}")
 
+    def paused(self, stage: Stage, seconds: float) -> None:
+        """Ray ended the stage's worker for want of memory; the stage waits and runs again."""
+        self._started.pop(stage, None)
+        why = "Ray ended its worker because the node's memory is almost full"
+        self._change("pause", stage, f"{why}; it runs again in {spoken(seconds)}")
+
+    def returned(self, stage: Stage, reason: str) -> None:
+        """The stage had no worker and is ready again."""
+        self._started.pop(stage, None)
+        self._change("wait", stage, reason)
+
     def elsewhere(self, stage: Stage, holder: Holder | None) -> None:
         """Another sweep on this store runs the stage."""
         self._elsewhere.add(stage)

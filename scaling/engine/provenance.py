@@ -13,6 +13,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from scaling.engine.jax_environment import reaching
+
 PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = ("scaling", "algorithms", "data", "analysis", "setup.cfg")  # what makes a checkout dirty: not its results
 PACKAGES = (
@@ -31,9 +33,9 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, object]:
-    """The record's provenance: commit, dirty, python, platform, host, packages, and in workers with jax the device."""
+    """The record's provenance: commit, dirty, python, platform, host, packages, environment, with jax the device."""
     device = _device() if "jax" in sys.modules else {}
-    return {**checkout(), **_installation(), **device}
+    return {**checkout(), **_installation(), **device, "environment": reaching(os.environ)}
 
 
 @cache

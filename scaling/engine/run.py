@@ -6,12 +6,14 @@ blocks its descendants and nothing else; a stage that another sweep runs on the 
 """
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
+from scaling.engine.interrupts import undisturbed
 from scaling.engine.lease import STALE_SECONDS, Holder, Leases
 from scaling.engine.progress import Progress
 from scaling.engine.schedule import Schedule, resource_class
@@ -20,12 +22,31 @@ from scaling.engine.worker import Done, Failed, Lost, Outcome
 from scaling.stage import Stage, in_order
 
 MAX_LOSSES = 3  # of workers that died on one stage, before it counts as failed
+PAUSE_SECONDS = 20.0  # before the next try, after a worker that Ray ended for want of memory; then twice as long
 WAIT_SECONDS = 1.0  # how long to wait for an outcome before progress is shown
 ELSEWHERE_SECONDS = 0.5  # how often to look at stages that another sweep runs
 
 
+class Outage(RuntimeError):
+    """What stages run on is not there. The message is a sentence for the user."""
+
+    exit_status: int  # of the command
+
+
+class CannotStart(Outage):
+    """Ray does not start."""
+
+    exit_status = 3
+
+
+class ClusterLost(Outage):
+    """Ray has died, or no node that is left has what a stage asks for."""
+
+    exit_status = 4
+
+
 class Pool(Protocol):
-    """Where stages run."""
+    """Where stages run. When that is gone, `wait` raises ClusterLost."""
 
     def has_room(self, stage: Stage) -> bool:
         """Whether `submit` would take the stage now."""
@@ -88,21 +109,24 @@ def execute(
     pool: Pool,
     progress: Progress,
     cost: Callable[[Stage], float] = lambda stage: 1.0,
+    timeouts: Mapping[str, float] = MappingProxyType({}),
 ) -> Report:
     """Run what is not stored of the stages and their ancestors. Ctrl-C stops it: see `Report.remaining`.
 
     cost: of a stage, in any unit; of the stages that could run, those that start the dearest chain run first.
+    timeouts: class of stages -> seconds after which a stage that still runs is ended and counts as failed.
     """
     to_run, reused = needed(stages, store)
     progress.begin(to_run, reused, cost)
     with Leases(Path(store.root) / "leases" if store.is_local else None) as leases:
-        execution = _Execution(to_run, store, pool, progress, leases, cost)
+        execution = _Execution(to_run, store, pool, progress, leases, cost, timeouts)
         try:
             with suppress(KeyboardInterrupt):
                 execution.loop()
         finally:
-            pool.cancel(list(execution.running))  # before the leases are released
-            progress.end()
+            with undisturbed():
+                pool.cancel(list(execution.running))  # before the leases are released
+                progress.end()
     report = execution.report(to_run, reused)
     if report.remaining:
         progress.interrupted(len(report.remaining))
@@ -120,13 +144,18 @@ class _Execution:
         progress: Progress,
         leases: Leases,
         cost: Callable[[Stage], float],
+        timeouts: Mapping[str, float],
     ) -> None:
         self._store = store
         self._pool = pool
         self._progress = progress
         self._leases = leases
         self._schedule = Schedule(to_run, cost)
+        self._timeouts = timeouts
         self.running: dict[Hashable, Stage] = {}
+        self._started: dict[Hashable, float] = {}  # running -> monotonic time
+        self._overdue: set[Stage] = set()  # ended because of their time-out
+        self._pauses: dict[Stage, float] = {}  # waits for memory -> until this monotonic time
         self._elsewhere: dict[Stage, Holder | None] = {}
         self._losses: dict[Stage, int] = {}
         self._done: list[Stage] = []
@@ -137,11 +166,14 @@ class _Execution:
     def loop(self) -> None:
         """Until nothing is left that could run."""
         looked_at = time.time()
-        while self._schedule.has_ready or self.running or self._elsewhere:
+        while self._schedule.has_ready or self.running or self._elsewhere or self._pauses:
+            self._end_pauses()
             self._start_what_fits()
             timeout_seconds = ELSEWHERE_SECONDS if self._elsewhere else WAIT_SECONDS
             for handle, outcome in self._pool.wait(list(self.running), timeout_seconds):
+                self._started.pop(handle)
                 self._take(self.running.pop(handle), outcome)
+            self._end_overdue()
             if time.time() - looked_at > STALE_SECONDS:  # this process was suspended, or ran a stage itself
                 self._pool.cancel([handle for handle, stage in self.running.items() if self._leases.is_lost(stage)])
             looked_at = time.time()
@@ -185,17 +217,15 @@ class _Execution:
                 full.add(resource_class(stage))
                 continue
             self.running[handle] = stage
+            self._started[handle] = time.monotonic()
             self._progress.started(stage)
 
     def _take(self, stage: Stage, outcome: Outcome) -> None:
         if isinstance(outcome, Lost):
-            self._losses[stage] = self._losses.get(stage, 0) + 1
-            if self._losses[stage] < MAX_LOSSES:
-                self._leases.release(stage)
-                self._schedule.put_back(stage)
-                self._progress.lost(stage, outcome.reason)
+            text = self._lost(stage, outcome)
+            if not text:
                 return
-            outcome = Failed(self._store.fail(stage, _lost_text(outcome.reason), self._store.partial_log(stage)))
+            outcome = Failed(self._store.fail(stage, text, self._store.partial_log(stage)))
         self._leases.release(stage)
         if isinstance(outcome, Done):
             self._done.append(stage)
@@ -203,6 +233,43 @@ class _Execution:
             self._schedule.finish(stage)
         else:
             self._fail(stage, outcome.failure)
+
+    def _lost(self, stage: Stage, outcome: Lost) -> str:
+        """Arrange for another try and return nothing; or return what makes it a failure."""
+        if stage in self._overdue:
+            return _overdue_text(self._timeouts[resource_class(stage)], resource_class(stage))
+        if outcome.cause == "start":  # no worker of it has died
+            self._leases.release(stage)
+            self._schedule.put_back(stage)
+            self._progress.returned(stage, outcome.reason)
+            return ""
+        losses = self._losses[stage] = self._losses.get(stage, 0) + 1
+        if losses >= MAX_LOSSES:
+            return _lost_text(outcome)
+        self._leases.release(stage)
+        if outcome.cause == "memory":
+            seconds = PAUSE_SECONDS * 2 ** (losses - 1)
+            self._pauses[stage] = time.monotonic() + seconds
+            self._progress.paused(stage, seconds)
+        else:
+            self._schedule.put_back(stage)
+            self._progress.lost(stage, outcome.reason)
+        return ""
+
+    def _end_pauses(self) -> None:
+        now = time.monotonic()
+        for stage, until in list(self._pauses.items()):
+            if now >= until:
+                del self._pauses[stage]
+                self._schedule.put_back(stage)
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for handle, stage in self.running.items():
+            seconds = self._timeouts.get(resource_class(stage))
+            if seconds is not None and now - self._started[handle] > seconds and stage not in self._overdue:
+                self._overdue.add(stage)
+                self._pool.cancel([handle])  # its outcome is Lost
 
     def _look_elsewhere(self) -> None:
         for stage, seen in list(self._elsewhere.items()):
@@ -231,8 +298,27 @@ class _Execution:
             self._progress.blocked(descendant, stage)
 
 
-def _lost_text(reason: str) -> str:
+def _lost_text(outcome: Lost) -> str:
+    last = " ".join(outcome.reason.split())
+    if outcome.cause == "memory":
+        return (
+            f"WorkerLost: Ray ended its worker {MAX_LOSSES} times because the node's memory was almost full. The stage"
+            " itself may need little of it: look for what else uses memory there, or run fewer workers at once (ask"
+            f" for more in resources). The last time: {last}\n"
+        )
+    if outcome.cause == "member":
+        return (
+            f"WorkerLost: its group of workers fell apart {MAX_LOSSES} times: its hosts cannot reach one another by"
+            f" name, or one of them keeps dying. The last time: {last}\n"
+        )
     return (
         f"WorkerLost: its worker died {MAX_LOSSES} times, often for want of memory: lower its batch size or ask for"
-        f" more in resources. The last time: {' '.join(reason.split())}\n"
+        f" more in resources. The last time: {last}\n"
+    )
+
+
+def _overdue_text(seconds: float, name: str) -> str:
+    return (
+        f"StageTimeout: it ran for longer than resources.timeout_minutes.{name}, {seconds / 60:g} minutes, and was"
+        " ended. Its log says how far it came; training continues at its last checkpoint when the sweep runs again.\n"
     )

@@ -6,16 +6,26 @@ only local stores have.
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.engine.artifact import RECORD
+from scaling.engine.eta import spoken
 from scaling.engine.lease import Holder, Leases
 from scaling.engine.run import needed
-from scaling.engine.store import Store
+from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of
 from scaling.stage import Stage, canonical_json
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a running stage has written."""
+
+    written_at: float  # seconds since the epoch, of any of its files
+    last_line: str  # of its log
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class Status:
 
     done: tuple[Stage, ...]
     running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder tells host, process and since when
+    activities: Mapping[Stage, "Activity"]  # of those that run and have written something
     failed: tuple[tuple[Stage, dict], ...]  # with the failure as Store.failure gives it
     blocked: tuple[Stage, ...]
     waiting: tuple[Stage, ...]
@@ -36,6 +47,9 @@ class Status:
         for stage, holder in self.running:
             where = f"{holder.host}, process {holder.pid}"
             lines.append(f"running   {stage.name}  for {now - holder.since:.0f} s on {where}")
+            if activity := self.activities.get(stage):
+                lines.append(f"          nothing written for {spoken(now - activity.written_at)}")
+                lines += [f"          {activity.last_line}"] if activity.last_line else []
         for stage, failure in self.failed:
             lines.append(f"failed    {stage.name}  {failure['error']} (log: {failure['log']})")
         return lines
@@ -60,7 +74,8 @@ def status(stages: Iterable[Stage], store: Store) -> Status:
             stopped.add(stage)
         else:
             waiting.append(stage)
-    return Status(tuple(done), tuple(running), tuple(failed), tuple(blocked), tuple(waiting))
+    activities = {stage: found for stage, _ in running if (found := _activity(store.partial(stage)))}
+    return Status(tuple(done), tuple(running), activities, tuple(failed), tuple(blocked), tuple(waiting))
 
 
 def why_it_runs(stage: Stage, store: Store) -> str:
@@ -78,6 +93,21 @@ def why_it_runs(stage: Stage, store: Store) -> str:
     inputs = {name: parent.digest for name, parent in stage.inputs.items()}
     changes += [f"input {name} changed" for name in sorted(inputs) if earlier["inputs"].get(name) != inputs[name]]
     return "; ".join(changes) or "new"
+
+
+def _activity(folder: Path) -> Activity | None:
+    """What the work directory of a stage shows; None before there is one, and once the stage is done."""
+    times = []
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # it may be removed or renamed at any moment
+            times.append(file.stat().st_mtime)
+    if not times:
+        return None
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    return Activity(max(times), lines[-1] if lines else "")
 
 
 def _of_same_slug(stage: Stage, store: Store) -> dict | None:

@@ -143,7 +143,7 @@ class Store:
     def partial_log(self, stage: Stage) -> str:
         """What a killed attempt had logged, as far as it was on this node or on a local store; may be empty."""
         log = self.partial(stage) / LOG
-        return log.read_text() if log.exists() else ""
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def leave(self, stage: Stage) -> None:
         """Unlock the work directory; without a commit, its checkpoints wait there for the next attempt."""

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from scaling.config.memory import Memory
-from scaling.engine.members import free_address, join
+from scaling.engine.jax_environment import pin
+from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import provenance
 from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of, loaded
@@ -52,12 +54,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker died before it could say anything."""
+    """The worker died before it could say anything, or what it said is not the stage's doing."""
 
     reason: str
+    # member: another one of its group is gone. memory: Ray ended it. start: it never came to be.
+    cause: Literal["death", "member", "memory", "start"] = "death"
 
 
 Outcome = Done | Failed | Lost
+NOT_JOINED = Lost("the members of its group did not find each other", "member")
 
 
 class StageWorker:
@@ -77,6 +82,7 @@ class StageWorker:
 
         mesh: sizes of the axes of the mesh that stages run on; empty for one device.
         """
+        pin(os.environ)  # on another node than the driver's it comes from whoever started Ray there
         if cores:
             os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
         self._store = Store(root, shipped)
@@ -84,10 +90,22 @@ class StageWorker:
         self._checkout = checkout
         self._memory = memory
         self._mesh = mesh
+        self._size = 1  # of the group
+        self._has_joined = False
+
+    def node(self) -> str:
+        """The id of the node that this process is on."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
 
     def run(self, stage: Stage) -> Outcome:
         """Run one stage."""
-        return run_stage(stage, self._store, self._runners, self._checkout, self._memory, self._mesh)
+        if self._size > 1 and not self._has_joined:
+            return NOT_JOINED
+        return run_stage(
+            stage, self._store, self._runners, self._checkout, self._memory, self._mesh, in_group=self._size > 1
+        )
 
     def address(self) -> str:
         """Where the other members of a group find this process, the first of them."""
@@ -95,10 +113,14 @@ class StageWorker:
 
     def join(self, coordinator: str, index: int, size: int) -> None:
         """Become one of the processes whose devices make up the mesh; before jax is used."""
+        self._size = size
         join(coordinator, index, size)
+        self._has_joined = True
 
     def follow(self, stage: Stage) -> Outcome:
         """Compute along with the process that runs the stage, and keep nothing."""
+        if not self._has_joined:
+            return NOT_JOINED
         return follow_stage(stage, self._store, self._runners, self._memory, self._mesh)
 
 
@@ -109,12 +131,14 @@ def run_stage(
     checkout: Mapping[str, object] = MappingProxyType({}),
     memory: Memory = DEFAULT_MEMORY,
     mesh: Mapping[str, int] = MappingProxyType({}),
-) -> Done | Failed:
+    in_group: bool = False,
+) -> Outcome:
     """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
 
     runners: functions in place of the kinds' own, for tests.
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
     memory: what holds around the stage; it changes no result, so the stage does not name it.
+    in_group: whether other processes compute along; when one of them is gone, that is no failure of the stage.
     """
     log = ""
     try:
@@ -126,15 +150,17 @@ def run_stage(
             return Done(store.commit(stage, work_dir, record))
         finally:
             if (work_dir / LOG).exists():
-                log = (work_dir / LOG).read_text()
+                log = (work_dir / LOG).read_text(encoding="utf-8", errors="replace")
             store.leave(stage)
-    except (Exception, SystemExit):  # the worker's edge: whatever a stage raises becomes the record of a failure
+    except (Exception, SystemExit) as error:  # the worker's edge: what a stage raises becomes the record of a failure
+        if in_group and (sign := loss_of_a_member(error)):
+            return Lost(f"a member of its group is gone: {sign}", "member")
         return Failed(store.fail(stage, traceback.format_exc(), log))
 
 
 def follow_stage(
     stage: Stage, store: Store, runners: Mapping[str, str | Runner], memory: Memory, mesh: Mapping[str, int]
-) -> Done | Failed:
+) -> Outcome:
     """The same stage in another process of a group: it computes its share; what it writes is thrown away.
 
     Checkpoints are written together, so they are those of the work directory that the first process has.
@@ -145,7 +171,9 @@ def follow_stage(
             (out / CHECKPOINTS).symlink_to(store.partial(stage) / CHECKPOINTS)
             with using_memory(memory), on_devices(mesh):
                 return Done(_run(stage, store, runners, out))
-    except (Exception, SystemExit):  # the worker's edge, as above
+    except (Exception, SystemExit) as error:  # the worker's edge, as above
+        if sign := loss_of_a_member(error):
+            return Lost(f"a member of its group is gone: {sign}", "member")
         return Failed(store.fail(stage, traceback.format_exc(), ""))
 
 

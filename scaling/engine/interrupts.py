@@ -1,0 +1,79 @@
+"""What Ctrl-C and a batch system's SIGTERM do to a sweep: it stops, tidies up in peace, and ends with 128 + the signal.
+
+In: the program as a function, or a stretch of it that must come to its end. Out: an exit status. While workers are
+ended, further signals are ignored: every such stretch is bounded by scaling.engine.ray_session.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 128 + signal.SIGINT
+REPEAT_SECONDS = 5.0  # a KeyboardInterrupt raised in a garbage collector's callback is lost, and SIGTERM comes once
+
+
+def until_stopped(program: Callable[[], int]) -> int:
+    """Run the program; its status, or 128 + the first signal where it says that it was interrupted."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not received and number == signal.SIGTERM:
+            threading.Thread(target=_repeat, args=(number,), daemon=True).start()
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    try:
+        status = program()
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # what is left is the interpreter's own end
+    return 128 + received[0] if received and status == INTERRUPTED else status
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore the signals meanwhile."""
+    if threading.current_thread() is not threading.main_thread():  # where they do not arrive
+        yield
+        return
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """For a library that sets handlers of its own: Ray's for SIGTERM leaves by SystemExit, later by an abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.getsignal(number) or signal.SIG_DFL) for number in SIGNALS]
+    try:
+        yield
+    except SystemExit:
+        _set(before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        _set(before)
+
+
+def _set(handlers: list[tuple[signal.Signals, Callable | int]]) -> None:
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+def _repeat(number: int) -> None:
+    while True:
+        time.sleep(REPEAT_SECONDS)
+        os.kill(os.getpid(), number)

@@ -1,0 +1,109 @@
+"""Which environment variables of the user reach jax: none that would change a result.
+
+In: an environment. Out: the same without the variables of jax, flax and XLA that are not on the list here, and with
+what jax would otherwise take from them set. A stage's identity does not cover the environment, so a variable that
+changes numbers would leave two results under one digest. What is allowed is for memory, devices, logging, dumping and
+caches.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from fnmatch import fnmatchcase
+
+FAMILIES = ("JAX_*", "XLA_*", "FLAX_*", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # hold flags of XLA, each of which is looked at
+ALLOWED = (
+    # memory
+    "XLA_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_*",
+    "JAX_PJRT_CLIENT_CREATE_OPTIONS",
+    # devices and the network between them
+    "JAX_PLATFORMS",
+    "JAX_PLATFORM_NAME",
+    "JAX_NUM_CPU_DEVICES",
+    "JAX_CUDA_VISIBLE_DEVICES",
+    "JAX_ROCM_VISIBLE_DEVICES",
+    "JAX_CPU_COLLECTIVES_IMPLEMENTATION",
+    "JAX_CPU_GET_LOCAL_TOPOLOGY_TIMEOUT_MINUTES",
+    "JAX_CPU_GET_GLOBAL_TOPOLOGY_TIMEOUT_MINUTES",
+    # logging
+    "JAX_LOG*",
+    "JAX_DEBUG_LOG_MODULES",
+    "JAX_EXPLAIN_CACHE_MISSES",
+    "JAX_COMPILER_DETAILED_LOGGING_MIN_OPS",
+    "JAX_TRACEBACK_*",
+    "JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS",
+    # dumping
+    "JAX_DUMP_*",
+    "JAX_INCLUDE_DEBUG_INFO_IN_DUMPS",
+    # caches
+    "JAX_ENABLE_COMPILATION_CACHE",
+    "JAX_COMPILATION_CACHE_*",
+    "JAX_PERSISTENT_CACHE_*",
+    "JAX_RAISE_PERSISTENT_CACHE_ERRORS",
+)
+ALLOWED_FLAGS = (
+    "--xla_dump_*",
+    "--xla_force_host_platform_device_count=*",
+    "--xla_gpu_per_fusion_autotune_cache_dir=*",
+    "--xla_gpu_kernel_cache_file=*",
+)
+SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"  # for workers on one core
+# What every result of the project was made with: the defaults of the jax that it was first run on.
+PINNED = {"JAX_ENABLE_X64": "0", "JAX_DEFAULT_PRNG_IMPL": "threefry2x32", "JAX_THREEFRY_PARTITIONABLE": "1"}
+
+
+def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
+    """Take away what is not allowed and pin what changes results; returns what was taken away, as NAME=value.
+
+    Before jax is imported; where it is already, its settings are pinned as well.
+    """
+    dropped = []
+    for name in sorted(environ):
+        value = environ[name]
+        if not _matches(name, FAMILIES) or _matches(name, ALLOWED) or PINNED.get(name) == value:
+            continue
+        if name not in FLAGS:
+            dropped.append(f"{name}={value}")
+            del environ[name]
+            continue
+        kept = allowed_flags(value)
+        environ[name] = " ".join(kept)
+        if others := [flag for flag in value.split() if flag not in kept]:
+            dropped.append(f"{name}={' '.join(others)}")
+    environ.update(PINNED)
+    if "jax" in sys.modules:
+        _pin_imported_jax()
+    return tuple(dropped)
+
+
+def allowed_flags(flags: str) -> list[str]:
+    """Those of XLA's flags that change no result. A value that names a file of flags has none of them."""
+    return [flag for flag in flags.split() if flag == SINGLE_THREADED or _matches(flag, ALLOWED_FLAGS)]
+
+
+def warning(dropped: Iterable[str]) -> str:
+    """What to tell a user whose variables were taken away."""
+    return (
+        f"Ignored from the environment: {'; '.join(dropped)}. A variable that can change results does not reach the"
+        " stages, because a stage's identity does not cover it. A sweep sets precision with policy.compute_dtype;"
+        " there is no key for the rest. Variables for memory, devices, logging, dumping and caches reach them."
+    )
+
+
+def reaching(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables for jax and XLA that are there, for the record."""
+    return {name: environ[name] for name in sorted(environ) if _matches(name, FAMILIES)}
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _pin_imported_jax() -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_threefry_partitionable", True)
+    jax.config.update("jax_default_matmul_precision", None)

@@ -1,0 +1,240 @@
+"""Ray itself: started here or joined, watched while stages run, and ended, each within a bounded time.
+
+In: the address of a cluster, or None for one of this machine alone. Out: a `Session`; `CannotStart` when there is none
+to be had, `ClusterLost` when it dies, each with one sentence for the user. Ray does not tell a driver that its raylet
+or its control service (GCS) is dead: calls wait, for a minute or for ever. So a thread looks after both, and ends this
+process if the main thread is stuck in one of those calls.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import ray
+import ray.util.client
+
+from scaling.engine.interrupts import keeping_handlers, undisturbed
+from scaling.engine.placement import usable_cores
+from scaling.engine.provenance import PROJECT
+from scaling.engine.run import CannotStart, ClusterLost
+from scaling.engine.worker import PACKAGES
+from scaling.planning.explain import ConfigError
+
+ANSWER_SECONDS = 10.0  # for a cluster's address to accept a connection
+LOOK_SECONDS = 1.0  # between looks at Ray's processes
+SILENT_SECONDS = 5.0  # that a cluster's address may refuse connections
+STUCK_SECONDS = 20.0  # after Ray's death, for the main thread to come out of Ray's calls
+STARTS = 2  # tries, where Ray times out
+OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
+CLIENT_PORT = 10001  # of ray://HOST
+SOCKET_PATH_LIMIT = 107  # bytes, the kernel's
+SOCKET_PATH = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+ESSENTIAL = {"raylet": "raylet", "gcs_server": "control service (GCS)"}
+QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+class Session:
+    """A connection to Ray. Use as a context manager; where this process had one already, that one is used and stays."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._owns = False
+        self._own_node: str | None = None
+        self._fault: str | None = None
+        self._closed = threading.Event()
+
+    def __enter__(self) -> "Session":
+        self._owns = not ray.is_initialized()
+        if self._owns:
+            try:
+                with keeping_handlers():
+                    _join(self._address) if self._address else _start()
+            except BaseException:
+                with undisturbed():
+                    ray.shutdown()  # what had started already
+                raise
+            threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
+        if not ray.util.client.ray.is_connected():
+            self._own_node = ray.get_runtime_context().get_node_id()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._owns and not self._address:
+            processes = _processes()
+            ray.shutdown()
+            _kill(processes)
+        elif self._owns and not self._fault:  # a driver of a dead cluster would wait for it; this process ends soon
+            ray.shutdown()
+        self._closed.set()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether Ray is dead."""
+        return self._fault is not None
+
+    def check(self) -> None:
+        """Raise ClusterLost when Ray is dead."""
+        if self._fault:
+            raise ClusterLost(self._fault)
+
+    def nodes(self) -> list[dict]:
+        """The nodes that are alive, as ray.nodes() describes them; ClusterLost without the one of this process."""
+        self.check()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if self._own_node and self._own_node not in {node["NodeID"] for node in nodes}:
+            self._fault = _lost("Ray's node on this machine has died")
+            self.check()
+        return nodes
+
+    def _watch(self) -> None:
+        look = _Refusals(_watched_address(self._address)).fault if self._address else _dead_process
+        while self._fault is None:
+            if self._closed.wait(LOOK_SECONDS):
+                return
+            self._fault = look()
+        if not self._closed.wait(STUCK_SECONDS):
+            sys.stderr.write(f"error: {self._fault}\n")
+            sys.stderr.flush()
+            if not self._address:
+                _kill(_processes())
+            os._exit(ClusterLost.exit_status)
+
+
+class _Refusals:
+    """Whether nothing has listened at an address for too long."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._since: float | None = None
+
+    def fault(self) -> str | None:
+        try:
+            socket.create_connection(self._address, timeout=SILENT_SECONDS).close()
+        except OSError as error:
+            now = time.monotonic()
+            self._since = self._since or now
+            if now - self._since >= SILENT_SECONDS:
+                host, port = self._address
+                return _lost(f"The Ray cluster at {host}:{port} does not answer any more ({error})")
+        else:
+            self._since = None
+        return None
+
+
+def _dead_process() -> str | None:
+    for name, process in _node().dead_processes():
+        if name in ESSENTIAL:
+            return _lost(f"Ray's {ESSENTIAL[name]} on this machine has ended (exit status {process.returncode})")
+    return None
+
+
+def _lost(what: str) -> str:
+    return f"{what}, so no stage can run. What is done is stored: run the same command again to continue."
+
+
+def _node() -> ray._private.node.Node:
+    """The processes that ray.init started; Ray has no public name for them."""
+    return ray._private.worker._global_node
+
+
+def _processes() -> list:
+    """What ray.init started, and what that started."""
+    import psutil  # comes with Ray
+
+    found = []
+    for processes in _node().all_processes.values() if _node() else ():
+        for started in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(started.process.pid)
+                found += [process, *process.children(recursive=True)]
+    return found
+
+
+def _kill(processes: list) -> None:
+    """Ray's agents live on where its control service died before them."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _watched_address(address: str) -> tuple[str, int]:
+    """Where a cluster listens: its control service, or for ray:// the server that the address names."""
+    if "://" not in address:
+        address = ray.get_runtime_context().gcs_address
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    return (host.strip("[]"), int(port)) if colon else (port, CLIENT_PORT)
+
+
+def _start() -> None:
+    """Start Ray on this machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _check_folder()
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=len(usable_cores()),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **QUIET,
+            )
+            return
+        except Exception as error:  # Ray has no class of its own for what keeps it from starting
+            ray.shutdown()
+            timed_out = isinstance(error, TimeoutError) or "timed out" in str(error)
+            if attempt == STARTS or not timed_out:
+                raise CannotStart(_why_not(error, attempt)) from error
+
+
+def _check_folder() -> None:
+    """Ray would try for half a minute, and then say that it timed out."""
+    folder = _temporary_folder()
+    if len(os.fsencode(folder + SOCKET_PATH)) > SOCKET_PATH_LIMIT:
+        raise CannotStart(
+            f"Ray cannot start: its sockets below {folder} would have paths longer than {SOCKET_PATH_LIMIT} bytes. Set"
+            " RAY_TMPDIR to a shorter folder, such as /tmp."
+        )
+
+
+def _why_not(error: Exception, attempts: int) -> str:
+    found = " ".join(str(error).split()).rstrip(".")
+    tried = f" {attempts} times" if attempts > 1 else ""
+    return (
+        f"Ray cannot start{tried}: {found}. It needs a folder for its files that can be written,"
+        f" {_temporary_folder()} (RAY_TMPDIR sets another), a home for its token, {Path('~').expanduser()} (HOME sets"
+        " another), and a machine that is not overloaded. Without Ray: --inline."
+    )
+
+
+def _temporary_folder() -> str:
+    """As Ray finds it."""
+    return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
+
+
+def _join(address: str) -> None:
+    """Connect to a running cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    packages = [os.fspath(PROJECT / name) for name in PACKAGES]
+    try:
+        _check_that_something_listens(address)
+        ray.init(address=address, runtime_env={"py_modules": packages}, **QUIET)
+    except (OSError, ValueError) as error:  # no cluster there, or no address
+        found = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"--address {address}: {found}. Name a cluster that runs (and set RAY_AUTH_MODE=token if it wants a"
+            " token), or leave --address out to run here."
+        ) from error
+
+
+def _check_that_something_listens(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()

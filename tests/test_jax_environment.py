@@ -1,0 +1,124 @@
+"""What of the user's environment reaches jax, and that none of it changes a result."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.engine.jax_environment import FAMILIES, FLAGS, PINNED, allowed_flags, pin, reaching, warning
+
+ROOT = Path(__file__).parent.parent
+CHANGES_RESULTS = {
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_ENABLE_X64": "1",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    "JAX_RANDOM_SEED_OFFSET": "7",
+    "JAX_DISABLE_JIT": "1",
+    "XLA_FLAGS": "--xla_cpu_enable_fast_math=true --xla_cpu_fast_math_honor_nans=false",
+    "FLAX_FIX_RNG_SEPARATOR": "1",
+    "NVIDIA_TF32_OVERRIDE": "1",
+    "LIBTPU_INIT_ARGS": "--xla_jf_conv_full_precision=false",
+}
+HARMLESS = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "XLA_CLIENT_MEM_FRACTION": "0.4",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_CUDA_VISIBLE_DEVICES": "1",
+    "JAX_LOG_COMPILES": "1",
+    "JAX_LOGGING_LEVEL": "DEBUG",
+    "JAX_DUMP_IR_TO": "dumps",
+    "JAX_COMPILATION_CACHE_DIR": "cache",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "PATH": "/bin",
+    "AJAX_JAX_": "other",
+}
+
+
+def test_what_changes_results_is_taken_away_and_named_and_what_does_not_stays():
+    environ = {**HARMLESS, **CHANGES_RESULTS}
+    dropped = pin(environ)
+    assert sorted(entry.partition("=")[0] for entry in dropped) == sorted(CHANGES_RESULTS)
+    assert "JAX_ENABLE_X64=1" in dropped
+    assert environ == {**HARMLESS, **PINNED, "XLA_FLAGS": "", "LIBTPU_INIT_ARGS": ""}
+    assert pin(environ) == ()
+    said = warning(dropped)
+    assert "JAX_DEFAULT_PRNG_IMPL=rbg" in said and "identity does not cover it" in said
+    assert reaching(environ).keys() == environ.keys() - {"PATH", "AJAX_JAX_"}
+
+
+def test_flags_of_xla_are_looked_at_one_by_one():
+    flags = "--xla_dump_to=here --xla_cpu_enable_fast_math=true --xla_force_host_platform_device_count=8"
+    environ = {"XLA_FLAGS": f" {flags}  --xla_cpu_multi_thread_eigen=true"}
+    dropped = pin(environ)
+    assert environ["XLA_FLAGS"] == "--xla_dump_to=here --xla_force_host_platform_device_count=8"
+    assert dropped == ("XLA_FLAGS=--xla_cpu_enable_fast_math=true --xla_cpu_multi_thread_eigen=true",)
+    assert allowed_flags("/home/me/flags.txt") == []  # XLA would read the flags from that file
+
+
+@given(
+    name=st.from_regex(r"(JAX|XLA|FLAX)_[A-Z0-9_]{1,30}", fullmatch=True),
+    value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+)
+def test_a_variable_nobody_has_thought_of_does_not_reach_the_stages(name, value):
+    environ = {name: value}
+    dropped = pin(environ)
+    known = name in (*FLAGS, *PINNED) or any(
+        name.startswith(word) for word in ("JAX_LOG", "JAX_DUMP_", "JAX_TRACEBACK_", "XLA_PYTHON_CLIENT_")
+    )
+    assert known or (name not in environ) == bool(dropped)
+    assert FAMILIES and set(PINNED) <= environ.keys()
+
+
+WITHOUT_REPORT = """
+import sys
+from scaling import sweep
+if __name__ == "__main__":
+    sweep._write_report = lambda *arguments: None
+    sys.exit(sweep._command())
+"""
+
+
+def params_under(variables: dict[str, str], folder: Path, *options: str) -> tuple[bytes, dict, str]:
+    """Params of a tiny SFT run by the command line with these variables, its record, and what was warned."""
+    from toy_sweep import writer
+
+    folder.mkdir()
+    grid = {"algorithm": ["sft"], "data_size": [8]}
+    file = writer(folder)(seeds=[0], grid=grid)
+    environment = {name: value for name, value in os.environ.items() if name not in CHANGES_RESULTS}
+    command = [sys.executable, "-c", WITHOUT_REPORT, file, *options]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**environment, **variables}, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = (folder / "store/sft").glob("*/record.json")
+    return (record.parent / "policy.safetensors").read_bytes(), json.loads(record.read_text()), done.stderr
+
+
+@pytest.mark.slow
+def test_the_environment_changes_no_params_with_and_without_workers(tmp_path):
+    plain, _, silent = params_under({}, tmp_path / "plain", "--inline")
+    inline, record, said = params_under(CHANGES_RESULTS, tmp_path / "inline", "--inline")
+    assert inline == plain
+    assert "warning" not in silent and said.count("warning: Ignored from the environment: ") == 1
+    assert all(f"{name}=" in said for name in CHANGES_RESULTS)
+    assert record["provenance"]["environment"]["JAX_ENABLE_X64"] == "0"
+    assert "JAX_DISABLE_JIT" not in record["provenance"]["environment"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_environment_changes_no_params_of_workers(tmp_path):
+    plain, _, _ = params_under({}, tmp_path / "plain")
+    changed, record, said = params_under({**CHANGES_RESULTS, "JAX_LOG_COMPILES": "0"}, tmp_path / "changed")
+    assert changed == plain
+    assert said.count("warning: Ignored from the environment: ") == 1
+    reached = record["provenance"]["environment"]
+    assert reached["JAX_LOG_COMPILES"] == "0" and reached["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
+    assert "JAX_RANDOM_SEED_OFFSET" not in reached
