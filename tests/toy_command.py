@@ -11,9 +11,9 @@ import toy_stages
 from scaling import sweep
 from scaling.engine import run as engine_run
 from scaling.engine.pool import RayPool
-from scaling.stage import VERSIONS
+from scaling.kinds import kind_names
 
-RUNNERS = dict.fromkeys(VERSIONS, "toy_command:run")
+RUNNERS = dict.fromkeys(kind_names(), "toy_command:run")
 
 
 def run(config, inputs, out):
