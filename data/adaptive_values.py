@@ -13,7 +13,7 @@ of an exhaustive estimate, and the pit is the exhaustive one; that Q falls along
 What stopping costs: 1 correct of n, n being where the scan stopped, is no estimate of a step's Q. Its mean is
 Q ln(1/Q) / (1 - Q) for M without bound, 0.69 where Q is 0.5. So q_values is null for every step but the pit, where
 all M were sampled, and the last step, whose Q is the reward. The 0 of a pit is what the exhaustive estimate gives too,
-but only zeros are told: the mean of the known q_values says nothing of the mean Q. num_continuations and num_correct
+but only zeros are kept: the mean of the known q_values says nothing of the mean Q. num_continuations and num_correct
 hold what was seen; whether num_continuations is 1 is an unbiased estimate of Q, of one draw, for a step before the pit
 that the scan reached. Rules and algorithms that need Q of every step (`largest_drop`, step_rft) are refused. The one
 correct continuation of a step is distributed as any correct continuation of it, so shared-prefix pairs draw their

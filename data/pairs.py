@@ -12,10 +12,10 @@ problem, context, chosen, rejected (token lists; context is what both are condit
 
 The positives of a problem are its different correct rollouts and the teacher's solution where it verifies. A
 shared-prefix pair whose pit is the first step has the bare prompt as its context: there a correct continuation of the
-rollout policy is a correct rollout, and the teacher's solution is none.
+rollout policy is a correct rollout, and the teacher's solution is not one.
 
-That no problem gives a pair is an error, but for a round after the first: there the policy has nothing left to learn
-from its own mistakes, the table is empty and the round passes the policy on.
+It is an error if no problem gives a pair, except in a round after the first: there the policy has nothing left to learn
+from its own mistakes, so the table is empty and the round passes the policy on.
 """
 
 from collections.abc import Mapping

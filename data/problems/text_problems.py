@@ -1,8 +1,8 @@
 """Problems in plain language: what GSM8K, MATH and a user's own rows share as families.
 
-In: the config of one of the three. Out: the functions of a family. Their problems are finite many and are drawn from
-the rows of an imported set (data.sets.finite_splits), their words are the tokens of the policy's checkpoint, and of a
-step nothing is known but its text: a verdict on it is None.
+In: the config of one of the three. Out: the functions of a family. Their problems are the rows of an
+imported set (data.sets.finite_splits), their words are the tokens of the policy's checkpoint, and nothing is known of a
+step but its text: a verdict on it is None.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def answer(config: TextProblems, completion: str) -> str | None:
 
 
 def check(config: TextProblems, problem: Problem, completion: str) -> Check:
-    """Verdict on any string: the answer is compared, of the steps only the texts are told."""
+    """Verdict on any string: the answer is compared; of the steps only the texts are known."""
     given = answer(config, completion)
     reward = float(given is not None and same_answer(given, problem.answer))
     steps = tuple(StepCheck(text, None, None) for text in step_texts(config, completion))
