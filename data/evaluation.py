@@ -40,11 +40,11 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     root = root_key(config["seed"], EVALUATION)
     num_samples = evaluation.samples_per_problem
 
-    def complete(ids: np.ndarray, temperature: float):
+    def complete(ids: np.ndarray, temperature: float, top_p: float):
         """Checks of one completion for each (problem, sample) of ids, the share cut short, the FLOPs of making them."""
         rows = [prompts[problem] for problem, _ in ids]
         keys = row_keys(root, ids.astype(np.uint32))
-        sampled = sampler.sample(rows, keys, [limit] * len(ids), temperature, evaluation.top_p)
+        sampled = sampler.sample(rows, keys, [limit] * len(ids), temperature, top_p)
         completions = token_lists(sampled)
         checks = [
             family.check(settings, problems[problem], tokenizer.decode(tokens))
@@ -53,7 +53,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         truncated = truncated_fraction(completions, stop_tokens(sampler.shape))
         return checks, truncated, sampling_flops(sampler.shape, map(len, rows), sampled.lengths.tolist())
 
-    greedy, truncated, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0)
+    greedy, truncated, flops = complete(np.indices((len(problems), 1)).reshape(2, -1).T, temperature=0.0, top_p=1.0)
     frame = pd.DataFrame(
         {
             "problem": [problem.key for problem in problems],
@@ -71,7 +71,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         numbers["no_answer_fraction"] = float(np.mean([check.answer is None for check in greedy]))
     if num_samples:
-        sampled, _, more = complete(np.indices((len(problems), num_samples)).reshape(2, -1).T, evaluation.temperature)
+        ids = np.indices((len(problems), num_samples)).reshape(2, -1).T
+        sampled, _, more = complete(ids, evaluation.temperature, evaluation.top_p)
         flops += more
         rewards = np.array([check.reward for check in sampled]).reshape(len(problems), num_samples)
         frame["num_correct"] = rewards.sum(axis=1).astype(int)
