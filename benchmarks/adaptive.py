@@ -22,11 +22,17 @@ from benchmarks.workloads import BASE
 from data import rollouts, step_values, verifier
 from data.q_values import first_pit
 from data.rollout_tables import load_step_values, load_verified
-from data.teacher import synthetic
+from data.teacher.synthetic import synthetic
+from data.verifier import load_verified
+from scaling.config.problems import ModularSum
+from scaling.config.sampling import Rollouts, StepValues
+from scaling.config.section import plain
+from scaling.config.training import Sft
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBLEMS = {"family": "modular_sum", "modulus": 59, "operands": 4, "zipf_exponent": 1.0}
-SFT = {"learning_rate": 1e-3, "epochs": 5, "batch_size": 64}
+PROBLEMS = plain(ModularSum(modulus=59, operands=4, zipf_exponent=1.0))
+SFT = plain(Sft(learning_rate=1e-3, epochs=5, batch_size=64))
+ROLLOUTS = plain(Rollouts(samples_per_problem=8))
 CASES = {"SFT on 256 problems": (256, True), "SFT on 1024 problems": (1024, True), "base policy": (256, False)}
 COUNTS = (4, 8, 16)
 SEED = 0
@@ -61,7 +67,7 @@ def chain(folder: Path, data_size: int, tuned: bool) -> dict[str, Path]:
     if tuned:
         sft.run({**common, "sft": SFT}, {**inputs, "base": BASE}, inputs["sft"])
     inputs["policy"] = inputs.pop("sft") if tuned else BASE
-    rollouts.run({**common, "rollouts": {"samples_per_problem": 8}}, inputs, inputs["rollouts"])
+    rollouts.run({**common, "rollouts": ROLLOUTS}, inputs, inputs["rollouts"])
     verifier.run(common, inputs, inputs["verification"])
     return inputs
 
@@ -71,7 +77,7 @@ def compared(inputs: dict[str, Path], count: int, repeats: int) -> dict[str, flo
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     numbers, pits, completions, first, warm = {}, {}, {}, {}, {}
     for mode in ("exhaustive", "adaptive"):
-        settings = {"rollouts_per_prefix": count, "adaptive": mode == "adaptive"}
+        settings = plain(StepValues(rollouts_per_prefix=count, adaptive=mode == "adaptive"), {"negatives_per_problem"})
         config = {"problems": PROBLEMS, "step_values": settings, "traces": "negatives", "traces_per_problem": 4}
         seconds = []
         for _ in range(repeats + 1):

@@ -22,7 +22,8 @@ import pandas as pd
 
 from algorithms import dpo, sft
 from benchmarks import examples, workloads
-from scaling.config.training import Sft
+from scaling.config.section import plain
+from scaling.config.training import Preference, Sft
 from scaling.model.policy import load_policy
 from scaling.training.batching import sequences
 
@@ -52,7 +53,7 @@ def _sft(policy: Path, pairs: list[examples.Pair], out: Path) -> tuple[float, di
 def _dpo(policy: Path, pairs: list[examples.Pair], out: Path) -> tuple[float, dict[str, float]]:
     frame = pd.DataFrame(pairs).rename(columns={"prompt": "context"})
     frame.to_parquet(out / "pairs.parquet")
-    config = {"dpo": {**_settings(), "beta": examples.BETA}, "seed": share}
+    config = {"dpo": plain(Preference(**_settings(), beta=examples.BETA)), "seed": share}
     start = time.perf_counter()
     numbers = dpo.run(config, {"reference": policy, "pairs": out}, out)
     return time.perf_counter() - start, numbers

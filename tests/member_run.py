@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from stage_config import whole
 
 from algorithms import dpo, sft
 from scaling.config.training import Sft
@@ -42,7 +43,7 @@ def main(address: str, index: int, size: int, folder: Path, kill_at: int | None)
         sequences = Sequences(rows["tokens"], rows["mask"], np.full(8, 16, np.int32))
         settings = Sft(learning_rate=0.01, epochs=4, batch_size=5)
         facts = {"sft": sft.fit(start, sequences, settings, 0, out["reference"])}
-        config = {"dpo": {"learning_rate": 0.01, "epochs": 2, "batch_size": 2, "beta": 0.5}, "seed": 0}
+        config = whole({"dpo": {"learning_rate": 0.01, "epochs": 2, "batch_size": 2, "beta": 0.5}, "seed": 0})
         inputs = {"reference": folder / "reference" / str(index), "pairs": folder / "pairs"}
         facts["dpo"] = dpo.run(config, inputs, out["dpo"])
         prompts = [[1, 5, 9], [1, 7, 7, 3]]

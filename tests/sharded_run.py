@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from stage_config import whole
 from tiny_policy import CONFIG, nll, random_params, random_rows
 
 from algorithms import dpo, sft
@@ -86,7 +87,7 @@ def stages(out: Path) -> dict[str, object]:
     settings = Sft(learning_rate=0.01, epochs=2, batch_size=5)
     fitted = sft.fit(start, sequences, settings, 0, out / "reference")
     pd.DataFrame(PAIRS, columns=["context", "chosen", "rejected"]).to_parquet(out / "pairs" / "pairs.parquet")
-    config = {"dpo": {"learning_rate": 0.01, "epochs": 2, "batch_size": 2, "beta": 0.5}, "seed": 0}
+    config = whole({"dpo": {"learning_rate": 0.01, "epochs": 2, "batch_size": 2, "beta": 0.5}, "seed": 0})
     preferred = dpo.run(config, {"reference": out / "reference", "pairs": out / "pairs"}, out / "dpo")
     save_policy(Policy(placed_params(random_params(4), CONFIG), CONFIG), out)
     return {"sft": fitted, "dpo": preferred}

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from stage_config import whole
 from tiny_chain import PROBLEMS, TOKENIZER, Chain
 
 from data import critical_steps, step_values
@@ -33,18 +34,22 @@ def stages(tmp_path_factory):
         folder.mkdir()
     problem_sets.run({"problems": {**PROBLEMS, "num_validation": 1, "num_test": NUM_TEST}}, {}, folders["problems"])
     rollouts = {"samples_per_problem": 6}
-    config = {"problems": PROBLEMS, "rollouts": rollouts, "critical_steps": {"problems": 5, "traces": 2}, "seed": 7}
+    config = whole(
+        {"problems": PROBLEMS, "rollouts": rollouts, "critical_steps": {"problems": 5, "traces": 2}, "seed": 7}
+    )
     inputs = {"policy": chain["sft"], "problems": folders["problems"]}
     numbers = {"traces": critical_steps.select_traces(config, inputs, folders["traces"])}
     shared = dict.fromkeys(("synthetic", "rollouts", "verification"), folders["traces"])
     for seed, name in ((8, "pits"), (9, "values")):
-        config = {
-            "problems": PROBLEMS,
-            "step_values": {"rollouts_per_prefix": 3},
-            "traces": "negatives",
-            "traces_per_problem": 2,
-            "seed": seed,
-        }
+        config = whole(
+            {
+                "problems": PROBLEMS,
+                "step_values": {"rollouts_per_prefix": 3},
+                "traces": "negatives",
+                "traces_per_problem": 2,
+                "seed": seed,
+            }
+        )
         numbers[name] = step_values.run(config, {**shared, "policy": chain["sft"]}, folders[name])
     inputs = {"policy": chain["sft"], **{name: folders[name] for name in ("traces", "pits", "values")}}
     numbers["critical"] = critical_steps.run({"problems": PROBLEMS}, inputs, folders["critical"])
@@ -107,7 +112,7 @@ def test_the_chance_of_the_pit_is_the_product_of_its_tokens_chances_where_it_sta
 def test_traces_without_a_wrong_one_are_an_error_with_its_cure(stages, tmp_path, monkeypatch):
     folders, _ = stages
     monkeypatch.setattr(critical_steps, "verdicts", lambda *_: pd.DataFrame({"reward": [1.0] * 5}))
-    config = {"problems": PROBLEMS, "rollouts": {"samples_per_problem": 1}, "critical_steps": ASKED, "seed": 0}
+    config = whole({"problems": PROBLEMS, "rollouts": {"samples_per_problem": 1}, "critical_steps": ASKED, "seed": 0})
     with pytest.raises(
         ValueError, match=r"none of 5 completions of 5 test problems is wrong.*critical_steps\.problems"
     ):

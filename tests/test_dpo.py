@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_config import whole
 from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, Chain, by_hand, tokens_of, values_by_hand
 
 from algorithms import dpo
@@ -216,7 +217,7 @@ def test_with_an_empty_prefix_and_one_step_a_shared_prefix_changes_nothing(tmp_p
 def train(chain, out, num_pairs, **settings):
     (out / "pairs").mkdir(parents=True)
     write_pairs(out / "pairs", num_pairs)
-    config = {"dpo": {"learning_rate": 3e-3, "epochs": 8, "batch_size": 8, "beta": 0.5, **settings}, "seed": 0}
+    config = whole({"dpo": {"learning_rate": 3e-3, "epochs": 8, "batch_size": 8, "beta": 0.5, **settings}, "seed": 0})
     return dpo.run(config, {"reference": chain["sft"], "pairs": out / "pairs"}, out)
 
 

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from stage_config import whole
 from tiny_chain import PROBLEMS, SETTINGS, TOKENIZER, Chain
 
 from algorithms.step_rft import num_wrong_kept
@@ -43,7 +44,7 @@ def measure(out, inputs, split="test", seed=0, **settings):
     """The outcomes and the numbers."""
     out.mkdir()
     chosen = {"samples_per_problem": SAMPLES, "pass_at": [1, 2, 5], **settings}
-    config = {"problems": PROBLEMS, "evaluation": chosen, "split": split, "seed": seed}
+    config = whole({"problems": PROBLEMS, "evaluation": chosen, "split": split, "seed": seed})
     numbers = evaluation.run(config, inputs, out)
     return pd.read_parquet(out / "outcomes.parquet"), numbers
 

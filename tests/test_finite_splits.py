@@ -1,6 +1,7 @@
 """Finite sets: parts that share no problem, nested sizes, and what does not fit named with both numbers."""
 
 import pytest
+from stage_config import whole
 from test_problem_source import imported
 from tiny_set import gsm8k_folder, own_rows
 
@@ -65,7 +66,7 @@ def test_a_seed_shuffles_the_pool_and_its_sizes_are_nested(source):
 
 
 def test_the_stage_writes_the_held_out_problems_and_the_pool(source, tmp_path):
-    numbers = problem_sets.run({"problems": {"family": "gsm8k", **SIZES}}, {"source": source}, tmp_path)
+    numbers = problem_sets.run(whole({"problems": {"family": "gsm8k", **SIZES}}), {"source": source}, tmp_path)
     assert numbers == {"num_validation": 6.0, "num_test": 8.0, "num_train": 24.0}
     assert prompts(load_problems(tmp_path, "train")) == prompts(parts(Gsm8k(**SIZES), source).train)
 
@@ -116,11 +117,11 @@ def test_a_plan_knows_the_sizes_of_local_sets_and_of_those_named_by_default(fold
 
 
 def test_a_row_without_a_solution_cannot_be_taught_from(tmp_path):
-    from data.teacher import synthetic
+    from data.teacher.synthetic import synthetic
 
     rows = [{"prompt": f"{index}?", "answer": index} for index in range(4)]
     config = Jsonl(path=str(own_rows(tmp_path / "rows.jsonl", rows)), num_validation=1, num_test=1)
     imported(config, tmp_path / "out")
-    asked = {"problems": {"family": "jsonl", "num_validation": 1, "num_test": 1}, "data_size": 2, "seed": 0}
+    asked = whole({"problems": {"family": "jsonl", "num_validation": 1, "num_test": 1}, "data_size": 2, "seed": 0})
     with pytest.raises(ValueError, match="has no solution of its own, and no other teacher is set"):
         synthetic.run({**asked, "teacher": {}}, {"source": tmp_path / "out"}, tmp_path)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from stage_config import whole
 from tiny_chain import PROBLEMS, SYNTHETIC, by_hand
 
 from algorithms import dpo, pretrain, rft, sft
@@ -55,7 +56,7 @@ class Study:
         (self.root / name).mkdir()
         function = stage if callable(stage) else stage.run
         given = {key: self.root / source for key, source in inputs.items()}
-        return function({"problems": PROBLEMS, **config}, given, self.root / name)
+        return function(whole({"problems": PROBLEMS, **config}), given, self.root / name)
 
     def __getitem__(self, name):
         return load_policy(self.root / name, self.root / "base")

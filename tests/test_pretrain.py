@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from stage_config import whole
 from tiny_chain import PROBLEMS, TOKENIZER
 
 from algorithms import pretrain
@@ -15,7 +16,9 @@ SETTINGS = {"num_updates": 20, "batch_size": 8, "learning_rate": 1e-2}
 
 def train(out, base="pretrained", **settings):
     out.mkdir()
-    config = {"problems": PROBLEMS, "policy": {"size": "xxs", "base": base}, "pretrain": {**SETTINGS, **settings}}
+    config = whole(
+        {"problems": PROBLEMS, "policy": {"size": "xxs", "base": base}, "pretrain": {**SETTINGS, **settings}}
+    )
     return pretrain.run(config, {}, out)
 
 
@@ -64,7 +67,7 @@ def test_the_same_seed_reads_the_same_text_and_another_seed_other_text(trained, 
 def test_the_teachers_settings_are_not_in_the_web_text(trained, tmp_path):
     (tmp_path / "out").mkdir()
     problems = {**PROBLEMS, "flaw_rate": 1.0, "zipf_exponent": 2.0, "num_test": 7}
-    config = {"problems": problems, "policy": {"size": "xxs"}, "pretrain": SETTINGS}
+    config = whole({"problems": problems, "policy": {"size": "xxs"}, "pretrain": SETTINGS})
     pretrain.run(config, {}, tmp_path / "out")
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == (trained[0] / "metrics.jsonl").read_text()
 

@@ -1,6 +1,7 @@
 """The fixed problems: disjoint sets, the same for every seed, nested in their size."""
 
 import pytest
+from stage_config import whole
 
 from data.records import load_problems
 from data.sets import problem_sets
@@ -12,7 +13,9 @@ FAMILY = {"family": "modular_sum", "modulus": 23, "operands": 4, "zipf_exponent"
 
 def make(out, **changes):
     out.mkdir(exist_ok=True)
-    numbers = problem_sets.run({"problems": {**FAMILY, "num_validation": 20, "num_test": 40, **changes}}, {}, out)
+    numbers = problem_sets.run(
+        whole({"problems": {**FAMILY, "num_validation": 20, "num_test": 40, **changes}}), {}, out
+    )
     return [load_problems(out, split) for split in ("validation", "test")], numbers
 
 

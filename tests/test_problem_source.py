@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from stage_config import whole
 from tiny_set import gsm8k_folder, gsm8k_rows, own_rows
 
 from data.problems.row_readers import read_row
@@ -90,7 +91,7 @@ def test_parquet_files_are_read_as_json_lines_are(tmp_path):
 
 def test_a_file_that_changed_since_the_plan_is_an_error(tmp_path):
     path = own_rows(tmp_path / "rows.jsonl", [{"prompt": "1+1?", "answer": 2}])
-    config = {"problems": {"family": "jsonl"}, "files": {ALL: "0" * 64}, "paths": {ALL: str(path)}}
+    config = whole({"problems": {"family": "jsonl"}, "files": {ALL: "0" * 64}, "paths": {ALL: str(path)}})
     with pytest.raises(ValueError, match=r"rows\.jsonl has changed since the sweep was planned"):
         problem_source.run(config, {}, tmp_path)
 
@@ -119,7 +120,7 @@ def test_a_set_is_fetched_through_datasets_by_its_name(tmp_path, monkeypatch):
     fetched = datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in splits.items()})
     asked = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.append((args, options)) or fetched)
-    numbers = problem_source.run({"problems": {"family": "gsm8k", "revision": "v1"}}, {}, tmp_path)
+    numbers = problem_source.run(whole({"problems": {"family": "gsm8k", "revision": "v1"}}), {}, tmp_path)
     assert asked == [(("openai/gsm8k", "main"), {"revision": "v1"})]
     assert numbers == {"num_train": 4.0, "num_test": 2.0, "num_duplicates": 0.0}
     assert json.loads((tmp_path / "source.json").read_text())["revision"] == "v1"

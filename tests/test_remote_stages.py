@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from scripted_server import ScriptedServer, completion
+from stage_config import whole
 from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chain
 
 pytest.importorskip("httpx", reason="needs httpx: pip install -e '.[remote]'")
@@ -19,6 +20,7 @@ from data.rollout_tables import load_rollouts
 from data.sampling.sampler import sampler_of
 from data.sets import problem_sets
 from scaling.config.sampling import Sampler
+from scaling.config.section import plain
 from scaling.config.sweep import Cell
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, run_stage
@@ -26,7 +28,7 @@ from scaling.planning import recipes
 from scaling.planning.critical_stages import critical_steps
 from scaling.stage import Stage, in_order
 
-SERVER = {"endpoint": "http://127.0.0.1:1/v1", "model": "mine", "wait_minutes": 0.0}
+SERVER = plain(Sampler(endpoint="http://127.0.0.1:1/v1", model="mine", wait_minutes=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_evaluation_comes_from_a_server_greedy_and_sampled(base, tmp_path):
     for name in ("problems", "out"):
         (tmp_path / name).mkdir()
     problem_sets.run({"problems": problems}, {}, tmp_path / "problems")
-    config = {"problems": problems, "evaluation": {"samples_per_problem": 4}, "split": "test", "seed": 0}
+    config = whole({"problems": problems, "evaluation": {"samples_per_problem": 4}, "split": "test", "seed": 0})
     with ScriptedServer("mine") as server:
         inputs = {"policy": base["base"], "problems": tmp_path / "problems"}
         numbers = evaluation.run({**config, **remote(server.url)}, inputs, tmp_path / "out")

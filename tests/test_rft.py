@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stage_config import whole
 from test_pairs import levenshtein
 from tiny_chain import OPTIMIZER, PROBLEMS, SYNTHETIC, Chain, by_hand, tokens_of, values_by_hand
 
@@ -168,7 +169,7 @@ def every_rollout_positive(chain, tmp_path_factory):
 
 def train(out, inputs, **settings):
     out.mkdir()
-    return rft.run({"problems": PROBLEMS, "rft": {**OPTIMIZER, **settings}, "seed": 0}, inputs, out)
+    return rft.run(whole({"problems": PROBLEMS, "rft": {**OPTIMIZER, **settings}, "seed": 0}), inputs, out)
 
 
 def test_with_every_rollout_positive_rft_is_sft_on_them(chain, every_rollout_positive, tmp_path):

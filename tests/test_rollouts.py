@@ -5,6 +5,7 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
+from stage_config import whole
 from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, SAMPLES, TOKENIZER, Chain
 
 from data import rollouts
@@ -30,7 +31,7 @@ def sample(chain, out, synthetic=None, seed=0, **settings):
     """Rollouts of the chain's policy with other settings or problems."""
     out.mkdir()
     inputs = {"policy": chain["sft"], "synthetic": synthetic or chain["synthetic"]}
-    config = {"problems": PROBLEMS, "rollouts": {"samples_per_problem": SAMPLES, **settings}, "seed": seed}
+    config = whole({"problems": PROBLEMS, "rollouts": {"samples_per_problem": SAMPLES, **settings}, "seed": seed})
     rollouts.run(config, inputs, out)
     return load_rollouts(out)
 

@@ -6,6 +6,7 @@ import jax
 import pandas as pd
 import pytest
 from one_run import ALGORITHMS, by_kind
+from stage_config import whole
 from tiny_chain import PROBLEMS, SYNTHETIC, by_hand, tokens_of
 
 from algorithms import dpo, rft, step_rft
@@ -154,9 +155,8 @@ def test_a_later_round_without_negatives_passes_its_policy_on(tmp_path, solved, 
         pairs.run_at_pits(pairing, inputs, tmp_path)
     assert pairs.run_at_pits({**pairing, "round": 2}, inputs, tmp_path)["num_pairs"] == 0
     (tmp_path / "trained").mkdir()
-    numbers = dpo.run(
-        {"dpo": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4}, "seed": 5}, inputs, tmp_path / "trained"
-    )
+    training = whole({"dpo": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4}, "seed": 5})
+    numbers = dpo.run(training, inputs, tmp_path / "trained")
     assert numbers == {"num_pairs": 0, "num_updates": 0, "num_tokens": 0, "training_flops": 0}
     before, after = (load_policy(folder) for folder in (solved["policy"], tmp_path / "trained"))
     assert after.config == before.config
@@ -178,10 +178,10 @@ def test_a_later_round_with_nothing_to_learn_passes_the_sampled_policy_on_but_no
     for name in ("positives", "good_steps"):
         empty.to_parquet(tmp_path / f"{name}.parquet")
     inputs = {**solved, "start": solved["policy"], "positives": tmp_path, "good_steps": tmp_path}
-    settings = {"start": "sft", "include_synthetic": False}
     (tmp_path / "out").mkdir()
-    numbers = stage.run({"problems": PROBLEMS, kind: settings, "seed": 0, "round": 2}, inputs, tmp_path / "out")
+    config = whole({"problems": PROBLEMS, kind: {"start": "sft", "include_synthetic": False}, "seed": 0})
+    numbers = stage.run({**config, "round": 2}, inputs, tmp_path / "out")
     assert (numbers["num_sequences"], numbers["num_updates"]) == (0, 0)
-    for config in ({kind: settings}, {kind: {**settings, "start": "base"}, "round": 2}):
+    for changes in ({}, {kind: {**config[kind], "start": "base"}, "round": 2}):
         with pytest.raises(ValueError, match=f"{kind}: "):
-            stage.run({"problems": PROBLEMS, "seed": 0, **config}, inputs, tmp_path / "out")
+            stage.run({**config, **changes}, inputs, tmp_path / "out")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_config import whole
 from tiny_chain import CONFIGS, NUM_PROBLEMS, OPTIMIZER, PROBLEMS, SYNTHETIC, TOKENIZER, Chain
 
 from algorithms import sft
@@ -120,7 +121,7 @@ def test_the_same_seed_gives_the_same_policy_and_another_seed_another(chain, tmp
 
     def tensors(name, seed):
         (tmp_path / name).mkdir()
-        config = {"problems": PROBLEMS, "sft": {**OPTIMIZER, "epochs": 2}, "seed": seed}
+        config = whole({"problems": PROBLEMS, "sft": {**OPTIMIZER, "epochs": 2}, "seed": seed})
         sft.run(config, {"base": chain["base"], "synthetic": tmp_path}, tmp_path / name)
         return (tmp_path / name / "policy.safetensors").read_bytes()
 

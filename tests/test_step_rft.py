@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stage_config import whole
 from tiny_chain import (
     OPTIMIZER,
     PROBLEMS,
@@ -134,7 +135,7 @@ def artifacts(chain, tmp_path_factory):
 def train(out, artifacts, threshold, **settings):
     out.mkdir()
     inputs = {**artifacts, "good_steps": artifacts["root"] / f"steps-{threshold}"}
-    return step_rft.run({"problems": PROBLEMS, "step_rft": {**OPTIMIZER, **settings}, "seed": 0}, inputs, out)
+    return step_rft.run(whole({"problems": PROBLEMS, "step_rft": {**OPTIMIZER, **settings}, "seed": 0}), inputs, out)
 
 
 def test_with_every_step_kept_it_is_sft_on_the_traces(chain, artifacts, tmp_path):

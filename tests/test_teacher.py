@@ -6,12 +6,12 @@ import pytest
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl
 from data.sets.splits import split_of
-from data.teacher import synthetic
+from data.teacher.synthetic import synthetic
 from scaling.config.problems import ModularSum, StarGraph
-from scaling.config.section import parse
+from scaling.config.section import parse, plain
 
-SUMS = {"family": "modular_sum", "modulus": 23, "operands": 4}
-STARS = {"family": "star_graph", "degree": 2, "path_length": 4, "num_nodes": 20}
+SUMS = plain(ModularSum(modulus=23, operands=4))
+STARS = plain(StarGraph(degree=2, path_length=4, num_nodes=20))
 
 
 def make(out, problems, data_size, seed=0, keep_unverified=False):

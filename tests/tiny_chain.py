@@ -8,34 +8,38 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from stage_config import whole
 
 from algorithms import pretrain, sft
 from data import rollouts, step_values, verifier
 from data.records import write_jsonl
 from data.rollout_tables import load_verified
-from data.teacher import synthetic
+from data.teacher.synthetic import synthetic
 from data.tokens.steps import step_ends
 from data.tokens.tokenizer import EOS, Tokenizer, for_problems
 from scaling.config.problems import ModularSum
+from scaling.config.section import plain
 
 SETTINGS = ModularSum(modulus=11, operands=3)
-PROBLEMS = {"family": "modular_sum", "modulus": 11, "operands": 3}
+PROBLEMS = plain(SETTINGS)
 TOKENIZER: Tokenizer = for_problems(SETTINGS)
 OPTIMIZER = {"learning_rate": 1e-2, "epochs": 20, "batch_size": 8}
 NUM_PROBLEMS, SAMPLES, ROLLOUTS_PER_PREFIX, TRACES_PER_PROBLEM = 8, 8, 2, 2
 
 CONFIGS: Mapping[str, dict] = {
     "synthetic": {"teacher": {}, "data_size": NUM_PROBLEMS, "seed": 0},
-    "base": {"policy": {"size": "xxs", "base": "random"}, "pretrain": {"seed": 0}},
-    "sft": {"sft": OPTIMIZER, "seed": 0},
-    "rollouts": {"rollouts": {"samples_per_problem": SAMPLES}, "seed": 0},
+    "base": whole({"policy": {"size": "xxs", "base": "random"}, "pretrain": {"seed": 0}}),
+    "sft": whole({"sft": OPTIMIZER, "seed": 0}),
+    "rollouts": whole({"rollouts": {"samples_per_problem": SAMPLES}, "seed": 0}),
     "verification": {},
-    "step_values": {
-        "step_values": {"rollouts_per_prefix": ROLLOUTS_PER_PREFIX, "best_of": 2},
-        "traces": "all",
-        "traces_per_problem": TRACES_PER_PROBLEM,
-        "seed": 0,
-    },
+    "step_values": whole(
+        {
+            "step_values": {"rollouts_per_prefix": ROLLOUTS_PER_PREFIX, "best_of": 2},
+            "traces": "all",
+            "traces_per_problem": TRACES_PER_PROBLEM,
+            "seed": 0,
+        }
+    ),
 }
 _STAGES = {
     "synthetic": (synthetic.run, {}),
@@ -70,7 +74,7 @@ class Chain:
         """A stage again, into another directory, with changes to its config; its numbers."""
         out.mkdir()
         run, inputs = _STAGES[name]
-        return run({"problems": PROBLEMS, **CONFIGS[name], **changes}, self.inputs(**inputs), out)
+        return run(whole({"problems": PROBLEMS, **CONFIGS[name], **changes}), self.inputs(**inputs), out)
 
     def inputs(self, **names: str) -> dict[str, Path]:
         """A stage's inputs: its name for each -> the artifact."""
