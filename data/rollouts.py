@@ -24,6 +24,7 @@ from scaling.model.sampling import Sampled, row_keys, stop_tokens
 ROLLOUTS = 1  # what a key is used for; folded into the stage's root key, so that no two uses share one
 STEP_VALUES = 2
 EVALUATION = 3
+GENERATION = 5  # on request, in a notebook; 4 is in data.sets.solvable
 
 ROLLOUT_ID = ["problem", "sample"]  # what names a rollout in every table that has a row for it
 
