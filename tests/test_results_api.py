@@ -161,7 +161,7 @@ def test_figures_that_would_contradict_the_tables_are_refused(tmp_path):
     for file in ("fits.json", "runs.csv", "outcomes.parquet", "errors.csv", "multipliers.csv"):
         text = (RESULTS / "paper_star_graph" / file).read_bytes()
         if file == "multipliers.csv":
-            text = text.replace(f"{PANEL},rft,pointwise,256,".encode(), f"{PANEL},rft,pointwise,256,1".encode())
+            text = text.replace(f"{PANEL},rft,pointwise,256,inf".encode(), f"{PANEL},rft,pointwise,256,2".encode())
         (tmp_path / file).write_bytes(text)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "error-sft-epochs-20.png").write_bytes(b"")
