@@ -20,11 +20,9 @@ from analysis.reporting.study_files import write_study_files
 from analysis.reporting.study_sections import study_sections
 from analysis.tables.cells import OutcomesError
 from analysis.verdicts.judge import label
-from analysis.verdicts.outcome_file import parse_claims, read_outcomes, read_table
-from analysis.verdicts.panel import Panel
-from analysis.verdicts.study import Study, analyse
-
-MIN_DRAWS = 200  # fewer say nothing of a 2.5 % quantile
+from analysis.verdicts.outcome_file import MIN_DRAWS, parse_claims, read_outcomes, read_table
+from analysis.verdicts.panel import Panel, Question, analysed
+from analysis.verdicts.study import Study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,13 +64,13 @@ def fit_outcomes(
     """Analyse a table of outcomes into a directory; the verdicts' sentences. Raises OutcomesError for a bad table."""
     outcomes = read_outcomes(file, reference)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
-    study = analyse(outcomes, reference, claimed, num_draws, seed)
-    panel = Panel(study)
-    write_study_files(directory, {"": panel}, claimed, num_draws, seed, TABLE)
+    question = Question(reference, claimed, num_draws, seed)
+    panel = analysed(outcomes, question)
+    write_study_files(directory, {"": panel}, question, TABLE)
     parts = [*_conclusions(panel), *study_sections("", panel, directory, TABLE)]
-    parts.append(_provenance(study, file.name, claims, num_draws, seed))
+    parts.append(_provenance(panel.study, file.name, claims, num_draws, seed))
     write_report(directory, f"{file.stem}: data multipliers", parts)
-    return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in study.verdicts)
+    return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in panel.study.verdicts)
 
 
 def _conclusions(panel: Panel) -> list[Section]:

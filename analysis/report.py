@@ -16,19 +16,20 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from analysis.figures.headline import error_table, multiplier_table
 from analysis.measures.sections import more_sections
 from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
 from analysis.reporting.fits_file import SCHEMA_VERSION
 from analysis.reporting.sections import Story, sections
 from analysis.reporting.study_files import write_study_files
+from analysis.reporting.summary import MULTIPLIER, summary
 from analysis.tables.ledger import ledger
 from analysis.tables.outcomes import from_table
 from analysis.tables.runs import Tables, tabulate
 from analysis.verdicts.compute import flops_by_cell
-from analysis.verdicts.judge import label, number
-from analysis.verdicts.panel import Panel
-from analysis.verdicts.study import Study, analyse
+from analysis.verdicts.panel import Question, analysed
+from analysis.verdicts.study import Study
 from scaling.config.sweep import Sweep
 from scaling.engine.results_dir import open_store, results_dir
 from scaling.engine.store import Store
@@ -84,12 +85,15 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
     tables = tabulate(sweep, current, store)
     if not tables.outcomes:
         return None
-    panels = {name: _panel(sweep, tables, name) for name in tables.outcomes}
+    settings = sweep.analysis
+    question = Question(settings.reference, settings.claims, settings.bootstrap_draws, settings.seed)
+    panels = {
+        name: analysed(from_table(outcomes), question, tables.base_errors.get(name), flops_by_cell(tables.runs, name))
+        for name, outcomes in tables.outcomes.items()
+    }
     directory = results_dir(file, overrides)
     _write_tables(directory, tables, ledger(current, store))
-    settings = sweep.analysis
-    numbers = (settings.claims, settings.bootstrap_draws, settings.seed)
-    write_study_files(directory, panels, *numbers, SWEEP)
+    write_study_files(directory, panels, question, SWEEP)
     more = more_sections(directory, sweep, current, store, tables)
     story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
     write_report(directory, file.stem, sections(story, directory))
@@ -119,14 +123,6 @@ def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _panel(sweep: Sweep, tables: Tables, name: str) -> Panel:
-    """Analyse one panel. The base policy's error is where a curve that starts flat begins."""
-    settings, base_error = sweep.analysis, tables.base_errors.get(name)
-    outcomes = from_table(tables.outcomes[name])
-    numbers = (settings.reference, settings.claims, settings.bootstrap_draws, settings.seed)
-    return Panel(analyse(outcomes, *numbers, ceiling=base_error), base_error, flops_by_cell(tables.runs, name))
-
-
 def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_csv(tables.runs, directory / "runs.csv")
@@ -140,17 +136,11 @@ def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
 def _summary_table(studies: dict[str, Study]) -> Table:
     """Mean test error in percent by algorithm and data size, with the overall multiplier."""
     sizes = sorted({int(size) for study in studies.values() for size in study.outcomes.data_size})
-    table = Table("algorithm", *(f"D={size}" for size in sizes), "multiplier (95 % interval)", box=None)
+    table = Table("algorithm", *(f"D={size}" for size in sizes), MULTIPLIER, box=None)
     for panel, study in studies.items():
-        outcomes = study.outcomes
-        for name in outcomes.algorithms:
-            shown = dict(zip(outcomes.data_size[outcomes.cells_of(name)], outcomes.cells_of(name), strict=True))
-            cells = [f"{100 * outcomes.errors[shown[size]]:.1f}" if size in shown else "-" for size in sizes]
-            overall = study.overall(name)
-            text = "reference" if name == study.reference else "-"
-            if overall is not None:
-                text = f"{number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
-            table.add_row(f"{label(name)}{f' [{panel}]' if panel else ''}", *cells, text)
+        rows = summary(error_table(study), multiplier_table(study), study.reference, sizes)
+        for name, *cells in rows.itertuples():
+            table.add_row(f"{name}{f' [{panel}]' if panel else ''}", *cells)
     return table
 
 

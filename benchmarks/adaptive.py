@@ -23,7 +23,6 @@ from data import rollouts, step_values, verifier
 from data.q_values import first_pit
 from data.rollout_tables import load_step_values, load_verified
 from data.teacher.synthetic import synthetic
-from data.verifier import load_verified
 from scaling.config.problems import ModularSum
 from scaling.config.sampling import Rollouts, StepValues
 from scaling.config.section import plain

@@ -10,7 +10,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import blank, legend, means_with_bars, ordered, percent_on_y, short, state_n, styled
+from analysis.figures.style import (
+    OWN,
+    Place,
+    blank,
+    legend,
+    means_with_bars,
+    ordered,
+    percent_on_y,
+    short,
+    state_n,
+    styled,
+)
 from analysis.verdicts.study import Study
 
 _SMALL = {"fontsize": 6, "color": "#444444"}
@@ -27,15 +38,15 @@ def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataF
     return table
 
 
-def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_label: str) -> Figure:
+def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_label: str, place: Place = OWN) -> Figure:
     """Test error against the compute of a run, log-log."""
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_costs(axes, cost_table(study, flops), ordered(study))
         axes.set_xlabel("FLOPs of one run, training and generation")
         axes.set_ylabel(error_label)
         state_n(axes, study)
-        legend(axes)
+        legend(axes, place)
         return figure
 
 

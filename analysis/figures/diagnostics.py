@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import (
     FARTHEST,
+    OWN,
     WIDTH,
+    Place,
     beside,
     blank,
     colour,
@@ -102,61 +104,63 @@ def residual_table(study: Study) -> pd.DataFrame:
     )
 
 
-def holdout_figure(study: Study) -> Figure | None:
+def holdout_figure(study: Study, place: Place = OWN) -> Figure | None:
     """Error minus what was predicted for sizes left out, by form; filled: one size left out, open: two."""
     table = holdout_table(study)
     if table.empty:
         return None
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_holdout(axes, table, {name: index for index, name in enumerate(ordered(study))})
         axes.set_xlabel("form of the curve")
         axes.set_ylabel("error minus prediction (points)")
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 
-def density_figure(study: Study, claims: Mapping[str, float | str]) -> Figure | None:
+def density_figure(study: Study, claims: Mapping[str, float | str], place: Place = OWN) -> Figure | None:
     """Density of the bootstrap draws of log2 m; dotted: the claims."""
     table = density_table(study)
     if table.empty:
         return None
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_density(axes, table, {name: index for index, name in enumerate(ordered(study))}, claims)
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data), log2 scale")
         axes.set_ylabel("density of draws, per doubling of m")
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 
-def spread_figure(study: Study) -> Figure | None:
+def spread_figure(study: Study, place: Place = OWN) -> Figure | None:
     """m in every way of fitting, one row of marks for each."""
     table = spread_table(study)
     if table.empty:
         return None
     with styled():
-        figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()))
+        figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()), place=place)
         draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
-        figure.set_figwidth(WIDTH * (1.4 if max(map(len, map(short, table["algorithm"]))) > _ROW_LETTERS else 1.0))
+        if place == OWN:
+            longest = max(map(len, map(short, table["algorithm"])))
+            figure.set_figwidth(WIDTH * (1.4 if longest > _ROW_LETTERS else 1.0))
         axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 
-def residual_figure(study: Study, wording: Wording) -> Figure | None:
+def residual_figure(study: Study, wording: Wording, place: Place = OWN) -> Figure | None:
     """Error minus the joint fit against data: a trend in an algorithm means that no one multiplier describes it."""
     table = residual_table(study)
     if table.empty:
         return None
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_residuals(axes, table, {name: index for index, name in enumerate(ordered(study))})
         sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel("error minus joint fit (points)")
         state_n(axes, study)
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 

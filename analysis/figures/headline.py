@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import (
     FARTHEST,
+    OWN,
+    Place,
     beside,
     blank,
     colour,
@@ -71,10 +73,10 @@ def band_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["algorithm", "data_size", "m", "low", "high"])
 
 
-def error_figure(study: Study, wording: Wording, base_error: float | None) -> Figure:
+def error_figure(study: Study, wording: Wording, base_error: float | None, place: Place = OWN) -> Figure:
     """Test error against data, log-log: every run, cell means with intervals, the joint fit."""
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_errors(axes, study)
         if base_error is not None:
             axes.axhline(base_error, color="#888888", linewidth=0.7, linestyle=":")
@@ -85,16 +87,16 @@ def error_figure(study: Study, wording: Wording, base_error: float | None) -> Fi
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(wording.error_axis)
         state_n(axes, study, "lines: joint fit" if study.described is not None else "lines join the means")
-        legend(axes)
+        legend(axes, place)
         return figure
 
 
-def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
+def collapsed_figure(study: Study, wording: Wording, place: Place = OWN) -> Figure | None:
     """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
     if study.model is None or len(study.model.arms) < 2:
         return None
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_collapsed(axes, study)
         percent_on_y(axes)
         sizes = study.outcomes.data_size
@@ -104,22 +106,22 @@ def collapsed_figure(study: Study, wording: Wording) -> Figure | None:
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
         axes.set_ylabel(wording.error_axis)
         state_n(axes, study, "line: joint fit")
-        legend(axes)
+        legend(axes, place)
         return figure
 
 
-def multiplier_figure(study: Study, wording: Wording) -> Figure | None:
+def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Figure | None:
     """Multiplier against data: points with intervals, arrows where censored, a band for the overall estimate."""
     if not study.multipliers:
         return None
     with styled():
-        figure, axes = blank()
+        figure, axes = blank(place=place)
         draw_multipliers(axes, study)
         sizes_on_x(axes, study.outcomes.data_size)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(f"multiplier m (times more {label(study.reference)} data)")
         state_n(axes, study)
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 

@@ -4,11 +4,13 @@ Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm 
 reference alone is black; after six algorithms colours come again with another marker, half filled.
 """
 
+import io
 import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -46,6 +48,7 @@ _ROWS_ABOVE, _ROW_HEIGHT = (
     0.16,
 )  # rows above the axes for which a figure has room, and what more of them take, inches
 _AXES_SHARE, _DIGIT_WIDTH = 0.76, 0.073  # of a figure's width; inches
+_ABOVE_TITLE = 1.07  # of the height of axes, where a legend above their title begins
 _MOST_BESIDE = 5  # algorithms that stand at full distance beside each other
 _MOST_DOUBLINGS = 9  # of an axis with a tick at each power of two
 _PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -57,15 +60,49 @@ _MULTIPLIERS = {  # an axis over less than this factor has these ticks, and thos
 }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a figure is drawn: on new axes, or on axes of the caller's."""
+
+    size: tuple[float, float] | None = None  # width and height of new axes' figure in inches; None: the figure's own
+    axes: tuple[Axes, ...] = ()  # the caller's; empty: new ones
+
+
+OWN = Place()
+
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself: without pyplot, IPython would print its type only."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        with styled():
+            self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def styled() -> AbstractContextManager:
     """The settings under which figures are made and saved."""
     return matplotlib.rc_context(_STYLE)
 
 
-def blank(height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots()
+def blank(height: float = HEIGHT, place: Place = OWN) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes. height: in inches, of new axes without a size."""
+    figure, (axes,) = pictures(1, (WIDTH, height), place)
+    return figure, axes
+
+
+def pictures(
+    number: int, size: tuple[float, float], place: Place = OWN, sharey: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with so many pairs of axes in a row. size: width and height in inches of new axes without a size."""
+    if not place.axes:
+        figure = ShownFigure(figsize=place.size or size, layout="constrained")
+        return figure, list(figure.subplots(1, number, squeeze=False, sharey=sharey)[0])
+    if len(place.axes) != number:
+        expected = "one pair of axes" if number == 1 else f"{number} pairs of axes, in a sequence"
+        raise ValueError(f"ax has {len(place.axes)} pairs of axes; this figure takes {expected}.")
+    return place.axes[0].get_figure(root=True), place.axes
 
 
 def ordered(study: Study) -> Sequence[str]:
@@ -142,27 +179,32 @@ def state_n(axes: Axes, study: Study, *more: str) -> None:
     axes.set_title(text, loc="right", fontsize=6, color="#444444")
 
 
-def legend(axes: Axes) -> None:
+def legend(axes: Axes, place: Place = OWN) -> None:
     """In the axes' lower left corner, where falling curves leave room; above them where there are many entries."""
     if len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
         axes.legend(loc="lower left")
     else:
-        legend_above(axes.get_figure(), room=0)
+        legend_above(axes.get_figure(root=True), room=0, place=place)
 
 
-def legend_above(figure: Figure, room: int = _ROWS_ABOVE) -> None:
+def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) -> None:
     """The legend of the first axes above all of them, where it covers nothing: one row, two columns, or one if long.
 
-    Entries that are too long for a line have several, and the figure grows by the rows for which it has no `room`.
+    Entries that are too long for a line have several, and the figure grows by the rows for which it has no `room`,
+    unless its size is asked for or its axes are the caller's: there the legend stands above the first of them.
     """
-    handles, texts = figure.axes[0].get_legend_handles_labels()
-    most = int(_LETTERS_PER_INCH * figure.get_figwidth())
+    first = place.axes[0] if place.axes else figure.axes[0]
+    handles, texts = first.get_legend_handles_labels()
+    most = int(_LETTERS_PER_INCH * (_inches(first) if place.axes else figure.get_figwidth()))
     columns = next((number for number in (len(texts), 2) if _letters(texts, number) <= most), 1)
     if columns == 1:
         texts = [wrapped(_number_whole(text), most - _HANDLE_LETTERS).replace(_JOIN, " ") for text in texts]
+    if place.axes:
+        first.legend(handles, texts, loc="lower center", bbox_to_anchor=(0.5, _ABOVE_TITLE), ncols=columns)
+        return
     lines = sum(1 + text.count("\n") for text in texts)
     rows = math.ceil(lines / columns)
-    if rows > room:
+    if rows > room and place.size is None:
         figure.set_figheight(figure.get_figheight() + _ROW_HEIGHT * (rows - room))
     figure.legend(handles, texts, loc="outside upper center", ncols=columns)
 
@@ -235,11 +277,18 @@ def _in_words(setting: str) -> str:
     return f"{name} {value}".replace("_", " ")
 
 
+def _inches(axes: Axes) -> float:
+    """About how wide axes will be: layouts are made later. Axes that stand in no grid have their place already."""
+    figure, spec = axes.get_figure(), axes.get_subplotspec()
+    if spec is None or not isinstance(figure, Figure):
+        return axes.get_window_extent().width / axes.get_figure(root=True).dpi
+    return _AXES_SHARE * figure.get_figwidth() / spec.get_gridspec().ncols
+
+
 def _apart(axes: Axes, places: Sequence[int]) -> set[int]:
     """Those of growing places on a logarithmic axis whose numbers do not meet."""
     low, high = axes.get_xlim()
-    columns = axes.get_subplotspec().get_gridspec().ncols
-    per_inch = np.log(high / low) / (_AXES_SHARE * axes.get_figure().get_figwidth() / columns)
+    per_inch = np.log(high / low) / _inches(axes)
     shown, free = set(), np.inf
     for place in reversed([place for place in places if low <= place <= high]):
         half = per_inch * _DIGIT_WIDTH * (len(f"{place:,}") + 0.5) / 2

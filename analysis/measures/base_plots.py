@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.figures.headline import save
-from analysis.figures.style import HEIGHT, WIDTH, legend_above, means_with_bars, sizes_on_x, styled
+from analysis.figures.style import (
+    HEIGHT,
+    OWN,
+    WIDTH,
+    Place,
+    legend_above,
+    means_with_bars,
+    pictures,
+    sizes_on_x,
+    styled,
+)
 from analysis.page.rendering import Grid, Section, picture
 
 FILE = "figures/base.png"
@@ -47,12 +57,11 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     return [Section("Base policies", figures=(picture(directory, FILE, caption),), tables=(grid,))]
 
 
-def base_figure(table: pd.DataFrame) -> Figure:
+def base_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:
     """Excess loss and test error against texts, a line for each size."""
     with styled():
-        figure = Figure(figsize=(WIDTH * _WIDER, HEIGHT), layout="constrained")
-        pictures = figure.subplots(1, 2)
-        for axes, measure, scale in zip(pictures, ("excess_loss", "error"), (1, 100), strict=True):
+        figure, (left, right) = pictures(2, (WIDTH * _WIDER, HEIGHT), place)
+        for axes, measure, scale in zip((left, right), ("excess_loss", "error"), (1, 100), strict=True):
             for index, (size, rows) in enumerate(table.groupby("size", sort=False)):
                 text = f"size {size}" if table["size"].nunique() > 1 else ""
                 line = "" if rows["num_texts"].duplicated().any() else "-"  # replicates of one length are not joined
@@ -60,7 +69,6 @@ def base_figure(table: pd.DataFrame) -> Figure:
                 means_with_bars(axes, rows["num_texts"], scale * rows[measure], None, index, text, line)
             sizes_on_x(axes, table["num_texts"].to_numpy())
             axes.set_xlabel("web texts")
-        left, right = pictures
         if (table["excess_loss"] > 0).any():
             left.set_yscale("log")
             left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -69,5 +77,5 @@ def base_figure(table: pd.DataFrame) -> Figure:
         left.set_ylabel("loss above the text's entropy\n(nats a token)")
         right.set_ylabel("test error before any\nsynthetic data (%)")
         if table["size"].nunique() > 1:
-            legend_above(figure)
+            legend_above(figure, place=place)
         return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.headline import figure_suffix, save
-from analysis.figures.style import HEIGHT, WIDTH, legend_above, means_with_bars, short, styled
+from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, means_with_bars, pictures, short, styled
 from analysis.page.rendering import Grid, Section, picture
 from analysis.verdicts.judge import label
 
@@ -24,8 +24,8 @@ def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     """Draw every panel into `directory`/figures; one section each."""
     parts = []
     for panel, part in table.groupby("panel", sort=False):
-        size = _size_with_most(part)
-        shown = part[part["data_size"] == size]
+        shown = shown_size(part)
+        size = int(shown["data_size"].iloc[0])
         file = f"figures/critical_steps{figure_suffix(str(panel))}.png"
         save(critical_figure(shown), directory / file)
         caption = (
@@ -40,11 +40,16 @@ def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     return parts
 
 
-def critical_figure(table: pd.DataFrame) -> Figure:
+def shown_size(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one panel that its figure shows: those of the size with most algorithms, the largest of equals."""
+    counts = table.groupby("data_size")["algorithm"].nunique()
+    return table[table["data_size"] == counts[counts == counts.max()].index.max()]
+
+
+def critical_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:
     """Q by step index, and by steps from the first pit; a line an algorithm."""
     with styled():
-        figure = Figure(figsize=(1.6 * WIDTH, HEIGHT), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
+        figure, (left, right) = pictures(2, (1.6 * WIDTH, HEIGHT), place, sharey=True)
         table = table[table["num_traces"] >= _FEWEST]
         near = table[(table["measure"] == "q_value_from_pit") & table["at"].between(-_REACH, _REACH)]
         _draw(left, table[table["measure"] == "q_value"])
@@ -52,7 +57,7 @@ def critical_figure(table: pd.DataFrame) -> Figure:
         left.set_xlabel("step index, 0: the first")
         right.set_xlabel("steps from the first pit")
         left.set_ylabel("Q: continuations that end right (%)")
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 
@@ -96,9 +101,3 @@ def _percent(cell: pd.DataFrame, prefix: str) -> str:
     value, low, high = (100 * cell.iloc[0][name] for name in names)
     sign = "+" if prefix else ""
     return f"{value:{sign}.1f}" + ("" if np.isnan(low) else f" ({low:{sign}.1f} to {high:{sign}.1f})")
-
-
-def _size_with_most(table: pd.DataFrame) -> int:
-    """The data size with most algorithms, the largest of equals."""
-    counts = table.groupby("data_size")["algorithm"].nunique()
-    return int(counts[counts == counts.max()].index.max())

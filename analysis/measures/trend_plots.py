@@ -12,7 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from analysis.figures.headline import figure_suffix, save
-from analysis.figures.style import HEIGHT, WIDTH, face, legend_above, means_with_bars, short, styled, wrapped
+from analysis.figures.style import (
+    HEIGHT,
+    OWN,
+    WIDTH,
+    Place,
+    face,
+    legend_above,
+    means_with_bars,
+    pictures,
+    short,
+    styled,
+    wrapped,
+)
 from analysis.measures.trends import TRENDS, Trend
 from analysis.page.rendering import Grid, Section, picture
 from analysis.verdicts.judge import label
@@ -43,17 +55,17 @@ def trend_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     return parts
 
 
-def trend_figure(trend: Trend, table: pd.DataFrame) -> Figure:
+def trend_figure(trend: Trend, table: pd.DataFrame, place: Place = OWN) -> Figure:
     """One picture a measure; a line for each algorithm and data size, from SFT's point on where it is on the axis."""
     shown = _shown(trend, table)
     with styled():
         width = WIDTH * max(1.0, _SHARE * len(shown))
-        figure = Figure(figsize=(width, HEIGHT), layout="constrained")
-        for axes, (measure, name) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        figure, row = pictures(len(shown), (width, HEIGHT), place)
+        for axes, (measure, name) in zip(row, shown.items(), strict=True):
             _draw(axes, table[table["measure"] == measure])
             axes.set_xlabel(wrapped(trend.axis, _X_LETTERS))
             axes.set_ylabel(wrapped(f"{name} (%)", _Y_LETTERS))
-        legend_above(figure)
+        legend_above(figure, place=place)
         return figure
 
 

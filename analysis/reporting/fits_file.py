@@ -14,19 +14,20 @@ from analysis.page.wording import Wording, interval_kind, pairing
 from analysis.reporting.model_document import monotonicity_document, questions_document
 from analysis.tables.counts import Counts
 from analysis.tables.outcomes import Outcomes
-from analysis.verdicts.panel import Panel
+from analysis.verdicts.panel import Panel, Question
 
 SCHEMA_VERSION = 2
 
 
-def fits_document(panels: Mapping[str, Panel], num_draws: int, seed: int, wording: Wording) -> dict:
+def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict:
     """The document; one entry for each panel."""
     kinds = dict.fromkeys(interval_kind(panel.study.outcomes) for panel in panels.values())
     return {
         "schema_version": SCHEMA_VERSION,
         "interval": f"95 % percentile, {'; '.join(kinds)}",
-        "bootstrap_draws": num_draws,
-        "seed": seed,
+        "bootstrap_draws": question.num_draws,
+        "seed": question.seed,
+        "claims": dict(question.claims),
         "panels": {name: _panel(panel, wording) for name, panel in panels.items()},
     }
 
@@ -52,6 +53,7 @@ def _panel(panel: Panel, wording: Wording) -> dict:
     document = {
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
+        "base_error": panel.base_error,
         "D_definition": wording.size_definition,
         "pairing": pairing(outcomes),
         "seeds": list(outcomes.seeds),

@@ -10,53 +10,39 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.figures import diagnostics, headline
-from analysis.figures.compute import cost_figure, cost_table
+from analysis.figures.catalogue import STUDY_FIGURES
+from analysis.figures.compute import cost_table
+from analysis.figures.style import OWN
 from analysis.page.rendering import write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.verdicts.compute import compute_table
-from analysis.verdicts.panel import Panel
+from analysis.verdicts.panel import Panel, Question
 
 
-def write_study_files(
-    directory: Path,
-    panels: Mapping[str, Panel],
-    claims: Mapping[str, float | str],
-    num_draws: int,
-    seed: int,
-    wording: Wording,
-) -> None:
+def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording) -> None:
     """errors.csv, multipliers.csv, fits.json and figures/; compute_multipliers.csv where costs are known."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_csv(_over_panels(panels, lambda panel: headline.error_table(panel.study)), directory / "errors.csv")
-    write_csv(_over_panels(panels, lambda panel: headline.multiplier_table(panel.study)), directory / "multipliers.csv")
+    write_csv(over_panels(panels, lambda panel: headline.error_table(panel.study)), directory / "errors.csv")
+    write_csv(over_panels(panels, lambda panel: headline.multiplier_table(panel.study)), directory / "multipliers.csv")
     if any(panel.flops for panel in panels.values()):
         write_csv(
-            _over_panels(panels, lambda panel: compute_table(panel.compute)), directory / "compute_multipliers.csv"
+            over_panels(panels, lambda panel: compute_table(panel.compute)), directory / "compute_multipliers.csv"
         )
-    document = fits_document(panels, num_draws, seed, wording)
+    document = fits_document(panels, question, wording)
     (directory / "fits.json").write_text(dump(document), encoding="utf-8")
     folder = directory / "figures"
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
     for name, panel in panels.items():
-        _draw(folder, headline.figure_suffix(name), panel, claims, wording)
+        _draw(folder, headline.figure_suffix(name), panel, question.claims, wording)
 
 
 def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | str], wording: Wording) -> None:
     study, flops = panel.study, panel.flops
-    figures = {
-        "error": headline.error_figure(study, wording, panel.base_error),
-        "collapsed": headline.collapsed_figure(study, wording),
-        "multiplier": headline.multiplier_figure(study, wording),
-        "compute": cost_figure(study, flops, wording.error_axis) if flops else None,
-        "holdout": diagnostics.holdout_figure(study),
-        "density": diagnostics.density_figure(study, claims),
-        "spread": diagnostics.spread_figure(study),
-        "residual": diagnostics.residual_figure(study, wording),
-    }
-    for name, figure in figures.items():
+    for name, draw in STUDY_FIGURES.items():
+        figure = draw(panel, claims, wording, OWN)
         if figure is not None:
             headline.save(figure, folder / f"{name}{suffix}.png")
     numbers = {
@@ -74,7 +60,8 @@ def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | 
         write_csv(table, folder / f"{name}{suffix}.csv")
 
 
-def _over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
+def over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
+    """A table of every panel, one below the other, with the panel's name in front."""
     tables = []
     for name, panel in panels.items():
         table = make(panel)

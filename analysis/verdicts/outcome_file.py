@@ -13,11 +13,13 @@ import pandas as pd
 
 from analysis.fitting.bootstrap import MIN_SEEDS
 from analysis.fitting.forms import FORMS
-from analysis.tables import counts, outcomes
 from analysis.tables.cells import OutcomesError
 from analysis.tables.counts import Counts, from_counts
 from analysis.tables.outcomes import Outcomes, from_table
+from analysis.tables.runs import counts, outcomes
 from analysis.verdicts.claims import upper_bound
+
+MIN_DRAWS = 200  # of the bootstrap; fewer say nothing of a 2.5 % quantile
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -35,7 +37,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def read_outcomes(path: Path, reference: str) -> Outcomes | Counts:
     """Read, check and arrange. Raises OutcomesError."""
-    table = read_table(path)
+    return outcomes_of(read_table(path), reference)
+
+
+def outcomes_of(table: pd.DataFrame, reference: str) -> Outcomes | Counts:
+    """Check a table of outcomes or of counts, and arrange it. Raises OutcomesError."""
     has_counts = {"num_problems", "num_wrong"} & set(table.columns)
     if has_counts and "wrong" in table.columns:
         raise OutcomesError(
@@ -51,7 +57,9 @@ def check_usable(found: Outcomes | Counts, reference: str) -> None:
     """Raise OutcomesError where no multiplier could come out: one algorithm, few sizes or runs, errors all 0 or 1."""
     if reference not in found.algorithms:
         names = ", ".join(found.algorithms)
-        raise OutcomesError(f"no row has the reference {reference!r} as its algorithm; --reference is one of {names}.")
+        raise OutcomesError(
+            f"no row has the reference {reference!r} as its algorithm; the reference is one of {names}."
+        )
     if len(found.algorithms) < 2:
         raise OutcomesError(f"{reference} is the only algorithm; a multiplier compares another one with it. Add one.")
     for name in found.algorithms:
@@ -86,17 +94,27 @@ def check_usable(found: Outcomes | Counts, reference: str) -> None:
 
 def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapping[str, float | str]:
     """rft=2,dpo=<=1 to claims by algorithm. Raises OutcomesError for an unknown algorithm or no multiplier."""
-    claims: dict[str, float | str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.partition("=")
-        others = [other for other in algorithms if other != reference]
-        if not equals or name not in others:
-            raise OutcomesError(f"--claims has {part!r}; give ALGORITHM=MULTIPLIER with one of {', '.join(others)}.")
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    pairs = {name: value for name, _, value in (part.partition("=") for part in parts)}
+    return checked_claims(pairs, algorithms, reference, "--claims")
+
+
+def checked_claims(
+    claims: Mapping[str, float | str], algorithms: tuple[str, ...], reference: str, place: str = "claims"
+) -> Mapping[str, float | str]:
+    """Claims by algorithm, numbers as float. place: where they stand, for the message. Raises OutcomesError."""
+    checked: dict[str, float | str] = {}
+    others = [other for other in algorithms if other != reference]
+    for name, value in claims.items():
+        part = f"{place} has '{name}={value}'" if str(value) else f"{place} has '{name}'"
+        if name not in others or not str(value):
+            raise OutcomesError(f"{part}; give ALGORITHM=MULTIPLIER with one of {', '.join(others)}.")
         try:
-            claims[name] = value if value.startswith("<") else float(value)
-            positive = upper_bound(value) if value.startswith("<") else float(value)
-        except ValueError as error:
-            raise OutcomesError(f"--claims has {part!r}; give a multiplier such as 2, or one such as <=1.") from error
+            is_bound = isinstance(value, str) and value.startswith("<")
+            checked[name] = value if is_bound else float(value)
+            positive = upper_bound(str(value)) if is_bound else float(value)
+        except (TypeError, ValueError) as error:
+            raise OutcomesError(f"{part}; give a multiplier such as 2, or one such as <=1.") from error
         if not 0 < positive < np.inf:
-            raise OutcomesError(f"--claims has {part!r}; a multiplier is above 0.")
-    return claims
+            raise OutcomesError(f"{part}; a multiplier is above 0.")
+    return checked

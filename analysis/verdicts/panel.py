@@ -1,14 +1,28 @@
 """One panel of a report: a finished study and what is known beside its outcomes.
 
-In: a `Study`, the error without data, what its runs cost. Out: `Panel`, which files and reports are made of.
+In: a `Study`, or outcomes and the question that they answer; the error without data, what its runs cost. Out: `Panel`,
+which files, figures and reports are made of.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
+from analysis.tables.counts import Counts
+from analysis.tables.outcomes import Outcomes
 from analysis.verdicts.compute import ComputeMultiplier, compute_multipliers
-from analysis.verdicts.study import Study
+from analysis.verdicts.study import Study, analyse
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of outcomes, and how exactly the answer is to be known."""
+
+    reference: str  # the algorithm that the others are compared with
+    claims: Mapping[str, float | str]  # algorithm -> a multiplier, or "<=x"
+    num_draws: int  # of the bootstrap
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -23,3 +37,14 @@ class Panel:
     def compute(self) -> tuple[ComputeMultiplier, ...]:
         """Multipliers per FLOP; none where costs are not known."""
         return compute_multipliers(self.study, self.flops) if self.flops else ()
+
+
+def analysed(
+    outcomes: Outcomes | Counts,
+    question: Question,
+    base_error: float | None = None,
+    flops: Mapping[tuple[str, int], float] = MappingProxyType({}),
+) -> Panel:
+    """Analyse one panel. base_error: of the base policy, where known: a curve that starts flat begins there."""
+    numbers = (question.reference, question.claims, question.num_draws, question.seed)
+    return Panel(analyse(outcomes, *numbers, ceiling=base_error), base_error, flops)

@@ -14,7 +14,8 @@ from data.sampling.sampler import Sampler
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import row_keys, stop_tokens
 
-ROLLOUTS, STEP_VALUES, EVALUATION, SOLVABLE = 1, 2, 3, 4  # folded into a stage's root key
+# What a key is used for, folded into a stage's root key; GENERATION is for prompts in a notebook.
+ROLLOUTS, STEP_VALUES, EVALUATION, SOLVABLE, GENERATION = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)

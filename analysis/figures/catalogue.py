@@ -1,0 +1,36 @@
+"""The figures of a study by name: what a report draws for every panel, and what a notebook can ask for.
+
+In: a `Panel`, its claims, the words for its axes, and a place. Out: matplotlib figures.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from matplotlib.figure import Figure
+
+from analysis.figures import diagnostics, headline
+from analysis.figures.compute import cost_figure
+from analysis.figures.style import Place
+from analysis.page.wording import Wording
+from analysis.verdicts.panel import Panel
+
+Claims = Mapping[str, float | str]
+Drawing = Callable[[Panel, Claims, Wording, Place], Figure | None]  # None: the study has nothing of the kind
+
+
+def _cost_figure(panel: Panel, _: Claims, wording: Wording, place: Place) -> Figure | None:
+    return cost_figure(panel.study, panel.flops, wording.error_axis, place) if panel.flops else None
+
+
+STUDY_FIGURES: Mapping[str, Drawing] = MappingProxyType(
+    {
+        "error": lambda panel, _, words, place: headline.error_figure(panel.study, words, panel.base_error, place),
+        "collapsed": lambda panel, _, words, place: headline.collapsed_figure(panel.study, words, place),
+        "multiplier": lambda panel, _, words, place: headline.multiplier_figure(panel.study, words, place),
+        "compute": _cost_figure,
+        "holdout": lambda panel, _, __, place: diagnostics.holdout_figure(panel.study, place),
+        "density": lambda panel, claims, _, place: diagnostics.density_figure(panel.study, claims, place),
+        "spread": lambda panel, _, __, place: diagnostics.spread_figure(panel.study, place),
+        "residual": lambda panel, _, words, place: diagnostics.residual_figure(panel.study, words, place),
+    }
+)
