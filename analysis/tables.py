@@ -58,10 +58,10 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
             continue  # an axis that does not concern the algorithm repeats its runs
         seen.add((panel, label, run.cell.data_size, run.seed))
         is_waiting = run.stage.digest in waiting
+        path = None if is_waiting else store.checked(run.stage)  # before its row: a damaged one is a missing run
         rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
-        path = None if is_waiting else store.find(run.stage)
         if path is not None:
-            table = parquet.read_table(store.local(path) / "outcomes.parquet", columns=["problem", "wrong"])
+            table = parquet.read_table(path / "outcomes.parquet", columns=["problem", "wrong"])
             outcomes.setdefault(panel, []).append((label, run.cell.data_size, run.seed, table))
     runs = pd.DataFrame(rows)
     return Tables(

@@ -177,7 +177,7 @@ class RayPool:
             outcome = first
         self._outcomes.pop(handle, None)
         del self._calls[handle]
-        if isinstance(outcome, Lost) or (worker.shape.hosts > 1 and isinstance(outcome, Failed)):
+        if isinstance(outcome, Lost) or (worker.shape.hosts > 1 and not isinstance(outcome, Done)):
             self._end(worker)
         else:
             worker.stage = None

@@ -79,7 +79,20 @@ class Lost:
     reason: str
 
 
-Outcome = Done | Failed | Lost
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another process is in the stage's work directory, or has just committed the stage: it was not started here."""
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """Inputs of the stage are not whole in the store, so it was not started."""
+
+    inputs: tuple[Stage, ...]
+    damaged: bool  # not those that were committed, and moved aside just now; else they were not there
+
+
+Outcome = Done | Failed | Lost | Elsewhere | Spoiled
 
 
 class StageWorker:
@@ -131,7 +144,7 @@ def run_stage(
     checkout: Mapping[str, object] = MappingProxyType({}),
     memory: Memory = DEFAULT_MEMORY,
     mesh: Mapping[str, int] = MappingProxyType({}),
-) -> Done | Failed:
+) -> Done | Failed | Elsewhere | Spoiled:
     """Run a stage in this process and commit its artifact, or keep its traceback and log as its failure.
 
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
@@ -139,15 +152,23 @@ def run_stage(
     """
     log = ""
     try:
-        work_dir = store.work_dir(stage)
         try:
+            work_dir = store.work_dir(stage)
+        except TimeoutError:
+            return Elsewhere()
+        try:
+            store.refresh()
+            if store.find(stage) is not None:  # whoever had the directory before has finished the stage
+                return Elsewhere()
+            inputs = _inputs(stage, store)
+            if isinstance(inputs, Spoiled):
+                return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
-                record = _run(stage, store, runners, work_dir)
+                record = _run(stage, inputs, runners, work_dir)
             record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
-            if (work_dir / LOG).exists():
-                log = (work_dir / LOG).read_text()
+            log = store.partial_log(stage)
             store.leave(stage)
     except (Exception, SystemExit):  # the worker's edge: whatever a stage raises becomes the record of a failure
         return Failed(store.fail(stage, traceback.format_exc(), log))
@@ -155,7 +176,7 @@ def run_stage(
 
 def follow_stage(
     stage: Stage, store: Store, runners: Mapping[str, str | Runner], memory: Memory, mesh: Mapping[str, int]
-) -> Done | Failed:
+) -> Done | Failed | Spoiled:
     """The same stage in another process of a group: it computes its share; what it writes is thrown away.
 
     Checkpoints are written together, so they are those of the work directory that the first process has.
@@ -164,10 +185,23 @@ def follow_stage(
         with tempfile.TemporaryDirectory(prefix="scaling-member-") as scratch:
             out = Path(scratch)
             (out / CHECKPOINTS).symlink_to(store.partial(stage) / CHECKPOINTS)
+            inputs = _inputs(stage, store)
+            if isinstance(inputs, Spoiled):
+                return inputs
             with using_memory(memory), on_devices(mesh):
-                return Done(_run(stage, store, runners, out))
+                return Done(_run(stage, inputs, runners, out))
     except (Exception, SystemExit):  # the worker's edge, as above
         return Failed(store.fail(stage, traceback.format_exc(), ""))
+
+
+def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
+    """The stage's inputs as local folders, by name."""
+    absent = tuple(parent for parent in stage.inputs.values() if store.find(parent) is None)
+    if absent:
+        return Spoiled(absent, damaged=False)
+    found = {name: store.checked(parent) for name, parent in stage.inputs.items()}
+    spoiled = tuple(parent for name, parent in stage.inputs.items() if found[name] is None)
+    return Spoiled(spoiled, damaged=True) if spoiled else {name: path for name, path in found.items() if path}
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:
@@ -179,8 +213,7 @@ def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[Non
     return on_mesh(mesh)
 
 
-def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
-    inputs = {name: _input(stage, name, store) for name in stage.inputs}
+def _run(stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
     runner = _runner(stage, runners)
     start = time.perf_counter()
     try:
@@ -205,16 +238,6 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
 def _told_by_stage(work_dir: Path) -> dict[str, object]:
     path = work_dir / PROVENANCE_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _input(stage: Stage, name: str, store: Store) -> Path:
-    parent = stage.inputs[name]
-    path = store.find(parent)
-    if path is None:
-        raise StageError(
-            stage.name, f"its input {name!r}, {parent.name}, is not in {store.root}; run the sweep again to make it."
-        )
-    return store.local(path)
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
@@ -243,10 +266,17 @@ def _finite(stage: Stage, returned: Mapping[str, float]) -> dict[str, float]:
     return plain
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts off, without a word for every line: the stage's own files will tell."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the line."""
+
+
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Send warnings, and what our own packages log from INFO on, to a file as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
     handler.addFilter(lambda entry: entry.levelno >= logging.WARNING or entry.name.partition(".")[0] in PACKAGES)
