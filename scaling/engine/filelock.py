@@ -35,13 +35,14 @@ class FileLock:
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # the folder was renamed away this moment
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                held = False
                 try:
-                    if _locked(descriptor, path) and _is_same_file(descriptor, path):
-                        return cls(descriptor)
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-                os.close(descriptor)
+                    held = _locked(descriptor, path) and _is_same_file(descriptor, path)
+                finally:
+                    if not held:
+                        os.close(descriptor)
+                if held:
+                    return cls(descriptor)
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"{path} is locked by another process for {timeout_seconds:.0f} s; expected that of a killed sweep"
