@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from analysis.ledger import costs_of_run
 from scaling.config import Sweep
+from scaling.engine.changed import changed
 from scaling.engine.store import Store
 from scaling.grid import axes
 from scaling.plan import Plan, Run
@@ -41,7 +42,9 @@ class Tables:
     outcomes: Mapping[str, pd.DataFrame]  # panel -> algorithm, data_size, seed, problem, wrong
     base_errors: Mapping[str, float]  # panel -> error of the base policy on the test problems
     choices: pd.DataFrame  # one row a candidate of selection
-    provenance: Mapping[str, list[str]]  # commits, versions, hosts and devices of all records
+    provenance: Mapping[
+        str, list[str]
+    ]  # commits, versions, hosts and devices of all records, and what other sources computed
     num_missing: int
     num_failed: int
 
@@ -144,7 +147,8 @@ def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
         found["packages"].update(f"{name} {version}" for name, version in origin["packages"].items())
         if "device" in origin:
             found["devices"].add(f"{origin['device']['count']} x {origin['device']['kind']}")
-    return {name: sorted(values) for name, values in found.items()}
+    found["sources"] = {change.line for change in changed(plan.stages, store)}
+    return {name: sorted(values) for name, values in found.items() if values or name != "sources"}
 
 
 def _long(parts: Sequence[tuple[str, int, int, pa.Table]]) -> pd.DataFrame:

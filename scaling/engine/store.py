@@ -158,11 +158,13 @@ class Store:
         """
         directory = self.partial(stage)
         self._locks[stage.digest] = FileLock.acquire(directory / WORK_LOCK, WORK_LOCK_TIMEOUT_SECONDS)
+        is_empty = False
         try:
             _empty(directory)
-        except BaseException:
-            self._locks.pop(stage.digest).release()
-            raise
+            is_empty = True
+        finally:
+            if not is_empty:
+                self._locks.pop(stage.digest).release()
         return directory
 
     def partial(self, stage: Stage) -> Path:
@@ -264,6 +266,21 @@ class Store:
             fault = self._fault_of(folder, stage.digest)
             if fault is not None:
                 self._move_aside(folder, fault)
+
+    def distrust(self, stage: Stage) -> None:
+        """Count the stage as not stored, in this process only; changes nothing on the disk."""
+        for root in (self.root, self.shipped):
+            self._ignored.update(os.fspath(folder) for folder in ([] if root is None else folders_of(root, stage)))
+        self._known.pop(stage.digest, None)
+
+    def retire(self, stage: Stage) -> bool:
+        """Move the stage's artifact to quarantine, so that it runs again; whether there was one, whole or not."""
+        found = self.find(stage) is not None
+        self.distrust(stage)
+        for folder in list(folders_of(self.root, stage)):
+            self._take_out(folder)
+            self._ignored.discard(os.fspath(folder))
+        return found
 
     # Failures
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from scaling.engine.members import free_address, join
-from scaling.engine.provenance import provenance
+from scaling.engine.provenance import PROJECT, provenance
+from scaling.engine.sources import sources_digest
 from scaling.engine.store import CHECKPOINTS, LOG, Store
 from scaling.memory_config import Memory
 from scaling.stage import PROVENANCE_FILE, VERSIONS, Stage, StageError
@@ -215,6 +216,7 @@ def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[Non
 
 def _run(stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
     runner = _runner(stage, runners)
+    _sources(runners[stage.kind])  # as they are when they are loaded
     start = time.perf_counter()
     try:
         returned = runner({**stage.config, **stage.execution}, inputs, work_dir)
@@ -232,7 +234,14 @@ def _run(stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | R
         "wall_seconds": time.perf_counter() - start,
         "committed_at": time.time(),
     }
+    sources = _sources(runners[stage.kind])
+    record |= {"sources": sources} if sources else {}
     return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
+
+
+def _sources(runner: str | Runner) -> str | None:
+    """What the stage is computed by: the digest of the project's sources that its function's module imports."""
+    return sources_digest(runner.partition(":")[0], PROJECT, PACKAGES) if isinstance(runner, str) else None
 
 
 def _told_by_stage(work_dir: Path) -> dict[str, object]:

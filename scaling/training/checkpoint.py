@@ -34,7 +34,7 @@ class Checkpoints:
     """Saves the training state every `every_seconds`, keeps the newest, restores it."""
 
     def __init__(self, out: Path, every_seconds: float = 60.0, files: Sequence[str] = ()) -> None:
-        """files: names of those in `out` that are kept with each checkpoint, as they are then, and come back with it."""
+        """files: names of those in `out` that are kept with each checkpoint as they are then, and restored with it."""
         self.directory = Path(os.path.realpath(out / DIRECTORY))  # members of a group have a link to one directory
         self.every_seconds = every_seconds
         self._out = out
