@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-VERSION = 1  # of what is kept, and of the digest
 CACHE = Path("~/.cache/scaling")
 
 Import = tuple[int, str, tuple[str, ...]]  # leading dots, module, and the names taken from it
@@ -101,6 +100,8 @@ def _imports(tree: ast.Module) -> Iterator[Import]:
 
 def _canonical(value: object) -> str:
     """A tree as text, equal in all versions of Python: no positions, nothing empty, no strings that stand alone."""
+    if isinstance(value, ast.JoinedStr):  # without the empty end that Python 3.12 gives some
+        return f"JoinedStr({','.join(_canonical(part) for part in value.values if not _is_empty_string(part))})"
     if isinstance(value, ast.AST):
         fields = ((name, getattr(value, name, None)) for name in value._fields if name != "type_comment")
         parts = [f"{name}={_canonical(field)}" for name, field in fields if field is not None and field != []]
@@ -112,6 +113,10 @@ def _canonical(value: object) -> str:
 
 def _is_docstring(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_empty_string(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
 
 
 @cache
@@ -147,7 +152,8 @@ def _keep(kept: Mapping[str, Source]) -> None:
 
 
 def _cache_file() -> Path:
-    return CACHE.expanduser() / f"sources-{VERSION}.json"
+    """One for each version of this very file, which decides what a digest is."""
+    return CACHE.expanduser() / f"sources-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]}.json"
 
 
 def _sha256(text: str) -> str:
