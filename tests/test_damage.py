@@ -170,6 +170,15 @@ def test_an_input_damaged_as_soon_as_it_is_made_is_a_failure_and_no_endless_loop
     assert "was damaged right after it was made; check the disk" in report.failed[0][1]["error"]
 
 
+def test_a_worker_that_does_not_see_the_store_fails_its_stage_and_is_no_endless_loop(store, monkeypatch):
+    base, top = toy("base"), toy("top", toy("base"))
+    sweep_of([base], store)
+    blind = InlinePool(store, RUNNERS)
+    monkeypatch.setattr(blind, "wait", lambda handles, seconds: [(stage, Spoiled((base,), False)) for stage in handles])
+    report = execute([top], store, blind, Progress(Console(file=io.StringIO())))
+    assert "is whole here but not where its worker looked; all nodes must see one store" in report.failed[0][1]["error"]
+
+
 def test_a_damaged_shipped_artifact_stays_and_is_made_anew_in_the_root(store, tmp_path):
     base, top = toy("base"), toy("top", toy("base"))
     sweep_of([base], Store(tmp_path / "shipped"))

@@ -246,12 +246,15 @@ class _Execution:
         self._progress.elsewhere(stage, holder)
 
     def _give_back(self, stage: Stage, outcome: Spoiled) -> None:
-        """Leave a stage to the next execution, which makes its inputs again; what was made just now has no excuse."""
-        for parent in outcome.inputs:
-            self._store.checked(parent)  # so that this process too no longer counts it as stored
+        """Leave a stage to the next execution, which makes its inputs again; unless that would not help."""
+        # Looked at here, so that this process too no longer counts as stored what is damaged.
+        whole = [parent.name for parent in outcome.inputs if self._store.checked(parent) is not None]
         fresh = [parent.name for parent in outcome.inputs if outcome.damaged and parent in self._done]
-        if fresh:
-            text = f"StageError: {stage.name}: {fresh[0]} was damaged right after it was made; check the disk.\n"
+        if whole or fresh:
+            reason = f"{fresh[0]} was damaged right after it was made; check the disk" if fresh else ""
+            if whole:
+                reason = f"{whole[0]} is whole here but not where its worker looked; all nodes must see one store"
+            text = f"StageError: {stage.name}: its input {reason}.\n"
             self._fail(stage, self._store.fail(stage, text, ""))
             return
         given_back = [stage, *self._schedule.fail(stage)]
