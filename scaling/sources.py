@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-VERSION = 1  # of what is kept, and of the digest
 CACHE = Path("~/.cache/scaling")
 
 Import = tuple[int, str, tuple[str, ...]]  # leading dots, module, and the names taken from it
@@ -153,7 +152,8 @@ def _keep(kept: Mapping[str, Source]) -> None:
 
 
 def _cache_file() -> Path:
-    return CACHE.expanduser() / f"sources-{VERSION}.json"
+    """One for each version of this very file, which decides what a digest is."""
+    return CACHE.expanduser() / f"sources-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]}.json"
 
 
 def _sha256(text: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from scaling.config.sweep import Sweep
+from scaling.engine.changed import accept, changed, with_descendants
 from scaling.engine.eta import spoken
 from scaling.engine.interrupts import INTERRUPTED, until_stopped
 from scaling.engine.jax_environment import pin, warning
@@ -25,7 +26,7 @@ from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import ClusterLost, Outage, Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
-from scaling.kinds import kind_of
+from scaling.kinds import kind_names, kind_of
 from scaling.planning.explain import ConfigError
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, plan
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return show_plan(sweep, arguments, console)
         if arguments.status:
             return show_status(sweep, arguments, console)
+        if arguments.accept:
+            return accept_sources(sweep, console)
         return run(sweep, arguments, console)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,8 +70,12 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Plan and execute until every run has its settings and its evaluation, then write the report."""
     started = time.monotonic()
     store = open_store(sweep)
+    if arguments.rerun:
+        _retire(sweep, store, arguments.rerun, console)
     current = _plan(sweep, store)
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    for change in changed(current.stages, store):
+        console.print(change.line, soft_wrap=True, markup=False)
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
@@ -102,6 +109,8 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
 def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
     store = open_store(sweep)
+    for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
+        store.distrust(stage)
     current = _plan(sweep, store)
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
     to_run, _ = needed(current.stages, store)
@@ -120,7 +129,8 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
         )
     work, rates = costs(to_run, stored), _rates(current, store)
     console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
-    for line in _reasons(to_run, store) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
+    changes = [change.line for change in changed(current.stages, store)]
+    for line in changes + _reasons(to_run, store) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
         console.print(line, soft_wrap=True, markup=False)
     return 0
 
@@ -130,8 +140,22 @@ def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -
     store = open_store(sweep)
     current = _plan(sweep, store)
     console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
-    for line in status(current.stages, store).lines():
+    for line in status(current.stages, store).lines() + [change.line for change in changed(current.stages, store)]:
         console.print(line, soft_wrap=True, markup=False)
+    return 0
+
+
+def accept_sources(sweep: Sweep, console: Console) -> int:
+    """Take what is stored as computed by today's sources, from now on."""
+    store = open_store(sweep)
+    changes = changed(_plan(sweep, store).stages, store)
+    if not changes:
+        console.print("Nothing to accept: every stored stage was computed by today's sources, as far as records tell.")
+        return 0
+    make_writable(store)
+    accept(changes, store)
+    for change in changes:
+        console.print(f"{change.kind}: {len(change.stages)} stored stages are taken as they are.", soft_wrap=True)
     return 0
 
 
@@ -145,6 +169,19 @@ def _parser() -> argparse.ArgumentParser:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--plan", action="store_true", help="print what would run and its estimated cost; write nothing")
     mode.add_argument("--status", action="store_true", help="print what is done, running, blocked and failed")
+    mode.add_argument(
+        "--accept",
+        action="store_true",
+        help="take stored stages as they are, though the sources that computed them differ from today's",
+    )
+    parser.add_argument(
+        "--rerun",
+        action="append",
+        default=[],
+        metavar="KIND",
+        choices=sorted(kind_names()),
+        help="run the stages of a kind, such as sft, and all that is computed from them, once more",
+    )
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
     parser.add_argument(
@@ -159,6 +196,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(sweep: Sweep, store: Store) -> Plan:
     return plan(sweep, store.numbers)
+
+
+def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) -> None:
+    """Take the artifacts of these kinds, and of what is computed from them, out of the store."""
+    make_writable(store)
+    number = sum(store.retire(stage) for stage in with_descendants(_plan(sweep, store).stages, kinds))
+    console.print(
+        f"{number} stored stages run again ({', '.join(kinds)} and what is computed from them); their artifacts are in"
+        f" {store.root / 'quarantine'}. After an interruption go on without --rerun.",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool]:

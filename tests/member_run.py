@@ -29,7 +29,7 @@ def main(address: str, index: int, size: int, folder: Path, kill_at: int | None)
         join(address, index, size)
     from tiny_policy import CONFIG, random_params, random_rows  # computes when it is imported
 
-    loop.Checkpoints = lambda out, _: checkpoint.Checkpoints(out, 0.0)  # at every chance
+    loop.Checkpoints = lambda out, _, files: checkpoint.Checkpoints(out, 0.0, files)  # at every chance
     if kill_at is not None:
         _kill(kill_at)
     with on_mesh({"data": 1, "fsdp": size, "tensor": 1}):

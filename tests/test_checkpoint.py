@@ -1,5 +1,6 @@
 """Checkpoints: the whole state comes back bit for bit, the newest wins, and a half-written one is ignored."""
 
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -98,3 +99,69 @@ def test_a_short_stage_never_touches_the_disk(state, tmp_path):
     assert not checkpoints.maybe_save(state, 1)
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# Damage
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _flip(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+def _remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [_cut, _zero, _flip, _remove])
+def test_a_damage_to_any_file_of_a_checkpoint_sets_it_aside(state, tmp_path, caplog, damage):
+    save(tmp_path / "whole", state, 7)
+    files = [path for path in sorted((tmp_path / "whole").rglob("*")) if path.is_file() and path.stat().st_size]
+    assert len(files) > 3
+    for number, whole in enumerate(files):
+        out = tmp_path / str(number)
+        shutil.copytree(tmp_path / "whole", out)
+        damage(out / whole.relative_to(tmp_path / "whole"))
+        checkpoints = Checkpoints(out)
+        assert checkpoints.restore(state) is state, whole
+        assert sorted(path.name for path in (out / CHECKPOINTS).iterdir()) == ["damaged"]
+        assert "is damaged or was cut off" in caplog.text
+
+
+def test_an_empty_folder_of_a_checkpoint_is_set_aside(state, tmp_path):
+    (tmp_path / CHECKPOINTS / "9").mkdir(parents=True)
+    assert Checkpoints(tmp_path).restore(state) is state
+
+
+def test_the_one_before_a_damaged_checkpoint_is_taken_and_training_can_save_again(state, tmp_path):
+    save(tmp_path, state, 7)
+    shutil.copytree(tmp_path / CHECKPOINTS / "7", tmp_path / "seven")
+    save(tmp_path, state.replace(update_index=jnp.int32(12)), 12)
+    shutil.copytree(tmp_path / "seven", tmp_path / CHECKPOINTS / "7")  # as when a kill came before it was removed
+    (tmp_path / CHECKPOINTS / "12" / "files.json").unlink()
+    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    assert int(checkpoints.restore(init_state(random_params(1))).update_index) == 7
+    assert checkpoints.maybe_save(state.replace(update_index=jnp.int32(12)), 12)
+    checkpoints.close()
+    assert int(restored(tmp_path).update_index) == 12
+    assert sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir()) == ["12", "damaged"]
+
+
+def test_files_that_grow_come_back_as_they_were_at_the_checkpoint(state, tmp_path):
+    (tmp_path / "metrics").write_text("at 7\n")
+    checkpoints = Checkpoints(tmp_path, 0.0, ("metrics", "absent"))
+    checkpoints.maybe_save(state, 7)
+    checkpoints.close()
+    (tmp_path / "metrics").unlink()  # the store empties a work directory
+    checkpoints = Checkpoints(tmp_path, 0.0, ("metrics", "absent"))
+    checkpoints.restore(state)
+    checkpoints.close()
+    assert (tmp_path / "metrics").read_text() == "at 7\n" and not (tmp_path / "absent").exists()

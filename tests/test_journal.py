@@ -33,9 +33,13 @@ def test_a_line_cut_short_is_dropped_and_the_next_one_is_whole(tmp_path, kept):
     assert last.answers == {"r1": {"tokens": [1]}, "r2": {"tokens": [2]}}
 
 
-def test_a_broken_line_is_named(tmp_path):
+@pytest.mark.parametrize("broken", [b"[]", b"\xff\xfe", b"{", b"[" * 100_000, b"5", b'{"request": []}'], ids=range(6))
+def test_a_broken_line_is_named_and_the_others_count(tmp_path, caplog, broken):
     journal = Journal(tmp_path)
+    journal.add("r1", {"tokens": [1]})
     journal.close()
-    journal.path.write_text("[]\n")
-    with pytest.raises(ValueError, match=r"answers.jsonl, line 1 is b'\[\]', no answer of a server; delete"):
-        Journal(tmp_path)
+    journal.path.write_bytes(broken + b"\n" + journal.path.read_bytes())
+    again = Journal(tmp_path)
+    again.close()
+    assert again.answers == {"r1": {"tokens": [1]}}
+    assert "answers.jsonl, line 1 is no answer of a server; its request is made again" in caplog.text

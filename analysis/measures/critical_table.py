@@ -26,11 +26,11 @@ def traces_of(plan: Plan, store: Store, panel_of: Callable[[Run], str], label_of
     waiting, parts, seen = set(plan.waiting_digests), [], set()
     for run in plan.runs:
         name = (panel_of(run), label_of(run), run.cell.data_size, run.seed)
-        path = None if run.measured is None or run.stage.digest in waiting else store.find(run.measured)
+        path = None if run.measured is None or run.stage.digest in waiting else store.checked(run.measured)
         if path is None or name in seen:
             continue
         seen.add(name)
-        table = pd.read_parquet(store.local(path) / "critical_steps.parquet")
+        table = pd.read_parquet(path / "critical_steps.parquet")
         columns = dict(zip(("panel", "algorithm", "data_size", "seed"), name, strict=True))
         parts.append(table.assign(**columns))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from analysis.tables.ledger import costs_of_run
 from scaling.config.algorithms import algorithm_of
 from scaling.config.sweep import Sweep
+from scaling.engine.changed import changed
 from scaling.engine.store import Store
 from scaling.kinds import kind_of
 from scaling.planning.grid import axes
@@ -32,7 +33,9 @@ class Tables:
     outcomes: Mapping[str, pd.DataFrame]  # panel -> algorithm, data_size, seed, problem, wrong
     base_errors: Mapping[str, float]  # panel -> error of the base policy on the test problems
     choices: pd.DataFrame  # one row a candidate of selection
-    provenance: Mapping[str, list[str]]  # commits, versions, hosts and devices of all records
+    provenance: Mapping[
+        str, list[str]
+    ]  # commits, versions, hosts and devices of all records, and what other sources computed
     num_missing: int
     num_failed: int
 
@@ -49,10 +52,10 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
             continue  # an axis that does not concern the algorithm repeats its runs
         seen.add((panel, label, run.cell.data_size, run.seed))
         is_waiting = run.stage.digest in waiting
+        path = None if is_waiting else store.checked(run.stage)  # before its row: a damaged one is a missing run
         rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
-        path = None if is_waiting else store.find(run.stage)
         if path is not None:
-            table = parquet.read_table(store.local(path) / "outcomes.parquet", columns=["problem", "wrong"])
+            table = parquet.read_table(path / "outcomes.parquet", columns=["problem", "wrong"])
             outcomes.setdefault(panel, []).append((label, run.cell.data_size, run.seed, table))
     runs = pd.DataFrame(rows)
     return Tables(
@@ -135,7 +138,8 @@ def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
         found["packages"].update(f"{name} {version}" for name, version in origin["packages"].items())
         if "device" in origin:
             found["devices"].add(f"{origin['device']['count']} x {origin['device']['kind']}")
-    return {name: sorted(values) for name, values in found.items()}
+    found["sources"] = {change.line for change in changed(plan.stages, store)}
+    return {name: sorted(values) for name, values in found.items() if values or name != "sources"}
 
 
 def _long(parts: Sequence[tuple[str, int, int, pa.Table]]) -> pd.DataFrame:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from analysis.fitting.bootstrap import MIN_SEEDS
 from analysis.fitting.forms import FORMS
+from analysis.tables import counts, outcomes
 from analysis.tables.cells import OutcomesError
 from analysis.tables.counts import Counts, from_counts
 from analysis.tables.outcomes import Outcomes, from_table
-from analysis.tables.runs import counts, outcomes
 from analysis.verdicts.claims import upper_bound
 
 MIN_DRAWS = 200  # of the bootstrap; fewer say nothing of a 2.5 % quantile

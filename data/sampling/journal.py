@@ -1,15 +1,20 @@
 """What a server has answered, kept row by row: a killed stage asks again only for what had no answer yet.
 
 In: the working directory of a stage, whose `checkpoints/` outlives a killed or failed attempt. Out: answers by the
-digest of their request, and the servers that gave them. One JSON object a line; a line that a kill cut short is
-dropped, and its request is made again.
+digest of their request, and the servers that gave them. One JSON object a line; a line that a kill or a full disk cut
+short, or that is none, is dropped, and its request is made again.
 """
 
 import json
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.json_lines import append
 from scaling.stage import CHECKPOINTS
+
+logger = logging.getLogger(__name__)
 
 FILE = "answers.jsonl"
 
@@ -24,26 +29,22 @@ class Journal:
         self.servers: list[Mapping] = []  # what each told of itself
         if self.path.exists():
             self._read()
-        self._file = self.path.open("a", encoding="utf-8")
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def add(self, request: str, answer: Mapping[str, object]) -> None:
         """Keep an answer; it survives a kill of this process from here on."""
+        append(self._descriptor, {"request": request, "answer": answer})
         self.answers[request] = answer
-        self._write({"request": request, "answer": answer})
 
     def add_server(self, told: Mapping[str, object]) -> None:
         """Keep what a server tells of itself, once."""
         if told not in self.servers:
+            append(self._descriptor, {"server": told})
             self.servers.append(told)
-            self._write({"server": told})
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-    def _write(self, row: Mapping[str, object]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
+        os.close(self._descriptor)
 
     def _read(self) -> None:
         written = self.path.read_bytes()
@@ -55,11 +56,8 @@ class Journal:
                         self.servers.append(told)
                     case row:
                         self.answers[row["request"]] = row["answer"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{self.path}, line {number} is {line[:60]!r}, no answer of a server; delete the file and run the"
-                    " sweep again."
-                ) from error
+            except (ValueError, KeyError, TypeError, RecursionError):
+                logger.warning("%s, line %d is no answer of a server; its request is made again.", self.path, number)
         if len(whole) < len(written):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))

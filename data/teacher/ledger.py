@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from data.json_lines import append
 from scaling.stage import canonical_json
 
 logger = logging.getLogger(__name__)
@@ -90,9 +91,7 @@ class Ledger:
 
     def add(self, reply: Reply) -> None:
         """Keep a reply; it is on the disk when this returns."""
-        line = memoryview((json.dumps(asdict(reply), ensure_ascii=False, allow_nan=False) + "\n").encode())
-        while line:
-            line = line[os.write(self._descriptor, line) :]
+        append(self._descriptor, asdict(reply))
         os.fsync(self._descriptor)
         self._replies[reply.key] = reply
         self.spent = self.spent.plus(reply)
@@ -195,7 +194,13 @@ def _locked(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    raise OSError(
+                        error.errno,
+                        f"{folder / LOCK} cannot be locked: {error.strerror}. Put teacher.ledger on a file system that"
+                        " has flock",
+                    ) from error
                 if not logged or time.monotonic() - told > _TELL_SECONDS:
                     logger.info("Another teacher stage is asking; this one waits for %s.", folder / LOCK)
                     told, logged = time.monotonic(), True

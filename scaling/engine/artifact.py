@@ -1,22 +1,32 @@
 """What makes a folder an artifact: a record.json that lists every file with its size and sha256, all of it there.
 
-In: a folder of any path etils.epath opens. Out: an `Artifact`, or the fault that keeps the folder from being one.
+In: a folder of any path etils.epath opens. Out: an `Artifact`, or the fault that keeps the folder from being one. The
+record ends with a sha256 of itself; records from before that have none, and are believed. A file that this user may
+not read is no fault of the artifact: it is a ConfigError, since making the stage again would not help.
 """
 
 import hashlib
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from etils import epath
 
-from scaling.stage import Stage
+from scaling.planning.explain import ConfigError
+from scaling.stage import DIGEST_LENGTH, Stage
 
 RECORD = "record.json"
+SEAL = "sha256"  # the record's last key
+_SEAL_MARK = f',\n "{SEAL}": '
+NOT_KINDS = ("quarantine", "failures", "leases", "compile_cache")  # folders of a store that hold no artifacts
+
+Signature = tuple[int, int, int, int]  # of a file: size, times of change of contents and of inode, inode
+Checked = MutableMapping[str, tuple[Signature, str]]  # path -> the signature it had when its contents had this sha256
 
 
 @dataclass(frozen=True)
@@ -28,18 +38,24 @@ class Artifact:
     record: dict
 
 
-def inspect(folder: epath.Path, stage: Stage) -> tuple[Artifact | None, str | None]:
-    """The stage's artifact in a folder, or None and what is wrong with the folder. Cheap: contents are not read."""
+def inspect(folder: epath.Path, digest: str) -> tuple[Artifact | None, str | None]:
+    """The artifact of a digest in a folder, or None and what is wrong with it. Cheap: contents are not read."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        text = (folder / RECORD).read_text()
+        record = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None, f"has no {RECORD}"
-    except ValueError:  # covers bytes that are no text
+    except PermissionError as error:
+        raise _unreadable(folder / RECORD) from error
+    except (ValueError, RecursionError):  # covers bytes that are no text
         return None, f"has a {RECORD} that cannot be parsed"
     if not _lists_files(record):
         return None, f"has a {RECORD} without a list of files"
-    if record.get("digest") != stage.digest:
-        return None, f"has a {RECORD} of digest {record.get('digest')}, expected {stage.digest}"
+    if record.get("digest") != digest:
+        return None, f"has a {RECORD} of digest {record.get('digest')}, expected {digest}"
+    seal = record.pop(SEAL, None)
+    if seal is not None and seal != _sha256(text.rpartition(_SEAL_MARK)[0]):
+        return None, f"has a {RECORD} that was changed after its commit"
     files = folder / record["folder"] if "folder" in record else folder
     for name, described in record["files"].items():
         size = _size(files / name)
@@ -50,18 +66,64 @@ def inspect(folder: epath.Path, stage: Stage) -> tuple[Artifact | None, str | No
     return Artifact(folder, files, record), None
 
 
+def record_text(record: Mapping[str, object]) -> str:
+    """What record.json holds: the record, and the sha256 of all that comes before it."""
+    body = json.dumps(record, indent=1, allow_nan=False).removesuffix("\n}")
+    return f'{body}{_SEAL_MARK}"{_sha256(body)}"\n}}'
+
+
+def changed_file(files: epath.Path | Path, record: Mapping, checked: Checked) -> str | None:
+    """The fault of a file whose contents are not those committed, or None.
+
+    checked: what was read before, which is not read again while the file system says that it is the same file.
+    """
+    for name, described in record["files"].items():
+        path = files / name
+        signature = _signature(path)
+        if signature is not None and checked.get(os.fspath(path)) == (signature, described["sha256"]):
+            continue
+        try:
+            digest = _file_digest(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return f"lacks the file {name}"
+        except PermissionError as error:
+            raise _unreadable(path) from error
+        if digest != described["sha256"]:
+            return f"has other contents in {name} than when it was committed"
+        if signature is not None:
+            checked[os.fspath(path)] = (signature, digest)
+    return None
+
+
+def every_folder(root: epath.Path) -> Iterator[tuple[epath.Path, str]]:
+    """Every folder of a store that should be an artifact, whole or not, with the digest in its name."""
+    if not root.exists():
+        return
+    for kind in sorted(root.iterdir(), key=lambda entry: entry.name):
+        if kind.name.startswith(".") or kind.name in NOT_KINDS or not kind.is_dir():
+            continue
+        for folder in sorted(kind.iterdir(), key=lambda entry: entry.name):
+            digest = _digest_of(folder.name)
+            if re.fullmatch(rf"[0-9a-f]{{{DIGEST_LENGTH}}}", digest) and folder.is_dir():
+                yield folder, digest
+
+
 def _lists_files(record: object) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
         return False
-    return all(isinstance(described, dict) and "bytes" in described for described in record["files"].values())
+    if not isinstance(record.get("folder", ""), str):
+        return False
+    return all(
+        isinstance(described, dict) and isinstance(described.get("bytes"), int) and "sha256" in described
+        for described in record["files"].values()
+    )
 
 
-def changed_file(artifact: Artifact) -> str | None:
-    """The fault of a file whose contents are not those committed, or None; reads every file."""
-    for name, described in artifact.record["files"].items():
-        if hashlib.sha256((artifact.files / name).read_bytes()).hexdigest() != described["sha256"]:
-            return f"has other contents in {name} than when it was committed"
-    return None
+def _unreadable(path: epath.Path | Path) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be read by this user. Ask its owner for chmod -R g+rX on the store, or name another store:"
+        " --set store=DIR."
+    )
 
 
 def folders_of(root: epath.Path, stage: Stage) -> Iterator[epath.Path]:
@@ -81,8 +143,7 @@ def folders_of(root: epath.Path, stage: Stage) -> Iterator[epath.Path]:
 
 def describe(file: Path) -> dict[str, object]:
     """A file's entry in the record."""
-    with file.open("rb") as stream:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"bytes": file.stat().st_size, "sha256": _file_digest(file)}
 
 
 def file_names(folder: epath.Path) -> list[str]:
@@ -128,6 +189,32 @@ def _digest_of(name: str) -> str:
 
 def _size(path: epath.Path) -> int | None:
     try:
-        return os.stat(path).st_size if is_local(path) else path.stat().length
-    except (FileNotFoundError, NotADirectoryError):
+        if not is_local(path):
+            return path.stat().length
+        size = os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return None
+    except PermissionError as error:
+        raise _unreadable(path) from error
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _unreadable(path)
+    return size
+
+
+def _signature(path: epath.Path | Path) -> Signature | None:
+    if not is_local(path):
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:  # what is wrong with it shows when it is read
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _file_digest(path: epath.Path | Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,9 +1,10 @@
 """What is kept of a failed stage: its traceback and log, until it succeeds.
 
 In: the folder `<store>/failures`. Out: `<kind>/<slug>-<digest>/` below it, with traceback.txt, log.txt and, written
-last, failure.json.
+last, failure.json. Where the store cannot be written to, the failure itself carries its traceback and log.
 """
 
+import errno
 import json
 import os
 import socket
@@ -11,25 +12,40 @@ import time
 
 from etils import epath
 
-from scaling.engine.artifact import folders_of
+from scaling.engine.artifact import folders_of, is_local
 from scaling.stage import Stage
+
+# What the system says when a disk takes no more -> the cure. Libraries hand it on in errors of their own types.
+_CURES = {
+    os.strerror(code): cure
+    for codes, cure in (
+        ((errno.ENOSPC, errno.EDQUOT), "Free space there, or name another store: --set store=DIR."),
+        ((errno.EROFS,), "Make it writable, or name another store: --set store=DIR."),
+    )
+    for code in codes
+}
+_TEXTS = ("stage", "error", "host", "traceback", "log")
 
 
 def write(root: epath.Path, stage: Stage, traceback: str, log: str) -> dict:
-    """Keep a failure; returns what `read` will."""
+    """Keep a failure; returns what `read` will, or the failure with both texts where they cannot be written."""
     folder = root / stage.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "traceback.txt").write_bytes(_encoded(traceback))
-    (folder / "log.txt").write_bytes(_encoded(log))
     failure = {
         "stage": stage.name,
-        "error": root_error(traceback),
+        "error": explained(root_error(traceback), root.parent),
         "host": socket.gethostname(),
         "time": time.time(),
         "traceback": os.fspath(folder / "traceback.txt"),
         "log": os.fspath(folder / "log.txt"),
     }
-    (folder / "failure.json").write_text(json.dumps(failure, indent=1))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "traceback.txt").write_bytes(_encoded(traceback))
+        (folder / "log.txt").write_bytes(_encoded(log))
+        (folder / "failure.json").write_text(json.dumps(failure, indent=1))
+    except OSError as error:
+        nowhere = f"not written: {os.strerror(error.errno or errno.EIO)}"
+        return failure | {"traceback": nowhere, "log": nowhere, "unwritten": f"{traceback.rstrip()}\n{log}"}
     return failure
 
 
@@ -37,9 +53,11 @@ def read(root: epath.Path, stage: Stage) -> dict | None:
     """The stage's failure (stage, error, host, time, and the paths traceback and log), or None."""
     for folder in folders_of(root, stage):
         try:
-            return json.loads((folder / "failure.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue  # it is being written right now
+            failure = json.loads((folder / "failure.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+            continue  # it is being written right now, or was torn
+        if _is_failure(failure):
+            return failure
     return None
 
 
@@ -59,3 +77,20 @@ def root_error(traceback: str) -> str:
     lines = [line for line in traceback.splitlines() if line.strip()]
     first = max((index + 1 for index, line in enumerate(lines) if line.startswith("  ")), default=0)
     return lines[first].strip() if first < len(lines) else "".join(lines[-1:]).strip()
+
+
+def explained(error: str, root: epath.Path) -> str:
+    """An error in one line, with the cure where the store itself is what is wrong."""
+    if os.strerror(errno.ENOENT) in error and is_local(root) and not root.exists():
+        return f"{error.rstrip('.')}. The store {root} was deleted during the run: run the same command again."
+    for words, cure in _CURES.items():
+        if words in error:
+            return f"{error.rstrip('.')}. The store is {root}. {cure}"
+    return error
+
+
+def _is_failure(read: object) -> bool:
+    """Whether it is what `write` writes; a version that kept something else is none of ours."""
+    if not isinstance(read, dict) or not all(isinstance(read.get(name), str) for name in _TEXTS):
+        return False
+    return type(read.get("time")) in (int, float)

@@ -1,13 +1,24 @@
 """An exclusive lock on a file that ends with its process: keeps two workers out of one work directory.
 
 In: a path. Out: a `FileLock`, held until `release` or the end of the process, however that comes.
+
+Not the package `filelock`: only its fourth major version notices that a lock's folder was renamed, it raises
+FileNotFoundError then, and it has no answer to a file system that refuses flock with ENOTSUP or ENOLCK.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
 from pathlib import Path
+
+_UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+_POLL_SECONDS = 0.05
+
+
+class NoLocksError(OSError):
+    """The file system has no locks."""
 
 
 class FileLock:
@@ -24,26 +35,55 @@ class FileLock:
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # the folder was renamed away this moment
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-                if _locked(descriptor) and _is_same_file(descriptor, path):
+                held = False
+                try:
+                    held = _locked(descriptor, path) and _is_same_file(descriptor, path)
+                finally:
+                    if not held:
+                        os.close(descriptor)
+                if held:
                     return cls(descriptor)
-                os.close(descriptor)
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"{path} is locked by another process for {timeout_seconds:.0f} s; expected that of a killed sweep"
                     " to end by itself. Look for a worker left over on this machine and end it."
                 )
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether what is locked is still the file of this path: not renamed away, nor made anew by another."""
+        return _is_same_file(self._descriptor, path)
 
     def release(self) -> None:
         """Unlock."""
         os.close(self._descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock now; creates nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        return not _locked(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        raise NoLocksError(
+            error.errno,
+            f"{path} cannot be locked: {os.strerror(error.errno or 0)}. Stages of two sweeps are kept apart by flock:"
+            " mount the file system with it (Lustre: -o flock; NFS: without nolock), or keep the store on a local disk",
+        ) from error
     return True
 
 

@@ -4,11 +4,10 @@ In: a folder, `<store>/leases`, one file per digest. Out: who holds which stage.
 names its host, process and time; one thread of the driver touches all leases it holds. A lease is stale when it was
 not touched for `STALE_SECONDS`, or at once when its process on this machine is dead; then another driver may take it.
 Object stores have no exclusive creation: there every driver holds every lease (`Leases(None)`). The clocks of hosts
-that share a store must agree within half a minute.
+that share a store must agree within half a minute. A lease that cannot be read, because it is torn or of another
+version, is held by somebody unknown until it is stale.
 """
 
-import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -18,17 +17,22 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
-from scaling.stage import Stage
+from scaling.engine.filelock import FileLock
+from scaling.stage import DIGEST_LENGTH, Stage
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
+LOCK_SECONDS = 60.0  # how long to wait for the lock of the folder, which is held for moments
+LOCK = ".lock"
+_LARGEST_PID = 2**31 - 1
+_LATEST = 1e11  # seconds since the epoch; keeps infinity out as well
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,16 @@ class Leases:
         self._directory.mkdir(parents=True, exist_ok=True)
         holder = _this_process(stage)
         if not _create(path, holder):
-            with _exclusively(self._directory):  # so that of two that saw it stale, one removes the stale one only
+            lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
+            try:  # so that of two that saw it stale, one removes the stale one only
                 if not _is_stale(path):
                     return False
                 logger.info("The lease of %s is stale and taken over.", stage.name)
                 path.unlink(missing_ok=True)
                 if not _create(path, holder):
                     return False
+            finally:
+                lock.release()
         with self._guard:
             self._held[stage.digest] = holder.token
         if self._thread is None:
@@ -95,15 +102,41 @@ class Leases:
         token = self._held.get(stage.digest)
         if token is None or self._directory is None:
             return False
-        holder = _read(self._directory / stage.digest)
-        return holder is None or holder.token != token
+        path = self._directory / stage.digest
+        holder = _read(path)
+        return not path.exists() if holder is None else holder.token != token
 
     def holder(self, stage: Stage) -> Holder | None:
         """Who holds a stage's lease and is alive, or None."""
         if self._directory is None:
             return None
         path = self._directory / stage.digest
-        return None if _is_stale(path) else _read(path)
+        if _is_stale(path):
+            return None
+        return _read(path) or _unknown_holder(path, stage)
+
+    def clear_stale(self) -> int:
+        """Remove what killed drivers left: leases that are stale, of any stage. Returns how many."""
+        if self._directory is None or not self._directory.is_dir():
+            return 0
+        try:
+            stale = [path for path in self._directory.iterdir() if len(path.name) == DIGEST_LENGTH and _is_stale(path)]
+            return self._remove_stale(stale) if stale else 0
+        except OSError as error:
+            logger.warning("Leases of killed sweeps in %s cannot be removed: %s.", self._directory, error)
+            return 0
+
+    def _remove_stale(self, paths: Iterable[Path]) -> int:
+        removed = 0
+        lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
+        try:
+            for path in paths:
+                if path.exists() and _is_stale(path):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        finally:
+            lock.release()
+        return removed
 
     def _release(self, digest: str) -> None:
         with self._guard:
@@ -111,42 +144,81 @@ class Leases:
         if token is None or self._directory is None:
             return
         path = self._directory / digest
-        with _exclusively(self._directory):
-            holder = _read(path)
-            if holder is not None and holder.token == token:
-                path.unlink(missing_ok=True)
+        if not path.exists():  # taken over and released meanwhile, or the store was deleted
+            return
+        try:
+            lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
+            try:
+                holder = _read(path)
+                if holder is not None and holder.token == token:
+                    path.unlink(missing_ok=True)
+            finally:
+                lock.release()
+        except OSError as error:  # it becomes stale, now or with the end of this process
+            logger.warning("The lease %s cannot be released: %s.", path, error)
 
     def _beat(self) -> None:
+        troubled = False
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             with self._guard:
                 held = list(self._held)
-            for digest in held:
-                with contextlib.suppress(FileNotFoundError):  # released or taken over this moment
-                    os.utime(self._directory / digest)
+            trouble = [error for digest in held if (error := _touch(self._directory / digest)) is not None]
+            if trouble and not troubled:
+                logger.warning(
+                    "Leases cannot be renewed: %s. After %.0f s of it another sweep may take them over.",
+                    trouble[0],
+                    STALE_SECONDS,
+                )
+            troubled = bool(trouble)
 
 
-@contextlib.contextmanager
-def _exclusively(directory: Path) -> Iterator[None]:
-    with (directory / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _touch(path: Path) -> OSError | None:
+    try:
+        os.utime(path)
+    except FileNotFoundError:  # released or taken over this moment
+        return None
+    except OSError as error:  # a server that is away comes back
+        return error
+    return None
 
 
 def _create(path: Path, holder: Holder) -> bool:
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(holder), file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(holder), file)
+    except OSError:  # a full disk: nobody is to wait for a lease that nobody holds
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
 def _read(path: Path) -> Holder | None:
+    """Who wrote the lease; None when there is none, or it is torn, being written or of another version."""
     try:
-        return Holder(**json.loads(path.read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):  # absent, or being written
+        read = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
+    if not isinstance(read, dict) or read.keys() != {field.name for field in fields(Holder)}:
+        return None
+    if not all(isinstance(read[name], str) for name in ("stage", "host", "machine", "process_start", "token")):
+        return None
+    if type(read["pid"]) is not int or not 0 < read["pid"] <= _LARGEST_PID:  # 0 and below are groups of processes
+        return None
+    if type(read["since"]) not in (int, float) or not 0 <= read["since"] < _LATEST:
+        return None
+    return Holder(**read)
+
+
+def _unknown_holder(path: Path, stage: Stage) -> Holder | None:
+    try:
+        since = path.stat().st_mtime
+    except OSError:
+        return None
+    return Holder(stage.name, "a host that its lease does not name", "", 0, "", since, "")
 
 
 def _is_stale(path: Path) -> bool:
@@ -154,6 +226,8 @@ def _is_stale(path: Path) -> bool:
         age_seconds = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return True
+    except OSError:  # a server that is away for now
+        return False
     if age_seconds > STALE_SECONDS:
         return True
     holder = _read(path)

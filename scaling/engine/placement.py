@@ -77,6 +77,7 @@ def environment(shape: Shape, compile_cache: str) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": compile_cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",  # XLA's own ones put their path into jax's keys
         "TOKENIZERS_PARALLELISM": "false",
     }
     gpu = shape.amount("GPU")

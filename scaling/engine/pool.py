@@ -209,7 +209,7 @@ class RayPool:
         _, worker = self._calls.pop(handle)
         self._outcomes.pop(handle, None)
         self._failures.pop(handle, None)
-        if isinstance(outcome, Lost) or (worker.shape.hosts > 1 and isinstance(outcome, Failed)):
+        if isinstance(outcome, Lost) or (worker.shape.hosts > 1 and not isinstance(outcome, Done)):
             self._end(worker)
         else:
             worker.stage = None

@@ -50,6 +50,7 @@ class Progress:
 
     def started(self, stage: Stage) -> None:
         """The stage runs here."""
+        self._elsewhere.discard(stage)
         self._started[stage] = self._clock()
         self._slots = max(self._slots, len(self._started))
         self._change("start", stage)
@@ -93,8 +94,20 @@ class Progress:
 
     def elsewhere(self, stage: Stage, holder: Holder | None) -> None:
         """Another sweep on this store runs the stage."""
+        self._started.pop(stage, None)
         self._elsewhere.add(stage)
         self._change("elsewhere", stage, f"on {holder.host} by process {holder.pid}" if holder else "")
+
+    def given_back(self, stage: Stage, inputs: Sequence[Stage], number: int) -> None:
+        """The stage's inputs are not whole in the store: it and what needs it, so many, wait until they are again."""
+        self._started.pop(stage, None)
+        names = ", ".join(parent.name for parent in inputs)
+        self._change("again", stage, f"{number} stages wait until its input is made again: {names}")
+
+    def swept(self, number: int) -> None:
+        """So many leases and work directories of killed sweeps were removed."""
+        if number:
+            self._print(f"Removed {number} leftovers of killed sweeps from the store (leases, work directories).")
 
     def tick(self) -> None:
         """Time has passed: show it, on a terminal every time and else every ten seconds."""
@@ -159,7 +172,10 @@ class Progress:
 
 
 def format_failures(failed: Iterable[tuple[Stage, Mapping]], cells: Mapping[str, Sequence[str]]) -> list[str]:
-    """One list of what failed: stage, the cells that lack it, root error, log. cells: by the stage's digest."""
+    """One list of what failed: stage, the cells that lack it, root error, log. cells: by the stage's digest.
+
+    What could not be written to the store is in the list itself.
+    """
     lines = []
     for stage, failure in failed:
         lines.append(f"{stage.name}: {failure['error']}")
@@ -169,4 +185,5 @@ def format_failures(failed: Iterable[tuple[Stage, Mapping]], cells: Mapping[str,
             lines.append(f"  cells: {'; '.join(names[:5])}{more}")
         lines.append(f"  log: {failure['log']}")
         lines.append(f"  traceback: {failure['traceback']}")
+        lines += [f"    {line}" for line in failure.get("unwritten", "").splitlines()]
     return lines

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.config.sweep import Sweep
+from scaling.engine.filelock import FileLock
 from scaling.engine.store import Store
 from scaling.planning.explain import ConfigError
 from scaling.repository import REPOSITORY
@@ -17,11 +19,16 @@ SHIPPED = REPOSITORY / "results" / "shipped"  # artifacts that come with the rep
 
 def open_store(sweep: Sweep) -> Store:
     """The sweep's store; a relative path is below the repository, wherever the command runs."""
-    root = sweep.store if "://" in sweep.store else REPOSITORY / Path(sweep.store).expanduser()
+    return store_at(sweep.store)
+
+
+def store_at(named: str) -> Store:
+    """The store in a folder or bucket; ConfigError where it cannot be read."""
+    root = named if "://" in named else REPOSITORY / Path(named).expanduser()
     try:
         store = Store(root, SHIPPED)
     except KeyError as error:  # etils.epath knows no such scheme
-        raise ConfigError(f"store is {sweep.store}; name a folder, or a bucket with gs:// or s3://.") from error
+        raise ConfigError(f"store is {named}; name a folder, or a bucket with gs:// or s3://.") from error
     if store.is_local:
         _check_folder(Path(store.root))
     else:
@@ -30,7 +37,7 @@ def open_store(sweep: Sweep) -> Store:
 
 
 def make_writable(store: Store) -> None:
-    """Make the folder of a local store; fail in one line where stages could not write to it."""
+    """Make the folder of a local store; fail in one line where stages could not write to it or lock files in it."""
     if not store.is_local:
         return
     root = Path(store.root)
@@ -42,6 +49,14 @@ def make_writable(store: Store) -> None:
         writable, reason = False, error.strerror or str(error)
     if not writable:
         raise ConfigError(f"store is {root}, which cannot be written to: {reason}. Name another: --set store=DIR.")
+    probe = root / f".lock-{uuid.uuid4().hex[:8]}"
+    try:
+        FileLock.acquire(probe, 0.0).release()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"store is {root}, where files cannot be locked: {error.strerror or error}. Name another: --set store=DIR."
+        ) from error
 
 
 def _check_folder(root: Path) -> None:

@@ -2,10 +2,12 @@
 
 In: stages, a store, a pool that runs one stage per slot (Ray workers in scaling.engine.pool, this process in
 scaling.engine.inline), and something to tell of progress. Out: a `Report`. What is stored is not run; a failed stage
-blocks its descendants and nothing else; a stage that another sweep runs on the same store is waited for.
+blocks its descendants and nothing else; a stage that another sweep runs on the same store is waited for. A stage whose
+inputs turn out to be damaged is given back, for a next execution that makes them again first.
 """
 
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from scaling.engine.lease import STALE_SECONDS, Holder, Leases
 from scaling.engine.progress import Progress
 from scaling.engine.schedule import Schedule, resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import Done, Failed, Lost, Outcome
+from scaling.engine.worker import Done, Elsewhere, Failed, Lost, Outcome, Spoiled
 from scaling.stage import Stage, in_order
 
 MAX_LOSSES = 3  # of workers that died on one stage, before it counts as failed
@@ -71,11 +73,12 @@ class Report:
     blocked: tuple[Stage, ...]  # descend from a failed stage
     remaining: tuple[Stage, ...]  # neither, because of an interrupt
     losses: int  # workers that died
+    again: tuple[Stage, ...] = ()  # not run, because inputs in the store turned out to be damaged: execute once more
 
     @property
     def is_complete(self) -> bool:
         """Whether every stage has its artifact."""
-        return not (self.failed or self.blocked or self.remaining)
+        return not (self.failed or self.blocked or self.remaining or self.again)
 
 
 def needed(stages: Iterable[Stage], store: Store) -> tuple[list[Stage], list[Stage]]:
@@ -119,6 +122,7 @@ def execute(
     to_run, reused = needed(stages, store)
     progress.begin(to_run, reused, cost)
     with Leases(Path(store.root) / "leases" if store.is_local else None) as leases:
+        progress.swept(leases.clear_stale() + store.clear_litter())
         execution = _Execution(to_run, store, pool, progress, leases, cost, timeouts)
         try:
             with suppress(KeyboardInterrupt):
@@ -162,6 +166,7 @@ class _Execution:
         self._reused: list[Stage] = []
         self._failed: list[tuple[Stage, dict]] = []
         self._blocked: list[Stage] = []
+        self._again: list[Stage] = []
 
     def loop(self) -> None:
         """Until nothing is left that could run."""
@@ -182,7 +187,7 @@ class _Execution:
 
     def report(self, to_run: Sequence[Stage], reused: Sequence[Stage]) -> Report:
         """What became of everything."""
-        settled = {*self._done, *self._reused, *self._blocked, *(stage for stage, _ in self._failed)}
+        settled = {*self._done, *self._reused, *self._blocked, *self._again, *(stage for stage, _ in self._failed)}
         return Report(
             done=tuple(self._done),
             reused=(*reused, *self._reused),
@@ -190,6 +195,7 @@ class _Execution:
             blocked=tuple(self._blocked),
             remaining=tuple(stage for stage in to_run if stage not in settled),
             losses=sum(self._losses.values()),
+            again=tuple(self._again),
         )
 
     def _start_what_fits(self) -> None:
@@ -199,26 +205,39 @@ class _Execution:
                 full.add(resource_class(stage))
                 continue
             self._schedule.take(stage)
-            if not self._leases.acquire(stage):
-                holder = self._leases.holder(stage)
-                self._elsewhere[stage] = holder
-                self._progress.elsewhere(stage, holder)
-                continue
-            self._store.refresh()
-            if self._store.find(stage) is not None:  # another sweep was quicker
+            try:
+                if not self._start(stage):
+                    full.add(resource_class(stage))
+            except ConnectionError:  # Ray's
+                raise
+            except OSError:  # the store is full, away or read-only; what runs goes on
                 self._leases.release(stage)
-                self._reuse(stage)
-                continue
-            self._store.quarantine(stage)
-            handle = self._pool.submit(stage)
-            if handle is None:
-                self._leases.release(stage)
-                self._schedule.put_back(stage)
-                full.add(resource_class(stage))
-                continue
-            self.running[handle] = stage
-            self._started[handle] = time.monotonic()
-            self._progress.started(stage)
+                self._fail(stage, self._store.fail(stage, traceback.format_exc(), ""))
+
+    def _start(self, stage: Stage) -> bool:
+        """Start a stage, unless it is stored or runs elsewhere by now; False when there is no room for it."""
+        if not self._leases.acquire(stage):
+            self._wait_elsewhere(stage, self._leases.holder(stage))
+            return True
+        self._store.refresh()
+        if self._store.find(stage) is not None:  # another sweep was quicker
+            self._leases.release(stage)
+            self._reuse(stage)
+            return True
+        if self._store.is_busy(stage):  # a worker of a sweep that lost its lease, or was killed, is still at it
+            self._leases.release(stage)
+            self._wait_elsewhere(stage, None)
+            return True
+        self._store.quarantine(stage)
+        handle = self._pool.submit(stage)
+        if handle is None:
+            self._leases.release(stage)
+            self._schedule.put_back(stage)
+            return False
+        self.running[handle] = stage
+        self._started[handle] = time.monotonic()
+        self._progress.started(stage)
+        return True
 
     def _take(self, stage: Stage, outcome: Outcome) -> None:
         if isinstance(outcome, Lost):
@@ -227,7 +246,11 @@ class _Execution:
                 return
             outcome = Failed(self._store.fail(stage, text, self._store.partial_log(stage)))
         self._leases.release(stage)
-        if isinstance(outcome, Done):
+        if isinstance(outcome, Elsewhere):
+            self._wait_elsewhere(stage, None)
+        elif isinstance(outcome, Spoiled):
+            self._give_back(stage, outcome)
+        elif isinstance(outcome, Done):
             self._done.append(stage)
             self._progress.done(stage, outcome.record)
             self._schedule.finish(stage)
@@ -274,7 +297,7 @@ class _Execution:
     def _look_elsewhere(self) -> None:
         for stage, seen in list(self._elsewhere.items()):
             holder = self._leases.holder(stage)
-            if holder is not None:
+            if holder is not None or self._store.is_busy(stage):
                 continue
             del self._elsewhere[stage]
             failure = self._store.failure(stage)
@@ -284,6 +307,26 @@ class _Execution:
                 self._fail(stage, failure)
             else:  # the other sweep stopped or died
                 self._schedule.put_back(stage)
+
+    def _wait_elsewhere(self, stage: Stage, holder: Holder | None) -> None:
+        self._elsewhere[stage] = holder
+        self._progress.elsewhere(stage, holder)
+
+    def _give_back(self, stage: Stage, outcome: Spoiled) -> None:
+        """Leave a stage to the next execution, which makes its inputs again; unless that would not help."""
+        # Looked at here, so that this process too no longer counts as stored what is damaged.
+        whole = [parent.name for parent in outcome.inputs if self._store.checked(parent) is not None]
+        fresh = [parent.name for parent in outcome.inputs if outcome.damaged and parent in self._done]
+        if whole or fresh:
+            reason = f"{fresh[0]} was damaged right after it was made; check the disk" if fresh else ""
+            if whole:
+                reason = f"{whole[0]} is whole here but not where its worker looked; all nodes must see one store"
+            text = f"StageError: {stage.name}: its input {reason}.\n"
+            self._fail(stage, self._store.fail(stage, text, ""))
+            return
+        given_back = [stage, *self._schedule.fail(stage)]
+        self._again += given_back
+        self._progress.given_back(stage, outcome.inputs, len(given_back))
 
     def _reuse(self, stage: Stage) -> None:
         self._reused.append(stage)

@@ -4,17 +4,18 @@ In: a root (any path etils.epath opens) and, read-only, a folder of shipped arti
 artifacts of stages, at `<kind>/<slug>-<digest>`; the slug is for readers, only the digest is identity. A stage writes
 into a work directory; `commit` adds record.json and makes the artifact appear: by rename on a local store; on gs://
 and s3://, which have none, the files go up under a name of their own and record.json, written last, points at them,
-so that two writers cannot mix their files. Broken artifacts are never found; `quarantine` moves them aside.
+so that two writers cannot mix their files. Broken artifacts are never found. `checked` is for who reads an artifact:
+it compares contents with the record. What is broken or damaged is moved to `<root>/quarantine` and made again.
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,21 +25,25 @@ from scaling.engine import failures
 from scaling.engine.artifact import (
     RECORD,
     Artifact,
+    Checked,
     changed_file,
     describe,
+    every_folder,
     file_names,
     folders_of,
     inspect,
     is_local,
+    record_text,
 )
-from scaling.engine.filelock import FileLock
+from scaling.engine.filelock import FileLock, is_locked
 from scaling.stage import CHECKPOINTS, Stage
 
 logger = logging.getLogger(__name__)
 
 LOG = "log.txt"
 WORK_LOCK = ".lock"
-WORK_LOCK_TIMEOUT_SECONDS = 60.0  # a worker whose driver was killed dies within seconds
+WORK_LOCK_TIMEOUT_SECONDS = 10.0  # a worker whose driver was killed dies within seconds
+PARTIAL = ".partial-"  # begins the name of a work directory
 
 
 class Store:
@@ -49,6 +54,8 @@ class Store:
         self.shipped = None if shipped is None else _absolute(shipped)
         self.is_local = is_local(self.root)
         self._known: dict[str, Artifact] = {}
+        self._checked: Checked = {}
+        self._ignored: set[str] = set()  # folders that do not count, though they are whole by their record
         self._warned: set[str] = set()
         self._locks: dict[str, FileLock] = {}
 
@@ -69,18 +76,41 @@ class Store:
         record = self.record(stage)
         return record["numbers"] if record else None
 
+    def checked(self, stage: Stage) -> Path | None:
+        """The artifact as a local folder, its contents compared with the record; None when there is no such here.
+
+        The first time in this process every file is read. A damaged artifact is moved to quarantine with a warning; a
+        shipped one, which belongs to the repository, is left alone and no longer counts.
+        """
+        while (artifact := self._look_up(stage)) is not None:
+            folder, fault = self._contents(artifact)
+            if fault is None:
+                return folder
+            del self._known[stage.digest]
+            self._move_aside(artifact.folder, fault)
+        return None
+
     def fault(self, stage: Stage, *, check_contents: bool = False) -> str | None:
         """What is wrong with what the root holds of a stage; None when it is whole or absent.
 
         check_contents: also compare every file's sha256, which reads the whole artifact.
         """
         for folder in folders_of(self.root, stage):
-            artifact, fault = inspect(folder, stage)
-            if artifact and check_contents:
-                fault = changed_file(artifact)
+            fault = self._fault_of(folder, stage.digest, check_contents)
             if fault:
                 return fault
         return None
+
+    def verify(self, *, set_aside: bool = False) -> Iterator[tuple[epath.Path, str | None]]:
+        """Every artifact of the root with its fault, None for a whole one; reads all contents.
+
+        set_aside: also move the damaged ones to quarantine.
+        """
+        for folder, digest in every_folder(self.root):
+            fault = self._fault_of(folder, digest, check_contents=True)
+            if fault is not None and set_aside:
+                self._move_aside(folder, fault)
+            yield folder, fault
 
     def look_up_all(self, stages: Iterable[Stage]) -> None:
         """Read the records of many stages, in parallel from an object store; those found cost nothing afterwards."""
@@ -104,7 +134,7 @@ class Store:
         if is_local(path):
             return Path(path)
         source = epath.Path(path)
-        target = self._scratch() / "artifacts" / hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
+        target = self._downloaded(path)
         if not target.exists():
             aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
             aside.mkdir(parents=True)
@@ -122,49 +152,93 @@ class Store:
     def work_dir(self, stage: Stage) -> Path:
         """The directory for the stage to write in, empty but for a killed predecessor's checkpoints, and locked.
 
-        On a local store it is the sibling `<kind>/.partial-<digest>`; else a scratch directory of this node.
+        On a local store it is the sibling `<kind>/.partial-<digest>`; else a scratch directory of this node. Raises
+        TimeoutError where another process has it locked.
         """
         directory = self.partial(stage)
         self._locks[stage.digest] = FileLock.acquire(directory / WORK_LOCK, WORK_LOCK_TIMEOUT_SECONDS)
-        for entry in directory.iterdir():
-            if entry.name in (CHECKPOINTS, WORK_LOCK):
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        is_empty = False
+        try:
+            _empty(directory)
+            is_empty = True
+        finally:
+            if not is_empty:
+                self._locks.pop(stage.digest).release()
         return directory
 
     def partial(self, stage: Stage) -> Path:
         """Where `work_dir` is or will be."""
         parent = Path(self.root) if self.is_local else self._scratch()
-        return parent / stage.kind / f".partial-{stage.digest}"
+        return parent / stage.kind / f"{PARTIAL}{stage.digest}"
+
+    def is_busy(self, stage: Stage) -> bool:
+        """Whether another process has the stage's work directory locked, as far as this node can see."""
+        return stage.digest not in self._locks and is_locked(self.partial(stage) / WORK_LOCK)
+
+    def clear_litter(self) -> int:
+        """Remove work directories that killed sweeps left and nobody can use; returns how many.
+
+        Used are those that somebody has locked, and those with checkpoints of a stage that is not stored yet.
+        """
+        if not self.is_local or not Path(self.root).exists():
+            return 0
+        removed = 0
+        for folder in Path(self.root).glob(f"*/{PARTIAL}*"):
+            stored = any(folder.parent.glob(f"*{folder.name.removeprefix(PARTIAL)}/{RECORD}"))
+            if not stored and any((folder / CHECKPOINTS).glob("*")):
+                continue
+            try:
+                lock = FileLock.acquire(folder / WORK_LOCK, 0.0)
+            except OSError:  # locked, or another user's
+                continue
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                lock.release()
+            removed += not folder.exists()
+        return removed
 
     def partial_log(self, stage: Stage) -> str:
         """What a killed attempt had logged, as far as it was on this node or on a local store; may be empty."""
-        log = self.partial(stage) / LOG
-        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        try:
+            return (self.partial(stage) / LOG).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def leave(self, stage: Stage) -> None:
-        """Unlock the work directory; without a commit, its checkpoints wait there for the next attempt."""
+        """Unlock the work directory; without a commit, its checkpoints wait there for the next attempt.
+
+        What else is in it would be of no use, and on a full disk in the way.
+        """
         lock = self._locks.pop(stage.digest, None)
-        if lock:
+        if lock is None:
+            return
+        try:
+            if lock.is_at(self.partial(stage) / WORK_LOCK):  # not after a commit: the next may be another's
+                _empty(self.partial(stage))
+        except OSError as error:  # the next attempt tries it again
+            logger.warning("%s cannot be emptied: %s.", self.partial(stage), error)
+        finally:
             lock.release()
 
     def commit(self, stage: Stage, work_dir: Path, record: dict) -> dict:
         """Make the work directory the stage's artifact; returns its record, to which the list of files is added.
 
-        When another process has committed the stage meanwhile, its artifact stays and this one is dropped.
+        When another process has committed the stage meanwhile, its artifact stays and this one is dropped. Every file
+        gets the permissions that the umask leaves, whatever the library that wrote it gave it.
         """
         shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
         names = [name for name in file_names(epath.Path(work_dir)) if name not in (RECORD, WORK_LOCK)]
         record = {**record, "files": {name: describe(work_dir / name) for name in names}}
         self.refresh()
+        moved = False
         if self.record(stage) is None:
             self.quarantine(stage)
-            publish = self._rename if self.is_local else self._upload
-            publish(stage, work_dir, record)
-        if work_dir.exists():
+            if self.is_local:
+                moved = self._rename(stage, work_dir, record)
+            else:
+                self._upload(stage, work_dir, record)
+        if not moved:
             shutil.rmtree(work_dir)
         self.leave(stage)
         self.clear_failure(stage)
@@ -187,17 +261,25 @@ class Store:
 
     def quarantine(self, stage: Stage) -> None:
         """Move broken artifacts of a stage to `<root>/quarantine`; on an object store their record is deleted."""
-        for folder in folders_of(self.root, stage):
-            artifact, fault = inspect(folder, stage)
-            if artifact is not None:
-                continue
-            if not self.is_local:
-                (folder / RECORD).unlink(missing_ok=True)
-                continue
-            aside = self.root / "quarantine" / stage.kind / f"{folder.name}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(aside)
-            logger.warning("%s %s; it is moved to %s and the stage runs again.", folder, fault, aside)
+        for folder in list(folders_of(self.root, stage)):
+            fault = self._fault_of(folder, stage.digest)
+            if fault is not None:
+                self._move_aside(folder, fault)
+
+    def distrust(self, stage: Stage) -> None:
+        """Count the stage as not stored, in this process only; changes nothing on the disk."""
+        for root in (self.root, self.shipped):
+            self._ignored.update(os.fspath(folder) for folder in ([] if root is None else folders_of(root, stage)))
+        self._known.pop(stage.digest, None)
+
+    def retire(self, stage: Stage) -> bool:
+        """Move the stage's artifact to quarantine, so that it runs again; whether there was one, whole or not."""
+        found = self.find(stage) is not None
+        self.distrust(stage)
+        for folder in list(folders_of(self.root, stage)):
+            self._take_out(folder)
+            self._ignored.discard(os.fspath(folder))
+        return found
 
     # Failures
 
@@ -221,7 +303,9 @@ class Store:
             return known
         for root in (self.root, self.shipped):
             for folder in () if root is None else folders_of(root, stage):
-                artifact, fault = inspect(folder, stage)
+                if os.fspath(folder) in self._ignored:
+                    continue
+                artifact, fault = inspect(folder, stage.digest)
                 if artifact is not None:
                     self._known[stage.digest] = artifact
                     return artifact
@@ -231,22 +315,71 @@ class Store:
                     logger.warning("%s %s: it does not count as an artifact.", folder, fault)
         return None
 
-    def _rename(self, stage: Stage, work_dir: Path, record: dict) -> None:
-        _write_record(epath.Path(work_dir), record)
+    def _fault_of(self, folder: epath.Path, digest: str, check_contents: bool = False) -> str | None:
+        artifact, fault = inspect(folder, digest)
+        if artifact is not None and check_contents:
+            return self._contents(artifact)[1]
+        return fault
+
+    def _contents(self, artifact: Artifact) -> tuple[Path, str | None]:
+        """An artifact's files on this node, and what is wrong with their contents."""
+        folder = self.local(artifact.files)
+        fault = changed_file(folder, artifact.record, self._checked)
+        if fault is not None and not is_local(artifact.files):  # the copy on this node may be what is damaged
+            shutil.rmtree(folder)
+            folder = self.local(artifact.files)
+            fault = changed_file(folder, artifact.record, self._checked)
+        return folder, fault
+
+    def _move_aside(self, folder: epath.Path, fault: str) -> None:
+        """Take a folder out of the store: to quarantine, or, on an object store, by deleting its record."""
+        self._ignored.add(os.fspath(folder))
+        if self.root not in folder.parents:
+            logger.warning("%s %s; it belongs to the repository, so it stays, and the stage runs anew.", folder, fault)
+            return
+        try:
+            where = self._take_out(folder)
+        except OSError as error:
+            logger.warning("%s %s, and cannot be taken out of the store: %s.", folder, fault, error)
+            return
+        self._ignored.discard(os.fspath(folder))  # what will be there is another artifact
+        logger.warning("%s %s; %s and the stage runs again.", folder, fault, where)
+
+    def _take_out(self, folder: epath.Path) -> str:
+        if not self.is_local:
+            (folder / RECORD).unlink(missing_ok=True)
+            return "its record is deleted"
+        aside = self.root / "quarantine" / folder.parent.name / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(folder, aside)
+        except FileNotFoundError:
+            return "another process has moved it"
+        return f"it is moved to {aside}"
+
+    def _rename(self, stage: Stage, work_dir: Path, record: dict) -> bool:
+        """Whether the work directory has become the artifact; another process may have been first."""
+        (work_dir / RECORD).write_text(record_text(record))
+        _open_to_all(work_dir, stat.S_IMODE((work_dir / RECORD).stat().st_mode))
         target = Path(self.root) / stage.name
         try:
             work_dir.rename(target)
         except OSError:
             if self.record(stage) is None:
                 raise
-            return  # another process was first
+            return False
         (target / WORK_LOCK).unlink(missing_ok=True)
+        return True
 
     def _upload(self, stage: Stage, work_dir: Path, record: dict) -> None:
         folder, attempt = self.root / stage.name, uuid.uuid4().hex[:8]
         for name in record["files"]:
             epath.Path(work_dir / name).copy(folder / attempt / name)
-        _write_record(folder, {**record, "folder": attempt})
+        (folder / RECORD).write_text(record_text({**record, "folder": attempt}))
+
+    def _downloaded(self, path: str | os.PathLike) -> Path:
+        """Where this node keeps its copy of a folder of an object store."""
+        return self._scratch() / "artifacts" / hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
 
     def _scratch(self) -> Path:
         """This node's directory for an object store; the same for every process, so that checkpoints are found."""
@@ -254,8 +387,24 @@ class Store:
         return Path(tempfile.gettempdir()) / f"scaling-{os.getuid()}" / name
 
 
-def _write_record(folder: epath.Path, record: dict) -> None:
-    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+def _empty(directory: Path) -> None:
+    """Remove all but the checkpoints and the lock."""
+    for entry in directory.iterdir():
+        if entry.name in (CHECKPOINTS, WORK_LOCK):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _open_to_all(folder: Path, mode: int) -> None:
+    """Give every file below a folder the mode, and its folders the same with the right to enter."""
+    for parent, _, names in os.walk(folder):
+        os.chmod(parent, mode | (mode & 0o444) >> 2)
+        for path in (os.path.join(parent, name) for name in names):
+            if not os.path.islink(path):  # what a link points at is not the store's
+                os.chmod(path, mode)
 
 
 def _absolute(path: str | os.PathLike) -> epath.Path:

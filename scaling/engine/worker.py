@@ -22,9 +22,10 @@ from typing import Literal
 from scaling.config.memory import Memory
 from scaling.engine.jax_environment import pin
 from scaling.engine.members import free_address, join, loss_of_a_member
-from scaling.engine.provenance import provenance
-from scaling.engine.store import LOG, Store
+from scaling.engine.provenance import PROJECT, provenance
+from scaling.engine.store import CHECKPOINTS, LOG, Store
 from scaling.kinds import kind_of, loaded
+from scaling.sources import sources_digest
 from scaling.stage import CHECKPOINTS, PROVENANCE_FILE, Stage, StageError
 from scaling.training.memory_settings import using_memory
 
@@ -61,7 +62,20 @@ class Lost:
     cause: Literal["death", "member", "memory", "start"] = "death"
 
 
-Outcome = Done | Failed | Lost
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another process is in the stage's work directory, or has just committed the stage: it was not started here."""
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """Inputs of the stage are not whole in the store, so it was not started."""
+
+    inputs: tuple[Stage, ...]
+    damaged: bool  # not those that were committed, and moved aside just now; else they were not there
+
+
+Outcome = Done | Failed | Lost | Elsewhere | Spoiled
 NOT_JOINED = Lost("the members of its group did not find each other", "member")
 
 
@@ -142,15 +156,23 @@ def run_stage(
     """
     log = ""
     try:
-        work_dir = store.work_dir(stage)
         try:
+            work_dir = store.work_dir(stage)
+        except TimeoutError:
+            return Elsewhere()
+        try:
+            store.refresh()
+            if store.find(stage) is not None:  # whoever had the directory before has finished the stage
+                return Elsewhere()
+            inputs = _inputs(stage, store)
+            if isinstance(inputs, Spoiled):
+                return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
-                record = _run(stage, store, runners, work_dir)
+                record = _run(stage, inputs, runners, work_dir)
             record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
-            if (work_dir / LOG).exists():
-                log = (work_dir / LOG).read_text(encoding="utf-8", errors="replace")
+            log = store.partial_log(stage)
             store.leave(stage)
     except (Exception, SystemExit) as error:  # the worker's edge: what a stage raises becomes the record of a failure
         if in_group and (sign := loss_of_a_member(error)):
@@ -169,12 +191,25 @@ def follow_stage(
         with tempfile.TemporaryDirectory(prefix="scaling-member-") as scratch:
             out = Path(scratch)
             (out / CHECKPOINTS).symlink_to(store.partial(stage) / CHECKPOINTS)
+            inputs = _inputs(stage, store)
+            if isinstance(inputs, Spoiled):
+                return inputs
             with using_memory(memory), on_devices(mesh):
-                return Done(_run(stage, store, runners, out))
+                return Done(_run(stage, inputs, runners, out))
     except (Exception, SystemExit) as error:  # the worker's edge, as above
         if sign := loss_of_a_member(error):
             return Lost(f"a member of its group is gone: {sign}", "member")
         return Failed(store.fail(stage, traceback.format_exc(), ""))
+
+
+def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
+    """The stage's inputs as local folders, by name."""
+    absent = tuple(parent for parent in stage.inputs.values() if store.find(parent) is None)
+    if absent:
+        return Spoiled(absent, damaged=False)
+    found = {name: store.checked(parent) for name, parent in stage.inputs.items()}
+    spoiled = tuple(parent for name, parent in stage.inputs.items() if found[name] is None)
+    return Spoiled(spoiled, damaged=True) if spoiled else {name: path for name, path in found.items() if path}
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:
@@ -186,9 +221,9 @@ def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[Non
     return on_mesh(mesh)
 
 
-def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
-    inputs = {name: _input(stage, name, store) for name in stage.inputs}
+def _run(stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
     runner = _runner(stage, runners)
+    sources_of(stage.kind)  # as they are when they are loaded
     start = time.perf_counter()
     try:
         returned = runner({**stage.config, **stage.execution}, inputs, work_dir)
@@ -206,22 +241,22 @@ def _run(stage: Stage, store: Store, runners: Mapping[str, str | Runner], work_d
         "wall_seconds": time.perf_counter() - start,
         "committed_at": time.time(),
     }
+    sources = None if stage.kind in runners else sources_of(stage.kind)
+    record |= {"sources": sources} if sources else {}
     return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
+
+
+def sources_of(kind: str) -> str | None:
+    """Today's digest of the sources that compute a kind: of the module that its record names, or of the plug-in."""
+    record = kind_of(kind)
+    if record.source or not isinstance(record.run, str):
+        return record.source or None
+    return sources_digest(record.run.partition(":")[0], PROJECT, PACKAGES)
 
 
 def _told_by_stage(work_dir: Path) -> dict[str, object]:
     path = work_dir / PROVENANCE_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _input(stage: Stage, name: str, store: Store) -> Path:
-    parent = stage.inputs[name]
-    path = store.find(parent)
-    if path is None:
-        raise StageError(
-            stage.name, f"its input {name!r}, {parent.name}, is not in {store.root}; run the sweep again to make it."
-        )
-    return store.local(path)
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
@@ -245,10 +280,17 @@ def _finite(stage: Stage, returned: Mapping[str, float]) -> dict[str, float]:
     return plain
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts off, without a word for every line: the stage's own files will tell."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the line."""
+
+
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Send warnings, and what our own packages log from INFO on, to a file as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
     handler.addFilter(lambda entry: entry.levelno >= logging.WARNING or entry.name.partition(".")[0] in PACKAGES)

@@ -1,39 +1,63 @@
 """Checkpoints of a training state with Orbax: a killed stage continues at the exact update.
 
 In: the directory `checkpoints/` of a stage's working directory. A checkpoint holds the whole `TrainState`; the data
-order follows from the update's index, so nothing else is needed. Orbax takes two seconds to import and short
-stages never save, so it is imported where it is used.
+order follows from the update's index. With it go the files that grow while a stage trains, so that what a resumed
+stage leaves is what an unbroken one would have left. Written last is the list of its files with their digests: a
+checkpoint that does not agree with its list is set aside, and the one before it, or the start, is taken instead.
+Orbax takes two seconds to import and short stages never save, so it is imported where it is used.
 """
 
+import hashlib
+import json
+import logging
 import os
+import shutil
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import jax
 
 from scaling.model.sharding import told_by_first
 from scaling.stage import CHECKPOINTS
 from scaling.training.update import TrainState
 
+logger = logging.getLogger(__name__)
+
+_LIST = "files.json"  # path -> sha256, of every file of a checkpoint
+_ASIDE = "damaged"
+_NUM_THREADS = 8  # sha256 of one file takes a second for 1.5 GB
+
 
 class Checkpoints:
     """Saves the training state every `every_seconds`, keeps the newest, restores it."""
 
-    def __init__(self, out: Path, every_seconds: float = 60.0) -> None:
+    def __init__(self, out: Path, every_seconds: float = 60.0, files: Sequence[str] = ()) -> None:
+        """files: names of those in `out` that are kept with each checkpoint as they are then, and restored with it."""
         self.directory = Path(os.path.realpath(out / CHECKPOINTS))  # members of a group have a link to one directory
         self.every_seconds = every_seconds
+        self._out = out
+        self._files = tuple(files)
         self._last_saved = time.monotonic()
         self._manager = None
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest checkpoint, or `state` itself when there is none."""
+        """The newest whole checkpoint, or `state` itself when there is none."""
         if not self.directory.exists():
+            return state
+        if jax.process_index() == 0:
+            self._set_damaged_aside()
+        told_by_first(True)  # the others wait until that is done
+        steps = _steps(self.directory)
+        if not steps:
             return state
         import orbax.checkpoint as ocp
 
-        manager = self._open()
-        step = manager.latest_step()
-        if step is None:
-            return state
-        return manager.restore(step, args=ocp.args.StandardRestore(state))
+        for name in self._files:
+            if (kept := self.directory / str(steps[-1]) / name).exists():
+                shutil.copyfile(kept, self._out / name)
+        return self._open().restore(steps[-1], args=ocp.args.StandardRestore(state))
 
     def maybe_save(self, state: TrainState, update_index: int) -> bool:
         """Save when the last save was long enough ago. Returns whether it did."""
@@ -44,6 +68,8 @@ class Checkpoints:
         manager = self._open()
         manager.save(update_index, args=ocp.args.StandardSave(state))
         manager.wait_until_finished()
+        if jax.process_index() == 0:
+            self._finish(update_index)
         self._last_saved = time.monotonic()
         return True
 
@@ -58,6 +84,62 @@ class Checkpoints:
 
         if self._manager is None:
             self._manager = ocp.CheckpointManager(
-                self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+                self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
             )
         return self._manager
+
+    def _finish(self, step: int) -> None:
+        """Make what Orbax has written a whole checkpoint; only then are older ones removed."""
+        folder = self.directory / str(step)
+        for name in self._files:
+            if (self._out / name).exists():
+                shutil.copyfile(self._out / name, folder / name)
+        written = folder / f"{_LIST}.tmp"
+        written.write_text(json.dumps(_digests(folder)))
+        written.rename(folder / _LIST)
+        for older in _steps(self.directory):
+            if older < step:
+                shutil.rmtree(self.directory / str(older))
+
+    def _set_damaged_aside(self) -> None:
+        """Move damaged checkpoints out of the way, the newest first, until one is whole."""
+        for step in reversed(_steps(self.directory)):
+            folder = self.directory / str(step)
+            if _is_whole(folder):
+                return
+            shutil.rmtree(self.directory / _ASIDE, ignore_errors=True)  # one is enough to look at
+            folder.rename(self.directory / _ASIDE)
+            logger.warning(
+                "The checkpoint %s is damaged or was cut off; it is moved to %s. Training goes on from the one before"
+                " it, or from the start.",
+                folder,
+                self.directory / _ASIDE,
+            )
+
+
+def _steps(directory: Path) -> list[int]:
+    """The updates with a checkpoint, in order."""
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return json.loads((folder / _LIST).read_bytes()) == _digests(folder)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    names = sorted(
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, found in os.walk(folder)
+        for name in found
+        if not name.startswith(_LIST)
+    )
+    with ThreadPoolExecutor(max_workers=_NUM_THREADS) as threads:
+        return dict(zip(names, threads.map(lambda name: _sha256(folder / name), names), strict=True))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -104,7 +104,7 @@ def run_updates(
     batch_at: the micro-batches of an update. With lora the params are adapters to the frozen ones.
     """
     update = make_update(config, loss, lora, current_memory().remat == "layers")
-    checkpoints = Checkpoints(out, checkpoint_seconds)
+    checkpoints = Checkpoints(out, checkpoint_seconds, (METRICS_FILE,))
     state = checkpoints.restore(init_state(placed_params(params, config)))
     first = int(state.update_index)
     if first:

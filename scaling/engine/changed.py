@@ -1,0 +1,90 @@
+"""Stages that were computed by other sources than today's, under the same version: told, and accepted on request.
+
+In: stages, a store, and the digest of today's sources of a kind. Out: the kinds that differ; a line for each. What a
+user has accepted is kept in the store, `accepted.json`: pairs of digests that count as the same. Records from before
+digests were kept say nothing, and neither does this.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.engine.store import Store
+from scaling.engine.worker import sources_of
+from scaling.kinds import kind_of
+from scaling.stage import Stage
+
+ACCEPTED = "accepted.json"
+SourcesOf = Callable[[str], str | None]  # of a kind of stages; None where they are not known
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A kind of which stored stages were computed by other sources."""
+
+    kind: str
+    stages: tuple[Stage, ...]
+    recorded: frozenset[str]  # the digests that their records hold
+    today: str
+
+    @property
+    def line(self) -> str:
+        """For --plan, --status and the report."""
+        count = f"{len(self.stages)} stored {'stage was' if len(self.stages) == 1 else 'stages were'}"
+        return (
+            f"{self.kind}: {count} computed by other sources than today's, under the same version"
+            f" {kind_of(self.kind).version}. --rerun {self.kind} makes them again, --accept takes them as they are."
+        )
+
+
+def changed(stages: Iterable[Stage], store: Store, today_of: SourcesOf = sources_of) -> list[Changed]:
+    """The kinds of these stages of which some are stored that other sources computed, and that nobody has accepted."""
+    accepted = _accepted(store)
+    differing: dict[str, list[tuple[Stage, str]]] = {}
+    for stage in stages:
+        record = store.record(stage)
+        digest = None if record is None else record.get("sources")
+        if not isinstance(digest, str):
+            continue
+        today = today_of(stage.kind)
+        if today is not None and digest != today and (stage.kind, digest, today) not in accepted:
+            differing.setdefault(stage.kind, []).append((stage, digest))
+    return [
+        Changed(
+            kind, tuple(stage for stage, _ in found), frozenset(digest for _, digest in found), today_of(kind) or ""
+        )
+        for kind, found in differing.items()
+    ]
+
+
+def accept(changes: Iterable[Changed], store: Store) -> None:
+    """From now on the sources that the records hold count as today's."""
+    accepted = _accepted(store)
+    accepted |= {(change.kind, digest, change.today) for change in changes for digest in change.recorded}
+    text = json.dumps(sorted(accepted), indent=1)
+    if not store.is_local:
+        (store.root / ACCEPTED).write_text(text)
+        return
+    aside = Path(store.root) / f".{ACCEPTED}.{uuid.uuid4().hex[:8]}"
+    aside.write_text(text)
+    os.replace(aside, Path(store.root) / ACCEPTED)
+
+
+def with_descendants(stages: Iterable[Stage], kinds: Iterable[str]) -> list[Stage]:
+    """Of stages, inputs first: those of these kinds, and all that is computed from them."""
+    wanted, found = set(kinds), set()
+    for stage in stages:
+        if stage.kind in wanted or found.intersection(stage.inputs.values()):
+            found.add(stage)
+    return [stage for stage in stages if stage in found]
+
+
+def _accepted(store: Store) -> set[tuple[str, str, str]]:
+    try:
+        rows = json.loads((store.root / ACCEPTED).read_text())
+        return {(str(kind), str(recorded), str(today)) for kind, recorded, today in rows}
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
+        return set()
