@@ -1,10 +1,11 @@
 """Run, plan or watch a sweep: `python -m scaling.sweep sweeps/NAME.yaml`.
 
-In: a sweep file. Out: artifacts in the store, and `results/NAME/` with tables, figures and the report. What is stored
+In: a sweep file. Out: artifacts in the store, and a results folder with tables, figures and the report. What is stored
 is not run again, so the same command starts, continues and redraws a sweep.
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -15,13 +16,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
+from analysis.reporting.report_files import report_output
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
+from scaling.engine.output import Output, OutputError
 from scaling.engine.progress import Progress, format_failures
 from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
+from scaling.origins import hidden
 from scaling.planning.explain import ConfigError
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, plan
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.status:
             return show_status(sweep, arguments, console)
         return run(sweep, arguments, console)
-    except ConfigError as error:
+    except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
@@ -56,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Plan and execute until every run has its settings and its evaluation, then write the report."""
     started = time.monotonic()
-    store = open_store(sweep)
+    store, output = open_store(sweep), _output(sweep, arguments)
+    output.claim()
     current = _plan(sweep, store)
-    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    for line in _headlines(arguments.file, sweep, current, store, output):
+        console.print(line, soft_wrap=True, markup=False)
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
@@ -88,9 +95,11 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
 
 def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
-    store = open_store(sweep)
+    store, output = open_store(sweep), _output(sweep, arguments)
+    output.check()
     current = _plan(sweep, store)
-    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    for line in _headlines(arguments.file, sweep, current, store, output):
+        console.print(line, soft_wrap=True, markup=False)
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
     waiting_digests = {stage.digest for stage in to_run}
@@ -114,9 +123,10 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
 
 def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Print what is done, running, failed, blocked and waiting, from any terminal."""
-    store = open_store(sweep)
+    store, output = open_store(sweep), _output(sweep, arguments)
     current = _plan(sweep, store)
-    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    for line in _headlines(arguments.file, sweep, current, store, output):
+        console.print(line, soft_wrap=True, markup=False)
     for line in status(current.stages, store).lines():
         console.print(line, soft_wrap=True, markup=False)
     return 0
@@ -125,7 +135,8 @@ def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.sweep",
-        description="Run a sweep, or continue it: what is stored is not run again. Results go to results/NAME/.",
+        description="Run a sweep, or continue it: what is stored is not run again. Results go to results/NAME in the"
+        " current folder, unless --out or the key results of the file names another.",
         epilog="docs/sweeps.md explains every key of a sweep file.",
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
@@ -134,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("--status", action="store_true", help="print what is done, running, blocked and failed")
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
         "--set",
         action="append",
@@ -153,6 +165,9 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
         from scaling.engine.inline import InlinePool
 
         return InlinePool(store, memory=sweep.memory, meshes=sweep.resources.meshes)
+    problem = hidden([os.getcwd()])
+    if problem is not None:
+        raise ConfigError(f"Ray's workers look for modules in the current folder. {problem}")
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
@@ -182,10 +197,18 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _headline(file: Path, sweep: Sweep, current: Plan) -> str:
+def _output(sweep: Sweep, arguments: argparse.Namespace) -> Output:
+    return report_output(arguments.file, arguments.set, sweep, arguments.out)
+
+
+def _headlines(file: Path, sweep: Sweep, current: Plan, store: Store, output: Output) -> list[str]:
     varied = ", ".join(axes(sweep))
     search = f", and {len(current.search_runs)} runs to choose settings" if sweep.select else ""
-    return f"{file}: {len(current.runs)} runs over {varied} and {len(sweep.seeds)} seeds{search}."
+    return [
+        f"{file}: {len(current.runs)} runs over {varied} and {len(sweep.seeds)} seeds{search}.",
+        f"Store: {store.root}",
+        f"Results: {output.folder}",
+    ]
 
 
 def _estimate(current: Plan, store: Store) -> Callable[[Stage], float]:
@@ -232,10 +255,10 @@ def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
 def _write_report(arguments: argparse.Namespace, console: Console, changed: bool) -> None:
     from analysis.report import is_current, report
 
-    if not changed and (path := is_current(arguments.file, arguments.set)):
+    if not changed and (path := is_current(arguments.file, arguments.set, arguments.out)):
         console.print(f"Nothing is left to run, and the report is up to date: {path}", soft_wrap=True)
         return
-    summary = report(arguments.file, arguments.set)
+    summary = report(arguments.file, arguments.set, arguments.out)
     if summary is None:
         console.print("No run has finished, so there is no report yet.")
         return

@@ -106,3 +106,4 @@ class Sweep(Section):
     resources: Resources = Resources()
     memory: Memory = Memory()
     store: Annotated[str, Field(min_length=1)] = "results/store"
+    results: Annotated[str, Field(min_length=1)] | None = None  # folder; null: results/NAME in the current folder

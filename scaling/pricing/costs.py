@@ -235,7 +235,8 @@ def _setting(stage: Stage, pretrain: Stage) -> tuple[ModularSum | StarGraph | Te
         told = stage if "problems" in stage.config else _ancestor(stage, "teacher")
         problems = parse(Problems, told.config["problems"])
         tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
-        shape = replace(_imported(policy["hf"], policy["revision"]), bfloat16=_is_bfloat16(policy))
+        name = pretrain.execution.get("checkpoint", policy["hf"])
+        shape = replace(_imported(name, policy["revision"]), bfloat16=_is_bfloat16(policy))
         return problems, shape, tokens
     problems = parse(Problems, pretrain.config["problems"])
     words = len(family_of(problems).vocabulary(problems))
