@@ -14,12 +14,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.planner.assumptions import Defaults
 from analysis.planner.expected import expect
 from analysis.planner.page import Page, design_page, suggestion_page
 from analysis.planner.planned import Planned, panels_of, why_not_measured
 from analysis.planner.suggest import suggest
 from scaling.config.sweep import Sweep
+from scaling.engine.output import Output, OutputError
 from scaling.engine.results_dir import open_store, results_dir
 from scaling.planning.explain import ConfigError
 from scaling.planning.sweep_file import load_sweep
@@ -34,12 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         sweep = load_sweep(arguments.file, arguments.set)
+        output = _output(arguments, sweep)
+        output.check()
         panels = panels_of(arguments, sweep)
         page = _suggestion(arguments, sweep, panels) if arguments.suggest else _design(arguments, sweep, panels)
-    except ConfigError as error:
+        path = _save(page, output)
+    except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    path = _save(page, results_dir(arguments.file, arguments.set), "suggest" if arguments.suggest else "design")
     for table in page.terminal():
         console.print(table)
     for text in (*page.sentences, page.about):
@@ -70,7 +74,8 @@ def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Pl
     (item,) = panels
     if not item.is_measured:
         raise ConfigError(
-            f"{arguments.file}: --suggest starts from the curve of a first run, and {why_not_measured(arguments)}"
+            f"{arguments.file}: --suggest starts from the curve of a first run, and"
+            f" {why_not_measured(arguments, sweep)}"
         )
     studies = arguments.studies or NUM_STUDIES_AFTER
     settings = (arguments.suggest, studies, arguments.draws, arguments.seed)
@@ -100,11 +105,19 @@ def _command(arguments: argparse.Namespace, studies: str) -> str:
     return " ".join(parts)
 
 
-def _save(page: Page, directory: Path, name: str) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    page.numbers.to_csv(directory / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
-    (directory / f"{name}.md").write_text(page.markdown(), encoding="utf-8")
-    return directory / f"{name}.md"
+def _output(arguments: argparse.Namespace, sweep: Sweep) -> Output:
+    """Where the page goes: beside the sweep's results. A page of one kind leaves that of the other alone."""
+    folder = results_dir(arguments.file, arguments.set, sweep, arguments.out)
+    command, name = ("analysis.design --suggest", "suggest") if arguments.suggest else ("analysis.design", "design")
+    return Output(folder, command, (f"{name}.csv", f"{name}.md"), sweep=arguments.file)
+
+
+def _save(page: Page, output: Output) -> Path:
+    table, text = output.names
+    with output.writing() as directory:
+        page.numbers.to_csv(directory / table, index=False, float_format="%.10g", lineterminator="\n")
+        (directory / text).write_text(page.markdown(), encoding="utf-8")
+    return output.folder / text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's results, as given to scaling.sweep")
     parser.add_argument("--suggest", type=_count, metavar="N", help="after a first run: the N best additions, in order")
     parser.add_argument(
         "--studies",

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.curves.points import PointsError
 from analysis.curves.report import FORM_NAMES, fit_points
 from analysis.page.rendering import Section, write_report
 from analysis.page.wording import TABLE, is_paired
 from analysis.reporting.conclusions import measurement, opening
 from analysis.reporting.fits_file import data_hash
+from analysis.reporting.report_files import PAGES, STUDY_FILES
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.study_sections import study_sections
 from analysis.tables.cells import OutcomesError
@@ -23,6 +25,7 @@ from analysis.verdicts.judge import label
 from analysis.verdicts.outcome_file import MIN_DRAWS, parse_claims, read_outcomes, read_table
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
+from scaling.engine.output import Output, OutputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,16 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give either --reference, for a table of outcomes, or --x and --y, for points of a curve.")
     if is_curve and (arguments.x is None or arguments.y is None):
         parser.error("a curve needs both --x and --y, names of columns.")
+    output = Output(arguments.out, "analysis.fit", ("fit.csv", *STUDY_FILES, *PAGES), inputs=(arguments.table,))
     try:
+        output.check()
         if is_curve:
             columns = [name.strip() for name in arguments.x.split(",")]
             table = read_table(arguments.table)
             settings = (arguments.form, arguments.loss, arguments.draws, arguments.seed)
-            sentences = fit_points(table, arguments.table.name, columns, arguments.y, arguments.out, *settings)
+            sentences = fit_points(table, arguments.table.name, columns, arguments.y, output, *settings)
         else:
             sentences = fit_outcomes(
-                arguments.table, arguments.reference, arguments.claims, arguments.out, arguments.draws, arguments.seed
+                arguments.table, arguments.reference, arguments.claims, output, arguments.draws, arguments.seed
             )
+    except OutputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (OutcomesError, PointsError) as error:
         rows = " Rows count from 0, the first below the header." if str(error).startswith("row ") else ""
         print(f"error: {arguments.table}: {error}{rows}", file=sys.stderr)
@@ -59,17 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fit_outcomes(
-    file: Path, reference: str, claims: str, directory: Path, num_draws: int = 2000, seed: int = 0
+    file: Path, reference: str, claims: str, output: Output, num_draws: int = 2000, seed: int = 0
 ) -> tuple[str, ...]:
-    """Analyse a table of outcomes into a directory; the verdicts' sentences. Raises OutcomesError for a bad table."""
+    """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table."""
     outcomes = read_outcomes(file, reference)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
     question = Question(reference, claimed, num_draws, seed)
     panel = analysed(outcomes, question)
-    write_study_files(directory, {"": panel}, question, TABLE)
-    parts = [*_conclusions(panel), *study_sections("", panel, directory, TABLE)]
-    parts.append(_provenance(panel.study, file.name, claims, num_draws, seed))
-    write_report(directory, f"{file.stem}: data multipliers", parts)
+    with output.writing() as directory:
+        write_study_files(directory, {"": panel}, question, TABLE)
+        parts = [*_conclusions(panel), *study_sections("", panel, directory, TABLE)]
+        parts.append(_provenance(panel.study, file.name, claims, num_draws, seed))
+        write_report(directory, f"{file.stem}: data multipliers", parts)
     return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in panel.study.verdicts)
 
 

@@ -16,11 +16,14 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.figures.headline import error_table, multiplier_table
 from analysis.measures.sections import more_sections
 from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
+from analysis.reporting.drawn_by import code_digest
 from analysis.reporting.fits_file import SCHEMA_VERSION
+from analysis.reporting.report_files import report_output
 from analysis.reporting.sections import Story, sections
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
@@ -31,13 +34,12 @@ from analysis.verdicts.compute import flops_by_cell
 from analysis.verdicts.panel import Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.sweep import Sweep
-from scaling.engine.results_dir import open_store, results_dir
+from scaling.engine.output import OutputError, mark_of
+from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
 from scaling.planning.explain import ConfigError
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
-
-SOURCE = "source.txt"  # a digest of what the report was drawn from
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes, as given to scaling.sweep")
     arguments = parser.parse_args(argv)
     console = Console(highlight=False)
     try:
-        summary = report(arguments.file, arguments.set)
-    except ConfigError as error:
+        summary = report(arguments.file, arguments.set, arguments.out)
+    except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if summary is None:
@@ -77,9 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(file: Path, overrides: Sequence[str]) -> Summary | None:
-    """Write the results of a sweep; None where no run is finished yet. Raises ConfigError for a wrong file."""
+def report(file: Path, overrides: Sequence[str], out: Path | None = None) -> Summary | None:
+    """Write the results of a sweep; None where no run is finished yet.
+
+    Raises ConfigError for a wrong file, OutputError for a folder that is not this sweep's.
+    """
     sweep = load_sweep(file, overrides)
+    output = report_output(file, overrides, sweep, out)
+    output.check()
     store = open_store(sweep)
     current = plan(sweep, store.numbers)
     tables = tabulate(sweep, current, store)
@@ -91,40 +99,39 @@ def report(file: Path, overrides: Sequence[str]) -> Summary | None:
         name: analysed(from_table(outcomes), question, tables.base_errors.get(name), flops_by_cell(tables.runs, name))
         for name, outcomes in tables.outcomes.items()
     }
-    directory = results_dir(file, overrides)
-    _write_tables(directory, tables, ledger(current, store))
-    write_study_files(directory, panels, question, SWEEP)
-    more = more_sections(directory, sweep, current, store, tables)
-    story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
-    write_report(directory, file.stem, sections(story, directory))
-    (directory / SOURCE).write_text(source_of(sweep, current, store) + "\n")
+    with output.writing(source_of(sweep, current, store)) as directory:
+        _write_tables(directory, tables, ledger(current, store))
+        write_study_files(directory, panels, question, SWEEP)
+        more = more_sections(directory, sweep, current, store, tables)
+        story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
+        write_report(directory, file.stem, sections(story, directory))
     studies = {name: panel.study for name, panel in panels.items()}
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
-    return Summary(directory / "report.html", _summary_table(studies), sentences)
+    return Summary(output.folder / "report.html", _summary_table(studies), sentences)
 
 
-def is_current(file: Path, overrides: Sequence[str]) -> Path | None:
-    """The report, when it was drawn from the same sweep and the same runs by the same version of fits.json."""
+def is_current(file: Path, overrides: Sequence[str], out: Path | None = None) -> Path | None:
+    """The report, when it was drawn from the same sweep and the same runs by the same code."""
     sweep = load_sweep(file, overrides)
     store = open_store(sweep)
-    current = plan(sweep, store.numbers)
-    directory = results_dir(file, overrides)
-    if not (directory / SOURCE).exists() or not (directory / "report.html").exists():
+    folder = report_output(file, overrides, sweep, out).folder
+    mark = mark_of(folder)
+    if mark is None or not (folder / "report.html").exists():
         return None
-    same = (directory / SOURCE).read_text().strip() == source_of(sweep, current, store)
-    return directory / "report.html" if same else None
+    same = mark.digest == source_of(sweep, plan(sweep, store.numbers), store)
+    return folder / "report.html" if same else None
 
 
 def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
-    """A digest of all that a report is drawn from."""
+    """A digest of all that a report is drawn from: the sweep but for its folders, its runs, and the code that draws."""
     targets = [(run, stage) for run in current.runs for stage in run.targets]
     runs = [[run.name, stage.digest, store.record(stage) is not None] for run, stage in targets]
-    text = json.dumps([SCHEMA_VERSION, sweep.model_dump(mode="json"), runs], sort_keys=True)
+    told = sweep.model_dump(mode="json", exclude={"store", "results"})
+    text = json.dumps([SCHEMA_VERSION, code_digest(), told, runs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     write_csv(tables.runs, directory / "runs.csv")
     write_csv(tables.choices, directory / "choices.csv")
     write_csv(costs, directory / "ledger.csv")

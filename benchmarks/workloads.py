@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = ROOT / "results" / "shipped" / "pretrain" / "modular_sum-xs-14a70b4333"  # quickstart's base policy
+BASE = ROOT / "scaling" / "shipped" / "pretrain" / "modular_sum-xs-14a70b4333"  # quickstart's base policy
 VOCABULARY, LIMIT = 66, 24  # words of modular_sum at modulus 59; most tokens of a completion
 BOS, EOS, PAD, ASK = 1, 2, 0, 3
 NUM_PROBLEMS, NUM_QUICK = 512, 32

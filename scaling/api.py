@@ -115,7 +115,7 @@ def load_policy(
 ) -> LoadedPolicy:
     """A policy that a sweep trained or started from.
 
-    source: the folder of its artifact, such as results/shipped/pretrain/modular_sum-xs-14a70b4333; or a sweep file,
+    source: the folder of its artifact, such as scaling/shipped/pretrain/modular_sum-xs-14a70b4333; or a sweep file,
     such as sweeps/quickstart.yaml. Of a sweep, where says which run, by algorithm, data_size, seed and the sweep's
     other axes: {"algorithm": "rft", "data_size": 256, "seed": 6}; what all runs have in common may be left out.
     overrides: KEY=VALUE, as given to scaling.sweep with --set.

@@ -1,6 +1,6 @@
 """Run, plan or watch a sweep: `python -m scaling.sweep sweeps/NAME.yaml`.
 
-In: a sweep file. Out: artifacts in the store, and `results/NAME/` with tables, figures and the report. What is stored
+In: a sweep file. Out: artifacts in the store, and a results folder with tables, figures and the report. What is stored
 is not run again, so the same command starts, continues and redraws a sweep.
 """
 
@@ -16,17 +16,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
+from analysis.reporting.report_files import report_output
 from scaling.config.sweep import Sweep
 from scaling.engine.changed import accept, changed, with_descendants
 from scaling.engine.eta import spoken
 from scaling.engine.interrupts import INTERRUPTED, until_stopped
 from scaling.engine.jax_environment import pin, warning
+from scaling.engine.output import Output, OutputError
 from scaling.engine.progress import Progress, format_failures
 from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import ClusterLost, Outage, Pool, Report, execute, needed
 from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
 from scaling.kinds import kind_names, kind_of
+from scaling.origins import hidden
 from scaling.planning.explain import ConfigError
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, plan
@@ -55,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.accept:
             return accept_sources(sweep, console)
         return run(sweep, arguments, console)
-    except ConfigError as error:
+    except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except Outage as error:
@@ -69,13 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Plan and execute until every run has its settings and its evaluation, then write the report."""
     started = time.monotonic()
-    store = open_store(sweep)
+    store, output = open_store(sweep), _output(sweep, arguments)
+    output.claim()
     if arguments.rerun:
         _retire(sweep, store, arguments.rerun, console)
     current = _plan(sweep, store)
-    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
-    for change in changed(current.stages, store):
-        console.print(change.line, soft_wrap=True, markup=False)
+    lines = _headlines(arguments.file, sweep, current, store, output)
+    for line in [*lines, *(change.line for change in changed(current.stages, store))]:
+        console.print(line, soft_wrap=True, markup=False)
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
@@ -108,11 +113,13 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
 
 def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
-    store = open_store(sweep)
+    store, output = open_store(sweep), _output(sweep, arguments)
+    output.check()
     for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
         store.distrust(stage)
     current = _plan(sweep, store)
-    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
+    for line in _headlines(arguments.file, sweep, current, store, output):
+        console.print(line, soft_wrap=True, markup=False)
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
     waiting_digests = {stage.digest for stage in to_run}
@@ -137,10 +144,10 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
 
 def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Print what is done, running, failed, blocked and waiting, from any terminal."""
-    store = open_store(sweep)
+    store, output = open_store(sweep), _output(sweep, arguments)
     current = _plan(sweep, store)
-    console.print(_headline(arguments.file, sweep, current), soft_wrap=True)
-    for line in status(current.stages, store).lines() + [change.line for change in changed(current.stages, store)]:
+    lines = _headlines(arguments.file, sweep, current, store, output) + status(current.stages, store).lines()
+    for line in [*lines, *(change.line for change in changed(current.stages, store))]:
         console.print(line, soft_wrap=True, markup=False)
     return 0
 
@@ -162,7 +169,8 @@ def accept_sources(sweep: Sweep, console: Console) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.sweep",
-        description="Run a sweep, or continue it: what is stored is not run again. Results go to results/NAME/.",
+        description="Run a sweep, or continue it: what is stored is not run again. Results go to results/NAME in the"
+        " current folder, unless --out or the key results of the file names another.",
         epilog="docs/sweeps.md explains every key of a sweep file.",
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
@@ -184,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
         "--set",
         action="append",
@@ -215,6 +224,9 @@ def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> Abstract
         from scaling.engine.inline import InlinePool
 
         return InlinePool(store, memory=sweep.memory, meshes=sweep.resources.meshes)
+    problem = hidden([os.getcwd()])
+    if problem is not None:
+        raise ConfigError(f"Ray's workers look for modules in the current folder. {problem}")
     # Ray takes a second to import; plans, status and inline runs do without it.
     from scaling.engine.pool import RayPool
 
@@ -234,10 +246,18 @@ def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Stor
     return [stage for stage in stages if stage not in stopped]
 
 
-def _headline(file: Path, sweep: Sweep, current: Plan) -> str:
+def _output(sweep: Sweep, arguments: argparse.Namespace) -> Output:
+    return report_output(arguments.file, arguments.set, sweep, arguments.out)
+
+
+def _headlines(file: Path, sweep: Sweep, current: Plan, store: Store, output: Output) -> list[str]:
     varied = ", ".join(axes(sweep))
     search = f", and {len(current.search_runs)} runs to choose settings" if sweep.select else ""
-    return f"{file}: {len(current.runs)} runs over {varied} and {len(sweep.seeds)} seeds{search}."
+    return [
+        f"{file}: {len(current.runs)} runs over {varied} and {len(sweep.seeds)} seeds{search}.",
+        f"Store: {store.root}",
+        f"Results: {output.folder}",
+    ]
 
 
 def _estimate(current: Plan, store: Store) -> Callable[[Stage], float]:
@@ -284,10 +304,10 @@ def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
 def _write_report(arguments: argparse.Namespace, console: Console, changed: bool) -> None:
     from analysis.report import is_current, report
 
-    if not changed and (path := is_current(arguments.file, arguments.set)):
+    if not changed and (path := is_current(arguments.file, arguments.set, arguments.out)):
         console.print(f"Nothing is left to run, and the report is up to date: {path}", soft_wrap=True)
         return
-    summary = report(arguments.file, arguments.set)
+    summary = report(arguments.file, arguments.set, arguments.out)
     if summary is None:
         console.print("No run has finished, so there is no report yet.")
         return

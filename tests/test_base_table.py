@@ -9,7 +9,6 @@ from planted_store import fill
 from scipy.special import entr
 from test_tables import write
 
-import scaling.engine.results_dir
 from analysis import fit
 from analysis.measures.base_plots import base_figure, base_sections
 from analysis.measures.base_table import base_table
@@ -55,7 +54,7 @@ def test_a_base_policy_that_is_random_or_not_evaluated_has_no_row(tmp_path):
 def test_the_report_shows_it_and_the_fit_reads_it(tmp_path, monkeypatch):
     file = write(tmp_path, GRID, MORE)
     fill(file)
-    monkeypatch.setattr(scaling.engine.results_dir, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
     report(file, ())
     directory = tmp_path / "results" / "planted"
     assert "## Base policies" in (directory / "report.md").read_text() and (directory / "figures/base.png").exists()

@@ -8,7 +8,6 @@ import pytest
 from planted_store import fill
 from test_tables import write
 
-import scaling.engine.results_dir
 from analysis.measures.critical_table import critical_table
 from analysis.report import report
 
@@ -75,7 +74,7 @@ def results(tmp_path_factory):
     file = write(folder, grid, "evaluation: {critical_steps: {}}\nanalysis: {bootstrap_draws: 200}\n")
     fill(file)
     patch = pytest.MonkeyPatch()
-    patch.setattr(scaling.engine.results_dir, "REPOSITORY", folder)
+    patch.chdir(folder)
     yield folder / "results" / "planted", file
     patch.undo()
 
@@ -119,7 +118,7 @@ def test_an_axis_of_the_measurement_alone_gives_a_panel_a_value_and_no_other_stu
     grid = f"grid: {{algorithm: [sft, dpo], data_size: [64, 128, 256], {axis}}}\n"
     file = write(tmp_path, grid, "analysis: {bootstrap_draws: 200}\n")
     fill(file)
-    monkeypatch.setattr(scaling.engine.results_dir, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
     report(file, ())
     directory = tmp_path / "results" / "planted"
     panels = pd.read_csv(directory / "critical_steps.csv")["panel"].value_counts()

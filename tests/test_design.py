@@ -4,12 +4,10 @@ import pandas as pd
 import pytest
 from planted_store import fill
 
-from analysis import design, report
+from analysis import report
 from analysis.design import main
-from analysis.planner import planned
 from analysis.planner.assumptions import Assumptions, grids_of
 from analysis.planner.suggest import PROBLEMS, SEED, additions, widths_of
-from scaling.engine import results_dir
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.pricing.costs import cost
@@ -30,9 +28,7 @@ QUICK = ["--studies", "2", "--draws", "50"]
 
 @pytest.fixture
 def sweep_file(tmp_path, monkeypatch):
-    for module in (results_dir, design, planned, report):
-        if hasattr(module, "REPOSITORY"):
-            monkeypatch.setattr(module, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "sweeps" / "small.yaml"
     file.parent.mkdir()
     file.write_text(SWEEP.format(store=tmp_path / "store"))

@@ -31,7 +31,7 @@ def test_item_level_outcomes_give_everything(items, tmp_path, capsys):
     assert fit(items, tmp_path, "--reference", "sft", "--claims", "rft=2") == 0
     out = tmp_path / "out"
     assert {entry.name for entry in out.iterdir()} == {
-        *("fits.json", "errors.csv", "multipliers.csv", "figures", "report.md", "report.html"),
+        *("fits.json", "errors.csv", "multipliers.csv", "figures", "report.md", "report.html", "source.txt"),
     }
     document = json.loads((out / "fits.json").read_text())
     panel = document["panels"][""]

@@ -120,7 +120,7 @@ def test_only_the_stages_that_sample_are_told_of_the_server():
     cell = Cell.of(**{"algorithm": "step_dpo", "sampler": {"endpoint": "http://gpu7/v1", "export": True}})
     told = {stage.kind: stage.execution for stage in in_order([recipes.evaluation(cell, 0)])}
     assert {kind for kind, execution in told.items() if execution} == {"rollouts", "step_values", "evaluation"}
-    assert Path(told["rollouts"]["server"]["folder"]) == Path(__file__).parent.parent / "results" / "exports"
+    assert Path(told["rollouts"]["server"]["folder"]) == Path.cwd() / "results" / "exports"
 
 
 def test_traces_and_values_of_critical_steps_come_from_the_server_too():

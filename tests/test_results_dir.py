@@ -9,17 +9,20 @@ import pytest
 
 from scaling.config.sweep import Sweep
 from scaling.engine import results_dir as module
-from scaling.engine.results_dir import REPOSITORY, SHIPPED, make_writable, open_store, results_dir
+from scaling.engine.results_dir import make_writable, open_store, results_dir
+from scaling.paths import SHIPPED
 from scaling.planning.explain import ConfigError
+
+ROOT = Path(__file__).parent.parent
 
 
 def sweep_at(store: str) -> Sweep:
     return Sweep.model_validate({"question": "?", "grid": ({"algorithm": ("sft",)},), "seeds": [0], "store": store})
 
 
-def test_a_relative_store_is_below_the_repository_wherever_the_command_runs(tmp_path, monkeypatch):
+def test_a_relative_store_is_below_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert os.fspath(open_store(sweep_at("results/store")).root) == os.fspath(REPOSITORY / "results/store")
+    assert os.fspath(open_store(sweep_at("results/store")).root) == os.fspath(tmp_path / "results/store")
 
 
 def test_an_absolute_store_and_one_in_the_home_stay_where_they_are(tmp_path):
@@ -46,7 +49,7 @@ def test_a_bucket_without_credentials_is_one_clear_error(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | hidden
     # In a process of its own: fsspec keeps a file system without credentials for the rest of the process.
     command = [sys.executable, "-m", "scaling.sweep", os.fspath(file), "--plan"]
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "store is s3://bucket/store, which cannot be read: Unable to locate credentials." in done.stderr
     assert "Traceback" not in done.stderr
@@ -82,28 +85,33 @@ def test_opening_a_store_makes_no_folder_and_knows_the_shipped_artifacts(tmp_pat
     store = open_store(sweep_at(str(tmp_path / "store")))
     assert not (tmp_path / "store").exists()
     assert os.fspath(store.shipped) == os.fspath(SHIPPED)
-    assert SHIPPED.parent.parent == REPOSITORY == Path(module.__file__).parent.parent
+    assert SHIPPED == ROOT / "scaling" / "shipped"
 
 
-def test_the_results_of_a_sweep_are_in_a_folder_of_its_name():
-    assert results_dir(Path("anywhere/main.yaml"), ()) == REPOSITORY / "results" / "main"
+def results(file: str, overrides=()) -> Path:
+    return results_dir(Path(file), overrides, sweep_at("store"))
+
+
+def test_the_results_of_a_sweep_are_in_a_folder_of_its_name_below_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results("anywhere/main.yaml") == tmp_path / "results" / "main"
 
 
 def test_overrides_give_results_a_folder_of_their_own_whatever_their_order():
-    first = results_dir(Path("main.yaml"), ["sft.epochs=3", "seeds=[0, 1]"])
-    assert first == results_dir(Path("main.yaml"), ["seeds=[0, 1]", "sft.epochs=3"])
-    assert len({first, results_dir(Path("main.yaml"), ()), results_dir(Path("main.yaml"), ["sft.epochs=4"])}) == 3
+    first = results("main.yaml", ["sft.epochs=3", "seeds=[0, 1]"])
+    assert first == results("main.yaml", ["seeds=[0, 1]", "sft.epochs=3"])
+    assert len({first, results("main.yaml"), results("main.yaml", ["sft.epochs=4"])}) == 3
 
 
 @pytest.mark.parametrize("override", ["store=/tmp/x", "question=a/../../b", 'problems={family: "star_graph"}'])
 def test_an_override_never_leads_out_of_results(override):
-    folder = results_dir(Path("main.yaml"), [override])
-    assert folder.parent == REPOSITORY / "results"
+    folder = results("main.yaml", [override])
+    assert folder.parent == Path.cwd() / "results"
     assert folder.resolve() == folder
 
 
 def test_many_overrides_give_a_name_that_a_file_system_allows_and_nothing_else_has():
     many = [f"problems.path=/data/{'x' * 40}/{index}" for index in range(8)]
-    name, other = (results_dir(Path("main.yaml"), given).name for given in (many, [*many[:-1], "seeds=[1]"]))
+    name, other = (results("main.yaml", given).name for given in (many, [*many[:-1], "seeds=[1]"]))
     assert len(name) == len(other) == module.LONGEST_NAME and name != other
-    assert name.startswith("main+problems.path=") and results_dir(Path("main.yaml"), many[::-1]).name == name
+    assert name.startswith("main+problems.path=") and results("main.yaml", many[::-1]).name == name

@@ -7,9 +7,9 @@ import pytest
 
 from data import evaluation
 from data.sets import problem_sets
-from scaling.engine.results_dir import SHIPPED
 from scaling.engine.store import Store
 from scaling.kinds import kind_of
+from scaling.paths import SHIPPED
 from scaling.planning import recipes
 from scaling.planning.grid import cells
 from scaling.planning.sweep_file import load_sweep

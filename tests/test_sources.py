@@ -153,8 +153,8 @@ def test_a_record_holds_the_digest_and_a_changed_one_is_told_until_it_is_accepte
     today = {"problems": sources_of("problems"), "sft": "other"}
     (found,) = changed([first, second], store, today.get)
     assert found.stages == (second,) and found.line == (
-        f"sft: 1 stored stage was computed by other sources than today's, under the same version {kind_of('sft').version}."
-        " --rerun sft makes them again, --accept takes them as they are."
+        "sft: 1 stored stage was computed by other sources than today's, under the same version"
+        f" {kind_of('sft').version}. --rerun sft makes them again, --accept takes them as they are."
     )
     accept([found], store)
     assert changed([first, second], Store(store.root), today.get) == []

@@ -7,7 +7,6 @@ import yaml
 from tiny_set import gsm8k_folder
 
 from scaling import sweep
-from scaling.engine import results_dir
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
 
@@ -40,7 +39,7 @@ def test_all_algorithms_learn_from_a_set_and_a_checkpoint_and_the_report_says_wh
     policy = {"hf": str(save_random(tmp_path / "checkpoint"))}
     file, store = tmp_path / "text.yaml", tmp_path / "store"
     file.write_text(yaml.safe_dump({**SWEEP, "problems": problems, "policy": policy, "store": str(store)}))
-    monkeypatch.setattr(results_dir, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert sweep.main([str(file), "--inline"]) == 0, capsys.readouterr().out
     numbers = {}
     for path in store.glob("*/*/record.json"):

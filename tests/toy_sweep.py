@@ -31,11 +31,11 @@ TINY = {
 
 
 def writer(folder: Path) -> Callable[..., str]:
-    """Write the tiny sweep with changes into a folder, which holds its store too; the path comes back."""
+    """Write the tiny sweep with changes into a folder, which holds its store and results too; the path comes back."""
 
     def write(**changes: object) -> str:
         path = folder / "tiny.yaml"
-        path.write_text(yaml.safe_dump({**TINY, "store": str(folder / "store"), **changes}))
+        path.write_text(yaml.safe_dump({**TINY, "store": "store", "results": "results", **changes}))
         return str(path)
 
     return write

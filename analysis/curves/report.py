@@ -4,9 +4,7 @@ In: a table, its columns, the form. Out: fits.json, fit.csv, figures/, report.md
 """
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surfac
 from analysis.figures.headline import save
 from analysis.page.rendering import Grid, Section, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
+from scaling.engine.output import Output
 
 FORM_NAMES = ("auto", *PARAMETERS, "chinchilla")
 _INTERVAL = "95 % percentile, bootstrap over points"
@@ -30,7 +29,7 @@ def fit_points(
     name: str,
     x: Sequence[str],
     y: str,
-    directory: Path,
+    output: Output,
     form: str = "auto",
     loss: Loss = "huber",
     num_draws: int = 2000,
@@ -46,7 +45,6 @@ def fit_points(
     head = {"schema_version": SCHEMA_VERSION, "data_hash": digest, "x": list(x), "y": y, "num_points": len(values)}
     head |= {"interval": _INTERVAL, "bootstrap_draws": num_draws, "seed": seed}
     command = f"python -m analysis.fit {name} --x {','.join(x)} --y {y} --form {form} --draws {num_draws} --seed {seed}"
-    folder = directory / "figures"
     if form == "chinchilla":
         check_surface(at, x)
         document, fitted, figure, sentences, tables = _surface(at, values, y, loss, num_draws, seed)
@@ -62,16 +60,15 @@ def fit_points(
             f"{len(values)} points and the fit of {FORMULAS[choice.chosen]}; band: {_INTERVAL}, of the curve; dashed:"
             " extrapolated."
         )
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    (directory / "fits.json").write_text(dump(head | document), encoding="utf-8")
-    write_csv(fitted, directory / "fit.csv")
-    save(figure, folder / "fit.png")
-    origin = Section("Provenance", bullets=(f"data: {name}, hash {digest}", f"regenerate: {command} --out DIR"))
-    figures = Section("Figure", figures=(picture(directory, "figures/fit.png", caption),))
-    numbers = Section("Numbers", tables=tables)
-    write_report(directory, f"{name}: {y}", [Section("", sentences), figures, numbers, origin])
+    with output.writing() as directory:
+        (directory / "figures").mkdir()
+        (directory / "fits.json").write_text(dump(head | document), encoding="utf-8")
+        write_csv(fitted, directory / "fit.csv")
+        save(figure, directory / "figures" / "fit.png")
+        origin = Section("Provenance", bullets=(f"data: {name}, hash {digest}", f"regenerate: {command} --out DIR"))
+        figures = Section("Figure", figures=(picture(directory, "figures/fit.png", caption),))
+        numbers = Section("Numbers", tables=tables)
+        write_report(directory, f"{name}: {y}", [Section("", sentences), figures, numbers, origin])
     return sentences
 
 

@@ -8,12 +8,13 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_TEMPLATES = Path(__file__).parent.parent / "templates"
+_TEMPLATES = Path(str(resources.files("analysis") / "templates"))
 
 
 @dataclass(frozen=True)

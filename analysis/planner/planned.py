@@ -21,7 +21,8 @@ from analysis.planner.assumptions import (
     with_claims,
 )
 from scaling.config.sweep import Sweep
-from scaling.engine.results_dir import REPOSITORY, results_dir
+from scaling.engine.results_dir import results_dir
+from scaling.paths import shown
 from scaling.planning.explain import ConfigError
 from scaling.planning.plan import plan
 
@@ -51,7 +52,7 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
             " falls with data, so the floor lies below the error at the smallest size and the exponent above 0."
         )
     defaults = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
-    folder = first_run_folder(arguments)
+    folder = first_run_folder(arguments, sweep)
     found = []
     for grid in grids_of(sweep, plan(sweep, lambda stage: None)):
         if reference not in grid.sizes or len(grid.sizes) == 1:
@@ -65,8 +66,7 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
                 " a curve needs; add sizes."
             )
         outcomes = None if arguments.truth == "defaults" else first_run(folder, grid.panel)
-        where = folder.relative_to(REPOSITORY).as_posix()
-        measured = outcomes and measured_assumptions(grid, reference, claims, outcomes, where)
+        measured = outcomes and measured_assumptions(grid, reference, claims, outcomes, shown(folder))
         if measured is None:
             found.append(Planned(grid, default_assumptions(grid, reference, claims, defaults), False))
         elif arguments.truth == "claims":
@@ -76,21 +76,23 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
     return found
 
 
-def first_run_folder(arguments: argparse.Namespace) -> Path:
+def first_run_folder(arguments: argparse.Namespace, sweep: Sweep) -> Path:
     """The results of the same sweep, or of the file as it is where the overrides leave its task alone."""
-    folder = results_dir(arguments.file, arguments.set)
+    folder = results_dir(arguments.file, arguments.set, sweep, arguments.out)
+    if arguments.out is not None:
+        return folder
     keys = [override.partition("=")[0] for override in arguments.set]
     same_task = all(any(f"{key}.".startswith(f"{prefix}.") for prefix in _SAME_TASK) for key in keys)
     if not (folder / "outcomes.parquet").exists() and same_task:
-        return results_dir(arguments.file, [])
+        return results_dir(arguments.file, [], sweep)
     return folder
 
 
-def why_not_measured(arguments: argparse.Namespace) -> str:
+def why_not_measured(arguments: argparse.Namespace, sweep: Sweep) -> str:
     """Why no first run gives a curve."""
     if arguments.truth == "defaults":
         return "--truth defaults ignores it; leave that out."
-    folder = first_run_folder(arguments)
+    folder = first_run_folder(arguments, sweep)
     if (folder / "outcomes.parquet").exists():
-        return f"that in {folder.relative_to(REPOSITORY).as_posix()} gives none: see its report."
+        return f"that in {shown(folder)} gives none: see its report."
     return f"there is none; run python -m scaling.sweep {arguments.file} first."

@@ -1,9 +1,8 @@
 """Everything a study leaves on disk but its report: fits.json, its tables, and each figure with its numbers.
 
-In: finished `Panel`s. Out: files below a directory. The same studies give the same bytes.
+In: finished `Panel`s. Out: files below a fresh directory. The same studies give the same bytes.
 """
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from analysis.verdicts.panel import Panel, Question
 
 def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording) -> None:
     """errors.csv, multipliers.csv, fits.json and figures/; compute_multipliers.csv where costs are known."""
-    directory.mkdir(parents=True, exist_ok=True)
     write_csv(over_panels(panels, lambda panel: headline.error_table(panel.study)), directory / "errors.csv")
     write_csv(over_panels(panels, lambda panel: headline.multiplier_table(panel.study)), directory / "multipliers.csv")
     if any(panel.flops for panel in panels.values()):
@@ -32,8 +30,6 @@ def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Qu
     document = fits_document(panels, question, wording)
     (directory / "fits.json").write_text(dump(document), encoding="utf-8")
     folder = directory / "figures"
-    if folder.exists():
-        shutil.rmtree(folder)
     folder.mkdir()
     for name, panel in panels.items():
         _draw(folder, headline.figure_suffix(name), panel, question.claims, wording)

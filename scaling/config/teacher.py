@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from scaling.config.section import Count, NonNegative, Positive
 from scaling.config.server import Server
-from scaling.repository import from_repository
+from scaling.paths import from_current
 
 Words = Annotated[int, Field(ge=2)]
 Text = Annotated[str, Field(min_length=1)]
@@ -139,7 +139,7 @@ def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
     settings = set(ChatModel.model_fields) - set(WRITING)
     plain = teacher.model_dump(mode="json", include={"max_rejected_in_a_row", "budget_usd", "budget_tokens"})
     asked = {name: one.model_dump(mode="json", include=settings) for name, one in teacher.named.items()}
-    ledger = from_repository(teacher.ledger)
+    ledger = from_current(teacher.ledger)
     return plain | {"ledger": str(ledger), "teachers": asked}
 
 

@@ -1,4 +1,7 @@
-"""Where a sweep's artifacts and results are: the store it names, the shipped artifacts, its results directory."""
+"""Where a sweep's artifacts and results are: its store, with the shipped artifacts, and its results folder.
+
+Relative paths lead from the current folder; reading a sweep file has put those written in it accordingly.
+"""
 
 import hashlib
 import os
@@ -10,21 +13,20 @@ from pathlib import Path
 from scaling.config.sweep import Sweep
 from scaling.engine.filelock import FileLock
 from scaling.engine.store import Store
+from scaling.paths import SHIPPED, from_current
 from scaling.planning.explain import ConfigError
-from scaling.repository import REPOSITORY
 
 LONGEST_NAME = 120  # file systems allow 255 bytes
-SHIPPED = REPOSITORY / "results" / "shipped"  # artifacts that come with the repository, used where the digest agrees
 
 
 def open_store(sweep: Sweep) -> Store:
-    """The sweep's store; a relative path is below the repository, wherever the command runs."""
+    """The sweep's store; a relative path is below the current folder."""
     return store_at(sweep.store)
 
 
 def store_at(named: str) -> Store:
     """The store in a folder or bucket; ConfigError where it cannot be read."""
-    root = named if "://" in named else REPOSITORY / Path(named).expanduser()
+    root = named if "://" in named else from_current(named)
     try:
         store = Store(root, SHIPPED)
     except KeyError as error:  # etils.epath knows no such scheme
@@ -89,11 +91,17 @@ def _check_access(store: Store) -> None:
         ) from error
 
 
-def results_dir(file: Path, overrides: Sequence[str]) -> Path:
-    """`results/NAME`, and a name of its own for a sweep with overrides, so that it replaces no other's results."""
-    suffix = "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in sorted(overrides))
-    name = f"{file.stem}{suffix}"
+def results_dir(file: Path, overrides: Sequence[str], sweep: Sweep, out: Path | None = None) -> Path:
+    """The folder of a sweep's results: `--out`, or what its key `results` names, or `results/NAME`.
+
+    Without `--out` a sweep with overrides has a folder of its own beside that, so that it replaces no other's results.
+    """
+    if out is not None:
+        return from_current(out)
+    named = from_current(sweep.results or Path("results") / file.stem)
+    told = sorted(override for override in overrides if override.partition("=")[0] != "results")
+    name = named.name + "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in told)
     if len(name) > LONGEST_NAME:  # many overrides, or long paths in them
-        digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:10]
+        digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:10]
         name = f"{name[: LONGEST_NAME - 11]}+{digest}"
-    return REPOSITORY / "results" / name
+    return named.parent / name

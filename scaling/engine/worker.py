@@ -23,7 +23,7 @@ from scaling.config.memory import Memory
 from scaling.engine.jax_environment import pin
 from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import PROJECT, provenance
-from scaling.engine.store import CHECKPOINTS, LOG, Store
+from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of, loaded
 from scaling.sources import sources_digest
 from scaling.stage import CHECKPOINTS, PROVENANCE_FILE, Stage, StageError

@@ -5,6 +5,7 @@ key that an artifact from before it lacks is left out at its default, so that th
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 from scaling.config.sampling import Rollouts
 from scaling.config.section import part, plain
@@ -12,7 +13,10 @@ from scaling.config.sweep import Cell
 from scaling.config.teacher import how_it_is_asked, what_is_written
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Sft
+from scaling.paths import from_current, is_path
+from scaling.planning.explain import ConfigError
 from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
+from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage
 
 # A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
@@ -23,11 +27,15 @@ once = lru_cache(maxsize=1024)
 def base_policy(cell: Cell) -> Stage:
     """Pretraining on web text, which the operands' distribution, the teacher and the test set do not change.
 
-    Or the import of a checkpoint, which no setting of the study changes.
+    Or the import of a checkpoint, which no setting of the study changes. One on this machine is what it holds.
     """
     if cell.policy.hf is not None:
-        source = part(cell.policy, {"hf", "revision", "compute_dtype"})
-        return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
+        policy, name, place = cell.policy, cell.policy.hf, {}
+        if is_path(name):
+            path = from_current(name)
+            policy, place = policy.model_copy(update={"hf": _content(path)}), {"checkpoint": str(path)}
+        source = part(policy, {"hf", "revision", "compute_dtype"})
+        return Stage("pretrain", {"policy": source}, slug=name.rstrip("/").rpartition("/")[2], execution=place)
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
     config = {
         "problems": plain(cell.problems, unseen),
@@ -87,6 +95,13 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
     config = {"problems": answers(cell), "sft": plain(cell.section(Sft)), "seed": seed, **adapters(cell)}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
     return Stage("sft", config, inputs, slug=slug(cell, seed))
+
+
+def _content(path: Path) -> str:
+    try:
+        return content_digest(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"policy.hf: {error}") from error
 
 
 def derived_seed(seed: int, use: int) -> int:

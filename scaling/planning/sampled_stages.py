@@ -8,7 +8,7 @@ result.
 from dataclasses import replace
 
 from scaling.config.sweep import Cell
-from scaling.repository import from_repository
+from scaling.paths import from_current
 from scaling.stage import Stage
 
 _REMOTE = "remote"
@@ -18,7 +18,7 @@ def sampled(cell: Cell, stage: Stage) -> Stage:
     """The stage as it is for this project's own sampler, or with what a server changes."""
     if cell.sampler is None:
         return stage
-    folder = from_repository(cell.sampler.folder)
+    folder = from_current(cell.sampler.folder)
     server = cell.sampler.model_dump(mode="json") | {"folder": str(folder)}
     config = {**stage.config, "sampler": _REMOTE}
     if not cell.sampler.export:

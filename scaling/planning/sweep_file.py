@@ -22,9 +22,21 @@ from scaling.planning.explain import ConfigError, did_you_mean, explain, known_b
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
 from scaling.planning.sampler_check import check_sampler
 from scaling.planning.set_check import check_set
+from scaling.planning.written_paths import placed
 
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
-SWEEP_KEYS = ("question", "expectation", "grid", "seeds", "select", "analysis", "resources", "memory", "store")
+SWEEP_KEYS = (
+    "question",
+    "expectation",
+    "grid",
+    "seeds",
+    "select",
+    "analysis",
+    "resources",
+    "memory",
+    "store",
+    "results",
+)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -49,7 +61,10 @@ _StrictLoader.add_implicit_resolver(
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a file, with `dotted.key=value` overrides put in before anything is checked."""
+    """The sweep of a file, with `dotted.key=value` overrides put in before anything is checked.
+
+    The file's paths are relative to it, those of the overrides to the current folder.
+    """
     if not path.is_file():
         raise ConfigError(
             f"{path} {'is a directory' if path.exists() else 'does not exist'}. The shipped sweeps are in sweeps/."
@@ -65,6 +80,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
             f"{path} holds {_kind(document)}; a sweep is a mapping with the keys {', '.join(SWEEP_KEYS)}"
             " and sections such as problems, policy, sft."
         )
+    document = placed(document, path.parent)
     for override in overrides:
         _override(document, override, path)
     return _parse(document, path)
@@ -268,12 +284,24 @@ def _override(document: dict, override: str, path: Path) -> None:
     # An axis's key holds a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
     if parents[:1] == ["grid"]:
         parents, leaf = ["grid"], ".".join([*parents[1:], leaf])
+    value = _placed_at([*parents, leaf], value)
     node = document
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
         raise ConfigError(f"--set {override!r}: {path} has no mapping at {'.'.join(parents)!r} to set {leaf!r} in.")
     node[leaf] = value
+
+
+def _placed_at(keys: Sequence[str], value: object) -> object:
+    """The value of an override, its paths relative to the current folder."""
+    document = value
+    for key in reversed(keys):
+        document = {key: document}
+    document = placed(document, Path())
+    for key in keys:
+        document = document[key]
+    return document
 
 
 def _is_sweep(error: ValidationError) -> bool:

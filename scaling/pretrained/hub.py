@@ -4,8 +4,12 @@ In: the path of a folder or .gguf file, or a hub name and a revision. Out: `Sour
 Only configs, tokenizers and safetensors are fetched: no pickle and no code.
 """
 
+import hashlib
+import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 # What a policy needs; .txt is the vocabulary and the merges of older tokenizers, .jinja a chat template.
@@ -21,17 +25,43 @@ class Source:
     commit: str | None  # of the hub's repository; None for what is local
 
 
+def content_digest(path: Path) -> str:
+    """What a checkpoint on this machine holds, whatever it is called: a digest of the files that a policy needs.
+
+    Raises ValueError where there are none. Reads everything once in a process, unless a file changes.
+    """
+    files = [path] if path.is_file() else sorted({file for pattern in PATTERNS for file in path.glob(pattern)})
+    if not files:
+        raise ValueError(f"{path} is no folder of a checkpoint and no .gguf file; correct the path.")
+    with ThreadPoolExecutor(8) as pool:  # hashing leaves the interpreter free
+        digests = list(pool.map(_file_digest, files))
+    names = [""] if path.is_file() else [file.name for file in files]
+    return "sha256:" + hashlib.sha256(json.dumps(list(zip(names, digests, strict=True))).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    state = path.stat()
+    return _read_digest(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache
+def _read_digest(path: Path, modified: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PATTERNS) -> Source:
     """Where a checkpoint is; of the hub's repositories files of these patterns are fetched.
 
+    A name like those of the hub is one, whatever lies in the current folder; write ./FOLDER/NAME for a path.
     Raises ValueError or OSError that names the checkpoint and says what to do.
     """
-    path = Path(name)
-    if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
+    path, named = Path(name).expanduser(), _HUB_NAME.fullmatch(name)
+    if name and not named and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
         if revision is not None:
             raise ValueError(f"{name} is on this machine, but revision is {revision!r}; only the hub has revisions.")
         return Source(path, None)
-    if not _HUB_NAME.fullmatch(name):
+    if not named:
         raise ValueError(
             f"{name!r} is no folder and no .gguf file on this machine, and no name of the hub, which are like"
             " Qwen/Qwen2.5-0.5B; correct the path or the name."

@@ -1,6 +1,6 @@
 """The shape of a named checkpoint, without its weights: what a plan needs.
 
-In: a hub name or a path. Out: `ModelConfig`. Some shapes ship with the sweeps, in `sweeps/configs/<hub name>.json` with
+In: a hub name or a path. Out: `ModelConfig`. Some shapes ship with the sweeps, in `configs/<hub name>.json` with
 the fields of `ModelConfig`: a plan of these needs neither the hub nor the extra `hf`. Only a plan's FLOPs and memory
 follow from such a file: what is trained is the shape of the checkpoint itself, so the file is not part of any stage's
 identity.
@@ -10,13 +10,12 @@ import json
 from pathlib import Path
 
 from scaling.model.sizes import ModelConfig
+from scaling.paths import SHAPES
 from scaling.pretrained.hf_config import CONFIG_FILE, GENERATION_FILE, read_config
 from scaling.pretrained.hub import fetch
 
-CONFIGS = Path(__file__).parent.parent.parent / "sweeps" / "configs"
 
-
-def known_shape(hf: str, configs: Path = CONFIGS) -> ModelConfig | None:
+def known_shape(hf: str, configs: Path = SHAPES) -> ModelConfig | None:
     """The shape that ships for a checkpoint; raises ValueError naming a file that holds no shape."""
     path = configs / f"{hf}.json"
     if Path(hf).is_absolute() or ".." in Path(hf).parts or not path.is_file():

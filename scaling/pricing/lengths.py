@@ -53,7 +53,9 @@ def setting(stage: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelC
         nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
         problems = parse(Problems, nearest.config["problems"])
         tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
-        shape = replace(_imported(policy["hf"], policy["revision"]), bfloat16=_is_bfloat16(policy))
+        shape = replace(
+            _imported(base.execution.get("checkpoint", policy["hf"]), policy["revision"]), bfloat16=_is_bfloat16(policy)
+        )
         return problems, shape, tokens
     problems = parse(Problems, base.config["problems"])
     words = len(family_of(problems).vocabulary(problems))

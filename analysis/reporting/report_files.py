@@ -1,0 +1,23 @@
+"""Which files a report consists of, and the folder that they go into.
+
+In: a sweep and how its command was called. Out: an `Output`. It loads nothing that draws, so that a sweep can claim its
+results folder before any stage runs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaling.config.sweep import Sweep
+from scaling.engine.output import Output
+from scaling.engine.results_dir import results_dir
+
+PAGES = ("report.md", "report.html")
+FIGURES = tuple(f"figures/*.{suffix}" for suffix in ("png", "svg", "pdf", "csv"))
+STUDY_FILES = ("errors.csv", "multipliers.csv", "compute_multipliers.csv", "fits.json", *FIGURES)
+TABLES = ("runs.csv", "outcomes.parquet", "choices.csv", "ledger.csv", "base.csv", "trends.csv", "critical_steps.csv")
+
+
+def report_output(file: Path, overrides: Sequence[str], sweep: Sweep, out: Path | None = None) -> Output:
+    """Where the report of a sweep goes."""
+    folder = results_dir(file, overrides, sweep, out)
+    return Output(folder, "analysis.report", (*TABLES, *STUDY_FILES, *PAGES), sweep=file)

@@ -1,0 +1,63 @@
+"""The paths in a sweep's document, put so that they lead from the current folder where they led from the file's.
+
+In: the document as it was read, and the folder that its paths are relative to. Out: the same document with other
+paths; everything that is no path, or no text where a path belongs, is left for the checks that follow.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from scaling.paths import from_current, is_path, written_in
+
+Place = Callable[[Path, str], str]
+
+
+def placed(document: Mapping, folder: Path) -> dict:
+    """The document, its paths taken from `folder`."""
+    placed_document = dict(document)
+    for dotted, place in _PATHS.items():
+        section, _, key = dotted.partition(".")
+        value = placed_document.get(section)
+        if not key:
+            placed_document |= {section: _value(value, folder, place)} if section in document else {}
+        elif isinstance(value, Mapping) and key in value:
+            placed_document[section] = {**value, key: _value(value[key], folder, place)}
+    grid = placed_document.get("grid")
+    if isinstance(grid, list):
+        placed_document["grid"] = [_axes(item, folder) for item in grid]
+    elif isinstance(grid, Mapping):
+        placed_document["grid"] = _axes(grid, folder)
+    return placed_document
+
+
+def _axes(grid: object, folder: Path) -> object:
+    """A grid whose axes are keys with paths in them too."""
+    if not isinstance(grid, Mapping):
+        return grid
+    return {
+        key: [_value(value, folder, _PATHS[key]) for value in values]
+        if key in _PATHS and isinstance(values, list)
+        else values
+        for key, values in grid.items()
+    }
+
+
+def _value(value: object, folder: Path, place: Place) -> object:
+    return place(folder, value) if isinstance(value, str) else value
+
+
+def _checkpoint(folder: Path, name: str) -> str:
+    """A checkpoint is a path where it reads like one, or where something lies there; else a name of the hub."""
+    there = name and (from_current(folder) / name).exists()
+    return written_in(folder, name) if there or is_path(name) else name
+
+
+# Dotted key -> how its value is put.
+_PATHS: Mapping[str, Place] = {
+    "store": written_in,
+    "results": written_in,
+    "problems.path": written_in,
+    "policy.hf": _checkpoint,
+    "sampler.folder": written_in,
+    "teacher.ledger": written_in,
+}
