@@ -15,7 +15,7 @@ from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ROOT / "results" / "shipped" / "pretrain" / "modular_sum-xs-14a70b4333"
+SHIPPED = ROOT / "scaling" / "shipped" / "pretrain" / "modular_sum-xs-14a70b4333"
 OPTIMIZER = {"epochs": 1, "batch_size": 4}
 
 
