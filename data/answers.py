@@ -76,11 +76,13 @@ _BRACKET = re.compile(r"\\[{}]|[()\[\]{},]")
 
 def final_answer(text: str, forms: Sequence[str]) -> str | None:
     """The answer that a text states in the first of the forms that it uses; None where it states none."""
-    for form in forms:
-        found = _FORMS[form](text)
-        if found:
-            return found
-    return None
+    form = form_used(text, forms)
+    return None if form is None else _FORMS[form](text)
+
+
+def form_used(text: str, forms: Sequence[str]) -> str | None:
+    """The first of the forms in which a text states an answer."""
+    return next((form for form in forms if _FORMS[form](text)), None)
 
 
 def same_answer(given: str, reference: str, check: Callable[[str, str], bool] = equivalent) -> bool:
