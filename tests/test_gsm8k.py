@@ -76,3 +76,11 @@ def test_every_solution_verifies_and_has_no_calculator_marks(rows):
         verdict = check(config, Problem(found.problem, found.answer), found.solution)
         assert verdict.reward == 1.0 and "<<" not in found.solution
         assert "".join(step.text for step in verdict.steps) == found.solution
+
+
+@pytest.mark.parametrize("form", ["boxed", "phrase", "last_number"])
+def test_the_set_is_imported_in_every_form(rows, form):
+    config = Gsm8k(answer_forms=[form])
+    for index, row in enumerate(rows):
+        found = read_row(config, row, f"row {index}")
+        assert check(config, Problem(found.problem, found.answer), found.solution).reward == 1.0

@@ -1,17 +1,25 @@
 """Sets in plain language on their way into the store: rows as published, solutions that verify, duplicates, digests."""
 
 import json
+import tempfile
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stage_config import whole
 from tiny_set import gsm8k_folder, gsm8k_rows, own_rows
 
+from data import problem_source
+from data.answers import final_answer
+from data.answers.exact_numbers import exact_value
 from data.problems.row_readers import read_row
 from data.records import read_jsonl, write_jsonl
 from data.sets import problem_source
-from data.sets.problem_files import ALL, set_files
+from data.sets.problem_files import ALL, read_rows, set_files
 from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
 
@@ -124,3 +132,132 @@ def test_a_set_is_fetched_through_datasets_by_its_name(tmp_path, monkeypatch):
     assert asked == [(("openai/gsm8k", "main"), {"revision": "v1"})]
     assert numbers == {"num_train": 4.0, "num_test": 2.0, "num_duplicates": 0.0}
     assert json.loads((tmp_path / "source.json").read_text())["revision"] == "v1"
+
+
+ROWS = [{"prompt": "1+1?", "answer": 2}, {"prompt": "Half of 3?", "answer": 1.5, "solution": None}]
+AS_LINES = "\n".join(map(json.dumps, ROWS))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        AS_LINES,
+        f"\ufeff{AS_LINES}\n",
+        f"\n\n{AS_LINES}\n \n\t\n",
+        AS_LINES.replace("\n", "\r\n\r\n"),
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        f"\ufeff\n{json.dumps(ROWS, indent=2)}\n\n",
+        "[" + ",\n".join(map(json.dumps, ROWS)) + "]",
+    ],
+    ids=["lines", "mark", "blank lines", "CRLF", "array on a line", "array", "marked array", "array of lines"],
+)
+def test_own_rows_are_read_as_people_write_them(tmp_path, text):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(text.encode())
+    config = Jsonl(path=str(path))
+    assert set_files(str(path))[ALL].num_rows == 2
+    assert imported(config, tmp_path / "out")["num_all"] == 2.0
+    assert [row["answer"] for row in read_jsonl(tmp_path / "out" / "all.jsonl")] == ["2", "1.5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"prompt": "1+1?", "answer": 2', "rows.jsonl, line 1 is .*, no JSON object"),
+        ('{"prompt": "1+1?", "answer": 1, "answer": 2}', "it has the key 'answer' twice"),
+        ('["1+1?", 2]\n["1+2?", 3]', "all, row 1 is .*, a list; expected an object with keys"),
+        ('"1+1?"', "all, row 1 is '1\\+1\\?', a str; expected an object"),
+        ('{"prompt": "1+1?", "answer": NaN}', "has nan as its 'answer'; expected text or a number"),
+        ('{"prompt": "1+1?", "answer": -Infinity}', "has -inf as its 'answer'"),
+        ('{"prompt": "1+1?", "answer": ["2"]}', r"has \['2'\] as its 'answer'"),
+        ('{"prompt": "1+1?", "answer": null}', "has None as its 'answer'"),
+        ('{"prompt": "1+1? \\ud83d", "answer": 2}', "has half a character in its 'prompt'"),
+        (
+            '{"prompt": "Who?", "answer": "A\\nB", "solution": "They."}',
+            "the answer .* cannot be stated in the form 'hashes'",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(tmp_path, text, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        imported(Jsonl(path=str(path)), tmp_path / "out")
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(AS_LINES.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"rows\.jsonl is no text in UTF-8"):
+        set_files(str(path))
+
+
+@given(
+    st.one_of(
+        st.integers(),
+        st.decimals(allow_nan=False, allow_infinity=False),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_a_number_of_a_json_file_keeps_its_value_and_its_digits(number):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text(f'{{"prompt": "x", "answer": {number}}}')
+        answer = read_row(Jsonl(), read_rows(path)[0], "row 1").answer
+    assert answer == str(number)
+    assert exact_value(answer) in (Fraction(str(number)), None)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_of_a_parquet_file_keeps_its_value_and_is_written_in_plain_digits(number):
+    answer = read_row(Jsonl(), {"prompt": "x", "answer": number}, "row 1").answer
+    assert float(answer) == number
+    assert "e" not in answer or abs(number) < 1e-15 or abs(number) > 1e20
+
+
+def test_numbers_of_32_bits_have_the_digits_of_32_bits(tmp_path):
+    frame = pd.DataFrame({"prompt": ["a", "b"], "answer": np.array([0.1, 0.00001], np.float32)})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    answers = [read_row(Jsonl(), row, "row").answer for row in read_rows(tmp_path / "rows.parquet")]
+    assert list(map(exact_value, answers)) == [Fraction(1, 10), Fraction(1, 100_000)]
+
+
+def test_a_problem_with_two_answers_is_an_error_that_names_both_rows(tmp_path):
+    rows = [{"prompt": "1+1?", "answer": 2}, {"prompt": "1+2?", "answer": 3}, {"prompt": " 1+1?", "answer": "2.5"}]
+    path = own_rows(tmp_path / "rows.jsonl", rows)
+    message = r"all, row 3 is the problem of all, row 1, '1\+1\?', but its answer is '2.5' and not '2'"
+    with pytest.raises(ValueError, match=message):
+        imported(Jsonl(path=str(path)), tmp_path / "out")
+    own_rows(path, [*rows[:2], {"prompt": "1+1?", "answer": "2.0"}])
+    assert imported(Jsonl(path=str(path)), tmp_path / "again") == {"num_all": 2.0, "num_duplicates": 1.0}
+
+
+def test_problems_that_differ_in_capitals_and_in_their_answers_are_two(tmp_path):
+    rows = [{"prompt": "How much is x?", "answer": 2}, {"prompt": "How much is X?", "answer": 3}]
+    path = own_rows(tmp_path / "rows.jsonl", rows)
+    assert imported(Jsonl(path=str(path)), tmp_path / "out") == {"num_all": 2.0, "num_duplicates": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("form", "solution", "ending"),
+    [
+        ("phrase", "The answer is therefore near.\nWe count 36.", "The answer is 36."),
+        ("phrase", "So the answer is 3 on the way.\nWe count 36.", "The answer is 36."),
+        ("phrase", "The answer is:\n36", "36"),
+        ("last_number", "36 pens are in 3 boxes.", "The answer is 36."),
+        ("boxed", "We count 36.", "The answer is $\\boxed{36}$."),
+    ],
+)
+def test_a_solution_that_states_something_else_on_the_way_gets_its_statement(form, solution, ending):
+    found = read_row(Jsonl(answer_forms=[form]), {"prompt": "x", "answer": 36, "solution": solution}, "row 1")
+    assert found.solution.splitlines()[-1] == ending
+    assert final_answer(found.solution, [form]) == "36"
+
+
+@pytest.mark.parametrize("form", ["phrase", "boxed", "hashes"])
+def test_a_solution_that_ends_with_another_answer_is_an_error(form):
+    ending = {"phrase": "The answer is 35.", "boxed": r"\boxed{35}", "hashes": "#### 35"}[form]
+    row = {"prompt": "x", "answer": 36, "solution": f"We count.\n{ending}"}
+    with pytest.raises(ValueError, match="the solution states '35', but the answer is '36'"):
+        read_row(Jsonl(answer_forms=[form]), row, "row 1")

@@ -14,6 +14,7 @@ import time
 
 MAX_BYTES = 2 * 2**30
 MAX_CPU_SECONDS = 60
+MAX_DIGITS, SPARE_DIGITS = 60, 10  # of irrational numbers that are compared: the last ones may differ
 
 
 def main() -> None:
@@ -21,15 +22,17 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
     logging.disable(logging.WARNING)
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import LatexExtractionConfig, grader, parse, verify
 
+    grader.sympy_numeric_eq = _same_number
     _limit_memory()
     configs = [LatexExtractionConfig()]
 
     def parsed(latex: str) -> list:
-        return parse(
+        found = parse(
             f"${latex}$", configs, fallback_mode="no_fallback", extraction_mode="first_match", parsing_timeout=None
         )
+        return [_exact(item) for item in found]
 
     replies.write("ready\n")
     replies.flush()
@@ -40,6 +43,37 @@ def main() -> None:
         equal = bool(reference) and bool(given) and verify(reference, given, timeout_seconds=None)
         replies.write("true\n" if equal else "false\n")
         replies.flush()
+
+
+def _exact(expression: object) -> object:
+    """Decimals as the fractions that they state: 1.414214 is near the root of 2, and is not it."""
+    from sympy import Basic, Float, MatrixBase, Rational
+
+    if isinstance(expression, MatrixBase):
+        return expression.applyfunc(_exact)
+    if isinstance(expression, Float):
+        return Rational(str(expression))
+    if not isinstance(expression, Basic) or not expression.has(Float):
+        return expression
+    return expression.func(*map(_exact, expression.args))
+
+
+def _same_number(one: object, other: object, *rounding: int) -> bool:
+    """In place of math-verify's own, which rounds: equal to fifty digits, however small or large the numbers are."""
+    from sympy import MatrixBase, Rational
+
+    if isinstance(one, MatrixBase) or isinstance(other, MatrixBase):
+        return False  # the symbolic comparison decides
+    one, other = one.doit(), other.doit()
+    if one == other:
+        return True
+    if one.free_symbols or other.free_symbols or (one.is_Rational and other.is_Rational):
+        return False
+    values = [number.evalf(MAX_DIGITS) for number in (one, other)]
+    if not all(value.is_number and value.is_finite for value in values):
+        return False
+    apart, size = abs(values[0] - values[1]), max(map(abs, values))
+    return bool(apart <= size * Rational(10) ** (SPARE_DIGITS - MAX_DIGITS))
 
 
 def _limit_memory() -> None:

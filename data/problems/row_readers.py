@@ -1,17 +1,21 @@
 """Rows of GSM8K, of MATH and of a user's own files as a problem, its answer and its solution.
 
 In: a row as the set publishes it. Out: `SetRow`. A solution that does not state its answer in the configured form gets
-one more line that does, so that it verifies and a policy trained on it states its answers; one that states another
-answer is an error.
+one more line that does, so that it verifies and a policy trained on it states its answers; one that ends by stating
+another answer is an error. "The answer is" and numbers on the way to the end are no such statement.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
+from data.answers import final_answer, form_used, same_answer
 from data.answers.final_answer import final_answer, same_answer
 from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
 
+_MAX_DIGITS = 40
 _MARKS = re.compile(r"<<[^<>\n]*>>")  # <<48/2=24>>
 _STATEMENTS: Mapping[str, str] = {
     "hashes": "#### {}",
@@ -32,6 +36,8 @@ class SetRow:
 
 def read_row(config: TextProblems, row: Mapping[str, object], where: str) -> SetRow:
     """A row in our terms; where: its file and number, for messages."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where} is {str(row)[:60]!r}, a {type(row).__name__}; expected an object with keys.")
     found = _READERS[config.family](config, row, where)
     if not found.problem or not found.answer:
         missing = "problem" if not found.problem else "answer"
@@ -39,15 +45,35 @@ def read_row(config: TextProblems, row: Mapping[str, object], where: str) -> Set
     if found.solution is None:
         return found
     stated = final_answer(found.solution, config.answer_forms)
-    if stated is None:
-        ending = _STATEMENTS[config.answer_forms[0]].format(found.answer)
-        return SetRow(found.problem, found.answer, f"{found.solution}\n{ending}")
-    if not same_answer(stated, found.answer):
+    if stated is not None and same_answer(stated, found.answer):
+        return found
+    if stated is not None and _ends_so(found.solution, config):
         raise ValueError(
             f"{where}: the solution states {stated!r}, but the answer is {found.answer!r}; correct or remove the row,"
             f" or change problems.answer_forms, which is {list(config.answer_forms)}."
         )
-    return found
+    return _with_statement(config, found, where)
+
+
+def _ends_so(solution: str, config: TextProblems) -> bool:
+    """Whether a solution's statement is meant to be its last word: a mark, a box, or a phrase on the last line."""
+    form = form_used(solution, config.answer_forms)
+    if form == "phrase":
+        return final_answer(solution.splitlines()[-1], (form,)) is not None
+    return form in ("hashes", "boxed")
+
+
+def _with_statement(config: TextProblems, row: SetRow, where: str) -> SetRow:
+    """The row, its solution with a last line that states the answer in the first of the forms."""
+    form = config.answer_forms[0]
+    solution = f"{row.solution}\n{_STATEMENTS[form].format(row.answer)}"
+    stated = final_answer(solution, config.answer_forms)
+    if stated is None or not same_answer(stated, row.answer):
+        raise ValueError(
+            f"{where}: the answer {row.answer!r} cannot be stated in the form {form!r}, for {solution[-60:]!r} is read"
+            f" as {stated!r}; change the answer, or problems.answer_forms, which is {list(config.answer_forms)}."
+        )
+    return replace(row, solution=solution)
 
 
 def _gsm8k(config: Gsm8k, row: Mapping[str, object], where: str) -> SetRow:
@@ -68,7 +94,7 @@ def _math(config: Math, row: Mapping[str, object], where: str) -> SetRow:
 
 def _jsonl(config: Jsonl, row: Mapping[str, object], where: str) -> SetRow:
     solution = _text(row, config.solution_key, where) if row.get(config.solution_key) is not None else None
-    return SetRow(_text(row, config.prompt_key, where), _text(row, config.answer_key, where), solution)
+    return SetRow(_text(row, config.prompt_key, where), _text(row, config.answer_key, where), solution or None)
 
 
 _READERS: Mapping[str, Callable[[TextProblems, Mapping[str, object], str], SetRow]] = {
@@ -80,12 +106,26 @@ _READERS: Mapping[str, Callable[[TextProblems, Mapping[str, object], str], SetRo
 
 def _text(row: Mapping[str, object], key: str, where: str) -> str:
     """A text of the row; a number is written out."""
-    value = row.get(key) if isinstance(row, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    value = row.get(key)
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+    if not (isinstance(value, str) or is_number):
         raise ValueError(
             f"{where} has {value!r} as its {key!r}; expected text or a number. Its keys: {', '.join(map(str, row))}."
         )
-    return str(value).replace("\r\n", "\n").strip()
+    text = _digits(value) if is_number else str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where} has half a character in its {key!r} ({error}); correct or remove the row."
+        ) from error
+    return text.replace("\r\n", "\n").strip()
+
+
+def _digits(number: float | Decimal) -> str:
+    """A number in plain digits, 0.00001 for 1e-05, unless they would be very many."""
+    plain = f"{Decimal(str(number)):f}"
+    return plain if len(plain) <= _MAX_DIGITS else str(number)
 
 
 def _unmarked(solution: str) -> str:

@@ -3,9 +3,13 @@
 In: the path of a file or a folder. Out: split -> `SetFile`. A folder has train and test, and validation if it likes,
 each as NAME.jsonl, NAME.parquet, or as the hub's downloads are called, NAME-00000-of-00001.parquet. A file alone
 holds everything: the split is then `all`, to be parted by a seed. Nothing here needs the package datasets.
+
+Rows are read as people write them: with blank lines, a byte-order mark, or as one JSON array. A number keeps the digits
+that it is written with: 0.00001 does not become 1e-05, nor 0.1 of 32 bits 0.10000000149011612.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,20 +49,59 @@ def set_files(path: str) -> Mapping[str, SetFile]:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of a .jsonl or .parquet file, in order."""
-    from data.records import read_jsonl
+    """The rows of a .jsonl or .parquet file, in order; a number of JSON is the text that it is written as."""
+    return _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
 
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
 
-        return parquet.read_table(path).to_pylist()
-    return read_jsonl(path)
+def _parquet_rows(path: Path) -> list[dict]:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    for index, column in enumerate(table.schema):
+        if column.type in (pyarrow.float16(), pyarrow.float32()):
+            texts = [None if value is None else str(value) for value in table[column.name].to_numpy()]
+            table = table.set_column(index, column.name, pyarrow.array(texts, pyarrow.string()))
+    return table.to_pylist()
+
+
+def _json_rows(path: Path) -> list[dict]:
+    """Of JSON lines, or of one array of objects."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); convert it.") from error
+    if _is_array(text):
+        return _json(text, f"{path}")
+    lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+    return [_json(line, f"{path}, line {number}") for number, line in lines]
+
+
+def _is_array(text: str) -> bool:
+    """Whether the text as a whole is one array. A line that is an array of its own is no row, and named later."""
+    first_line = text.strip().partition("\n")[0].rstrip()
+    return first_line.startswith("[") and (first_line == text.strip() or not first_line.endswith("]"))
+
+
+def _json(text: str, where: str):
+    try:
+        return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is {text[:60]!r}, no JSON object ({error}); correct or remove it.") from error
 
 
 def sha256_of(path: Path) -> str:
     """The digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
 
 
 def _one_of(folder: Path, split: str) -> Path | None:
@@ -84,5 +127,4 @@ def _read(path: Path, modified: int, size: int) -> SetFile:
         from pyarrow import parquet
 
         return SetFile(path, sha256_of(path), parquet.read_metadata(path).num_rows)
-    with path.open("rb") as file:
-        return SetFile(path, sha256_of(path), sum(bool(line.strip()) for line in file))
+    return SetFile(path, sha256_of(path), len(_json_rows(path)))

@@ -2,13 +2,15 @@
 
 In: the set's config, and its files where they are local. Out: one JSON-lines file a split (train, validation, test, or
 `all` of a single file) with problem, answer and solution, and `source.json`, which says where they come from. A
-problem that a set holds twice is kept once, in test before validation before train, and counted.
+problem that a set holds twice is kept once, in test before validation before train, and counted; with two answers it is
+an error.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.answers.final_answer import same_answer
 from data.problems.row_readers import SetRow, read_row
 from data.records import write_jsonl
 from data.sets.problem_files import ALL, SPLITS, read_rows, sha256_of
@@ -32,12 +34,13 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
             _check_digest(path, digest)
             raw[split] = read_rows(path)
             told["files"][split] = {"name": path.name, "sha256": digest}
-    seen: set[str] = set()
+    seen: dict[str, list[tuple[str, SetRow]]] = {}
     numbers, num_duplicates = {}, 0
     for split in (ALL, *reversed(SPLITS)):
         if split not in raw:
             continue
-        rows = [read_row(problems, row, f"{split}, row {index + 1}") for index, row in enumerate(raw[split])]
+        named = [(f"{split}, row {index}", row) for index, row in enumerate(raw[split], start=1)]
+        rows = [(where, read_row(problems, row, where)) for where, row in named]
         kept = _unseen(rows, seen)
         write_jsonl(out / f"{split}.jsonl", map(vars, kept))
         numbers[f"num_{split}"] = float(len(kept))
@@ -46,14 +49,25 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     return {**numbers, "num_duplicates": float(num_duplicates)}
 
 
-def _unseen(rows: list[SetRow], seen: set[str]) -> list[SetRow]:
-    """The rows whose problem is not among those seen, capitals and blanks apart; they are seen from now on."""
+def _unseen(rows: list[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetRow]]]) -> list[SetRow]:
+    """The rows whose problem is not among those seen, capitals and blanks apart; they are seen from now on.
+
+    With another answer and other capitals it is another problem: x is not X. With the same capitals an answer is wrong.
+    """
     kept = []
-    for row in rows:
-        key = " ".join(row.problem.casefold().split())
-        if key not in seen:
-            seen.add(key)
-            kept.append(row)
+    for where, row in rows:
+        alike = seen.setdefault(" ".join(row.problem.casefold().split()), [])
+        if any(same_answer(row.answer, other.answer) for _, other in alike):
+            continue
+        for place, other in alike:
+            if other.problem.split() == row.problem.split():
+                raise ValueError(
+                    f"{where} is the problem of {place}, {row.problem[:60]!r}, but its answer is {row.answer!r} and not"
+                    f" {other.answer!r}; correct or remove one of them. Of a set of the hub, name corrected files in"
+                    " problems.path."
+                )
+        alike.append((where, row))
+        kept.append(row)
     return kept
 
 

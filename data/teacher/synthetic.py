@@ -17,6 +17,7 @@ from data.sets.problem_pool import training_problems
 from scaling.config.problems import Problems
 from scaling.config.section import parse
 from scaling.config.teacher import Teacher, joined
+from scaling.config.text_problems import TextProblems
 
 _SOLUTIONS = 0x7EAC  # keeps the solutions' generators apart from the problems' of the same seed
 _MAX_ATTEMPTS = 64
@@ -60,8 +61,8 @@ def solved(
             rejected += 1
         else:
             raise ValueError(
-                f"teacher: {_MAX_ATTEMPTS} solutions of {problem.prompt!r} did not verify; problems.flaw_rate is"
-                f" {problems.flaw_rate}: lower it, or set teacher.keep_unverified: true."
+                f"teacher: {_MAX_ATTEMPTS} solutions of {problem.prompt!r} did not verify: {_cure(problems)}, or set"
+                " teacher.keep_unverified: true."
             )
         spurious += check.spurious_steps or 0
         rows.append({"prompt": problem.prompt, "answer": problem.answer, "completion": completion})
@@ -69,3 +70,9 @@ def solved(
     if check.steps_are_judged:
         numbers["num_spurious_steps"] = float(spurious)
     return rows, numbers
+
+
+def _cure(problems: Problems) -> str:
+    if isinstance(problems, TextProblems):
+        return "the set's own solution does not state the answer; correct or remove the row"
+    return f"problems.flaw_rate is {problems.flaw_rate}; lower it"
