@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from stage_config import whole
 from tiny_set import gsm8k_folder, gsm8k_rows, own_rows
 
-from data import problem_source
-from data.answers import final_answer
 from data.answers.exact_numbers import exact_value
+from data.answers.final_answer import final_answer
 from data.problems.row_readers import read_row
 from data.records import read_jsonl, write_jsonl
 from data.sets import problem_source

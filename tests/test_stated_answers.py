@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.answers import final_answer
+from data.answers.final_answer import final_answer
 
 BOXED = r"""
 \boxed 12 | 12

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from data.answers.answer_text import plain
-from data.answers.exact_numbers import MAX_LENGTH, Number, plain, read_number
+from data.answers.exact_numbers import MAX_LENGTH, Number, read_number
 from data.answers.math_process import equivalent
 
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")

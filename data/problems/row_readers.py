@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from data.answers import final_answer, form_used, same_answer
-from data.answers.final_answer import final_answer, same_answer
+from data.answers.final_answer import final_answer, form_used, same_answer
 from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
 
 _MAX_DIGITS = 40
