@@ -20,11 +20,12 @@ from analysis.planner.expected import expect
 from analysis.planner.page import Page, design_page, suggestion_page
 from analysis.planner.planned import Planned, panels_of, why_not_measured
 from analysis.planner.suggest import suggest
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.output import Output, OutputError
 from scaling.engine.results_dir import open_store, results_dir
-from scaling.planning.explain import ConfigError
 from scaling.planning.sweep_file import load_sweep
+from scaling.plugins import add_imports, load_plugins
 
 NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
 _DEFAULTS = Defaults()
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console(highlight=False)
     try:
+        load_plugins(arguments.imports)
         sweep = load_sweep(arguments.file, arguments.set)
         output = _output(arguments, sweep)
         output.check()
@@ -128,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's results, as given to scaling.sweep")
+    add_imports(parser)
     parser.add_argument("--suggest", type=_count, metavar="N", help="after a first run: the N best additions, in order")
     parser.add_argument(
         "--studies",

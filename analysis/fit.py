@@ -25,7 +25,9 @@ from analysis.verdicts.judge import label
 from analysis.verdicts.outcome_file import MIN_DRAWS, parse_claims, read_outcomes, read_table
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
+from scaling.config.errors import ConfigError
 from scaling.engine.output import Output, OutputError
+from scaling.plugins import add_imports, load_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("a curve needs both --x and --y, names of columns.")
     output = Output(arguments.out, "analysis.fit", ("fit.csv", *STUDY_FILES, *PAGES), inputs=(arguments.table,))
     try:
+        load_plugins(arguments.imports)
         output.check()
         if is_curve:
             columns = [name.strip() for name in arguments.x.split(",")]
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sentences = fit_outcomes(
                 arguments.table, arguments.reference, arguments.claims, output, arguments.draws, arguments.seed
             )
-    except OutputError as error:
+    except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (OutcomesError, PointsError) as error:
@@ -113,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "num_wrong. Points: --x size --y error --form auto, or --x N,D --y loss --form chinchilla.",
     )
     parser.add_argument("table", type=Path, help="a CSV or parquet file")
+    add_imports(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     parser.add_argument("--reference", metavar="NAME", help="the algorithm that the others are compared with")
     parser.add_argument("--claims", default="", metavar="NAME=M,...", help="such as rft=2,step_dpo=8,dpo=<=1")

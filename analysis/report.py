@@ -33,13 +33,14 @@ from analysis.tables.runs import Tables, tabulate
 from analysis.verdicts.compute import flops_by_cell
 from analysis.verdicts.panel import Question, analysed
 from analysis.verdicts.study import Study
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.output import OutputError, mark_of
 from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
-from scaling.planning.explain import ConfigError
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.plugins import add_imports, load_plugins
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
+    add_imports(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes, as given to scaling.sweep")
     arguments = parser.parse_args(argv)
     console = Console(highlight=False)
     try:
+        load_plugins(arguments.imports)
         summary = report(arguments.file, arguments.set, arguments.out)
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ what they register is known from now on; a worker imports them again from the te
 plug-in, with the local modules that it imports, is part of the identity of what it computes.
 """
 
+import argparse
 import ast
 import importlib
 import importlib.util
@@ -15,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.config.errors import ConfigError
 from scaling.kinds import registering
-from scaling.planning.explain import ConfigError
 from scaling.sources import closure, sources_digest
 
 # What a module may import inside of functions only, so that planning and reports do without.
@@ -30,6 +31,19 @@ class Plugin:
     name: str  # of the module
     digest: str  # of its syntax tree and those of the local modules that it imports
     files: Mapping[str, str]  # path below its folder -> text
+
+
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """The option --import of every command that plans or reads."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a Python file of yours that registers algorithms, stage kinds or curve forms (docs/plugins.md)",
+    )
 
 
 def load_plugins(paths: Iterable[Path]) -> tuple[Plugin, ...]:
@@ -47,6 +61,11 @@ def import_plugins(plugins: Sequence[Plugin]) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         _import(plugin.name, folder, plugin.digest)
+
+
+def loaded_plugins() -> tuple[Plugin, ...]:
+    """What this process has loaded, for the workers."""
+    return tuple(_loaded.values())
 
 
 _loaded: dict[Path, Plugin] = {}

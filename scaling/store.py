@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaling.config.errors import ConfigError
 from scaling.engine.results_dir import open_store, store_at
 from scaling.engine.store import Store
-from scaling.planning.explain import ConfigError
 from scaling.planning.sweep_file import load_sweep
 
 EXIT_DAMAGED, EXIT_USAGE = 1, 2

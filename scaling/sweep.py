@@ -18,6 +18,7 @@ from rich.console import Console
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.reporting.report_files import report_output
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.changed import accept, changed, with_descendants
 from scaling.engine.eta import spoken
@@ -31,10 +32,10 @@ from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
 from scaling.kinds import kind_names, kind_of
 from scaling.origins import hidden
-from scaling.planning.explain import ConfigError
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.plugins import add_imports, load_plugins
 from scaling.pricing.costs import costs, observed_rates
 from scaling.pricing.estimate import cost_table, estimates
 from scaling.pricing.room_check import check_room
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console(highlight=False)
     try:
+        load_plugins(arguments.imports)
         sweep = load_sweep(arguments.file, arguments.set)
         if arguments.plan:
             return show_plan(sweep, arguments, console)
@@ -192,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
+    add_imports(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
         "--set",

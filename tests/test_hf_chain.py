@@ -9,12 +9,12 @@ from data.problems import modular_sum
 from data.records import read_jsonl
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.algorithms import algorithm_names
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell
 from scaling.kinds import kind_of
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.planning import recipes
-from scaling.planning.explain import ConfigError
 from scaling.pricing.costs import cost
 from scaling.stage import in_order
 

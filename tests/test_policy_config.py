@@ -4,10 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from scaling.config.algorithms import algorithm_names
+from scaling.config.errors import ConfigError
 from scaling.config.policy import Lora, Policy, lora_of
 from scaling.config.sweep import Cell
 from scaling.planning import recipes
-from scaling.planning.explain import ConfigError
 from scaling.planning.grid import cells
 from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order

@@ -109,7 +109,7 @@ DRIVER = """
 import sys
 from rich.console import Console
 from toy_stages import RUNNERS, toy
-from scaling.planning.explain import ConfigError
+from scaling.config.errors import ConfigError
 from scaling.engine.pool import RayPool, _start
 from scaling.engine.pool import RayPool
 from scaling.engine.progress import Progress

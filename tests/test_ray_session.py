@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from scaling.config.errors import ConfigError
 from scaling.engine import ray_session
 from scaling.engine.ray_session import _join, _start
 from scaling.engine.run import CannotStart
-from scaling.planning.explain import ConfigError
 
 TESTS = Path(__file__).parent
 SECONDS = 120  # for a driver on a busy machine to say something

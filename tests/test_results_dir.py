@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine import results_dir as module
 from scaling.engine.results_dir import make_writable, open_store, results_dir
 from scaling.paths import SHIPPED
-from scaling.planning.explain import ConfigError
 
 ROOT = Path(__file__).parent.parent
 

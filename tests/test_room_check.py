@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from tiny_policy import CONFIG, random_params
 
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell
 from scaling.model import sampling
 from scaling.model.sampling import row_keys, sample
 from scaling.planning import recipes
 from scaling.planning.chain import solvable
 from scaling.planning.critical_stages import critical_steps
-from scaling.planning.explain import ConfigError
 from scaling.pricing import room_check
 from scaling.pricing.room_check import check_room
 from scaling.stage import in_order

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from scaling.config.errors import ConfigError
 from scaling.config.sampling import Sampler
 from scaling.config.sweep import Cell
 from scaling.planning import recipes
-from scaling.planning.explain import ConfigError
 from scaling.planning.grid import cells
 from scaling.planning.sweep_file import load_sweep
 

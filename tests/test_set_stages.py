@@ -6,9 +6,9 @@ from tiny_set import gsm8k_folder, gsm8k_rows
 
 from data.records import write_jsonl
 from scaling.config.algorithms import algorithm_names
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell
 from scaling.planning import recipes
-from scaling.planning.explain import ConfigError
 from scaling.planning.set_stages import problem_source
 from scaling.planning.sweep_file import load_sweep
 from scaling.stage import in_order

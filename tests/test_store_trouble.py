@@ -20,6 +20,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 from toy_stages import RUNNERS, toy
 
+from scaling.config.errors import ConfigError
 from scaling.engine import lease
 from scaling.engine.filelock import FileLock, NoLocksError, is_locked
 from scaling.engine.inline import InlinePool
@@ -29,7 +30,6 @@ from scaling.engine.results_dir import make_writable
 from scaling.engine.run import execute
 from scaling.engine.store import WORK_LOCK, Store
 from scaling.engine.worker import Done, Elsewhere, run_stage
-from scaling.planning.explain import ConfigError
 
 
 @pytest.fixture

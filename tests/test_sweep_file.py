@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaling.planning.explain import ConfigError
+from scaling.config.errors import ConfigError
 from scaling.planning.grid import axes, cell_at, cells
 from scaling.planning.sweep_file import load_sweep
 

@@ -111,7 +111,7 @@ def test_mistakes_are_told(settings, message):
 
 
 def test_a_password_in_an_endpoint_is_refused_by_the_sweep_file_without_being_shown(tmp_path):
-    from scaling.planning.explain import ConfigError
+    from scaling.config.errors import ConfigError
     from scaling.planning.sweep_file import load_sweep
 
     path = tmp_path / "sweep.yaml"

@@ -9,9 +9,9 @@ import yaml
 from toy_sweep import TINY
 
 from scaling import sweep
+from scaling.config.errors import ConfigError
 from scaling.engine.results_dir import open_store, results_dir
 from scaling.planning import recipes
-from scaling.planning.explain import ConfigError
 from scaling.planning.grid import cells
 from scaling.planning.sweep_file import load_sweep
 from scaling.pretrained.hub import content_digest

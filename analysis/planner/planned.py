@@ -20,10 +20,10 @@ from analysis.planner.assumptions import (
     measured_assumptions,
     with_claims,
 )
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.results_dir import results_dir
 from scaling.paths import shown
-from scaling.planning.explain import ConfigError
 from scaling.planning.plan import plan
 
 MIN_SIZES = FORMS["pow2"].min_sizes

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from etils import epath
 
-from scaling.planning.explain import ConfigError
+from scaling.config.errors import ConfigError
 from scaling.stage import DIGEST_LENGTH, Stage
 
 RECORD = "record.json"

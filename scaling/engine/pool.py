@@ -19,6 +19,7 @@ from types import MappingProxyType
 
 import ray
 
+from scaling.config.errors import ConfigError
 from scaling.config.memory import Memory
 from scaling.engine.group import Group, start
 from scaling.engine.interrupts import undisturbed
@@ -29,7 +30,7 @@ from scaling.engine.run import ClusterLost
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
 from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, Done, Failed, Lost, Outcome, Runner
-from scaling.planning.explain import ConfigError
+from scaling.plugins import loaded_plugins
 from scaling.stage import Stage
 
 NODES_SECONDS = 1.0  # for which a list of nodes is good
@@ -291,6 +292,7 @@ class RayPool:
             cores,
             self._memory,
             dict(wanted.mesh),
+            loaded_plugins(),
         )
         nodes = room(wanted, self._free(self._workers))
         worker = _Worker(start(wanted, variables, arguments), wanted, cores, nodes, time.monotonic())

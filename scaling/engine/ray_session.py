@@ -18,12 +18,12 @@ from pathlib import Path
 import ray
 import ray.util.client
 
+from scaling.config.errors import ConfigError
 from scaling.engine.interrupts import keeping_handlers, undisturbed
 from scaling.engine.placement import usable_cores
 from scaling.engine.provenance import PROJECT
 from scaling.engine.run import CannotStart, ClusterLost
 from scaling.engine.worker import PACKAGES
-from scaling.planning.explain import ConfigError
 
 ANSWER_SECONDS = 10.0  # for a cluster's address to accept a connection
 LOOK_SECONDS = 1.0  # between looks at Ray's processes

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.filelock import FileLock
 from scaling.engine.store import Store
 from scaling.paths import SHIPPED, from_current
-from scaling.planning.explain import ConfigError
 
 LONGEST_NAME = 120  # file systems allow 255 bytes
 

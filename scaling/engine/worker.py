@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import PROJECT, provenance
 from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of, loaded
+from scaling.plugins import Plugin, import_plugins
 from scaling.sources import sources_digest
 from scaling.stage import CHECKPOINTS, PROVENANCE_FILE, Stage, StageError
 from scaling.training.memory_settings import using_memory
@@ -91,14 +92,16 @@ class StageWorker:
         cores: tuple[int, ...],
         memory: Memory = DEFAULT_MEMORY,
         mesh: Mapping[str, int] = MappingProxyType({}),
+        plugins: Sequence[Plugin] = (),
     ) -> None:
         """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any.
 
-        mesh: sizes of the axes of the mesh that stages run on; empty for one device.
+        mesh: sizes of the axes of the mesh that stages run on; empty for one device. plugins: what the driver imported.
         """
         pin(os.environ)  # on another node than the driver's it comes from whoever started Ray there
         if cores:
             os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
+        import_plugins(plugins)
         self._store = Store(root, shipped)
         self._runners = runners
         self._checkout = checkout

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from scaling.config.algorithms import algorithm_names
+from scaling.config.errors import ConfigError, did_you_mean
 from scaling.config.sweep import Sweep
-from scaling.planning.explain import ConfigError, did_you_mean
 from scaling.planning.grid import cells
 
 

@@ -7,6 +7,7 @@ key that an artifact from before it lacks is left out at its default, so that th
 from functools import lru_cache
 from pathlib import Path
 
+from scaling.config.errors import ConfigError
 from scaling.config.sampling import Rollouts
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
@@ -14,7 +15,6 @@ from scaling.config.teacher import how_it_is_asked, what_is_written
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Sft
 from scaling.paths import from_current, is_path
-from scaling.planning.explain import ConfigError
 from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
 from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage

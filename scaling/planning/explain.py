@@ -1,17 +1,18 @@
-"""The one error of a wrong sweep file, and our words for what pydantic found.
+"""What pydantic found in a sweep file, in our words.
 
 In: pydantic's ValidationError. Out: one sentence with the dotted key, the value, what was expected and "did you mean".
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import get_args
 
 from pydantic import ValidationError
 
-from data.problems.families import FAMILIES
+from scaling.config.errors import did_you_mean
 from scaling.config.problems import Problems
+from scaling.config.section import Section
 from scaling.planning.grid import dotted_keys
 
 # pydantic's words for Python types, in those of YAML.
@@ -24,10 +25,6 @@ _EXPECTED = {
     "too_short": "expected at least one value",
     "string_too_short": "expected some text",
 }
-
-
-class ConfigError(ValueError):
-    """A sweep file is wrong; the message says where and what to do."""
 
 
 def explain(error: ValidationError, schema: type) -> str:
@@ -77,9 +74,15 @@ def _keys_at(path: Sequence[str], schema: type) -> tuple[str, ...]:
 
 def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
     """The keys of the problem family whose settings the location is in; none where it is in none."""
-    schemas = {get_args(part.model_fields["family"].annotation)[0]: part for part in get_args(get_args(Problems)[0])}
+    schemas = _schemas()
     names = [name for part in location if part in schemas for name in schemas[part].model_fields]
     return tuple(f"problems.{name}" for name in names)
+
+
+@cache
+def _schemas() -> Mapping[str, type[Section]]:
+    """Name of a problem family -> its settings."""
+    return {get_args(part.model_fields["family"].annotation)[0]: part for part in get_args(get_args(Problems)[0])}
 
 
 def _shown(value: object) -> str:
@@ -89,14 +92,5 @@ def _shown(value: object) -> str:
 
 def location_of(mistake: Mapping) -> str:
     """The dotted key of one of pydantic's errors, [i] for an entry of a list; the tag of a family is no part of it."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake["loc"] if part not in FAMILIES]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake["loc"] if part not in _schemas()]
     return "".join(parts).removeprefix(".")
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
-    return (
-        f" Did you mean {close[0]!r}?"
-        if close
-        else f" Known: {', '.join(known[:12])}" + (", ..." if len(known) > 12 else ".")
-    )

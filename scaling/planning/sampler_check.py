@@ -5,8 +5,8 @@ In: a sweep. Out: nothing, or a ConfigError that names the key, its value and th
 
 from pathlib import Path
 
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
-from scaling.planning.explain import ConfigError
 from scaling.planning.grid import cells
 
 

@@ -6,9 +6,9 @@ In: a cell. Out: nothing, or a ConfigError that names the key, the number asked 
 from pathlib import Path
 
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell
 from scaling.config.text_problems import Jsonl
-from scaling.planning.explain import ConfigError
 
 
 def check_set(cell: Cell, path: Path) -> None:

@@ -5,9 +5,9 @@ inputs that such a set brings. A local file enters by the digest of its content;
 """
 
 from data.sets.problem_files import ALL, set_files
+from scaling.config.errors import ConfigError
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.text_problems import HubProblems, TextProblems
-from scaling.planning.explain import ConfigError
 from scaling.stage import Stage
 
 _ANSWERING = ("family", "answer_forms")

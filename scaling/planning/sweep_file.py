@@ -14,15 +14,17 @@ from pydantic import ValidationError
 
 from data.sets.splits import TENTHS, pool_size
 from scaling.config.algorithms import algorithm_names
+from scaling.config.errors import ConfigError, did_you_mean
 from scaling.config.sweep import Cell, Select, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Rft, StepDpo
 from scaling.planning.analysis_check import check_analysis
-from scaling.planning.explain import ConfigError, did_you_mean, explain, known_beside, location_of
+from scaling.planning.explain import explain, known_beside, location_of
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
 from scaling.planning.sampler_check import check_sampler
 from scaling.planning.set_check import check_set
 from scaling.planning.written_paths import placed
+from scaling.plugins import load_plugins
 
 MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
 SWEEP_KEYS = (
@@ -36,6 +38,7 @@ SWEEP_KEYS = (
     "memory",
     "store",
     "results",
+    "imports",
 )
 
 
@@ -83,7 +86,15 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     document = placed(document, path.parent)
     for override in overrides:
         _override(document, override, path)
+    load_plugins(_imports(document.get("imports", []), path))
     return _parse(document, path)
+
+
+def _imports(value: object, path: Path) -> list[Path]:
+    """The user's modules, which have to be known before the other keys can be read."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ConfigError(f"{path}: imports is {value!r}; expected a list of Python files, such as [orpo.py].")
+    return [Path(item) for item in value]
 
 
 def _load(text: str | bytes) -> object:

@@ -22,6 +22,8 @@ def placed(document: Mapping, folder: Path) -> dict:
             placed_document |= {section: _value(value, folder, place)} if section in document else {}
         elif isinstance(value, Mapping) and key in value:
             placed_document[section] = {**value, key: _value(value[key], folder, place)}
+    if isinstance(imports := placed_document.get("imports"), list):
+        placed_document["imports"] = [_value(item, folder, written_in) for item in imports]
     grid = placed_document.get("grid")
     if isinstance(grid, list):
         placed_document["grid"] = [_axes(item, folder) for item in grid]

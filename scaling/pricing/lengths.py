@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import cache
 
 from data.problems.families import family_of
+from scaling.config.errors import ConfigError
 from scaling.config.problems import ModularSum, Problems, StarGraph
 from scaling.config.section import parse
 from scaling.config.text_problems import TextProblems
 from scaling.kinds import kind_of
 from scaling.model.sizes import ModelConfig, model_config
-from scaling.planning.explain import ConfigError
 from scaling.pretrained.shapes import imported_shape, known_shape
 from scaling.stage import Stage
 

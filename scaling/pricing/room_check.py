@@ -8,8 +8,8 @@ it, and `scaling.model.sampling.sample` refuses the rest before it samples.
 from collections.abc import Iterable
 from pathlib import Path
 
+from scaling.config.errors import ConfigError
 from scaling.kinds import kind_of
-from scaling.planning.explain import ConfigError
 from scaling.pricing.lengths import certain_limit, longest
 from scaling.stage import Stage
 
