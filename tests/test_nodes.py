@@ -85,7 +85,7 @@ def test_a_sweep_goes_on_when_a_node_dies(tmp_path, how):
         getattr(nodes, how)(1)
         output, errors = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, output + errors
-        assert '"done": 6, "failed": 0' in output
+        assert '"failed": 0' in output
     assert len(list((tmp_path / "store/toy").glob("*/record.json"))) == 6
 
 

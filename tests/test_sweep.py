@@ -145,7 +145,7 @@ def test_a_signal_ends_the_process_with_its_exit_status_and_leaves_no_half_artif
             if line.startswith("start") and "pretrain/" in line:
                 break
         # Once it trains: an import that is interrupted may swallow the exception, or change the exit status.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not list((tmp_path / "store").glob("pretrain/.partial-*/metrics.jsonl")) and time.monotonic() < deadline:
             time.sleep(0.1)
         for _ in range(3):  # jax's garbage collection callback swallows an interrupt that comes in it

@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -20,10 +19,11 @@ REPEAT_SECONDS = 5.0  # a KeyboardInterrupt raised in a garbage collector's call
 def until_stopped(program: Callable[[], int]) -> int:
     """Run the program; its status, or 128 + the first signal where it says that it was interrupted."""
     received: list[int] = []
+    ended = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not received and number == signal.SIGTERM:
-            threading.Thread(target=_repeat, args=(number,), daemon=True).start()
+            threading.Thread(target=_repeat, args=(number, ended), daemon=True).start()
         received.append(number)
         raise KeyboardInterrupt
 
@@ -31,7 +31,10 @@ def until_stopped(program: Callable[[], int]) -> int:
         signal.signal(number, stop)
     try:
         status = program()
+    except KeyboardInterrupt:  # another one, while the first was being answered
+        status = INTERRUPTED
     finally:
+        ended.set()
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # what is left is the interpreter's own end
     return 128 + received[0] if received and status == INTERRUPTED else status
@@ -73,7 +76,6 @@ def _set(handlers: list[tuple[signal.Signals, Callable | int]]) -> None:
         signal.signal(number, handler)
 
 
-def _repeat(number: int) -> None:
-    while True:
-        time.sleep(REPEAT_SECONDS)
+def _repeat(number: int, ended: threading.Event) -> None:
+    while not ended.wait(REPEAT_SECONDS):
         os.kill(os.getpid(), number)
