@@ -1,6 +1,7 @@
 """What a worker asks of Ray, and the environment that follows from it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -79,3 +80,26 @@ def test_the_installed_jax_takes_these_variables(tmp_path):
     )
     assert ran.stdout == "2.0\n", ran.stderr
     assert list(tmp_path.iterdir())
+
+
+COMPILE = """
+import jax
+from jax import monitoring
+counts = []
+monitoring.register_event_listener(lambda name, **more: counts.append(name.rpartition("/")[2]))
+jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((3, 3)))
+print(counts.count("cache_hits"), counts.count("cache_misses"))
+"""
+
+
+@pytest.mark.slow
+def test_a_store_under_another_path_hits_its_compile_cache(tmp_path):
+    def compile_in(folder):
+        variables = {**os.environ, **environment(shape({"cpu": 1}), os.fspath(folder))}
+        ran = subprocess.run([sys.executable, "-c", COMPILE], env=variables, capture_output=True, text=True, check=True)
+        return [int(number) for number in ran.stdout.split()]
+
+    hits, misses = compile_in(tmp_path / "here")
+    assert hits == 0 and misses > 0
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert compile_in(tmp_path / "there") == [misses, 0]
