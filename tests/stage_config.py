@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from scaling.config.policy import Lora, Policy
 from scaling.config.problems import Problems
@@ -33,8 +33,11 @@ def whole(config: Mapping[str, object]) -> dict[str, object]:
     return {key: _whole_section(key, value) if key in _SCHEMAS else value for key, value in config.items()}
 
 
-def _whole_section(name: str, value: object) -> dict[str, object]:
-    section = TypeAdapter(_SCHEMAS[name]).validate_python(value)
+def _whole_section(name: str, value: object) -> object:
+    try:
+        section = TypeAdapter(_SCHEMAS[name]).validate_python(value)
+    except ValidationError:
+        return value  # for the stage itself to refuse
     return plain(section, _elsewhere(section))
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stage_config import whole
 from tiny_chain import CONFIGS, NUM_PROBLEMS, PROBLEMS, by_hand
 
 from data import pairs, step_values
@@ -179,8 +180,8 @@ def test_positives_are_refused(values_chain, tmp_path):
 
 def test_no_negative_leaves_an_empty_table(values_chain, tmp_path):
     inputs = by_hand(tmp_path, {0: ["# 6"] * 2, 1: ["# 4"] * 2, 2: ["# 2"] * 2})
-    config = {"problems": PROBLEMS, **CONFIGS["step_values"], "traces": "negatives"}
-    config["step_values"] = {"rollouts_per_prefix": 2, "adaptive": True}
+    settings = {"rollouts_per_prefix": 2, "adaptive": True}
+    config = whole({"problems": PROBLEMS, **CONFIGS["step_values"], "step_values": settings, "traces": "negatives"})
     numbers = step_values.run(config, {**inputs, "policy": values_chain["sft"]}, tmp_path)
     assert set(numbers.values()) == {0.0}
     assert len(load_step_values(tmp_path, load_verified(inputs["rollouts"], inputs["verification"]))) == 0

@@ -6,7 +6,7 @@ import yaml
 from scaling.config.policy import Lora, Policy
 from scaling.config.problems import Problems
 from scaling.config.sampling import CriticalSteps, Evaluation, StepValues
-from scaling.config.section import LATER, parse, part, plain
+from scaling.config.section import LATER, is_stated, parse, part, plain
 from scaling.config.text_problems import Gsm8k, Solvable
 from scaling.config.training import Rft
 from scaling.planning.grid import cells
@@ -60,6 +60,11 @@ def test_a_section_within_a_section_is_as_strict():
     with pytest.raises(AttributeError, match=CURE.format("Solvable", "shots")):
         gsm8k.solvable.shots  # noqa: B018
     assert parse(Policy, {"lora": plain(Lora(rank=4))}).lora == Lora(rank=4)
+
+
+def test_a_stage_can_ask_whether_its_config_states_a_key():
+    answering = parse(Problems, {"family": "gsm8k", "answer_forms": ["boxed"]})
+    assert is_stated(answering, "answer_forms") and not is_stated(answering, "step_unit")
 
 
 def test_a_part_of_a_section_cannot_be_read_beyond_it():

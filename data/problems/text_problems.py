@@ -12,6 +12,7 @@ import numpy as np
 from data.answers.final_answer import final_answer, same_answer
 from data.problems.text_cuts import CUTS
 from data.records import Check, Problem, StepCheck
+from scaling.config.section import is_stated
 from scaling.config.text_problems import TextProblems
 
 # Tokens that the longest problems, instruction and chat template included, and solutions take.
@@ -72,8 +73,9 @@ def check(config: TextProblems, problem: Problem, completion: str) -> Check:
     """Verdict on any string: the answer is compared; of the steps only the texts are known."""
     given = answer(config, completion)
     reward = float(given is not None and same_answer(given, problem.answer))
-    steps = tuple(StepCheck(text, None, None) for text in step_texts(config, completion))
-    return Check(reward, given, steps)
+    # Stages that look at answers alone have no step_unit in their config: to them a completion is one step.
+    texts = step_texts(config, completion) if is_stated(config, "step_unit") else [completion]
+    return Check(reward, given, tuple(StepCheck(text, None, None) for text in texts))
 
 
 def step_texts(config: TextProblems, completion: str) -> list[str]:

@@ -36,7 +36,7 @@ class Parts:
 
 
 def parts(config: TextProblems, source: Path) -> Parts:
-    """Part an imported set."""
+    """Part an imported set. A part with a file of its own is whole: its size is for those who hold it out to know."""
     rows = {split: _problems(config, source / f"{split}.jsonl") for split in (ALL, *SPLITS)}
     counts = {split: len(found) for split, found in rows.items() if found}
     _check_carved(config, counts)
@@ -45,10 +45,10 @@ def parts(config: TextProblems, source: Path) -> Parts:
         test, rest = shuffled[: config.num_test], shuffled[config.num_test :]
         validation, train = rest[: config.num_validation], rest[config.num_validation :]
     else:
-        test = _shuffled(rows["test"], "test")[: config.num_test]
+        test = _shuffled(rows["test"], "test")
         train = _shuffled(rows["train"], "train")
         if rows["validation"]:
-            validation = _shuffled(rows["validation"], "validation")[: config.num_validation]
+            validation = _shuffled(rows["validation"], "validation")
         else:
             validation, train = train[: config.num_validation], train[config.num_validation :]
     keys = [{problem.key for problem in part} for part in (train, validation, test)]
@@ -102,16 +102,15 @@ def in_order_of(seed: int, problems: Sequence[Problem]) -> list[Problem]:
 
 def _check_carved(config: TextProblems, rows: Mapping[str, int]) -> None:
     """What is carved out of the training problems leaves some."""
-    num_test, num_validation = config.num_test, config.num_validation
-    if ALL in rows and num_test + num_validation >= rows[ALL]:
+    if ALL in rows and config.num_test + config.num_validation >= rows[ALL]:
         raise ValueError(
-            f"problems.num_test is {num_test} and num_validation {num_validation}, but the set has {rows[ALL]} problems"
-            " in all; lower them, so that some are left to train on."
+            f"problems.num_test is {config.num_test} and num_validation {config.num_validation}, but the set has"
+            f" {rows[ALL]} problems in all; lower them, so that some are left to train on."
         )
-    if ALL not in rows and "validation" not in rows and num_validation >= rows["train"]:
+    if ALL not in rows and "validation" not in rows and config.num_validation >= rows["train"]:
         raise ValueError(
-            f"problems.num_validation is {num_validation}, to be taken from {rows['train']} training problems; lower"
-            " it, so that some are left to train on."
+            f"problems.num_validation is {config.num_validation}, to be taken from {rows['train']} training problems;"
+            " lower it, so that some are left to train on."
         )
 
 

@@ -72,6 +72,11 @@ def parse(schema: type[S] | Any, value: Mapping[str, object]) -> Any:
     return _stated(section, value)
 
 
+def is_stated(section: Section, name: str) -> bool:
+    """Whether the stage's config states the key, so that it can be read."""
+    return name in section.__dict__
+
+
 def _stated(section: Section, value: Mapping[str, object]) -> Section:
     found = section.model_copy()
     for name, field in type(section).model_fields.items():
