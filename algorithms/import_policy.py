@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.gguf_tokenizer import write_tokenizer
-from data.hf_tokenizer import load_tokenizer
+from data.hf_tokenizer import load_tokenizer, save_tokenizer
 from scaling.model.gguf_file import load_gguf
 from scaling.model.hf import load_checkpoint
 from scaling.model.hub import fetch
@@ -22,7 +22,7 @@ SOURCE_FILE = "source.json"
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Import. config: policy (hf, revision, and compute_dtype if not the default)."""
+    """Import. config: policy (hf, revision, prompt_template, and compute_dtype if not the default)."""
     settings = parse(PolicySettings, config["policy"])
     name, revision = settings.hf, settings.revision
     source = fetch(name, revision)
@@ -33,7 +33,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         policy = load_checkpoint(source.path)
         tokenizer = load_tokenizer(source.path, policy.config)
-        tokenizer.tokenizer.save_pretrained(out)
+    save_tokenizer(tokenizer, out, settings.prompt_template)
     bfloat16 = settings.compute_dtype == "bfloat16"
     shape = replace(policy.config, stop_tokens=tokenizer.stop_tokens, bfloat16=bfloat16)
     save_policy(Policy(policy.params, shape), out)

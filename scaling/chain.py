@@ -25,7 +25,8 @@ def base_policy(cell: Cell) -> Stage:
     Or the import of a checkpoint, which no setting of the study changes.
     """
     if cell.policy.hf is not None:
-        source = {"hf": cell.policy.hf, "revision": cell.policy.revision, **compute_dtype(cell)}
+        stated = {key: getattr(cell.policy, key) for key in ("hf", "revision", "prompt_template")}
+        source = {**stated, **compute_dtype(cell)}
         return Stage("pretrain", {"policy": source}, slug=cell.policy.hf.rstrip("/").rpartition("/")[2])
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
     problems = {key: value for key, value in plain(cell.problems).items() if key not in unseen}

@@ -10,8 +10,8 @@ from scaling.problem_config import ModularSum, StarGraph
 from scaling.stage import Stage
 from scaling.text_problem_config import HubProblems, TextProblems
 
-_ANSWERING = ("family", "answer_forms")
-_READING = ("family", "answer_forms", "calculator_marks", "prompt_key", "answer_key", "solution_key")
+_ANSWERING = ("family", "answer_forms", "grader")
+_READING = ("family", "answer_forms", "grader", "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
 
 
