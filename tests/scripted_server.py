@@ -33,7 +33,7 @@ class ScriptedServer:
     def __init__(
         self, model: str, fault: Fault = lambda number: None, *, port: int = 0, max_model_len: int = 512
     ) -> None:
-        """fault: a status, "hang", "drop", JSON that is sent as it is, or a mapping that replaces parts of the answer."""
+        """fault: a status, "hang", "drop", JSON to send, or a mapping that replaces parts of the answer."""
         self.bodies: list[dict] = []
         self.headers: list[Mapping[str, str]] = []
         self.models = [{"id": model, "owned_by": "scripted", "max_model_len": max_model_len, "root": "/models/other"}]
