@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.tokens.gguf_tokenizer import write_tokenizer
-from data.tokens.hf_tokenizer import load_tokenizer
+from data.tokens.hf_tokenizer import load_tokenizer, save_tokenizer
 from scaling.config.policy import Policy as PolicySettings
 from scaling.config.section import parse
 from scaling.model.policy import Policy, save_policy
@@ -23,7 +23,7 @@ SOURCE_FILE = "source.json"
 
 
 def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Import. config: policy (hf, revision, and compute_dtype if not the default).
+    """Import. config: policy (hf, revision, prompt_template, and compute_dtype if not the default).
 
     Of a checkpoint on this machine hf is the digest of its content, and `checkpoint` its path.
     """
@@ -41,7 +41,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     else:
         policy = load_checkpoint(source.path)
         tokenizer = load_tokenizer(source.path, policy.config)
-        tokenizer.tokenizer.save_pretrained(out)
+    save_tokenizer(tokenizer, out, settings.prompt_template)
     bfloat16 = settings.compute_dtype == "bfloat16"
     shape = replace(policy.config, stop_tokens=tokenizer.stop_tokens, bfloat16=bfloat16)
     save_policy(Policy(policy.params, shape), out)

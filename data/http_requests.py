@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 PASSING_STATUS = frozenset({408, 409, 425, 429})  # and 5xx
 NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # come as 429, but waiting does not help
+_REFUSALS = frozenset({"invalid_request_error", "authentication_error", "permission_error", "not_found_error"})
+_REFUSALS |= {"BadRequestError", "NotFoundError", "AuthenticationError", "model_not_found", "invalid_api_key"}
 BACKOFF_SECONDS = 1.0  # of the first retry, doubled with each, up to the longest
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0  # a server that asks for more is out of quota
@@ -202,13 +204,29 @@ def _plain(text: str) -> str:
         return text
 
 
-def failure_of(response: Response) -> Passing | Refused:
-    """The error that a status other than 200 is."""
+def failure_of(response: Response, status: int | None = None) -> Passing | Refused:
+    """The error that a response is: by its status, or by one that its body states."""
     codes, message = told(response.text)
     said = f"{response.url} answers HTTP {response.status}: {message.rstrip('.')}."
-    if (response.status in PASSING_STATUS and not codes & NO_QUOTA) or response.status >= 500:
+    status = status or response.status
+    if (status in PASSING_STATUS and not codes & NO_QUOTA) or status >= 500:
         return Passing(said, response.retry_after_seconds)
     return Refused(said)
+
+
+def failure_in(response: Response) -> Passing | Refused | None:
+    """The error in the body of a response with status 200, as gateways send it. One that has no status may pass."""
+    try:
+        body = json.loads(response.text)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or body.get("choices") or not (body.get("error") or body.get("object") == "error"):
+        return None
+    error = body.get("error") or body
+    stated = [error.get("code"), error.get("status"), error.get("type")] if isinstance(error, dict) else []
+    statuses = [int(item) for item in stated if str(item).isdecimal() and 400 <= int(item) < 600]
+    refused = 429 if NO_QUOTA & set(map(str, stated)) else 400 if _REFUSALS & set(map(str, stated)) else 500
+    return failure_of(response, statuses[0] if statuses else refused)
 
 
 def told(text: str) -> tuple[frozenset[str], str]:

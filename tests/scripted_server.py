@@ -33,7 +33,7 @@ class ScriptedServer:
     def __init__(
         self, model: str, fault: Fault = lambda number: None, *, port: int = 0, max_model_len: int = 512
     ) -> None:
-        """fault: a status, "hang", "drop", or a mapping that replaces parts of the answer, for a request's number."""
+        """fault: a status, "hang", "drop", JSON to send, or a mapping that replaces parts of the answer."""
         self.bodies: list[dict] = []
         self.headers: list[Mapping[str, str]] = []
         self.models = [{"id": model, "owned_by": "scripted", "max_model_len": max_model_len, "root": "/models/other"}]
@@ -83,6 +83,8 @@ class ScriptedServer:
         elif fault == "drop":
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
             handler.close_connection = True
+        elif isinstance(fault, str):
+            self.send(handler, 200, json.loads(fault))
         elif isinstance(fault, int):
             handler.close_connection = True
             self.send(handler, fault, {"error": {"message": f"scripted {fault}"}})

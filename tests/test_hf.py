@@ -188,3 +188,58 @@ def test_a_shape_that_no_architecture_has_is_not_written(tmp_path):
 class _Trap:
     def __reduce__(self):
         return pytest.fail, ("the pickle was read",)
+
+
+WHOLE_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key in WHOLE_ROPE for value in ("absent", None) if (key[0], value) != ("o", "absent")],
+)  # without the original positions they are max_position_embeddings
+def test_half_a_rope_config_is_refused_by_what_it_lacks(folder, key, value, reading):
+    rope = {name: item for name, item in WHOLE_ROPE.items() if name != key} | (
+        {} if value == "absent" else {key: value}
+    )
+    change_config(folder, rope_scaling=rope)
+    refused(folder, "config.json: .*" + key)
+
+
+@pytest.mark.parametrize(
+    "rope", [{"rope_type": "linear"}, {"type": "linear", "factor": None}, {"factor": 2.0}, {"a": 1}]
+)
+def test_a_rope_config_without_its_kind_or_factor_is_an_error_or_none(folder, rope, reading):
+    change_config(folder, rope_scaling=rope)
+    try:
+        assert load_checkpoint(folder).config.rope_scaling is None
+    except ValueError as error:
+        assert str(folder) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("generation", "stated", "stops"),
+    [
+        ({"eos_token_id": None}, {"eos_token_id": 5}, (5,)),
+        ({"eos_token_id": []}, {"eos_token_id": [5, 6]}, (5, 6)),
+        ({}, {"eos_token_id": 5}, (5,)),
+        ({"eos_token_id": 0}, {"eos_token_id": 5}, (0,)),
+        ({"eos_token_id": [4]}, {"eos_token_id": 5}, (4,)),
+        ({"eos_token_id": None}, {"eos_token_id": None}, None),
+    ],
+)
+def test_a_null_among_the_ids_that_stop_hides_no_other(folder, generation, stated, stops, reading):
+    change_config(folder, **stated)
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert load_checkpoint(folder).config.stop_tokens == stops
+
+
+@pytest.mark.parametrize("ids", ["</s>", [None], [2.5], True])
+def test_ids_that_stop_are_integers(folder, ids, reading):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    refused(folder, "eos_token_id of generation_config.json is")

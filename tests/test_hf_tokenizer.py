@@ -9,6 +9,7 @@ from tiny_policy import CONFIG
 
 from data.tokens.gguf_tokenizer import write_tokenizer
 from data.tokens.hf_tokenizer import NO_TEXT, load_tokenizer
+from data.tokens.hf_tokenizer import save_tokenizer as save_tokenizer_of
 
 for package in ("transformers", "tokenizers"):
     pytest.importorskip(package, reason="needs transformers: pip install -e '.[hf]'")
@@ -30,7 +31,7 @@ def tokenizer(tmp_path):
 
 
 def test_a_prompt_opens_with_bos_and_a_completion_closes_with_eos(tokenizer):
-    assert tokenizer.encode_prompt("hel = 1") == [BOS, *ids_of("hel", "Ġ=", "Ġ", "1")]
+    assert tokenizer.encode_prompt("hel = 1") == [BOS, *ids_of("hel", "Ġ=", "Ġ", "1", "Ċ")]
     assert tokenizer.encode_completion("hel") == [*ids_of("hel"), EOS]
     assert tokenizer.vocab_size == SHAPE.vocab_size
 
@@ -40,6 +41,20 @@ def test_with_a_chat_template_a_prompt_is_the_users_turn_and_the_opening_of_the_
     tokenizer = load_tokenizer(tmp_path, SHAPE)
     text = tokenizer.tokenizer.decode(tokenizer.encode_prompt("hel = 1"))
     assert text == "<s>user\nhel = 1</s>\n<s>assistant\n"
+
+
+def test_a_completion_never_grows_together_with_a_prompt_that_has_no_template(tokenizer):
+    tokens = tokenizer.encode_prompt("#### 42.") + tokenizer.encode_completion("48/2 = 24 clips")
+    assert tokenizer.tokenizer.decode(tokens) == "<s>#### 42.\n48/2 = 24 clips</s>"
+
+
+def test_a_template_of_the_study_takes_the_place_of_the_chat_template(tmp_path):
+    for chat_template in (None, TEMPLATE):
+        save_tokenizer(tmp_path, chat_template)
+        save_tokenizer_of(load_tokenizer(tmp_path, SHAPE), tmp_path, "Q: {prompt}\nA: {x}")
+        tokens = load_tokenizer(tmp_path, SHAPE).encode_prompt("1 + {prompt} </s>")
+        text = "Q: 1 + {prompt} </s>\nA: {x}"
+        assert tokens == [BOS, *load_tokenizer(tmp_path, SHAPE).encode(text)] and EOS not in tokens
 
 
 def test_texts_round_trip(tokenizer):

@@ -17,7 +17,15 @@ from scaling.planning.sweep_file import load_sweep
 # The stages whose own config a key enters; all that descend from them change too, and nothing else.
 TRAINS = {"sft": "sft", "rft": "rft", "dpo": "dpo", "step_dpo": "dpo", "step_rft": "step_rft"}
 # Keys with tests of their own, because other values of them need other stages.
-APART = {"algorithm", "rounds", "problems.family", "policy.hf", "policy.revision", "evaluation.critical_steps"}
+APART = {
+    "algorithm",
+    "rounds",
+    "problems.family",
+    "policy.hf",
+    "policy.revision",
+    "policy.prompt_template",
+    "evaluation.critical_steps",
+}
 EVERYWHERE = {"pretrain", "problems", "teacher"}  # everything descends from these
 ENTERS = {
     "data_size": {"teacher"},

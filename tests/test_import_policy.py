@@ -46,6 +46,14 @@ def test_a_checkpoint_is_taken_in_whole_and_its_folder_needed_no_more(checkpoint
     assert told == {"hf": str(checkpoint), "revision": None, "commit": None}
 
 
+def test_a_template_of_the_study_is_taken_in_with_the_checkpoint(checkpoint, tmp_path):
+    config = {"policy": {"hf": str(checkpoint), "prompt_template": "Q: {prompt}"}}
+    (tmp_path / "out").mkdir()
+    import_policy.run(config, {}, tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out", SHAPE)
+    assert tokenizer.encode_prompt("12") == [WORDS.index("<s>"), *tokenizer.encode("Q: 12")]
+
+
 def test_importing_twice_writes_the_same_bytes(checkpoint, tmp_path):
     for name in "ab":
         imported(checkpoint, tmp_path / name)

@@ -1,5 +1,8 @@
 """The section `policy`: an embedded policy or a checkpoint, not both, for every algorithm."""
 
+import json
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -10,6 +13,7 @@ from scaling.config.sweep import Cell
 from scaling.planning import recipes
 from scaling.planning.grid import cells
 from scaling.planning.sweep_file import load_sweep
+from scaling.pricing.estimate import prompt_lines
 from scaling.stage import in_order
 
 SWEEP = """
@@ -28,6 +32,30 @@ def test_a_checkpoint_has_no_rung_of_the_ladder():
         Policy.model_validate({"revision": "v1"})
 
 
+def test_a_template_of_prompts_has_one_place_for_the_problem_and_needs_a_checkpoint():
+    for wrong in ("Question:", "{prompt} {prompt}", "{ prompt }"):
+        with pytest.raises(ValidationError, match=r"it must have \{prompt\} once"):
+            Policy.model_validate({"hf": "Qwen/Qwen2.5-0.5B", "prompt_template": wrong})
+    with pytest.raises(ValidationError, match=r"prompt_template is '\{prompt\}' without hf"):
+        Policy.model_validate({"prompt_template": "{prompt}"})
+
+
+@pytest.mark.parametrize(
+    ("template", "stated", "line"),
+    [
+        (None, None, r"Prompts of .*: '\{prompt\}\\n', for it has no chat template"),
+        ("Q: {prompt}", None, r"Prompts of .*: 'Q: \{prompt\}' \(policy.prompt_template\)"),
+        ("Q: {prompt}", "{{ messages }}", r"Prompts of .*: 'Q: \{prompt\}'"),
+        (None, "{{ messages }}", None),
+    ],
+)
+def test_the_plan_says_how_a_checkpoint_without_a_chat_template_is_asked(tmp_path, template, stated, line):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": stated}))
+    cell = Cell.of(**{"policy": {"hf": str(tmp_path), "prompt_template": template}})
+    lines = prompt_lines([recipes.base_policy(cell)])
+    assert len(lines) == (line is not None) and (line is None or re.match(line, lines[0]))
+
+
 @pytest.mark.parametrize("algorithm", algorithm_names())
 def test_a_cell_with_a_checkpoint_survives_its_own_dump(algorithm):
     cell = Cell.of(**{"algorithm": algorithm, "policy": {"hf": "Qwen/Qwen2.5-0.5B"}})
@@ -38,7 +66,8 @@ def test_a_sweep_names_its_checkpoint_and_the_artifact_is_named_after_it(tmp_pat
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     sweep = load_sweep(tmp_path / "sweep.yaml")
     cell = Cell.of(**sweep.fixed)
-    assert recipes.base_policy(cell).config == {"policy": {"hf": "Qwen/Qwen2.5-0.5B", "revision": "v1"}}
+    stated = {"hf": "Qwen/Qwen2.5-0.5B", "revision": "v1", "prompt_template": None}
+    assert recipes.base_policy(cell).config == {"policy": stated}
     assert recipes.base_policy(cell).name.startswith("pretrain/Qwen2.5-0.5B-")
 
 

@@ -87,6 +87,30 @@ def test_what_passes_by_itself_is_asked_again_and_changes_nothing(policy, tmp_pa
     assert sum(" of 8 follows in " in message for message in caplog.messages) == 3
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "overloaded", "type": "server_error", "code": 503}, "choices": []},
+        {"error": "upstream timed out", "choices": None},
+        {"object": "error", "message": "busy", "code": "429", "choices": None},
+        {"error": {"message": "try later"}, "choices": []},
+    ],
+)
+def test_an_error_under_status_200_that_may_pass_is_asked_again(policy, tmp_path, body):
+    with ScriptedServer("mine", lambda number: json.dumps(body) if number in (0, 3, 7) else None) as server:
+        assert sample(sampler(policy, tmp_path, server.url)) == EXPECTED
+    assert len(server.bodies) == 24 + 3
+
+
+@pytest.mark.parametrize("code", [400, 404, "invalid_request_error", "insufficient_quota"])
+def test_an_error_under_status_200_that_stays_is_final(policy, tmp_path, code):
+    body = {"error": {"message": "no such thing", "code": code}, "choices": []}
+    with ScriptedServer("mine", lambda number: json.dumps(body)) as server:
+        with pytest.raises(ServerError, match="/completions answers HTTP 200: no such thing"):
+            sample(sampler(policy, tmp_path, server.url, max_concurrency=1))
+    assert len(server.bodies) == 1
+
+
 def test_after_the_last_try_the_error_says_so_and_the_answers_are_kept(policy, tmp_path):
     with ScriptedServer("mine", lambda number: 500 if number >= 10 else None) as server:
         with pytest.raises(ServerError, match=r"3 tries of .* HTTP 500: scripted 500\. What was answered is kept"):

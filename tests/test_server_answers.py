@@ -1,6 +1,10 @@
 """What a server is sent, and which of its answers count as a completion of the prompt."""
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.sampling.server_answers import Answer, ServerError, Wanted, read_answer
 from data.tokens.tokenizer import Tokenizer
@@ -82,3 +86,13 @@ def test_a_text_is_encoded_again_and_told_from_one_with_ids():
 def test_a_text_that_surely_has_other_tokens_is_marked(response):
     told = read(response)
     assert told.from_text and not told.round_trip and len(told.tokens) <= WANTED.limit
+
+
+@given(
+    st.lists(st.sampled_from((-0.5, -1, None, float("-inf"), float("inf"), float("nan"), "-1")), min_size=2, max_size=2)
+)
+def test_log_probabilities_that_are_none_are_not_told_and_never_break_the_journal(logps):
+    told = read(answer(token_ids=[3, 2], logprobs={"token_logprobs": logps}))
+    assert told.tokens == [3, 2]
+    assert told.logp == (sum(logps) if all(item in (-0.5, -1) for item in logps) else None)
+    json.dumps(told.as_json(), allow_nan=False)

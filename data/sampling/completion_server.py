@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from data.http_requests import JsonServer, Passing, Refused, Response, failure_of, start_of
+from data.http_requests import JsonServer, Passing, Refused, Response, failure_in, failure_of, start_of
 from data.sampling.server_answers import ServerError
 from scaling.config.sampling import Sampler
 
@@ -110,6 +110,9 @@ class CompletionServer:
 def _json_of(response: Response) -> Any:
     if response.status != 200:
         raise failure_of(response)
+    failure = failure_in(response)
+    if failure is not None:
+        raise failure
     try:
         return json.loads(response.text)
     except ValueError as error:

@@ -8,6 +8,7 @@ servers answer with text alone: it is encoded again, marked so, and compared wit
 Everything that changes the distribution is sent, so that no default of the server or of the checkpoint applies.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -96,7 +97,7 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
     tokens = _up_to_stop(ids, wanted.stop_tokens)
     _check_tokens(wanted, tokens, finish, tokenizer.vocab_size)
     logps = (choice.get("logprobs") or {}).get("token_logprobs")
-    known = isinstance(logps, list) and len(logps) == len(ids) and None not in logps
+    known = isinstance(logps, list) and len(logps) == len(ids) and all(map(_is_finite, logps))
     return Answer(tokens, float(sum(logps[: len(tokens)])) if known else None)
 
 
@@ -113,6 +114,11 @@ def _check_prompt(wanted: Wanted, choice: Mapping, usage: Mapping) -> None:
             f"the server counts {count} tokens in a prompt of {len(wanted.prompt)}; it must take prompts as token ids,"
             " neither cut nor added to."
         )
+
+
+def _is_finite(logp: object) -> bool:
+    """Whether a server's log-probability is one: of a token that was sampled -inf is none, nor is null."""
+    return isinstance(logp, int | float) and math.isfinite(logp)
 
 
 def _told_ids(choice: Mapping) -> list[int] | None:

@@ -4,9 +4,11 @@ In: a teacher's settings and a prompt; or a response. Out: the body to send; or 
 two errors of data.http_requests: `Passing`, worth another try, and `Refused`, which is not.
 """
 
-from pydantic import BaseModel, Field, ValidationError
+from typing import Any
 
-from data.http_requests import Passing, Response, failure_of, start_of, told
+from pydantic import BaseModel, ValidationError
+
+from data.http_requests import Passing, Response, failure_in, failure_of, start_of, told
 from scaling.config.teacher import NamedTeacher
 
 FILTERED = frozenset({"content_filter", "content_policy_violation"})  # come as 400, but concern one prompt only
@@ -18,24 +20,21 @@ class TeacherError(RuntimeError):
 
 
 class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
+    content: Any = None  # text, or a list of parts
+    refusal: Any = None
 
 
 class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
+    message: _Message | None = None
+    finish_reason: Any = None
 
 
 class _Completion(BaseModel):
-    model: str | None = None
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    """What is read of a reply, as loosely as a reply that is paid for deserves."""
+
+    model: Any = None
+    choices: list[_Choice] = []
+    usage: Any = None
 
 
 def body_of(settings: NamedTeacher, prompt: str, seed: int) -> dict[str, object]:
@@ -67,6 +66,9 @@ def read_response(response: Response, settings: NamedTeacher, prompt: str) -> di
     """What a response to a prompt says, as fields of a Reply; raises Passing or Refused."""
     if response.status != 200:
         return _filtered(response, settings)
+    failure = failure_in(response)
+    if failure is not None:
+        raise failure
     try:
         completion = _Completion.model_validate_json(response.text)
     except ValidationError as error:
@@ -76,20 +78,57 @@ def read_response(response: Response, settings: NamedTeacher, prompt: str) -> di
             f"{response.url} answers what is not of the chat protocol: {place}: {first['msg']}"
             f" ({start_of(response.text)!r})."
         ) from error
-    choice, usage = completion.choices[0], completion.usage
-    written = choice.message.content or ""
-    input_tokens = usage.prompt_tokens if usage else most_input_tokens(prompt)
-    output_tokens = usage.completion_tokens if usage else min(len(written.encode()) + 1, settings.max_tokens)
+    choice = completion.choices[0] if completion.choices else _Choice()
+    message = choice.message or _Message()
+    told_input, told_output = _told_tokens(completion.usage, bool(_text_of(message.content)))
+    if not completion.choices and not told_output:
+        raise Passing(f"{response.url} answers without choices ({start_of(response.text)!r}).")
+    input_tokens = most_input_tokens(prompt) if told_input is None else told_input
+    output_tokens = settings.max_tokens if told_output is None else told_output  # its reasoning may be hidden
     return {
-        "model": completion.model or settings.model,
-        "finish_reason": choice.finish_reason or "unknown",
-        "content": choice.message.content,
-        "refusal": choice.message.refusal,
+        "model": completion.model if isinstance(completion.model, str) and completion.model else settings.model,
+        "finish_reason": choice.finish_reason if isinstance(choice.finish_reason, str) else "unknown",
+        "content": _text_of(message.content),
+        "refusal": _text_of(message.refusal),
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
-        "tokens_are_estimated": usage is None,
+        "tokens_are_estimated": told_input is None or told_output is None,
         "cost_usd": cost_usd(settings, input_tokens, output_tokens),
     }
+
+
+def _told_tokens(usage: Any, has_text: bool) -> tuple[int | None, int | None]:
+    """Tokens of the prompt and of the reply as a server counts them; None where it does not, or cannot be right.
+
+    Some vendors leave hidden reasoning out of completion_tokens, but not out of the total.
+    """
+    counts = usage if isinstance(usage, dict) else {}
+    prompt, completion, total = (_count(counts, key) for key in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    details = counts.get("completion_tokens_details")
+    reasoning = _count(details if isinstance(details, dict) else {}, "reasoning_tokens") or 0
+    if prompt is None and None not in (total, completion) and total > completion and not reasoning:
+        prompt = total - completion
+    if prompt is not None and total is not None and total >= prompt:
+        completion = max(completion or 0, total - prompt)
+    if completion is not None and reasoning > completion:
+        completion += reasoning
+    return prompt or None, None if completion == 0 and has_text else completion
+
+
+def _count(counts: dict, key: str) -> int | None:
+    """A whole number of tokens, 0 or more; None for anything else."""
+    value = counts.get(key)
+    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value == value // 1
+    return int(value) if is_whole and value < 2**53 else None
+
+
+def _text_of(value: Any) -> str | None:
+    """The text of a message, which some servers send in parts."""
+    if value is None or isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    texts = [part if isinstance(part, str) else part.get("text") for part in parts if isinstance(part, str | dict)]
+    return "".join(text for text in texts if isinstance(text, str)) or None
 
 
 def _filtered(response: Response, settings: NamedTeacher) -> dict[str, object]:

@@ -1,18 +1,22 @@
 """A checkpoint's own tokenizer and chat template, through `transformers`, with the interface of `tokenizer`.
 
 In: the folder of a checkpoint or of an imported policy. Out: `HfTokenizer`. A prompt is the user's turn in the chat
-template and the opening of the assistant's, or BOS and the text where there is no template; a completion is its text
-and the token that ends a turn. Code that comes with a checkpoint is never run.
+template and the opening of the assistant's; or, of a base checkpoint without one and where the study names a template
+of its own, BOS and the text in that template. A completion is its text and the token that ends a turn. Code that comes
+with a checkpoint is never run.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.config.policy import DEFAULT_TEMPLATE, PROMPT
 from scaling.model.sizes import ModelConfig
 
 NO_TEXT = "\ufffd"
+PROMPT_FILE = "prompt_template.json"  # beside an imported policy, where a study names a template
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class HfTokenizer:
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
     stop_tokens: tuple[int, ...]  # ids that end a completion, the tokenizer's own first
     vocab_size: int  # V of the policy: often more than the tokenizer has, to a multiple of 64 or 128
+    prompt_template: str | None = None  # in place of the chat template
 
     def id_of(self, word: str) -> int:
         """The id of a word that is one token, such as the one that ends a step."""
@@ -35,9 +40,9 @@ class HfTokenizer:
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     def encode_prompt(self, text: str) -> list[int]:
-        if self.tokenizer.chat_template is None:
+        if self.prompt_template is not None:
             bos = self.tokenizer.bos_token_id
-            return ([] if bos is None else [bos]) + self.encode(text)
+            return ([] if bos is None else [bos]) + self.encode(self.prompt_template.replace(PROMPT, text))
         turn = [{"role": "user", "content": text}]
         return self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
 
@@ -94,5 +99,16 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> HfTokenizer:
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, but the policy's vocab_size is {config.vocab_size};"
             " they are not of one checkpoint."
         )
+    own = folder / PROMPT_FILE
+    template = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else None
+    if template is None and tokenizer.chat_template is None:
+        template = DEFAULT_TEMPLATE
     stop_tokens = dict.fromkeys((tokenizer.eos_token_id, *(config.stop_tokens or ())))
-    return HfTokenizer(tokenizer, tuple(stop_tokens), config.vocab_size)
+    return HfTokenizer(tokenizer, tuple(stop_tokens), config.vocab_size, template)
+
+
+def save_tokenizer(tokenizer: HfTokenizer, folder: Path, prompt_template: str | None) -> None:
+    """Write its files, with the template that prompts are to have in place of the checkpoint's own."""
+    tokenizer.tokenizer.save_pretrained(folder)
+    if prompt_template is not None:
+        (folder / PROMPT_FILE).write_text(json.dumps(prompt_template) + "\n", encoding="utf-8")

@@ -10,6 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from scaling.config.section import LATER, Count, Positive, Section, parse
 
+PROMPT = "{prompt}"  # in a template: where the problem stands
+# Of a checkpoint without a chat template. A line's end keeps the problem and the completion from growing together.
+DEFAULT_TEMPLATE = f"{PROMPT}\n"
+
 Size = Literal["xxs", "xs", "s", "m", "l"]
 Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
 
@@ -55,6 +59,9 @@ class Policy(Section):
     hf: Annotated[str, Field(min_length=1)] | None = None  # a Hugging Face checkpoint instead: hub name or path
     revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub's repository
     compute_dtype: Annotated[Literal["float32", "bfloat16"], LATER] = "float32"  # of matrix products and the cache
+    prompt_template: Annotated[str, Field(min_length=1)] | None = (
+        None  # of prompts; null: the checkpoint's chat template
+    )
     lora: Lora | None = None  # for SFT and what follows it; the base policy is pretrained whole
 
     @model_validator(mode="after")
@@ -63,6 +70,14 @@ class Policy(Section):
             raise ValueError(
                 f"hf is {self.hf!r}, but size is {self.size!r} and base {self.base!r}; a checkpoint has its own size"
                 " and params: leave size and base out."
+            )
+        if self.prompt_template is not None and self.hf is None:
+            raise ValueError(
+                f"prompt_template is {self.prompt_template!r} without hf; the family's own prompts have no template."
+            )
+        if self.prompt_template is not None and self.prompt_template.count(PROMPT) != 1:
+            raise ValueError(
+                f"prompt_template is {self.prompt_template!r}; it must have {PROMPT} once, where the problem stands."
             )
         if self.revision is not None and self.hf is None:
             raise ValueError(f"revision is {self.revision!r} without hf; name the hub's repository in hf.")

@@ -9,9 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-Count = Annotated[int, Field(ge=1, le=2**53)]  # beyond it floats skip whole numbers, and arrays wrap
+
+def _countable(value: int) -> int:
+    if value > 2**53:  # beyond it floats skip whole numbers, and arrays wrap
+        raise ValueError(f"is {value}, but no more than 2^53 = {2**53:,} of anything are counted exactly; lower it.")
+    return value
+
+
+Count = Annotated[int, Field(ge=1), AfterValidator(_countable)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]

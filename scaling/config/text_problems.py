@@ -48,6 +48,7 @@ class TextProblems(Section):
     step_unit: Literal["line", "sentence"] = "line"
     instruction: str = _GSM8K_INSTRUCTION  # follows every problem after a blank line
     answer_forms: AnswerForms = ("hashes",)  # how a completion states its answer; the first that it uses counts
+    grader: Literal[2] = 2  # the rules of which answers are equal, by their version: part of every reward's identity
     solvable: Solvable | None = None
     num_validation: Count = 512
     num_test: Count = 1319

@@ -34,7 +34,7 @@ def base_policy(cell: Cell) -> Stage:
         if is_path(name):
             path = from_current(name)
             policy, place = policy.model_copy(update={"hf": _content(path)}), {"checkpoint": str(path)}
-        source = part(policy, {"hf", "revision", "compute_dtype"})
+        source = part(policy, {"hf", "revision", "prompt_template", "compute_dtype"})
         return Stage("pretrain", {"policy": source}, slug=name.rstrip("/").rpartition("/")[2], execution=place)
     unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
     config = {

@@ -10,8 +10,8 @@ from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.text_problems import HubProblems, TextProblems
 from scaling.stage import Stage
 
-_ANSWERING = ("family", "answer_forms")
-_READING = ("family", "answer_forms", "calculator_marks", "prompt_key", "answer_key", "solution_key")
+_ANSWERING = ("family", "answer_forms", "grader")
+_READING = ("family", "answer_forms", "grader", "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
 
 

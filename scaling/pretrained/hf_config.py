@@ -24,6 +24,11 @@ SUPPORTED: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_ROPE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+}
+
 
 def read_config(folder: Path) -> ModelConfig:
     """The shape of the checkpoint in a folder; raises ValueError naming what the decoder does not know."""
@@ -39,6 +44,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise ValueError(f"{path}: architectures is {architectures}; expected [{SUPPORTED[model_type]!r}].")
     if stated.get("quantization_config"):
         raise ValueError(f"{path} has a quantization_config; give the checkpoint in float32, bfloat16 or float16.")
+    _check_rope(stated, path)
     try:
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
@@ -52,6 +58,8 @@ def read_config(folder: Path) -> ModelConfig:
         return _shape(config, _stop_tokens(folder, stated))
     except (ValueError, StrictDataclassError) as error:
         raise ValueError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:  # of a config that is not whole
+        raise ValueError(f"{path} lacks a key or has one of another kind ({error!r}); complete it.") from error
 
 
 def as_config(shape: ModelConfig) -> dict[str, object]:
@@ -95,10 +103,14 @@ def _stop_tokens(folder: Path, stated: Mapping[str, Any]) -> tuple[int, ...] | N
     """What the checkpoint states, in generation_config.json or else in config.json; a class's default says nothing."""
     path = folder / GENERATION_FILE
     generation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    ids = generation.get("eos_token_id", stated.get("eos_token_id"))
-    if ids is None:
-        return None
-    return tuple(ids) if isinstance(ids, list) else (ids,)
+    for file, named in ((GENERATION_FILE, generation), (CONFIG_FILE, stated)):
+        ids = named.get("eos_token_id")
+        ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
+        if any(isinstance(token, bool) or not isinstance(token, int) for token in ids):
+            raise ValueError(f"eos_token_id of {file} is {named['eos_token_id']!r}; expected an integer or several.")
+        if ids:
+            return tuple(ids)
+    return None
 
 
 def _shape(config: Any, stop_tokens: tuple[int, ...] | None) -> ModelConfig:
@@ -131,7 +143,7 @@ def _shape(config: Any, stop_tokens: tuple[int, ...] | None) -> ModelConfig:
 
 def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
     kind = rope["rope_type"]
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+    if rope.get("partial_rotary_factor", 1.0) not in (None, 1.0):
         raise ValueError(f"partial_rotary_factor is {rope['partial_rotary_factor']}; the decoder rotates whole heads.")
     if kind == "default":
         return None
@@ -141,6 +153,23 @@ def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
         return RopeScaling(kind, float(rope["factor"]))
     low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
     return RopeScaling(kind, float(rope["factor"]), low, high, rope["original_max_position_embeddings"])
+
+
+def _check_rope(stated: Mapping[str, Any], path: Path) -> None:
+    """Refuse half a scaling: transformers would take one without its kind for none at all."""
+    for name in ("rope_scaling", "rope_parameters"):
+        rope = stated.get(name)
+        if not isinstance(rope, Mapping) or not any(
+            key in rope for key in ("type", "rope_type", *_ROPE_KEYS["llama3"])
+        ):
+            continue
+        kind = rope.get("rope_type") or rope.get("type")
+        needed = _ROPE_KEYS.get(kind, ())
+        missing = ["rope_type"] if kind is None else [key for key in needed if rope.get(key) is None]
+        if rope.get("original_max_position_embeddings", 0) is None:
+            missing.append("original_max_position_embeddings")
+        if missing:
+            raise ValueError(f"{path}: {name} is {dict(rope)}, without {missing[0]!r}; complete it, or take it out.")
 
 
 def _stated_scaling(scaling: RopeScaling) -> dict[str, object]:

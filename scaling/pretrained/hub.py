@@ -82,3 +82,13 @@ def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PA
             f" {error} Check name, revision, network and, for a gated repository, HF_TOKEN; or give a local folder."
         ) from error
     return Source(folder, folder.name)  # the cache keeps a snapshot in a folder named by its commit
+
+
+def has_chat_template(name: str) -> bool | None:
+    """Whether a checkpoint's folder has a chat template; None for what is not in a folder of this machine."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return None
+    config = folder / "tokenizer_config.json"
+    stated = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    return bool(stated.get("chat_template")) or any(folder.glob("chat_template.*"))

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from rich.table import Table
 
+from scaling.config.policy import DEFAULT_TEMPLATE
 from scaling.config.resources import Hardware
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
 from scaling.kinds import kind_names, kind_of
+from scaling.pretrained.hub import has_chat_template
 from scaling.pricing.costs import Cost
 from scaling.pricing.stage_memory import memory_lines, seconds_on, time_lines
 from scaling.pricing.teacher_bill import added_problems, bill
@@ -54,7 +56,7 @@ def estimates(
     work: Mapping[Stage, Cost], stored: Iterable[Stage], rates: Mapping[str, float], sweep: Sweep, slots: int
 ) -> list[str]:
     """Sentences on all that costs something. slots: workers that run at once on this machine."""
-    lines = bill(added_problems(work, stored)) + server_lines(work)
+    lines = prompt_lines((*work, *stored)) + bill(added_problems(work, stored)) + server_lines(work)
     lines += memory_lines(tuple(work), sweep.resources, sweep.memory)
     if sweep.resources.hardware is not None:
         return lines + time_lines(tuple(work.values()), sweep.resources.hardware)
@@ -84,6 +86,24 @@ def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
     present = (kind_of(kind) for kind in kind_names() if any(stage.kind == kind for stage in work))
     here = [kind.computed_here for kind in present if kind.computed_here]
     return lines + ([f"Not by the server: {'; '.join(here)}."] if here else [])
+
+
+def prompt_lines(stages: Iterable[Stage]) -> list[str]:
+    """How a checkpoint is asked, for each that has no chat template of its own or is given another."""
+    lines = {}
+    for stage in stages:
+        policy = stage.config.get("policy", {})
+        if stage.kind != "pretrain" or "hf" not in policy:
+            continue
+        template, there = policy["prompt_template"], has_chat_template(policy["hf"])
+        how = f"Prompts of {policy['hf']}: "
+        if template is not None:
+            lines[how + f"{template!r} (policy.prompt_template)."] = None
+        elif there is None:
+            lines[how + f"its chat template; where it has none, {DEFAULT_TEMPLATE!r} (policy.prompt_template)."] = None
+        elif not there:
+            lines[how + f"{DEFAULT_TEMPLATE!r}, for it has no chat template (policy.prompt_template)."] = None
+    return list(lines)
 
 
 def _sum_of(costs: Sequence[Cost], part: Callable[[Cost], float]) -> str:
