@@ -138,5 +138,5 @@ def _write(rows: list[tuple], num_problems: int, out: Path, may_be_empty: bool) 
     frame.to_parquet(out / "pairs.parquet")
     return {
         "num_pairs": float(len(frame)),
-        "problems_without_data_fraction": 1.0 - frame["problem"].ndifferent() / num_problems,
+        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / num_problems,
     }

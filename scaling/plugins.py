@@ -77,7 +77,10 @@ def _load(path: Path) -> Plugin:
     name = path.stem
     if not path.is_file() or path.suffix != ".py" or not name.isidentifier():
         raise ConfigError(f"--import {path}: expected a Python file that exists, with a name such as my_algorithm.py.")
-    if importlib.util.find_spec(name) is not None:
+    spec = importlib.util.find_spec(name)
+    if spec is not None and (
+        spec.origin is None or Path(spec.origin).resolve() != path
+    ):  # it may be in the current folder
         raise ConfigError(
             f"--import {path}: the name {name!r} belongs to another module; rename the file, such as my_{name}.py."
         )

@@ -95,8 +95,9 @@ def prompt_lines(stages: Iterable[Stage]) -> list[str]:
         policy = stage.config.get("policy", {})
         if stage.kind != "pretrain" or "hf" not in policy:
             continue
-        template, there = policy["prompt_template"], has_chat_template(policy["hf"])
-        how = f"Prompts of {policy['hf']}: "
+        name = str(stage.execution.get("checkpoint", policy["hf"]))
+        template, there = policy["prompt_template"], has_chat_template(name)
+        how = f"Prompts of {name}: "
         if template is not None:
             lines[how + f"{template!r} (policy.prompt_template)."] = None
         elif there is None:
