@@ -130,10 +130,10 @@ def test_wrong_usage_exits_with_two(items, tmp_path, arguments):
 
 
 def test_a_file_that_is_not_there_or_no_table_is_named(tmp_path, capsys):
-    assert main([str(tmp_path / "none.csv"), "--reference", "sft", "--out", str(tmp_path)]) == 2
+    assert main([str(tmp_path / "none.csv"), "--reference", "sft", "--out", str(tmp_path / "fits")]) == 2
     assert "does not exist" in capsys.readouterr().err
     (tmp_path / "empty.csv").write_text("")
-    assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path)]) == 2
+    assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path / "fits")]) == 2
     assert "cannot be read" in capsys.readouterr().err
 
 
