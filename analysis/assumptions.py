@@ -124,19 +124,19 @@ def measured_assumptions(
     grid: Grid, reference: str, claims: Mapping[str, float | str], outcomes: Outcomes, where: str
 ) -> Assumptions | None:
     """The curve, multipliers and noise of a first run; None where it gives no curve."""
-    model = analyse(outcomes, reference, {}, _DRAWS).model if reference in outcomes.algorithms else None
-    if model is None:
+    study = analyse(outcomes, reference, {}, _DRAWS) if reference in outcomes.algorithms else None
+    if study is None or study.curve is None:
         return None
+    fit, design = study.curve
 
     def curve(size: np.ndarray) -> np.ndarray:
-        found = model.constant.curve(np.log(size), 0, model.design)[0]
-        return np.clip(found, *_LIMITS)
+        return np.clip(fit.curve(np.log(size), 0, design)[0], *_LIMITS)
 
     multipliers = claimed_multipliers(grid, reference, claims)
-    known = [name for name in multipliers if name in model.arms and name != reference]
-    multipliers |= {name: float(np.exp(model.constant.log_multiplier(model.arm(name))[0])) for name in known}
+    known = [name for name in multipliers if name in study.models]
+    multipliers |= {name: study.models[name].multiplier[0] for name in known}
     noise = noise_of(outcomes)
-    form = model.constant.form
+    form = fit.form
     source = (
         f"the first run in {where}: its curve ({form.name}), its multipliers and its noise, of"
         f" {len(outcomes.seeds)} seeds and {outcomes.num_problems:,} problems"

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from analysis.assumptions import Assumptions, Grid
 from analysis.claims import claim_text
+from analysis.headline import number
 from analysis.planner import Expected, sentence
 from analysis.suggest import Candidate
-from analysis.verdicts import label, number
+from analysis.verdicts import label
 
 _EXPECTED = (
     *("algorithm", "claim", "assumed", "no interval", "width", "coverage"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from analysis.compute import ComputeMultiplier, compute_multipliers
+from analysis.questions import Questions, questions
 from analysis.study import Study
 
 
@@ -23,3 +24,8 @@ class Panel:
     def compute(self) -> tuple[ComputeMultiplier, ...]:
         """Multipliers per FLOP; none where costs are not known."""
         return compute_multipliers(self.study, self.flops) if self.flops else ()
+
+    @cached_property
+    def questions(self) -> Mapping[str, Questions]:
+        """What questions the joint fit of each algorithm that has one."""
+        return {name: questions(model) for name, model in self.study.models.items()}

@@ -27,7 +27,7 @@ from analysis.sections import Story, sections
 from analysis.study import Study, analyse
 from analysis.study_files import write_csv, write_study_files
 from analysis.tables import Tables, tabulate
-from analysis.verdicts import label, number
+from analysis.verdicts import label
 from analysis.wording import SWEEP
 from scaling.config import Sweep
 from scaling.config_error import ConfigError
@@ -138,18 +138,18 @@ def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
 
 
 def _summary_table(studies: dict[str, Study]) -> Table:
-    """Mean test error in percent by algorithm and data size, with the overall multiplier."""
+    """Mean test error in percent by algorithm and data size, with what is given of the multiplier."""
     sizes = sorted({int(size) for study in studies.values() for size in study.outcomes.data_size})
-    table = Table("algorithm", *(f"D={size}" for size in sizes), "multiplier (95 % interval)", box=None)
+    table = Table("algorithm", *(f"D={size}" for size in sizes), "multiplier (95 % limits)", box=None)
     for panel, study in studies.items():
         outcomes = study.outcomes
         for name in outcomes.algorithms:
             shown = dict(zip(outcomes.data_size[outcomes.cells_of(name)], outcomes.cells_of(name), strict=True))
             cells = [f"{100 * outcomes.errors[shown[size]]:.1f}" if size in shown else "-" for size in sizes]
-            overall = study.overall(name)
-            text = "reference" if name == study.reference else "-"
-            if overall is not None:
-                text = f"{number(overall.estimate)} ({number(overall.low)} to {number(overall.high)})"
+            text = "reference"
+            if name != study.reference:
+                found = study.verdict(name).headline
+                text = "-" if found is None else found.text
             table.add_row(f"{label(name)}{f' [{panel}]' if panel else ''}", *cells, text)
     return table
 

@@ -57,7 +57,7 @@ def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | 
         "compute": cost_figure(study, flops, wording.error_axis) if flops else None,
         "holdout": diagnostic_plots.holdout_figure(study),
         "density": diagnostic_plots.density_figure(study, claims),
-        "spread": diagnostic_plots.spread_figure(study),
+        "spread": diagnostic_plots.spread_figure(panel),
         "residual": diagnostic_plots.residual_figure(study, wording),
     }
     for name, figure in figures.items():
@@ -69,7 +69,7 @@ def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | 
         "multiplier_band": plots.band_table(study),
         "holdout": diagnostic_plots.holdout_table(study),
         "density": diagnostic_plots.density_table(study),
-        "spread": diagnostic_plots.spread_table(study),
+        "spread": diagnostic_plots.spread_table(panel),
         "residual": diagnostic_plots.residual_table(study),
     }
     if flops:
