@@ -58,7 +58,8 @@ class Defaults:
     exponent: float = 0.35
     first_error: float = 0.8  # of the reference at its smallest size
     item_sd: float = Noise.item_sd
-    run_sd: float = Noise.run_sd
+    run_sd: float | None = None  # of run effects: nothing can be assumed for them, so it is measured or asked for
+    seed_share: float = Noise.seed_share
 
 
 def grids_of(sweep: Sweep, plan: Plan) -> tuple[Grid, ...]:
@@ -85,6 +86,8 @@ def default_assumptions(
     grid: Grid, reference: str, claims: Mapping[str, float | str], defaults: Defaults
 ) -> Assumptions:
     """A power law through a plausible error, and every claim true."""
+    if defaults.run_sd is None:
+        raise ValueError("the spread of run effects is not given.")
     sizes = grid.sizes[reference]
     drop = defaults.first_error - defaults.floor
 
@@ -97,7 +100,7 @@ def default_assumptions(
         f" {100 * curve(np.array(float(sizes[-1]))):.0f} % at D = {sizes[-1]:,}; every claim true"
     )
     multipliers = claimed_multipliers(grid, reference, claims)
-    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, Noise.seed_share, "pow3", source)
+    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, defaults.seed_share, "pow3", source)
 
 
 def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, float]:

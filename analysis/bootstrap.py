@@ -26,29 +26,36 @@ _CHUNK = 500  # replicates multiplied at once
 _PROBLEMS, _SEED, _SCALE, _VARIANCE, _RUN, _CELL = range(6)  # what a random number is for
 
 
-def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int) -> np.ndarray:
+def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str | None = None) -> np.ndarray:
     """Replicates of the cell errors, float64 [B, P].
 
+    reference: the algorithm that others are compared with, the first one by default. Where a table has cells without
+    common seeds, an algorithm that has none in common with it draws seeds of its own.
     Raises ValueError below three seeds: no honest interval can be made from fewer runs.
     """
     _check_seeds(outcomes)
     paired = isinstance(outcomes, Outcomes)
     drawn = _on_shared_problems(outcomes, num_draws, seed) if paired else np.empty((num_draws, len(outcomes.data_size)))
+    shared = set(outcomes.groups[outcomes.cells_of(reference or outcomes.algorithms[0])].tolist())
     for algorithm in outcomes.algorithms:
         cells, own = outcomes.cells_of(algorithm), outcomes.part([algorithm])
         means = drawn[:, cells].T if paired else _on_problems_of_each_cell(own, algorithm, num_draws, seed)
-        drawn[:, cells] = _moved(means, _run_effects(own, algorithm, num_draws, seed)).T
+        whose = "" if shared & set(outcomes.groups[cells].tolist()) else algorithm
+        drawn[:, cells] = _moved(means, _run_effects(own, algorithm, whose, num_draws, seed)).T
     return drawn
 
 
-def _run_effects(own: Cells, algorithm: str, num_draws: int, seed: int) -> np.ndarray:
-    """float64 [J, B], what new runs would add to the logit of each cell's mean error; own: the algorithm's table."""
+def _run_effects(own: Cells, algorithm: str, whose: str, num_draws: int, seed: int) -> np.ndarray:
+    """float64 [J, B], what new runs would add to the logit of each cell's mean error.
+
+    own: the algorithm's table; whose: name of the algorithm whose seeds they are, "" for those of the reference.
+    """
     noise = run_noise(own, algorithm)
     variance = noise.drawn_variances(_generator(seed, _VARIANCE, algorithm), num_draws)
     alone = np.stack([_generator(seed, _RUN, algorithm, size).standard_normal(num_draws) for size in own.data_size])
-    freedom = max(len(own.seeds) - 1, 1)
-    scale = np.sqrt(_generator(seed, _SCALE).chisquare(freedom, num_draws))  # of all seeds: what they share cancels
-    of_seed = np.stack([_generator(seed, _SEED, label).standard_normal(num_draws) for label in own.seeds])
+    freedom = max(len(own.seeds) - 1, 1)  # one scale for all, so that what algorithms share cancels
+    scale = np.sqrt(_generator(seed, _SCALE, whose).chisquare(freedom, num_draws))
+    of_seed = np.stack([_generator(seed, _SEED, whose, label).standard_normal(num_draws) for label in own.seeds])
     shared = (noise.of_seed[:, None] * of_seed).sum(axis=0) / scale
     errors, num_runs = own.errors, own.present.sum(axis=1)
     steep = noise.slope / np.maximum(errors * (1 - errors), 1e-12)  # of the mean error's logit by the effect

@@ -16,7 +16,7 @@ from analysis.curve_plots import curve_figure, surface_figure
 from analysis.curves import FORMULAS, PARAMETERS, STEEPEST, Curve, bootstrap_curve
 from analysis.fits_file import SCHEMA_VERSION, dump
 from analysis.plots import save
-from analysis.points import PointsError, check_surface, read_points
+from analysis.points import NO_EFFECT, PointsError, check_falls, check_surface, read_points, slopes
 from analysis.rendering import Grid, Section, picture, write_report
 from analysis.study_files import write_csv
 from analysis.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
@@ -43,6 +43,7 @@ def fit_points(
         cure = "name N and D, parameters and tokens" if wanted == 2 else "name one column, or give --form chinchilla"
         raise PointsError(f"--x names {len(x)} columns, and the form {form} has {wanted}; {cure}.")
     at, values = read_points(table, x, y)
+    check_falls(at, x, values, y)
     digest = hashlib.sha256(np.stack([*at, values]).tobytes()).hexdigest()[:16]
     head = {"schema_version": SCHEMA_VERSION, "data_hash": digest, "x": list(x), "y": y, "num_points": len(values)}
     head |= {"interval": _INTERVAL, "bootstrap_draws": num_draws, "seed": seed}
@@ -50,7 +51,7 @@ def fit_points(
     folder = directory / "figures"
     if form == "chinchilla":
         check_surface(at, x)
-        document, fitted, figure, sentences, tables = _surface(at, values, y, loss, num_draws, seed)
+        document, fitted, figure, sentences, tables = _surface(at, x, values, y, loss, num_draws, seed)
         command += f" --loss {loss}"
         caption = f"How far each of {len(values)} points lies from the surface {_FORMULA}, against N D."
     else:
@@ -92,7 +93,7 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choic
             "aicc": item.aicc,
             "num_starts": item.num_starts,
             "num_agree": item.num_agree,
-            "at_bound": item.at_bound,
+            "at_bounds": list(item.at_bounds),
         }
         for item in choice.curves
     ]
@@ -110,10 +111,12 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choic
     text = f"{FORMULAS[curve.form]}, b = {curve.natural[0, 1]:.3g}"
     figure = curve_figure(pd.DataFrame({"x": x, "y": y}), line, x_name, y_name, text)
     tables = (_parameter_grid(intervals), _form_grid(forms), _holdout_grid(choice), _ahead_grid(ahead, x_name, y_name))
-    return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y_name), tables
+    return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y, y_name), tables
 
 
-def _curve_sentences(choice: Choice, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, y: str) -> tuple[str, ...]:
+def _curve_sentences(
+    choice: Choice, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, values: np.ndarray, y: str
+) -> tuple[str, ...]:
     curve = choice.curve
     others = ", ".join(item.form for item in choice.curves)
     how = "as asked" if choice.by == "request" else f"chosen by {choice.by} among {others}"
@@ -132,14 +135,31 @@ def _curve_sentences(choice: Choice, intervals: dict, ahead: pd.DataFrame, x: np
             "On the largest sizes, left out, repeating the last value seen does better than this form: the curve does"
             " not support extrapolation."
         )
-    if curve.at_bound:
-        sentences.append(f"b is at its bound of {STEEPEST:g}: the curve bends faster than power laws of data do.")
+    sentences += [_at_bound(name, curve.natural[0, 1]) for name in curve.at_bounds]
+    ((slope, distance),) = slopes([x], values)
+    if abs(distance) < NO_EFFECT:
+        sentences.append(
+            f"{y} does not change with size beyond its scatter (log-log slope {slope:+.2g}); no law shows."
+        )
     if curve.num_agree < 2:
         sentences.append("Only one start found this optimum; another may be missed.")
     return tuple(sentences)
 
 
-def _surface(at: Sequence[np.ndarray], y: np.ndarray, y_name: str, kind: Loss, num_draws: int, seed: int):
+def _at_bound(name: str, b: float) -> str:
+    """What it means that a parameter ends at a bound."""
+    if name == "b" and b > 1:
+        return f"b is at its bound of {STEEPEST:g}: the curve bends faster than power laws of data do."
+    return {
+        "b": "b is at its lower bound: the curve is flat.",
+        "c": "c is 0, its bound: the points show no floor, and its interval is none.",
+        "d": "d is at its bound: the points do not tell where the curve starts to fall.",
+    }.get(name, f"{name} is at its bound.")
+
+
+def _surface(
+    at: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str, kind: Loss, num_draws: int, seed: int
+):
     fit = fit_surface(*at, y, kind=kind)
     draws = bootstrap_surface(*at, y, fit, num_draws, seed, kind)
     intervals = _intervals(Surface._fields, np.array(fit.surface), draws)
@@ -158,6 +178,7 @@ def _surface(at: Sequence[np.ndarray], y: np.ndarray, y_name: str, kind: Loss, n
         "objective_value": fit.objective,
         "num_starts": fit.num_starts,
         "num_agree": fit.num_agree,
+        "at_bounds": list(fit.at_bounds),
         "parameters": intervals,
         "holdout": held._asdict() if held else None,
     }
@@ -167,6 +188,15 @@ def _surface(at: Sequence[np.ndarray], y: np.ndarray, y_name: str, kind: Loss, n
         f" (n = {len(y)} points; {objective}, {fit.num_agree} of {fit.num_starts} starts agree).",
         f"For a compute budget C ~ N D the best N grows as C^{_spread(intervals['compute_exponent'])}, 95 % interval.",
     ]
+    for name, (slope, distance) in zip(names, slopes(at, y), strict=True):
+        if abs(distance) < NO_EFFECT:
+            sentences.append(
+                f"{name} has no effect that these points show (log-log slope {slope:+.2g}): its term, its exponent and"
+                " the best N for a budget say nothing."
+            )
+    if fit.at_bounds:
+        verb = "are at their bounds" if len(fit.at_bounds) > 1 else "is at its bound"
+        sentences.append(f"{', '.join(fit.at_bounds)} {verb}: the points say only that they lie there or beyond.")
     if held and held.last1 < held.surface:
         sentences.append("On the largest points, left out, repeating the last losses does better than the surface.")
     rows = () if held is None else (("surface", f"{held.surface:.4f}"), ("last1", f"{held.last1:.4f}"))

@@ -65,8 +65,8 @@ def headline(code: Code, e: Evidence) -> Headline | None:
 
 def ends(e: Evidence) -> tuple[Point, ...]:
     """m at the smallest and the largest size."""
-    points = tuple(Point(size, *m) for size, m in zip(e.sizes, e.at_sizes, strict=True))
-    return points if len(points) < 2 else (points[0], points[-1])
+    places = (0, -1) if len(e.at_sizes) > 1 else (0,)[: len(e.at_sizes)]
+    return tuple(Point(e.sizes[place], *e.at_sizes[place]) for place in places)
 
 
 def number(value: float) -> str:

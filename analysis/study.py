@@ -116,7 +116,8 @@ def analyse(
     if len(outcomes.seeds) < MIN_SEEDS:
         why = f"the number of seeds is {len(outcomes.seeds)}, and an interval needs at least {MIN_SEEDS}."
         return Study(outcomes, reference, why, None, None, None, _refused(outcomes, reference, claims, why))
-    draws = crossed_bootstrap(outcomes, num_draws, seed)
+    known = reference if reference in outcomes.algorithms else None
+    draws = crossed_bootstrap(outcomes, num_draws, seed, known)
     limits = interval_of_errors(draws)
     if reference not in outcomes.algorithms:
         why = f"the reference {reference!r} has no finished run."

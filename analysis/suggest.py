@@ -170,7 +170,7 @@ def widths_of(
 
 def log2_widths(outcomes: Outcomes, reference: str, form: str, num_draws: int, seed: int) -> dict[str, float]:
     """log2 of upper over lower limit of every constant multiplier, in one study, under one form."""
-    draws, found = crossed_bootstrap(outcomes, num_draws, seed), {}
+    draws, found = crossed_bootstrap(outcomes, num_draws, seed, reference), {}
     for name in outcomes.algorithms:
         if name == reference:
             continue

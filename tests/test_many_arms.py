@@ -14,6 +14,7 @@ from analysis.compute_plots import cost_figure
 from analysis.critical_plots import critical_figure
 from analysis.figure_style import colour, face, marker, short, styled
 from analysis.outcomes import from_table
+from analysis.panel import Panel
 from analysis.study import analyse
 from analysis.trend_plots import trend_figure
 from analysis.trends import TRACES
@@ -48,7 +49,7 @@ def figures(study):
         "compute": cost_figure(study, flops, SWEEP.error_axis),
         "holdout": diagnostic_plots.holdout_figure(study),
         "density": diagnostic_plots.density_figure(study, CLAIMS),
-        "spread": diagnostic_plots.spread_figure(study),
+        "spread": diagnostic_plots.spread_figure(Panel(study)),
         "residual": diagnostic_plots.residual_figure(study, SWEEP),
         "traces": trend_figure(TRACES, trends()),
         "base": base_figure(base_policies()),
