@@ -66,8 +66,8 @@ def check_falls(x: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_
             cure = f"1 - {y_name}" if y.max() < 1 else f"1 / {y_name}"
             raise PointsError(
                 f"{y_name} rises with {name}, from about {first:.3g} to {last:.3g}, and these forms describe what"
-                f" falls, such as an error or a loss. If it is an accuracy or another score, add a column of {cure} and name"
-                " that with --y."
+                f" falls, such as an error or a loss. If it is an accuracy or another score, add a column of {cure} and"
+                " name that with --y."
             )
 
 

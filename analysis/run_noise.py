@@ -17,6 +17,7 @@ from analysis.cells import Cells
 from analysis.outcomes import Outcomes
 
 _GRID = np.concatenate([[0.0], np.geomspace(1e-7, 1e4, 600)])  # of the variance of run effects
+_NO_LUCK = 1e-9  # variance of an effect where no luck is to be taken out
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RunNoise:
         seen = np.isfinite(self.luck)
         if not seen.any():
             return 0.0
-        if not self.luck[seen].any():  # counts do not tell one from the other
+        if (self.luck[seen] <= _NO_LUCK).all():  # counts do not tell one from the other
             return math.nan
         num_seeds = len(self.of_seed)
         total = self.variance + float((self.of_seed**2).sum()) / max(num_seeds - 1, 1)
@@ -98,7 +99,7 @@ def _luck(outcomes: Cells, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     errors = outcomes.errors[cells]
     binomial = errors * (1 - errors)
     if not isinstance(outcomes, Outcomes):
-        return np.maximum(binomial, 1e-12), np.where(binomial > 0, 0.0, np.inf)
+        return np.maximum(binomial, 1e-12), np.where(binomial > 0, _NO_LUCK, np.inf)
     num_runs = outcomes.present[cells].sum(axis=1)
     share = np.stack([outcomes.wrong[cell][outcomes.present[cell]].mean(axis=0) for cell in cells])  # [J, N]
     disagree = (share * (1 - share)).mean(axis=1) * num_runs / np.maximum(num_runs - 1, 1)

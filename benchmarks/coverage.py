@@ -36,16 +36,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = [name.strip() for name in arguments.regimes.split(",")]
     if unknown := [name for name in wanted if name not in names()]:
         parser.error(f"--regimes has {', '.join(unknown)}; there are {', '.join(names())}.")
-    tables = []
+    kept = arguments.out.with_suffix(".csv")
+    table = pd.read_csv(kept, keep_default_na=False, na_values=[""]) if kept.exists() else pd.DataFrame()
     with ProcessPoolExecutor(arguments.processes) as pool:
         for name in wanted:
             one = partial(study_rows, name, num_draws=arguments.draws, seed=arguments.seed)
             rows = [row for found in pool.map(one, range(arguments.studies), chunksize=5) for row in found]
-            tables.append(summary(regime_of(name), pd.DataFrame(rows)))
-            print(tables[-1].to_string(index=False), flush=True)
-    table = pd.concat(tables, ignore_index=True)
-    table.to_csv(arguments.out.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
-    arguments.out.write_text(document(table, arguments), encoding="utf-8")
+            found = summary(regime_of(name), pd.DataFrame(rows)).assign(draws=arguments.draws, seed=arguments.seed)
+            print(found.to_string(index=False), flush=True)
+            others = table[table["regime"] != name] if len(table) else table
+            table = pd.concat([others, found], ignore_index=True)
+            table = table.sort_values("regime", key=lambda column: column.map(names().index), kind="stable")
+            table.to_csv(kept, index=False, float_format="%.6g", lineterminator="\n")
+            arguments.out.write_text(document(table), encoding="utf-8")
 
 
 def study_rows(name: str, study: int, num_draws: int, seed: int) -> list[dict]:
@@ -111,12 +114,13 @@ def summary(regime: Regime, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def document(table: pd.DataFrame, arguments: argparse.Namespace) -> str:
+def document(table: pd.DataFrame) -> str:
     """docs/coverage.md."""
-    command = f"python -m benchmarks.coverage --studies {arguments.studies} --draws {arguments.draws}"
-    command += f" --seed {arguments.seed}"
+    draws, seed = table["draws"].iloc[0], table["seed"].iloc[0]
+    most, least = table["studies"].max(), table["studies"].min()
+    command = f"python -m benchmarks.coverage --studies {most} --draws {draws} --seed {seed}"
     shown = [regime_of(name) for name in dict.fromkeys(table["regime"])]
-    rejected = table[table["rejected"] != ""]
+    rejected = table[table["rejected"].fillna("") != ""]
     verdict = (
         "No cell of the table is rejected."
         if rejected.empty
@@ -126,10 +130,11 @@ def document(table: pd.DataFrame, arguments: argparse.Namespace) -> str:
     lines = [
         "# Coverage of the 95 % limits",
         "",
-        f"Written by `{command}`; the numbers depend on the seed, not on the machine. {arguments.studies} studies of"
-        f" each regime, analysed as a report would be, with {arguments.draws} draws; the standard error of a share of"
-        f" 95 % is {100 * np.sqrt(0.95 * 0.05 / arguments.studies):.1f} points. A share is rejected where a one-sided"
-        f" binomial test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
+        f"Written by `{command}`, a regime at a time (`--regimes`); the numbers depend on the seed, not on the machine."
+        f" n is the number of studies, each analysed as a report would be, with {draws} draws. The standard error of a"
+        f" share of 95 % is {100 * np.sqrt(0.95 * 0.05 / most):.1f} points with {most} studies,"
+        f" {100 * np.sqrt(0.95 * 0.05 / least):.1f} with {least}. A share in bold is rejected: a one-sided binomial"
+        f" test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
         "",
         f"{verdict} The largest share of false verdicts (SUPPORTED where m is 1, VARIES where m is constant) is"
         f" {100 * highest['false']:.1f} %, in {highest['regime']}, {highest['arm']}.",
@@ -140,15 +145,15 @@ def document(table: pd.DataFrame, arguments: argparse.Namespace) -> str:
         "- one number: share of studies that give one; width: log2 of the upper limit over the lower, median;",
         "- noise: run noise over luck as reports print it, median.",
         "",
-        "| regime | arm | joint fit | as given | m(D) | all D | SUPPORTED | VARIES | one number | width | noise |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| regime | arm | n | joint fit | as given | m(D) | all D | SUPPORTED | VARIES | one number | width | noise |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
-        marks = set(row["rejected"].split())
+        marks = set(str(row["rejected"]).split()) & set(SHARES)
         shares = [_share(row[name], name in marks) for name in SHARES]
         shares += [_share(row[name], False) for name in ("supported", "varies", "one_number")]
         numbers = ["-" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in ("width", "noise")]
-        lines.append(f"| {row['regime']} | {row['arm']} | {' | '.join([*shares, *numbers])} |")
+        lines.append(f"| {row['regime']} | {row['arm']} | {row['studies']} | {' | '.join([*shares, *numbers])} |")
     lines += [
         "",
         "Regimes. Unless said otherwise: errors c + a D^-b with c = .15, a = .5 at D = 256, b = .25; reference at",

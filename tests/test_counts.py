@@ -85,9 +85,9 @@ def test_seeds_that_algorithms_do_not_share_are_numbered_anew_and_nothing_counts
 
 
 def test_cells_without_common_seeds_draw_seeds_of_their_own():
-    data = items(num_seeds=4, num_problems=60)
+    data = items(num_seeds=4)
     for seed in range(4):  # a seed makes all runs equally bad
-        worse = (data["seed"] == seed) & (data["problem"].str[1:].astype(int) < 12 * seed)
+        worse = (data["seed"] == seed) & (data["problem"].str[1:].astype(int) < 20 * seed)
         data.loc[worse, "wrong"] = 1
     apart = data.assign(seed=data["seed"].where(data["algorithm"] == "sft", data["seed"] + 10))
     correlations = []
@@ -95,7 +95,7 @@ def test_cells_without_common_seeds_draw_seeds_of_their_own():
         outcomes = from_counts(table)
         drawn = crossed_bootstrap(outcomes, 4000, 0, "sft")
         correlations.append(np.corrcoef(*(drawn[:, outcomes.index(name, 64)] for name in ("sft", "rft")))[0, 1])
-    assert correlations[0] > 0.5
+    assert correlations[0] > 0.3
     assert abs(correlations[1]) < 0.1
 
 
