@@ -162,15 +162,12 @@ def document(table: pd.DataFrame) -> str:
         "64 to 2,048, algorithms at 64 to 512; three seeds, 500 problems of difficulty sd 2, run effects of sd .12, in"
     ]
     lines += ["logits and independent.", "", *(f"- **{regime.name}**: {regime.what}" for regime in shown), ""]
-    return "\n".join([*lines, _COMPARED])
+    return "\n".join(lines)
 
 
 def _share(value: float, is_rejected: bool) -> str:
     text = "-" if np.isnan(value) else f"{100 * value:.1f}"
     return f"**{text}**" if is_rejected else text
-
-
-_COMPARED = """"""
 
 
 if __name__ == "__main__":

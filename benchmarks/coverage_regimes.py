@@ -20,7 +20,7 @@ from analysis.simulation import noise_of
 
 REFERENCE = "sft"
 NARROW, WIDE = (64, 128, 256, 512, 1024, 2048), (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-_MIDPOINTS = (np.arange(201) + 0.5) / 201  # quantiles by which expectations over problems and runs are taken
+_OF_PROBLEMS, _OF_RUNS = ((np.arange(n) + 0.5) / n for n in (101, 21))  # quantiles by which expectations are taken
 _RESULTS = Path(__file__).parents[1] / "results"
 SHIPPED = (
     "quickstart",
@@ -102,11 +102,12 @@ class Regime:
 
     def _eta(self, name: str, size: int) -> float:
         wanted = float(self.curve(np.array(self.truth(name, size) * size)))
-        hard = self.difficulty(_MIDPOINTS)[:, None]
-        own, common = self.effect(_MIDPOINTS[::5])[:, None], self.effect(_MIDPOINTS[::5])[None, :]
-        run = self.run_sd(name, size) * (np.sqrt(1 - self.seed_share) * own + np.sqrt(self.seed_share) * common)
+        hard = self.difficulty(_OF_PROBLEMS)[:, None]
+        own, common = self.effect(_OF_RUNS)[:, None], self.effect(_OF_RUNS)[None, :]
+        mixed = np.sqrt(1 - self.seed_share) * own + np.sqrt(self.seed_share) * common if self.seed_share else own
+        run = self.run_sd(name, size) * mixed
         low, high = -30.0, 30.0
-        for _ in range(50):
+        for _ in range(40):
             middle = 0.5 * (low + high)
             usual, far = (expit(middle + more + hard + run.ravel()).mean() for more in (0.0, 3.0))
             above = (1 - self.diverged) * usual + self.diverged * far > wanted

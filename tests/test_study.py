@@ -19,7 +19,7 @@ WIDE = (*SIZES, 2048, 4096, 8192)
 
 @pytest.fixture(scope="module")
 def study():
-    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0, "step_dpo": 8.0}, WIDE, num_seeds=4, seed=1)
+    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0, "step_dpo": 8.0}, WIDE, num_seeds=4, seed=2)
     keep = (table["algorithm"] == "sft") | (table["data_size"] <= 1024)
     return analyse(from_table(table[keep]), "sft", CLAIMS, num_draws=400)
 
