@@ -110,7 +110,12 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choic
     fitted = pd.DataFrame({"x": x, "observed": y, "fitted": curve.predict(x)[0]})
     text = f"{FORMULAS[curve.form]}, b = {curve.natural[0, 1]:.3g}"
     figure = curve_figure(pd.DataFrame({"x": x, "y": y}), line, x_name, y_name, text)
-    tables = (_parameter_grid(intervals), _form_grid(forms), _holdout_grid(choice), _ahead_grid(ahead, x_name, y_name))
+    tables = (
+        _parameter_grid(intervals, curve.at_bounds),
+        _form_grid(forms),
+        _holdout_grid(choice),
+        _ahead_grid(ahead, x_name, y_name),
+    )
     return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y, y_name), tables
 
 
@@ -120,7 +125,10 @@ def _curve_sentences(
     curve = choice.curve
     others = ", ".join(item.form for item in choice.curves)
     how = "as asked" if choice.by == "request" else f"chosen by {choice.by} among {others}"
-    told = ", ".join(f"{name} = {_spread(item)}" for name, item in intervals.items())
+    told = ", ".join(
+        f"{name} = {item['estimate']:.3g} (at its bound)" if name in curve.at_bounds else f"{name} = {_spread(item)}"
+        for name, item in intervals.items()
+    )
     sizes = f"n = {len(x)} points, {len(np.unique(x))} sizes from {x.min():g} to {x.max():g}"
     sentences = [f"{y} = {FORMULAS[curve.form]} with {told}, 95 % intervals ({curve.form}, {how}; {sizes})."]
     row = ahead.iloc[1]
@@ -152,7 +160,7 @@ def _at_bound(name: str, b: float) -> str:
         return f"b is at its bound of {STEEPEST:g}: the curve bends faster than power laws of data do."
     return {
         "b": "b is at its lower bound: the curve is flat.",
-        "c": "c is 0, its bound: the points show no floor, and its interval is none.",
+        "c": "c is 0, its bound: the points show no floor.",
         "d": "d is at its bound: the points do not tell where the curve starts to fall.",
     }.get(name, f"{name} is at its bound.")
 
@@ -201,7 +209,7 @@ def _surface(
         sentences.append("On the largest points, left out, repeating the last losses does better than the surface.")
     rows = () if held is None else (("surface", f"{held.surface:.4f}"), ("last1", f"{held.last1:.4f}"))
     note = f"RMSLE on the {held.num_left_out if held else 0} points of largest N D, left out."
-    tables = (_parameter_grid(intervals), Grid(("prediction", "RMSLE"), rows, note))
+    tables = (_parameter_grid(intervals, fit.at_bounds), Grid(("prediction", "RMSLE"), rows, note))
     figure = surface_figure(fitted, y_name, f"n = {len(y)}")
     return document, fitted.drop(columns="scale"), figure, tuple(sentences), tables
 
@@ -222,8 +230,10 @@ def _spread(item: dict[str, float]) -> str:
     return f"{item['estimate']:.4g} ({item['low']:.4g} to {item['high']:.4g})"
 
 
-def _parameter_grid(intervals: dict[str, dict[str, float]]) -> Grid:
-    rows = ((name, f"{i['estimate']:.5g}", f"{i['low']:.5g} to {i['high']:.5g}") for name, i in intervals.items())
+def _parameter_grid(intervals: dict[str, dict[str, float]], at_bounds: Sequence[str]) -> Grid:
+    limits = {name: f"{i['low']:.5g} to {i['high']:.5g}" for name, i in intervals.items()}
+    limits |= dict.fromkeys(at_bounds, "at its bound")
+    rows = ((name, f"{i['estimate']:.5g}", limits[name]) for name, i in intervals.items())
     return Grid(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
 
 

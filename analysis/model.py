@@ -18,12 +18,11 @@ from analysis.forms import FORMS, Form, m4
 from analysis.hierarchy import lack_of_fit
 from analysis.holdout import MIN_SIZES, NUM_REPLICATES, HeldOut, HoldOut, hold_out_headline, rolling
 from analysis.joint import Design
-from analysis.multipliers import LEVEL
+from analysis.multipliers import percentile_interval
 from analysis.outcomes import Outcomes
 
 MIN_FALL = 0.01  # of the reference's error, from its smallest size to its best
 SPREAD_QAICC = 4.0  # a form within this of the best counts as fitting about as well
-_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _ARM = 1  # the algorithm; 0 is the reference
 
 
@@ -76,7 +75,7 @@ class Model:
     @property
     def multiplier(self) -> tuple[float, float, float]:
         """H1's m with its 95 % percentile interval."""
-        low, high = np.quantile(self.constant_draws.log_multiplier(_ARM), _TAILS)
+        low, high = percentile_interval(self.constant_draws.log_multiplier(_ARM))
         estimate = self.constant.log_multiplier(_ARM)[0]
         return float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high))
 
@@ -188,5 +187,4 @@ def _slopes(
 
 
 def _slope(point: Fit, replicates: Fit) -> Slope:
-    low, high = np.quantile(replicates.delta(_ARM), _TAILS)
-    return Slope(point.form.name, float(point.delta(_ARM)[0]), float(low), float(high))
+    return Slope(point.form.name, float(point.delta(_ARM)[0]), *percentile_interval(replicates.delta(_ARM)))

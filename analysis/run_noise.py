@@ -85,9 +85,13 @@ def run_noise(outcomes: Cells, algorithm: str) -> RunNoise:
     between = float((total * common**2).sum())
     within = max(float((each * effect**2).sum()) - between, 0.0) / max(freedom - num_common, 1.0)
     share = max(0.0, 1 - within * num_common / between) if between > 0 else 0.0
-    of_seed = np.sqrt(share) * common
-    left = np.where(present & seen[:, None], effect - of_seed, 0.0)
-    return RunNoise(slope, luck, of_seed, (left**2).sum(axis=1), freedom - share * num_common)
+    # The rest is measured without the seeds' means, however much of them is luck: left in where they are small and
+    # taken out where they are large, they would make it too small in both cases.
+    left = np.where(present & seen[:, None], effect - common, 0.0)
+    freedom_left, known = freedom - num_common, freedom - share * num_common
+    if freedom_left < 1:
+        return alone
+    return RunNoise(slope, luck, np.sqrt(share) * common, (left**2).sum(axis=1) * known / freedom_left, known)
 
 
 def _luck(outcomes: Cells, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

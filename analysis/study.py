@@ -93,7 +93,7 @@ class Study:
             for i, j in combinations(range(len(given)), 2)
         )
 
-    @property
+    @cached_property
     def noise_over_luck(self) -> float:
         """How much more runs differ than by luck with their problems, in standard deviations, over all cells."""
         names = self.outcomes.algorithms
