@@ -25,8 +25,8 @@ def starts(design: Design, errors: np.ndarray, form: Form, hypothesis: Hypothesi
     seen = errors[used]
     root = np.sqrt(design.weight[used] / np.clip(seen * (1 - seen), 1e-3, None))
     exponents = _EXPONENTS if len(form.starts) < 10 else _FEWER_EXPONENTS
-    floor = [_NO_FLOOR] if form.has_floor else []
-    grid = np.array([[_SMALL, np.log(b), *floor, *extra] for extra in form.starts for b in exponents])
+    no_floor = [_NO_FLOOR] if form.has_floor else []
+    grid = np.array([[_SMALL, np.log(b), *no_floor, *extra] for extra in form.starts for b in exponents])
     shape = form.evaluate(grid, np.broadcast_to(log_x, (len(grid), len(log_x))), design.c_max).value
     a, c, residual = _non_negative(root * shape, root if form.has_floor else np.zeros_like(root), root * seen)
     grid[:, 0] = _SMALL + np.log(np.maximum(a, 1e-8))
