@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 from planted import planted, power_law
 
-from analysis import plots
 from analysis.figures import overview
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import verdict_table
@@ -38,7 +37,7 @@ def test_one_number_is_given_only_where_it_describes_the_curves(studies):
 def test_the_same_headline_stands_in_the_legend_the_sentence_and_the_table(studies):
     for study in studies:
         stated = study.verdict("rft").headline.text
-        assert any(stated in text for text in texts(plots.multiplier_figure(study, SWEEP)))
+        assert any(stated in text for text in texts(overview.multiplier_figure(study, SWEEP)))
         assert stated in verdict_table(Panel(study)).rows[0]
         for point in study.verdict("rft").headline.points:
             assert number(point.estimate) in study.verdict("rft").sentence or point.estimate in (0, float("inf"))

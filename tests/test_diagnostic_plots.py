@@ -5,7 +5,6 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from planted import SIZES, planted
 
-from analysis import diagnostic_plots
 from analysis.figures import diagnostics, overview
 from analysis.figures.style import styled
 from analysis.page.wording import SWEEP
@@ -63,7 +62,7 @@ def test_every_figure_is_drawn_and_is_the_same_twice(study, tmp_path):
     for name in ("holdout", "density", "spread", "residual"):
         extra = EXTRA.get(name, ())
         for index in range(2):
-            figure = getattr(diagnostic_plots, f"{name}_figure")(shown(name, study), *extra)
+            figure = getattr(diagnostics, f"{name}_figure")(shown(name, study), *extra)
             with styled():
                 overview.save(figure, tmp_path / f"{name}{index}.png")
         for ending in ("svg", "png", "pdf"):
@@ -78,6 +77,6 @@ def test_every_figure_is_drawn_and_is_the_same_twice(study, tmp_path):
 def test_a_study_without_a_fit_has_empty_tables_and_no_figures():
     refused = analyse(from_table(planted({"sft": 1.0, "rft": 2.0}, num_seeds=2, num_problems=20)), "sft", {})
     for name in ("holdout", "density", "spread", "residual"):
-        assert getattr(diagnostic_plots, f"{name}_table")(shown(name, refused)).empty
+        assert getattr(diagnostics, f"{name}_table")(shown(name, refused)).empty
         extra = EXTRA.get(name, ())
-        assert getattr(diagnostic_plots, f"{name}_figure")(shown(name, refused), *extra) is None
+        assert getattr(diagnostics, f"{name}_figure")(shown(name, refused), *extra) is None
