@@ -7,6 +7,7 @@ filter is the senior author's, in his lecture on the paper).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,17 +17,17 @@ from data.q_values import advantages
 from data.records import StepCheck, read_problems
 from data.rollout_tables import load_step_values, load_verified
 from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.section import parse
 from scaling.config.training import StepRft
 
 
-def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Mark the steps to learn. Writes good_steps.parquet: problem, prompt, tokens, mask (1 where learned).
 
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
-    problems = parse(Problems, config["problems"])
+    problems = problems_of(config)
     tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
@@ -73,7 +74,7 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
     return mask
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
     config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps.

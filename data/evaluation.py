@@ -8,6 +8,7 @@ request also what the sampled completions look like: spurious steps, wrong facts
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,17 +19,17 @@ from data.records import Check, load_problems
 from data.sampling.completions import EVALUATION, Completions, complete, root_key
 from data.sampling.sampler import sampler_of
 from data.tokens.tokenizer import completion_limit, tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import Problems, problems_of
 from scaling.config.sampling import Evaluation
 from scaling.config.section import parse
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Measure. config: problems, evaluation, split, seed, and web_seed to look for misconceptions.
 
     inputs: policy, problems.
     """
-    settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
+    settings, evaluation = problems_of(config), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])

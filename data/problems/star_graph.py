@@ -11,7 +11,7 @@ prediction in "The pitfalls of next-token prediction" (arXiv 2403.06963).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -129,7 +129,7 @@ def _star(config: StarGraph, rng: np.random.Generator) -> tuple[str, list[list[s
     return f"{' | '.join(shuffled)} / {start} {paths[0][-1]} =", paths
 
 
-def _edges(problem: Problem) -> dict[str, Sequence[str]]:
+def _edges(problem: Problem) -> Mapping[str, Sequence[str]]:
     """Node -> the nodes one edge further out, in the prompt's order."""
     edges: dict[str, list[str]] = {}
     for edge in problem.prompt.split(" / ")[0].split(" | "):

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from data.teacher.attempts import Attempt, Planned, Reason, attempt, planned_attempts
 from data.teacher.budget import Budget
@@ -47,7 +47,9 @@ class Judged:
         return Counter(str(row["reason"]) for row in self.rejected)
 
 
-def taught(teacher: Teacher, subject: Subject, data_size: int, seed: int, folder: Path) -> tuple[Judged, dict]:
+def taught(
+    teacher: Teacher, subject: Subject, data_size: int, seed: int, folder: Path
+) -> tuple[Judged, dict[str, Any]]:
     """The rows, the rejected and the numbers. folder: of the ledgers."""
     if not subject.seeds:
         raise ValueError("teacher: there are no seed problems to write similar ones from; see section problems.")

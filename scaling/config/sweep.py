@@ -73,12 +73,14 @@ class Cell(Section):
 
     @model_validator(mode="after")
     def _teacher_has_language(self) -> "Cell":
-        if self.teacher.named and not isinstance(self.problems, TextProblems):
+        if not self.teacher.named:
+            return self
+        if not isinstance(self.problems, TextProblems):
             raise ValueError(
                 f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves"
                 " its problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
             )
-        if self.teacher.named and self.problems.solvable is not None:
+        if self.problems.solvable is not None:
             raise ValueError(
                 f"teacher names {', '.join(self.teacher.named)}, to write new problems, but problems.solvable chooses"
                 " among those of the set; leave one of the two out."
