@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from data.answers.final_answer import final_answer, form_used, same_answer
+from data.answers.user_verifiers import is_right
 from scaling.config.problems import ProblemsInLanguage
 from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
@@ -44,6 +45,13 @@ def read_row(config: ProblemsInLanguage, row: Mapping[str, object], where: str) 
         missing = "problem" if not found.problem else "answer"
         raise ValueError(f"{where} has an empty {missing}; complete or remove the row.")
     if found.solution is None:
+        return found
+    if isinstance(config, Jsonl) and config.verifier is not None:
+        if not is_right(config.verifier, found.solution, found.answer):
+            raise ValueError(
+                f"{where}: the verifier {config.verifier!r} finds the row's own solution wrong; correct or remove the"
+                " row, or mend the verifier."
+            )
         return found
     stated = final_answer(found.solution, config.answer_forms)
     if stated is not None and same_answer(stated, found.answer):

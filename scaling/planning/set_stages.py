@@ -6,14 +6,16 @@ inputs that such a set brings. A local file enters by the digest of its content;
 
 from collections.abc import Mapping
 
+from data.answers.user_verifiers import verifier_of
 from data.sets.problem_files import ALL, SetFile, set_files
 from scaling.config.errors import ConfigError
 from scaling.config.problems import Problems, ProblemsInLanguage
+from scaling.config.section import part
 from scaling.config.text_problems import HubProblems, TextProblems
 from scaling.stage import Stage
 
-_ANSWERING = ("family", "answer_forms", "grader")
-_READING = ("family", "answer_forms", "grader", "calculator_marks", "prompt_key", "answer_key", "solution_key")
+_ANSWERING = ("family", "answer_forms", "grader", "verifier")
+_READING = (*_ANSWERING, "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
 
 
@@ -67,4 +69,7 @@ def _files(problems: ProblemsInLanguage) -> Mapping[str, SetFile] | None:
 
 
 def _only(problems: ProblemsInLanguage, keys: tuple[str, ...]) -> dict[str, object]:
-    return {key: value for key, value in problems.model_dump(mode="json").items() if key in keys}
+    values = part(problems, set(keys))
+    if isinstance(name := values.get("verifier"), str):
+        values["verifier"] = verifier_of(name).identity
+    return values
