@@ -32,7 +32,8 @@ def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Pat
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     family, rows, num_steps, num_kept = family_of(problems), [], 0, 0
-    wrong, spurious = [], []  # kept steps of each trace, or of each right one, that are wrong
+    wrong: list[int | None] = []  # kept steps of each trace that are wrong
+    spurious: list[int | None] = []  # the same of each right one
     for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
         gains = advantages(trace.q_values, trace.prompt_value)
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
@@ -53,9 +54,9 @@ def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Pat
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
     if wrong and None not in wrong:
-        numbers["num_wrong_steps"] = float(sum(wrong))
-        numbers["num_spurious_steps"] = float(sum(spurious))
-        numbers["num_spurious_traces"] = float(sum(count > 0 for count in spurious))
+        numbers["num_wrong_steps"] = float(sum(count or 0 for count in wrong))
+        numbers["num_spurious_steps"] = float(sum(count or 0 for count in spurious))
+        numbers["num_spurious_traces"] = float(sum(bool(count) for count in spurious))
     return numbers
 
 

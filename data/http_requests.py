@@ -251,11 +251,12 @@ def start_of(text: str) -> str:
 
 @cache  # takes half a second to read
 def _certificates() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    context: ssl.SSLContext = httpx.create_ssl_context()
+    return context
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    backoff = tenacity.wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)(state)
+    backoff = float(tenacity.wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)(state))
     error = None if state.outcome is None else state.outcome.exception()
     return max(backoff, error.retry_after_seconds) if isinstance(error, Passing) else backoff
 

@@ -1,7 +1,7 @@
 """The problem families by name. A new family is one file beside this one and one line here.
 
 A family is a module of functions on its frozen config: those of `Family`. Families whose problems are drawn from a law
-have those of `DrawnFamily` too, and `misconceptions` where their web_facts gives any.
+have those of `DrawnFamily` too.
 
 The sets in plain language share one module. Their problems are rows of a set, not drawn from a law;
 data.sets.problem_pool tells the two sorts apart.
@@ -57,6 +57,9 @@ class DrawnFamily(Family, Protocol):
     def web_text(self, config: Any, rng: np.random.Generator, facts: Any, /) -> tuple[str, str]: ...
 
     def web_entropy(self, config: Any, facts: Any, /) -> float: ...
+
+    def misconceptions(self, config: Any, facts: Any, check: Check, /) -> int:
+        """How many wrong facts of a completion are those of the web text."""
 
 
 _DRAWN: Mapping[str, DrawnFamily] = {"modular_sum": modular_sum, "star_graph": star_graph}

@@ -92,6 +92,11 @@ def web_entropy(config: StarGraph, facts: None) -> float:
     return math.log(config.degree)
 
 
+def misconceptions(config: StarGraph, facts: None, check: Check) -> int:
+    """None: there are no wrong facts."""
+    return 0
+
+
 def answer(config: StarGraph, completion: str) -> str | None:
     """The path, when the completion is as many node labels as a path has; else None."""
     words, labels = completion.split(), set(map(str, range(config.num_nodes)))

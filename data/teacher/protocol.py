@@ -62,7 +62,7 @@ def cost_usd(settings: NamedTeacher, input_tokens: int, output_tokens: int) -> f
     return cost / 1e6
 
 
-def read_response(response: Response, settings: NamedTeacher, prompt: str) -> dict[str, object]:
+def read_response(response: Response, settings: NamedTeacher, prompt: str) -> dict[str, Any]:
     """What a response to a prompt says, as fields of a Reply; raises Passing or Refused."""
     if response.status != 200:
         return _filtered(response, settings)
@@ -132,7 +132,7 @@ def _text_of(value: Any) -> str | None:
     return "".join(text for text in texts if isinstance(text, str)) or None
 
 
-def _filtered(response: Response, settings: NamedTeacher) -> dict[str, object]:
+def _filtered(response: Response, settings: NamedTeacher) -> dict[str, Any]:
     """The reply to a prompt that a vendor's filter keeps from the model; any other failure is raised."""
     codes, message = told(response.text)
     if response.status != 400 or not codes & FILTERED:
