@@ -143,6 +143,7 @@ def _schemas(known: tuple[Algorithm, ...]) -> tuple[type[Cell], type[Sweep]]:
     cell = create_model("Cell", __base__=Cell, algorithm=(name_type, "sft"), **sections)
     candidates: dict[str, Any] = {name: (Mapping[str, list[object]], {}) for name in names}
     select = create_model("Select", __base__=Select, **candidates)
+    select_or_none: Any = select | None
     analysis = create_model("Analysis", __base__=Analysis, reference=(name_type, "sft"))
-    sweep = create_model("Sweep", __base__=Sweep, select=(select | None, None), analysis=(analysis, analysis()))
+    sweep = create_model("Sweep", __base__=Sweep, select=(select_or_none, None), analysis=(analysis, analysis()))
     return cell, sweep

@@ -75,7 +75,7 @@ def _keys_at(path: Sequence[str], schema: type[Any]) -> tuple[str, ...]:
 def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
     """The keys of the problem family whose settings the location is in; none where it is in none."""
     schemas = _schemas()
-    names = [name for part in location if part in schemas for name in schemas[part].model_fields]
+    names = [name for part in location if str(part) in schemas for name in schemas[str(part)].model_fields]
     return tuple(f"problems.{name}" for name in names)
 
 
