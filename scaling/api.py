@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import Problems, problems_of
 from scaling.engine.results_dir import SHIPPED, open_store
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
@@ -141,7 +140,7 @@ def _from_folder(folder: Path) -> LoadedPolicy:
         )
     base = next((path for path, record in records.items() if record["kind"] == "pretrain"), None)
     stated = [record["config"]["problems"] for record in records.values() if "problems" in record["config"]]
-    problems: Problems | None = parse(Problems, stated[0]) if stated else None
+    problems = problems_of({"problems": stated[0]}) if stated else None
     inputs = {"policy": folder} | ({} if base is None else {"base": base})
     if base is not None and "hf" in records[base]["config"]["policy"]:
         inputs["tokenizer"] = base

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -222,7 +223,7 @@ def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) 
     )
 
 
-def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool]:
+def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool[Any]]:
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scaling.engine.artifact import RECORD
 from scaling.engine.eta import spoken
@@ -35,7 +36,7 @@ class Status:
     done: tuple[Stage, ...]
     running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder tells host, process and since when
     activities: Mapping[Stage, "Activity"]  # of those that run and have written something
-    failed: tuple[tuple[Stage, dict], ...]  # with the failure as Store.failure gives it
+    failed: tuple[tuple[Stage, dict[str, Any]], ...]  # with the failure as Store.failure gives it
     blocked: tuple[Stage, ...]
     waiting: tuple[Stage, ...]
 
@@ -110,7 +111,7 @@ def _activity(folder: Path) -> Activity | None:
     return Activity(max(times), lines[-1] if lines else "")
 
 
-def _of_same_slug(stage: Stage, store: Store) -> dict | None:
+def _of_same_slug(stage: Stage, store: Store) -> dict[str, Any] | None:
     """The record of the newest other artifact with the stage's kind and slug."""
     prefix = stage.name.rpartition("/")[2].removesuffix(stage.digest)
     folder = store.root / stage.kind

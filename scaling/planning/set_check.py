@@ -8,13 +8,13 @@ from pathlib import Path
 from data.answers.user_verifiers import verifier_of
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
 from scaling.config.errors import ConfigError
+from scaling.config.problems import ProblemsInLanguage
 from scaling.config.sweep import Cell
 from scaling.config.text_problems import Jsonl
 
 
-def check_set(cell: Cell, path: Path) -> None:
+def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
     """The policy is a pretrained one, the files are there, and data_size fits. path: of the sweep, for messages."""
-    problems = cell.problems
     if cell.policy.hf is None:
         raise ConfigError(
             f"{path}: problems.family is {problems.family!r}, which is plain language, but policy.hf is not set; name a"

@@ -6,13 +6,14 @@ paths; everything that is no path, or no text where a path belongs, is left for 
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from scaling.paths import from_current, is_path, written_in
 
 Place = Callable[[Path, str], str]
 
 
-def placed(document: Mapping, folder: Path) -> dict:
+def placed(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The document, its paths taken from `folder`."""
     placed_document = dict(document)
     for dotted, place in _PATHS.items():
