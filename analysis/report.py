@@ -144,7 +144,7 @@ def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
 
 
 def _summary_table(studies: dict[str, Study]) -> Table:
-    """Mean test error in percent by algorithm and data size, with the overall multiplier."""
+    """Mean test error in percent by algorithm and data size, with what is given of the multiplier."""
     sizes = sorted({int(size) for study in studies.values() for size in study.outcomes.data_size})
     table = Table("algorithm", *(f"D={size}" for size in sizes), MULTIPLIER, box=None)
     for panel, study in studies.items():

@@ -229,11 +229,9 @@ def _listed(values: Iterable[object]) -> str:
 
 def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) -> LoadedPolicy:
     """inputs: as a stage has them: policy, base where that holds adapters, tokenizer where it was imported."""
-    from data.tokens.limits import completion_limit
-
     from data.sampling.sampler import LocalSampler
     from data.tokens.hf_tokenizer import load_tokenizer
-    from data.tokens.tokenizer import for_problems
+    from data.tokens.tokenizer import completion_limit, for_problems
     from scaling.model.policy import load_shape, policy_of
 
     tokenizer: Tokenizer | HfTokenizer

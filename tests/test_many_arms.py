@@ -17,6 +17,7 @@ from analysis.measures.trend_plots import trend_figure
 from analysis.measures.trends import TRACES
 from analysis.page.wording import SWEEP
 from analysis.tables.outcomes import from_table
+from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import analyse
 
 CLAIMS = {"dpo": "<=1", "step_dpo": 8}
@@ -48,7 +49,7 @@ def figures(study):
         "compute": cost_figure(study, flops, SWEEP.error_axis),
         "holdout": diagnostics.holdout_figure(study),
         "density": diagnostics.density_figure(study, CLAIMS),
-        "spread": diagnostics.spread_figure(study),
+        "spread": diagnostics.spread_figure(Panel(study)),
         "residual": diagnostics.residual_figure(study, SWEEP),
         "traces": trend_figure(TRACES, trends()),
         "base": base_figure(base_policies()),

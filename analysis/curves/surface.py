@@ -57,6 +57,7 @@ class SurfaceFit:
     num_points: int
     num_starts: int
     num_agree: int  # starts whose objective is within 1e-6 of the best
+    at_bounds: tuple[str, ...] = ()  # parameters at a bound of the search
 
 
 class _Data(NamedTuple):
@@ -97,7 +98,9 @@ def fit_surface(
     best = int(objectives.argmin())
     agree = objectives <= objectives[best] * (1 + _AGREE) + 1e-12
     surface = _surface(found[best][0], data)
-    return SurfaceFit(surface, float(objectives[best] / data.scale), len(loss), len(begin), int(agree.sum()))
+    ends = (np.abs(found[best][0][:, None] - _BOUNDS) < 1e-2).any(axis=1)
+    at_bounds = tuple(name for name, at_end in zip(("A", "B", "E", "alpha", "beta"), ends, strict=True) if at_end)
+    return SurfaceFit(surface, float(objectives[best] / data.scale), len(loss), len(begin), int(agree.sum()), at_bounds)
 
 
 def bootstrap_surface(

@@ -9,14 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from analysis.fitting.fits import Fit
 from analysis.page.wording import Wording, interval_kind, pairing
-from analysis.reporting.model_document import monotonicity_document, questions_document
+from analysis.reporting.model_document import model_document, monotonicity_document
 from analysis.tables.counts import Counts
 from analysis.tables.outcomes import Outcomes
 from analysis.verdicts.panel import Panel, Question
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict:
@@ -79,46 +78,15 @@ def _panel(panel: Panel, wording: Wording) -> dict:
         "multipliers_per_flop": [asdict(item) for item in panel.compute],
         "verdicts": [asdict(item) for item in study.verdicts],
     }
-    if study.model is not None:
-        model = study.model
-        document["model"] = {
-            "form": model.constant.form.name,
-            "formula": model.constant.form.formula,
-            "objective": "binomial quasi-deviance of cell means",
-            "c_max": model.design.c_max,
-            "log_center": model.design.log_center,
-            "weights": model.design.weight.tolist(),
-            "H1": _fit(model.constant, model.design.c_max),
-            "H2": _fit(model.varying, model.design.c_max),
-            "lack_of_fit_p": {"H1": model.lack_of_fit, "H2": model.lack_of_fit_varying},
-            "delta": {
-                name: {
-                    "estimate": float(model.varying.delta(arm)[0]),
-                    "low": float(interval[0]),
-                    "high": float(interval[1]),
-                }
-                for arm, name in enumerate(model.arms)
-                if arm
-                for interval in [model.delta_interval(arm)]
-            },
-            "two_way": {name: list(interval) for name, interval in model.two_way.items()},
-            "forms": [asdict(score) for score in model.scores],
+    if study.models:
+        document["noise_over_luck"] = study.noise_over_luck
+        document["models"] = {
+            name: model_document(model, panel.questions[name]) for name, model in study.models.items()
         }
-        document["model"] |= questions_document(model)
+        document["ratios"] = [asdict(item) for item in study.ratios]
+        document["adjusted"] = [asdict(item) for item in study.adjusted]
         document["monotonicity"] = monotonicity_document(study)
     return document
-
-
-def _fit(fit: Fit, c_max: float) -> dict:
-    return {
-        "parameters": fit.form.natural(fit.theta[0], c_max),
-        "theta": fit.theta[0].tolist(),
-        "deviance": float(fit.deviance[0]),
-        "objective": float(fit.objective[0]),
-        "num_starts": fit.num_starts,
-        "num_agree": fit.num_agree,
-        "converged": bool(fit.converged[0]),
-    }
 
 
 def _plain(value: object) -> object:

@@ -47,7 +47,7 @@ def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | 
         "multiplier_band": headline.band_table(study),
         "holdout": diagnostics.holdout_table(study),
         "density": diagnostics.density_table(study),
-        "spread": diagnostics.spread_table(study),
+        "spread": diagnostics.spread_table(panel),
         "residual": diagnostics.residual_table(study),
     }
     if flops:

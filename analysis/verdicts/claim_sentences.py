@@ -13,12 +13,13 @@ from analysis.verdicts.claims import (
     upper_bound,
 )
 from analysis.verdicts.evidence import Code, Evidence
+from analysis.verdicts.headline import ends
 
 
 def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str:
     """outcome: None where there is no interval."""
     text = claim_text(claim)
-    if outcome is None or code in ("NOT_ESTIMABLE", "INVERSE"):
+    if (outcome is None and code != "AT_SIZES") or code in ("NOT_ESTIMABLE", "INVERSE"):
         return f"The claim of {text} cannot be tested."
     if code == "LOWER_BOUND":
         bound = upper_bound(claim) if isinstance(claim, str) else claim
@@ -32,7 +33,7 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
             verb = "do not support" if e.at_most < claim else "do not decide"
         return f"The data {verb} the claim of {text}: only an upper bound is known."
     if code == "VARIES":
-        low, high = sorted(e.ends)
+        low, high = sorted(point.estimate for point in ends(e))
         where = "inside" if not isinstance(claim, str) and low <= claim <= high else "outside"
         if isinstance(claim, str):
             where = "met by" if high <= EQUIVALENCE * upper_bound(claim) else "not met by all of"
@@ -47,6 +48,8 @@ def claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code,
     if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
         limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
         return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
+    if code == "AT_SIZES":
+        return f"The claim of {text} is not decided by m at {len(e.sizes)} {'sizes' if len(e.sizes) > 1 else 'size'}."
     if not e.in_reach:
         return f"The claim of {text} cannot be tested without more data of the reference."
     if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):

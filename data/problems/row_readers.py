@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from data.answers.final_answer import final_answer, form_used, same_answer
+from data.answers.user_verifiers import is_right
 from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
 
 _MAX_DIGITS = 40
@@ -42,6 +43,13 @@ def read_row(config: TextProblems, row: Mapping[str, object], where: str) -> Set
         missing = "problem" if not found.problem else "answer"
         raise ValueError(f"{where} has an empty {missing}; complete or remove the row.")
     if found.solution is None:
+        return found
+    if isinstance(config, Jsonl) and config.verifier is not None:
+        if not is_right(config.verifier, found.solution, found.answer):
+            raise ValueError(
+                f"{where}: the verifier {config.verifier!r} finds the row's own solution wrong; correct or remove the"
+                " row, or mend the verifier."
+            )
         return found
     stated = final_answer(found.solution, config.answer_forms)
     if stated is not None and same_answer(stated, found.answer):

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from data.answers.final_answer import final_answer, same_answer
+from data.answers.user_verifiers import is_right
 from data.problems.text_cuts import CUTS
 from data.records import Check, Problem, StepCheck
 from scaling.config.section import is_stated
-from scaling.config.text_problems import TextProblems
+from scaling.config.text_problems import Jsonl, TextProblems
 
 # Tokens that the longest problems, instruction and chat template included, and solutions take.
 _MAX_PROMPT: Mapping[str, int] = {"gsm8k": 320, "math": 800, "jsonl": 800}
@@ -72,7 +73,11 @@ def answer(config: TextProblems, completion: str) -> str | None:
 def check(config: TextProblems, problem: Problem, completion: str) -> Check:
     """Verdict on any string: the answer is compared; of the steps only the texts are known."""
     given = answer(config, completion)
-    reward = float(given is not None and same_answer(given, problem.answer))
+    if isinstance(config, Jsonl) and config.verifier is not None:
+        given = completion if given is None else given  # what the verifier looks at is its own matter
+        reward = float(is_right(config.verifier, completion, problem.answer))
+    else:
+        reward = float(given is not None and same_answer(given, problem.answer))
     # Stages that look at answers alone have no step_unit in their config: to them a completion is one step.
     texts = step_texts(config, completion) if is_stated(config, "step_unit") else [completion]
     return Check(reward, given, tuple(StepCheck(text, None, None) for text in texts))

@@ -5,6 +5,7 @@ In: a cell. Out: nothing, or a ConfigError that names the key, the number asked 
 
 from pathlib import Path
 
+from data.answers.user_verifiers import verifier_of
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell
@@ -22,6 +23,8 @@ def check_set(cell: Cell, path: Path) -> None:
     if isinstance(problems, Jsonl) and problems.path is None:
         raise ConfigError(f"{path}: problems.family is 'jsonl', but problems.path is not set; name your rows' file.")
     try:
+        if isinstance(problems, Jsonl) and problems.verifier is not None:
+            verifier_of(problems.verifier)
         rows, sizes = rows_known(problems), set_sizes(problems)
         if rows is None or sizes is None:
             return  # the stage that draws the problems will tell

@@ -4,14 +4,16 @@ In: the settings of `problems`. Out: configs of stages, each with what changes i
 inputs that such a set brings. A local file enters by the digest of its content; its path is no part of an identity.
 """
 
+from data.answers.user_verifiers import verifier_of
 from data.sets.problem_files import ALL, set_files
 from scaling.config.errors import ConfigError
 from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.section import part
 from scaling.config.text_problems import HubProblems, TextProblems
 from scaling.stage import Stage
 
-_ANSWERING = ("family", "answer_forms", "grader")
-_READING = ("family", "answer_forms", "grader", "calculator_marks", "prompt_key", "answer_key", "solution_key")
+_ANSWERING = ("family", "answer_forms", "grader", "verifier")
+_READING = (*_ANSWERING, "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
 
 
@@ -65,4 +67,7 @@ def _files(problems: TextProblems):
 
 
 def _only(problems: TextProblems, keys: tuple[str, ...]) -> dict[str, object]:
-    return {key: value for key, value in problems.model_dump(mode="json").items() if key in keys}
+    values = part(problems, set(keys))
+    if isinstance(name := values.get("verifier"), str):
+        values["verifier"] = verifier_of(name).identity
+    return values
