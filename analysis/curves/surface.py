@@ -121,7 +121,7 @@ def bootstrap_surface(
     return np.array([_surface(row, data) for row in found])
 
 
-class HeldOut(NamedTuple):
+class SurfaceMiss(NamedTuple):
     """How far the largest points, left out, were missed, in RMSLE."""
 
     num_left_out: int
@@ -131,7 +131,7 @@ class HeldOut(NamedTuple):
 
 def hold_out_surface(
     num_params: np.ndarray, data_size: np.ndarray, loss: np.ndarray, kind: Loss = "huber"
-) -> HeldOut | None:
+) -> SurfaceMiss | None:
     """Leave out the tenth of the points with the largest N D, predict it; None where too few points would be left."""
     order = np.argsort(num_params * data_size, kind="stable")
     num_left_out = max(1, len(loss) // 10)
@@ -142,7 +142,7 @@ def hold_out_surface(
     log_loss = np.log(loss[left])
     misses = np.log(fit.surface.predict(num_params[left], data_size[left])) - log_loss
     last = np.log(loss[kept[-num_left_out:]]).mean() - log_loss
-    return HeldOut(num_left_out, float(np.sqrt(np.mean(misses**2))), float(np.sqrt(np.mean(last**2))))
+    return SurfaceMiss(num_left_out, float(np.sqrt(np.mean(misses**2))), float(np.sqrt(np.mean(last**2))))
 
 
 def _centred(num_params: np.ndarray, data_size: np.ndarray, loss: np.ndarray, kind: Loss) -> _Data:
