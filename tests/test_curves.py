@@ -1,4 +1,4 @@
-"""analysis.curves.laws and curve_choice: published errors of extrapolation on 92 curves, and planted laws."""
+"""analysis.curves.laws and analysis.curves.choice: published errors of extrapolation on 92 curves, and planted laws."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""robustness_sections and model_document: every question's numbers reach the report and the file."""
+"""robustness_sections and fits_file: every question's numbers reach the report and the file."""
 
 import json
 
@@ -6,8 +6,7 @@ import pytest
 from planted import planted
 
 from analysis.page.rendering import to_html, to_markdown
-from analysis.reporting.fits_file import dump
-from analysis.reporting.model_document import model_document, monotonicity_document
+from analysis.reporting.fits_file import dump, model_document, monotonicity_document
 from analysis.reporting.robustness_sections import question_sections
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.panel import Panel

@@ -4,7 +4,8 @@ In: points (x, y), both positive. Out: `Curve`s. Forms: pow2 a x^-b; pow3 c + a 
 1712.00409); shift4 c + a (x + d)^-b, which is flat below d. The objective is the mean square of differences of log y,
 so that RMSLE is what is minimised. Starts come from a grid of b and d, at each of which a and c follow by non-negative
 least squares (variable projection); the best are polished by Levenberg-Marquardt steps with analytic gradients, many
-fits at once. The choice of a form is in `curve_choice`.
+fits at once. `choice` picks a form. `fitting.forms` has the learning curves of a study, whose x is relative to a mean
+size and whose y is at most 1; there pow2 and pow3 have the same formulas, and shift4's a is the value at that size.
 """
 
 from collections.abc import Mapping

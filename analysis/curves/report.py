@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.curves.choice import MAX_EXTRAPOLATION, Choice, choose
+from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose
 from analysis.curves.laws import FORMULAS, PARAMETERS, STEEPEST, Curve, bootstrap_curve
 from analysis.curves.plots import curve_figure, surface_figure
 from analysis.curves.points import NO_EFFECT, PointsError, check_falls, check_surface, read_points, slopes
 from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
-from analysis.figures.overview import save
-from analysis.page.rendering import Grid, Section, picture, write_csv, write_report
+from analysis.figures.headline import save
+from analysis.page.rendering import Section, TextTable, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
 from scaling.engine.output import Output
 
@@ -73,7 +73,7 @@ def fit_points(
     return sentences
 
 
-def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choice, num_draws: int, seed: int):
+def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: ChosenCurve, num_draws: int, seed: int):
     curve = choice.curve
     draws = bootstrap_curve(x, y, curve, num_draws, seed)
     intervals = _intervals(PARAMETERS[curve.form], curve.natural[0], draws.natural)
@@ -107,16 +107,16 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choic
     text = f"{FORMULAS[curve.form]}, b = {curve.natural[0, 1]:.3g}"
     figure = curve_figure(pd.DataFrame({"x": x, "y": y}), line, x_name, y_name, text)
     tables = (
-        _parameter_grid(intervals, curve.at_bounds),
-        _form_grid(forms),
-        _holdout_grid(choice),
-        _ahead_grid(ahead, x_name, y_name),
+        _parameter_table(intervals, curve.at_bounds),
+        _form_table(forms),
+        _holdout_table(choice),
+        _ahead_table(ahead, x_name, y_name),
     )
     return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y, y_name), tables
 
 
 def _curve_sentences(
-    choice: Choice, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, values: np.ndarray, y: str
+    choice: ChosenCurve, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, values: np.ndarray, y: str
 ) -> tuple[str, ...]:
     curve = choice.curve
     others = ", ".join(item.form for item in choice.curves)
@@ -205,7 +205,7 @@ def _surface(
         sentences.append("On the largest points, left out, repeating the last losses does better than the surface.")
     rows = () if held is None else (("surface", f"{held.surface:.4f}"), ("last1", f"{held.last1:.4f}"))
     note = f"RMSLE on the {held.num_left_out if held else 0} points of largest N D, left out."
-    tables = (_parameter_grid(intervals, fit.at_bounds), Grid(("prediction", "RMSLE"), rows, note))
+    tables = (_parameter_table(intervals, fit.at_bounds), TextTable(("prediction", "RMSLE"), rows, note))
     figure = surface_figure(fitted, y_name, f"n = {len(y)}")
     return document, fitted.drop(columns="scale"), figure, tuple(sentences), tables
 
@@ -226,31 +226,31 @@ def _spread(item: dict[str, float]) -> str:
     return f"{item['estimate']:.4g} ({item['low']:.4g} to {item['high']:.4g})"
 
 
-def _parameter_grid(intervals: dict[str, dict[str, float]], at_bounds: Sequence[str]) -> Grid:
+def _parameter_table(intervals: dict[str, dict[str, float]], at_bounds: Sequence[str]) -> TextTable:
     limits = {name: f"{i['low']:.5g} to {i['high']:.5g}" for name, i in intervals.items()}
     limits |= dict.fromkeys(at_bounds, "at its bound")
     rows = ((name, f"{i['estimate']:.5g}", limits[name]) for name, i in intervals.items())
-    return Grid(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
+    return TextTable(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
 
 
-def _form_grid(forms: list[dict]) -> Grid:
+def _form_table(forms: list[dict]) -> TextTable:
     rows = tuple(
         (i["form"], i["formula"], f"{i['rmsle']:.5f}", f"{i['aicc']:.1f}", f"{i['num_agree']} of {i['num_starts']}")
         for i in forms
     )
-    return Grid(("form", "formula", "RMSLE", "AICc", "starts that agree"), rows, "On the points fitted.")
+    return TextTable(("form", "formula", "RMSLE", "AICc", "starts that agree"), rows, "On the points fitted.")
 
 
-def _holdout_grid(choice: Choice) -> Grid:
+def _holdout_table(choice: ChosenCurve) -> TextTable:
     rows = tuple((s.form, str(s.num_left_out), str(s.num_points), f"{s.rmsle:.4f}") for s in choice.holdout)
     note = "The largest sizes predicted from the rest; last1 repeats the last value seen."
-    return Grid(("form", "sizes left out", "points", "RMSLE"), rows, note)
+    return TextTable(("form", "sizes left out", "points", "RMSLE"), rows, note)
 
 
-def _ahead_grid(ahead: pd.DataFrame, x: str, y: str) -> Grid:
+def _ahead_table(ahead: pd.DataFrame, x: str, y: str) -> TextTable:
     rows = tuple(
         (f"{r.x:g}", f"{r.fitted:.4g}", f"{r.low:.4g} to {r.high:.4g}", "yes" if r.extrapolated else "no")
         for r in ahead.itertuples()
     )
     note = f"Nothing is predicted beyond {MAX_EXTRAPOLATION:g} times the largest size."
-    return Grid((x, f"{y}, predicted", "95 % interval of the curve", "extrapolated"), rows, note)
+    return TextTable((x, f"{y}, predicted", "95 % interval of the curve", "extrapolated"), rows, note)

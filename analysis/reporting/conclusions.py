@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from analysis.multipliers.contrasts import Adjusted
-from analysis.page.rendering import Grid, Section
+from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import interval_kind, sample_size
 from analysis.verdicts.compute import overall_compute
 from analysis.verdicts.evidence import REJECTED
@@ -95,7 +95,7 @@ def where(name: str) -> str:
     return f"[{name}] " if name else ""
 
 
-def verdict_table(panel: Panel) -> Grid:
+def verdict_table(panel: Panel) -> TextTable:
     """Code, claim, what the data say of it, and multipliers of every algorithm."""
     rows = []
     for verdict in panel.study.verdicts:
@@ -122,4 +122,4 @@ def verdict_table(panel: Panel) -> Grid:
             " generation of everything a run needs but the base policy, at the settings that selection chose. That it"
             " might have chosen others is not in the interval; synthetic problems are free, and the search is in Costs."
         )
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)

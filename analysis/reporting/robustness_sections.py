@@ -6,7 +6,7 @@ In: a `Panel`. Out: `Section`s with tables of finished numbers; none where there
 from analysis.multipliers.hierarchy import NUM_REPLICATES
 from analysis.multipliers.model import SPREAD_QAICC
 from analysis.multipliers.robustness import spread
-from analysis.page.rendering import Grid, Section
+from analysis.page.rendering import Section, TextTable
 from analysis.verdicts.headline import number
 from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
@@ -49,7 +49,7 @@ def question_sections(name: str, panel: Panel) -> list[Section]:
     return [Section(title, tuple(paragraphs), tables=tables)]
 
 
-def _hierarchy(panel: Panel) -> Grid:
+def _hierarchy(panel: Panel) -> TextTable:
     rows = tuple(
         (
             label(name),
@@ -66,10 +66,10 @@ def _hierarchy(panel: Panel) -> Grid:
         "Does a larger model describe an algorithm and the reference better? Quasi-F; p from"
         f" {NUM_REPLICATES} replicates recentred on the smaller model."
     )
-    return Grid(("algorithm", "smaller model", "larger model", "quasi-F", "added", "p"), rows, note)
+    return TextTable(("algorithm", "smaller model", "larger model", "quasi-F", "added", "p"), rows, note)
 
 
-def _holdout(study: Study) -> Grid:
+def _holdout(study: Study) -> TextTable:
     rows = tuple(
         (
             label(name),
@@ -86,10 +86,10 @@ def _holdout(study: Study) -> Grid:
         "The largest sizes of an algorithm and of the reference predicted from the rest. Log score: mean log likelihood"
         " of a held-out outcome, higher is better; RMSLE: root mean square of log ratios."
     )
-    return Grid(("algorithm", "form", "sizes left out", "cells", "log score", "RMSLE"), rows, note)
+    return TextTable(("algorithm", "form", "sizes left out", "cells", "log score", "RMSLE"), rows, note)
 
 
-def _held_out(study: Study) -> Grid:
+def _held_out(study: Study) -> TextTable:
     rows = tuple(
         (
             label(item.algorithm),
@@ -105,10 +105,10 @@ def _held_out(study: Study) -> Grid:
         "One multiplier, fitted without an algorithm's largest size, predicts its error there in percent; the 95 %"
         " interval is that of the fit, new runs and problems together."
     )
-    return Grid(("algorithm", "D left out", "predicted", "observed", ""), rows, note)
+    return TextTable(("algorithm", "D left out", "predicted", "observed", ""), rows, note)
 
 
-def _ways(panel: Panel) -> Grid:
+def _ways(panel: Panel) -> TextTable:
     rows, columns = [], []
     for name, model in panel.study.models.items():
         found = panel.questions[name].variants
@@ -118,10 +118,10 @@ def _ways(panel: Panel) -> Grid:
         ways = [number(item.multiplier) for item in found]
         rows.append((label(name), *ways, " to ".join(map(number, spread(found))), over_forms))
     note = "m fitted otherwise; never the headline. Forms: those within 4 of the best QAICc, and the chosen one."
-    return Grid(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
+    return TextTable(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
 
 
-def _contrasts(study: Study) -> list[Grid]:
+def _contrasts(study: Study) -> list[TextTable]:
     num_draws = len(next(iter(study.models.values())).draws)
     tests = tuple(
         (
@@ -143,10 +143,10 @@ def _contrasts(study: Study) -> list[Grid]:
         )
         for item in study.ratios
     )
-    found = [Grid(columns, tests, note)]
+    found = [TextTable(columns, tests, note)]
     if ratios:
         shared = "Ratios of multipliers come from the same bootstrap draws of problems and of the reference's runs."
-        found.append(Grid(("ratio", "estimate", "95 % interval"), ratios, shared))
+        found.append(TextTable(("ratio", "estimate", "95 % interval"), ratios, shared))
     return found
 
 

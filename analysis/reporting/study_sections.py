@@ -6,8 +6,8 @@ In: a `Study` and the tables it was made of. Out: `Section`s; every number carri
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.figures.overview import figure_suffix
-from analysis.page.rendering import Grid, Section, picture
+from analysis.figures.headline import figure_suffix
+from analysis.page.rendering import Section, TextTable, picture
 from analysis.page.wording import Wording, interval_kind, sample_size
 from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.robustness_sections import captions_of, question_sections
@@ -18,7 +18,7 @@ from analysis.verdicts.study import Study
 
 
 def study_sections(
-    name: str, panel: Panel, directory: Path, wording: Wording, more_tables: Sequence[Grid] = ()
+    name: str, panel: Panel, directory: Path, wording: Wording, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
     """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables stand by the errors."""
     study = panel.study
@@ -69,7 +69,7 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
     return Section(f"Figures{_of(panel)}", figures=tuple(shown))
 
 
-def _errors(study: Study, wording: Wording) -> Grid:
+def _errors(study: Study, wording: Wording) -> TextTable:
     outcomes = study.outcomes
     sizes = sorted(set(outcomes.data_size.tolist()))
     rows = []
@@ -93,7 +93,7 @@ def _errors(study: Study, wording: Wording) -> Grid:
     columns = ("algorithm", *(f"D = {size:,}" for size in sizes))
     note = f"{wording.error_title} in percent of the test problems, mean over seeds"
     note += f", with the 95 % interval by {interval_kind(outcomes)}." if study.error_low is not None else "."
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)
 
 
 def _multipliers(name: str, panel: Panel) -> list[Section]:
@@ -103,7 +103,7 @@ def _multipliers(name: str, panel: Panel) -> list[Section]:
     return [Section(title, reason, tables=tuple(tables))] if reason or tables else []
 
 
-def _joint(study: Study) -> Grid:
+def _joint(study: Study) -> TextTable:
     rows = []
     means = {item.algorithm: item for item in study.multipliers if item.kind == "mean"}
     for algorithm, model in study.models.items():
@@ -144,10 +144,10 @@ def _joint(study: Study) -> Grid:
         " 95 % intervals. Slope: under the chosen form and, where it is not 0, all that fit about as well. Lack of fit:"
         " of one multiplier; of one that varies. Extrapolation: how far beyond the reference's largest size m reaches."
     )
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)
 
 
-def _by_size(panel: Panel) -> Grid:
+def _by_size(panel: Panel) -> TextTable:
     per_flop = {(item.algorithm, item.data_size): item for item in panel.compute if item.kind == "pointwise"}
     rows = []
     for item in panel.study.multipliers:
@@ -168,7 +168,7 @@ def _by_size(panel: Panel) -> Grid:
         " sizes at once (Bonferroni). 'above range': the algorithm's error is below every one of the"
         " reference; 'below range': above every one."
     )
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)
 
 
 def _limits(estimate: float, low: float, high: float) -> tuple[str, str]:
