@@ -58,7 +58,7 @@ def _train(state: np.ndarray, out: Path, *, keep: bool) -> np.ndarray:
         from scaling.training.checkpoint import Checkpoints
 
         checkpoints = Checkpoints(out, every_seconds=0.0, files=("metrics.jsonl",))
-        restored = checkpoints.restore({"state": state, "update": np.int32(0)})
+        restored = checkpoints.restore({"state": state, "update": np.array(0)})
         state, start = np.asarray(restored["state"]), int(restored["update"])
     for update in range(start, NUM_UPDATES):
         time.sleep(float(os.environ["FAULTS_SECONDS"]) / NUM_UPDATES)
@@ -66,7 +66,7 @@ def _train(state: np.ndarray, out: Path, *, keep: bool) -> np.ndarray:
         with (out / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"update": update, "state": state.tobytes().hex()}) + "\n")
         if checkpoints:
-            checkpoints.maybe_save({"state": state, "update": np.int32(update + 1)}, update + 1)
+            checkpoints.maybe_save({"state": state, "update": np.array(update + 1)}, update + 1)
     if checkpoints:
         checkpoints.close()
     return state

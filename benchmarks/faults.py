@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from scaling.engine.artifact import every_folder
 from scaling.engine.store import Store
 
 HANG_SECONDS = 120.0  # beyond five times what the unbroken run took
+LOGGED = r"failed\.$|^During handling of|^The above exception|^Exception ignored in: .*_xla_gc_callback"
 EXPECTED_STATUSES = (0, 1, 2, 3, 4, 130, 143)
 VARYING = ("wall_seconds", "committed_at", "provenance", "files", "sha256")  # of a record
 
@@ -215,7 +217,13 @@ def _run_twice(journal: Path, fault: Fault) -> list[str]:
 
 
 def _has_traceback(driver: Driver) -> bool:
-    return "Traceback (most recent call last)" in driver.errors.read_text(errors="replace")
+    """Of the driver itself: not the one logged of a failed stage, nor what jax's garbage collection ignores."""
+    before = ""
+    for line in driver.errors.read_text(errors="replace").splitlines():
+        if line.startswith("Traceback (most recent call last)") and not re.search(LOGGED, before):
+            return True
+        before = line.strip() or before
+    return False
 
 
 def _tail(driver: Driver) -> str:
