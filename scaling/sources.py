@@ -62,9 +62,9 @@ def closure(module: str, search: Path, packages: Collection[str] | None = None) 
     return found
 
 
-def parse(text: str) -> Source:
-    """The digest and the imports of a file's text; raises SyntaxError."""
-    tree = ast.parse(text)
+def parse(text: str, file: str = "<unknown>") -> Source:
+    """The digest and the imports of a file's text; raises SyntaxError, which names the file."""
+    tree = ast.parse(text, file)
     return Source(_sha256(_canonical(tree)), tuple(_imports(tree)))
 
 
@@ -125,7 +125,7 @@ def _source(path: Path) -> Source:
     key = hashlib.sha256(contents).hexdigest()
     kept = _kept()
     if key not in kept:
-        kept[key] = parse(contents.decode("utf-8"))
+        kept[key] = parse(contents.decode("utf-8"), str(path))
     return kept[key]
 
 
