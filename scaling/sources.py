@@ -1,7 +1,7 @@
 """What a stage is computed by: a digest of a module and of all that it imports from around it.
 
 In: the name of a module, and the folder below which it and its local imports lie. Out: a digest of their syntax trees.
-Comments, docstrings and layout are no part of it; imports inside functions are followed as well. A user's module is
+Comments, docstrings and layout do not count; imports inside functions are followed as well. A user's module is
 identified in the same way as the project's own: `sources_digest("my_algorithm", Path("/home/me/study"))`.
 
 Parsing the project takes half a second, so what was parsed is kept in `~/.cache/scaling`, by the contents of files.

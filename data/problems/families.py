@@ -6,7 +6,7 @@ and check; and misconceptions, where web_facts gives any.
 Its step_unit is "word-separator", "line" or "sentence"; step_separator is that of "word-separator".
 
 The sets in plain language share one module. Their problems are rows of a set, not drawn from a law, so they have no
-num_distinct, draw, log_probability and no web text; data.sets.problem_pool tells the two sorts apart.
+num_distinct, draw, log_probability and no web text; data.sets.problem_pool distinguishes the two.
 """
 
 from collections.abc import Mapping
