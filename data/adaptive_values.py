@@ -10,7 +10,7 @@ later is not sampled. A continuation is keyed by (problem, sample, step, index),
 of an exhaustive estimate, and the pit is the exhaustive one; that Q falls along a negative is not assumed.
 `scaling.model.replay` completes them and computes no token twice.
 
-What stopping costs: 1 correct of n, n being where the scan stopped, is no estimate of a step's Q. Its mean is
+What stopping costs: 1 correct of n, n being where the scan stopped, is not an estimate of a step's Q. Its mean is
 Q ln(1/Q) / (1 - Q) for M without bound, 0.69 where Q is 0.5. So q_values is null for every step but the pit, where
 all M were sampled, and the last step, whose Q is the reward. The 0 of a pit is what the exhaustive estimate gives too,
 but only zeros are kept: the mean of the known q_values says nothing of the mean Q. num_continuations and num_correct

@@ -27,7 +27,7 @@ COLUMNS = ("problem", "sample", "step", "index", "end")
 
 @dataclass(frozen=True)
 class Source:
-    """What continuations are made of, besides the traces."""
+    """What continuations are made of, beside the traces."""
 
     settings: Problems  # the family's config
     tokenizer: Tokenizer | HfTokenizer

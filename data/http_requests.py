@@ -141,7 +141,7 @@ class JsonServer:
             async with asyncio.timeout(seconds):  # of the whole: httpx limits each read
                 response = await self._http.request(method, url, json=body, headers=headers)
         except TimeoutError:
-            return Passing(f"{url} gives no whole answer within {seconds:g} s.")
+            return Passing(f"{url} gives no complete answer within {seconds:g} s.")
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:  # may show the key
             return Refused(
                 f"a request cannot be sent to {url} ({type(error).__name__}); look at {self._section}.endpoint and the"
@@ -231,7 +231,7 @@ def failure_in(response: Response) -> Passing | Refused | None:
 
 
 def told(text: str) -> tuple[frozenset[str], str]:
-    """The codes and the message of an error's body, whatever form it has."""
+    """The codes and the message of an error's body, in any form."""
     try:
         body = json.loads(text)
     except ValueError:

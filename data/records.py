@@ -29,7 +29,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class StepCheck:
-    """The verdict on one step of a completion. None where the family can't tell: steps in plain language."""
+    """The verdict on one step of a completion. None where the family cannot judge it: steps in plain language."""
 
     text: str  # the step's words, its separator included: the texts of all steps join to the completion
     procedure_ok: bool | None  # the step is one that the procedure allows where it stands
@@ -42,7 +42,7 @@ class StepCheck:
 
 @dataclass(frozen=True)
 class Check:
-    """The verdict on a completion. The reward looks at the answer alone, the steps tell how it was reached."""
+    """The verdict on a completion. The reward looks at the answer alone, the steps show how it was reached."""
 
     reward: float  # 1.0 when the answer equals the reference, else 0.0
     answer: str | None  # None when the completion gives none
@@ -50,7 +50,7 @@ class Check:
 
     @property
     def steps_are_judged(self) -> bool:
-        """Whether anything is known of the steps besides their text."""
+        """Whether anything is known of the steps beside their text."""
         return all(step.correct is not None for step in self.steps)
 
     @property

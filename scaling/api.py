@@ -36,7 +36,7 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class PolicyError(ValueError):
-    """There is no such policy; the message says where it was looked for and the cure."""
+    """There is no such policy. The message says where it was looked for, and the cure."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def load_policy(
             raise PolicyError(f"{path} is one policy; where and overrides choose among the runs of a sweep file.")
         return _from_folder(path)
     if path.suffix not in (".yaml", ".yml"):
-        raise PolicyError(f"{path} is no folder and no sweep file; give a policy's artifact, or sweeps/NAME.yaml.")
+        raise PolicyError(
+            f"{path} is neither a folder nor a sweep file; give a policy's artifact, or sweeps/NAME.yaml."
+        )
     return _from_sweep(path, where, overrides)
 
 
@@ -156,7 +158,7 @@ def _ancestry(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """The artifact and those that it was made from, nearest first, with their records; those that are here."""
     if not (folder / _RECORD).is_file():
         raise PolicyError(
-            f"{folder} is no artifact: it has no {_RECORD}. Give a folder such as STORE/sft/d256-s6-DIGEST."
+            f"{folder} is not an artifact: it has no {_RECORD}. Give a folder such as STORE/sft/d256-s6-DIGEST."
         )
     roots, seen, queue = (folder.resolve().parent.parent, SHIPPED), set[str](), [folder]
     while queue:
@@ -198,7 +200,9 @@ def _only_run(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> R
     known = {key: _distinct(values[key] for values, _ in named) for key in named[0][0]}
     for key, value in where.items():
         if key not in known:
-            raise PolicyError(f"where has {key!r}, which tells no runs of {file} apart; expected {', '.join(known)}.")
+            raise PolicyError(
+                f"where has {key!r}, which does not vary between runs of {file}; expected {', '.join(known)}."
+            )
         if value not in known[key]:
             raise PolicyError(f"where has {key} = {value!r}; the runs of {file} have {_listed(known[key])}.")
     found = [(values, run) for values, run in named if all(values[key] == where[key] for key in where)]
@@ -207,7 +211,7 @@ def _only_run(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> R
     if len({run.stage.inputs["policy"].digest for _, run in found}) > 1:
         open_keys = [key for key in known if len({repr(values[key]) for values, _ in found}) > 1]
         raise PolicyError(
-            f"{len(found)} runs of {file} have {dict(where) or 'no value asked for'}; say as well which"
+            f"{len(found)} runs of {file} have {dict(where) or 'no value asked for'}; also say which"
             f" {', '.join(f'{key} ({_listed(_distinct(values[key] for values, _ in found))})' for key in open_keys)}."
         )
     return found[0][1]

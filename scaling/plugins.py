@@ -1,4 +1,4 @@
-"""Modules from outside of this repository, which register algorithms, stage kinds, problem families or curve forms.
+"""Modules from outside of this repository, which register algorithms and stage kinds.
 
 In: paths of Python files (`--import FILE`, `imports:` in a sweep file). Out: `Plugin`s. They are imported here, so that
 what they register is known from now on; a worker imports them again from the texts that it is sent. The digest of a
@@ -42,7 +42,7 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a Python file of yours that registers algorithms, stage kinds or curve forms (docs/plugins.md)",
+        help="a Python file of yours that registers algorithms or stage kinds (docs/plugins.md)",
     )
 
 
@@ -89,13 +89,14 @@ def _load(path: Path) -> Plugin:
         heavy = [(file, module) for file in files.values() for module in _imported_at_once(file) if module in HEAVY]
         digest = sources_digest(name, path.parent)
     except SyntaxError as error:
-        raise ConfigError(f"--import {path}: {error.filename or path}, line {error.lineno}: {error.msg}.") from error
+        raise ConfigError(f"--import {path}: {error.filename}, line {error.lineno}: {error.msg}.") from error
     if heavy or digest is None:
         file, module = heavy[0]
         raise ConfigError(
             f"--import {path}: {file.name} imports {module} when it is loaded, which planning and reports do without;"
             f" import {module} inside of the functions that use it."
         )
+    before = _heavy_modules()
     try:
         _import(name, path.parent, digest)
     except Exception as error:  # the user's own code, at the edge where it meets ours
@@ -103,6 +104,12 @@ def _load(path: Path) -> Plugin:
         line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__))
                      if frame.filename == str(path)), "?")  # fmt: skip
         raise ConfigError(f"--import {path}: line {line}: {type(error).__name__}: {error}") from error
+    if brought := sorted(_heavy_modules() - before):
+        raise ConfigError(
+            f"--import {path}: it imports a module of this project that imports {brought[0]}, which planning and"
+            " reports do without; move the imports of algorithms, scaling.model and scaling.training into the functions"
+            " that use them."
+        )
     texts = {str(file.relative_to(path.parent)): file.read_text(encoding="utf-8") for file in files.values()}
     _loaded[path] = Plugin(name, digest, texts)
     return _loaded[path]
@@ -114,6 +121,10 @@ def _import(name: str, folder: Path, digest: str) -> None:
     importlib.invalidate_caches()
     with registering(digest):
         importlib.import_module(name)
+
+
+def _heavy_modules() -> set[str]:
+    return {name for name in HEAVY if name in sys.modules}
 
 
 def _imported_at_once(file: Path) -> set[str]:

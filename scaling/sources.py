@@ -1,7 +1,7 @@
 """What a stage is computed by: a digest of a module and of all that it imports from around it.
 
 In: the name of a module, and the folder below which it and its local imports lie. Out: a digest of their syntax trees.
-Comments, docstrings and layout are no part of it; imports inside functions are followed as well. A user's module is
+Comments, docstrings and layout do not count; imports inside functions are followed as well. A user's module is
 identified in the same way as the project's own: `sources_digest("my_algorithm", Path("/home/me/study"))`.
 
 Parsing the project takes half a second, so what was parsed is kept in `~/.cache/scaling`, by the contents of files.
@@ -62,9 +62,9 @@ def closure(module: str, search: Path, packages: Collection[str] | None = None) 
     return found
 
 
-def parse(text: str) -> Source:
-    """The digest and the imports of a file's text; raises SyntaxError."""
-    tree = ast.parse(text)
+def parse(text: str, file: str = "<unknown>") -> Source:
+    """The digest and the imports of a file's text; raises SyntaxError, which names the file."""
+    tree = ast.parse(text, file)
     return Source(_sha256(_canonical(tree)), tuple(_imports(tree)))
 
 
@@ -125,7 +125,7 @@ def _source(path: Path) -> Source:
     key = hashlib.sha256(contents).hexdigest()
     kept = _kept()
     if key not in kept:
-        kept[key] = parse(contents.decode("utf-8"))
+        kept[key] = parse(contents.decode("utf-8"), str(path))
     return kept[key]
 
 

@@ -159,7 +159,7 @@ def test_a_shard_that_is_missing_cut_or_elsewhere_is_named(folder, reading):
     whole = shard.read_bytes()
     load_checkpoint(folder)
     shard.write_bytes(whole[:-1])
-    refused(folder, f"{shard.name} is no whole safetensors file")
+    refused(folder, f"{shard.name} is not a complete safetensors file")
     shard.unlink()
     refused(folder, f"lacks the shard {shard.name}")
     shard.write_bytes(whole)

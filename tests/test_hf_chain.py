@@ -92,7 +92,7 @@ def test_a_family_without_words_counts_tokens(cell, monkeypatch):
 
 def test_a_checkpoint_that_cannot_be_read_is_a_mistake_in_the_sweep(cell, checkpoint):
     elsewhere = cell.model_copy(update={"policy": type(cell.policy)(hf="no/such/folder")})
-    with pytest.raises(ConfigError, match=r"policy.hf: 'no/such/folder' is no folder and no .gguf file"):
+    with pytest.raises(ConfigError, match=r"policy.hf: 'no/such/folder' is neither a folder nor a .gguf file"):
         cost(recipes.sft_policy(elsewhere, 0))
 
 

@@ -38,7 +38,7 @@ def test_what_is_local_has_no_revision(tmp_path):
 @pytest.mark.parametrize("name", ["models/of/mine", "./nowhere", "gpt2", "https://example.org/x", ""])
 def test_what_is_neither_a_folder_nor_a_hub_name_is_refused_before_any_request(name):
     with pytest.raises(
-        ValueError, match=f"'{re.escape(name)}' is no folder and no .gguf file on this machine, and no name"
+        ValueError, match=f"'{re.escape(name)}' is neither a folder nor a .gguf file on this machine, nor a name"
     ):
         fetch(name)
 

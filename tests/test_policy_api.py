@@ -103,11 +103,11 @@ def test_a_run_of_a_sweep_has_the_policy_of_its_artifact(ran):
     (completion,) = policy.generate(["1 2 3 ?"], temperature=1.0)
     assert load_policy(folder).generate(["1 2 3 ?"], temperature=1.0) == [completion]
     assert policy.name.startswith("sft/d8-s0-")
-    with pytest.raises(PolicyError, match=r"2 runs .* say as well which data_size \(4, 8\)"):
+    with pytest.raises(PolicyError, match=r"2 runs .* also say which data_size \(4, 8\)"):
         load_policy(file)
     with pytest.raises(PolicyError, match=r"where has data_size = 5; the runs of .* have 4, 8"):
         load_policy(file, {"data_size": 5})
-    with pytest.raises(PolicyError, match="where has 'size', which tells no runs"):
+    with pytest.raises(PolicyError, match="where has 'size', which does not vary between runs"):
         load_policy(file, {"size": 8})
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_is_not_in_says_what_to_run(tiny):
 
 
 def test_what_holds_no_policy_is_an_error(ran, tmp_path):
-    with pytest.raises(PolicyError, match="is no folder and no sweep file"):
+    with pytest.raises(PolicyError, match="is neither a folder nor a sweep file"):
         load_policy(tmp_path / "missing")
     with pytest.raises(PolicyError, match=r"has no record\.json"):
         load_policy(ROOT / "results" / "quickstart")

@@ -188,7 +188,7 @@ def test_rows_that_cannot_be_read_are_named(tmp_path, text, message):
 def test_a_file_in_another_encoding_is_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(AS_LINES.encode("utf-16"))
-    with pytest.raises(ValueError, match=r"rows\.jsonl is no text in UTF-8"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl is not UTF-8 text"):
         set_files(str(path))
 
 

@@ -37,8 +37,8 @@ def load(tmp_path, section, *overrides):
         ({"endpoint": "http://host:80000/v1"}, "expected a number from 1 to 65535"),
         ({"endpoint": "http://[::1]:0/v1"}, "expected a number from 1 to 65535"),
         ({"endpoint": "http://me:s3cret/v1"}, "expected a number from 1 to 65535"),
-        ({"endpoint": "http://host/v1", "api_key_env": "sk-123"}, "no name of an environment variable"),
-        ({"endpoint": "http://host/v1", "api_key_env": "sk_s3cret"}, "no name of an environment variable"),
+        ({"endpoint": "http://host/v1", "api_key_env": "sk-123"}, "not the name of an environment variable"),
+        ({"endpoint": "http://host/v1", "api_key_env": "sk_s3cret"}, "not the name of an environment variable"),
     ],
 )
 def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):

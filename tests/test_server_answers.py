@@ -49,7 +49,7 @@ def test_a_completion_as_long_as_the_limit_needs_no_stop_token():
     ("response", "words"),
     [
         (answer("length", token_ids=[3, 4]), r"cut at 2 tokens where 3 were asked .* at least 5 tokens"),
-        (answer("stop", token_ids=[3, 4]), r"ended by itself at token \[4\], which is none of .* \[2, 6\]"),
+        (answer("stop", token_ids=[3, 4]), r"ended by itself at token \[4\], which is not one of .* \[2, 6\]"),
         (answer("stop", token_ids=[]), r"ended by itself at token \[\]"),
         (answer("length", token_ids=[3, 4, 5, 3]), r"has 4 tokens; at most 3"),
         (answer("length", token_ids=[3, 4, 7]), r"token 7, outside the policy's vocabulary of 7"),

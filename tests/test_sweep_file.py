@@ -180,8 +180,11 @@ def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
         ("question: a\nquestion: b\n", "repeats the key 'question'"),
         ("question: !!python/object/apply:os.system ['true']\n", "is not YAML"),
         ("question: why\nseeds: [0]\n", "'grid' is missing"),
-        ("? [a, b]\n: c\n", "line 1 has a key that is no word"),
-        ("question: why\nsft: {<<: {epochs: 1}, epochs: 2}\n", "line 2 has a key that is no word, or merges with <<"),
+        ("? [a, b]\n: c\n", "line 1 has a key that is not a plain word"),
+        (
+            "question: why\nsft: {<<: {epochs: 1}, epochs: 2}\n",
+            "line 2 has a key that is not a plain word, or merges with <<",
+        ),
         ("question: 2024-13-45\n", "is not YAML: month must be in 1..12"),
         ("question: " + "[" * 3000 + "]" * 3000, "is not YAML: maximum recursion depth"),
         ("question: why\ngrid: }\n", "is not YAML: line 2, column 7"),

@@ -1,8 +1,8 @@
 """The exact value of an answer written as a number: 1,234.50, \\frac{2469}{2}, 1 1/2, ½, 1e3, $5, 50\\%, 18 dollars.
 
-In: the text of an answer. Out: a `Number` with an exact value and what tells it from other numbers, its unit and the
-name before an equals sign; or None where the text is no plain number. Nothing is rounded and nothing is computed but a
-sign, a fraction, a power of ten and a scale word (3 million), so no text costs more than its length.
+In: the text of an answer. Out: a `Number` with an exact value and what distinguishes it from other numbers, its unit
+and the name before an equals sign; or None where the text is not a plain number. Nothing is rounded and nothing is
+computed but a sign, a fraction, a power of ten and a scale word (3 million), so no text costs more than its length.
 """
 
 import re

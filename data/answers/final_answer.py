@@ -5,11 +5,11 @@ In: text. Out: the answer's text, and a verdict. Each problem set states its ans
 - hashes: `#### 72`, as in GSM8K; the answer is what follows on the line;
 - boxed: `\\boxed{72}`, as in MATH;
 - phrase: `the answer is 72`, to the end of the sentence;
-- last_number: the last number of the text, whatever it stands for.
+- last_number: the last number of the text, even if it is not meant as the answer.
 
 Of several statements in one form the last counts. Two answers are equal when they are the same text, or the same
-integer or rational number (data.answers.exact_numbers); where one is no plain number, when math-verify finds them equal
-in a process that can be killed (data.answers.math_process). An answer in words is equal to the same words only.
+integer or rational number (data.answers.exact_numbers); where one is not a plain number, when math-verify finds them
+equal in a process that can be killed (data.answers.math_process). An answer in words is equal to the same words only.
 """
 
 import re

@@ -21,7 +21,7 @@ MAX_DIGITS, SPARE_DIGITS = 60, 10  # of irrational numbers that are compared: th
 def main() -> None:
     """Answer until the input ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints goes to standard error
+    os.dup2(2, 1)  # what a library prints goes to standard error
     logging.disable(logging.WARNING)
     from math_verify import LatexExtractionConfig, grader, parse, verify
 

@@ -2,7 +2,8 @@
 
 In: the text behind a number. Out: an `Ending`, or None where the words could change the value or are no unit. Units are
 nouns without end, so what is listed is the rest: scale words, which always multiply; fractions in words; measures,
-which two answers must share when both name one; and words that change, doubt or deny a value, with which it is none.
+which two answers must share when both name one; and words that change, doubt or deny a value, with which it is not an
+answer.
 """
 
 import re
@@ -35,7 +36,7 @@ _SPELLINGS = {  # of measures; a plural is its singular
     "hertz": "hz hertz", "gigabyte": "gb gigabyte", "megabyte": "mb megabyte", "kilobyte": "kb kilobyte",
 }  # fmt: skip
 _MEASURES = {word: measure for measure, words in _SPELLINGS.items() for word in words.split()}
-# What tells equal numbers apart: 5 AM is not 5 PM. Each stands for itself.
+# What distinguishes equal numbers: 5 AM is not 5 PM. Each stands for itself.
 _SIDES = frozenset("am pm noon midnight bc bce ad ce north south east west celsius fahrenheit kelvin".split())
 _SHORT = frozenset("of an to at by a per on up in as he we it my go us".split())
 _LETTERS: Mapping[str, str] = {"m": "metre", "s": "second", "h": "hour", "g": "gram", "l": "litre"}  # of m/s and km/h
@@ -92,7 +93,7 @@ class Ending:
 
 
 def read_ending(text: str, value: Fraction) -> Ending | None:
-    """The ending of a number with this value; None where it is no unit."""
+    """The ending of a number with this value; None where it is not a unit."""
     if not text.strip():
         return Ending()
     if re.match(r"\s*[A-Za-z](?![A-Za-z/$.])", text) and not re.match(r"\s+[hg]\b", text):

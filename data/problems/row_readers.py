@@ -89,7 +89,7 @@ def _gsm8k(config: Gsm8k, row: Mapping[str, object], where: str) -> SetRow:
     solution = _text(row, "answer", where)
     answer = final_answer(solution, ("hashes",))
     if answer is None:
-        raise ValueError(f"{where} has no line of #### and an answer: {solution[-60:]!r}; it is no row of GSM8K.")
+        raise ValueError(f"{where} has no line of #### and an answer: {solution[-60:]!r}; it is not a row of GSM8K.")
     return SetRow(_text(row, "question", where), answer, solution if config.calculator_marks else _unmarked(solution))
 
 
@@ -97,7 +97,7 @@ def _math(config: Math, row: Mapping[str, object], where: str) -> SetRow:
     solution = _text(row, "solution", where)
     answer = final_answer(solution, ("boxed",))
     if answer is None:
-        raise ValueError(f"{where} has no \\boxed answer: {solution[-60:]!r}; it is no row of MATH.")
+        raise ValueError(f"{where} has no \\boxed answer: {solution[-60:]!r}; it is not a row of MATH.")
     return SetRow(_text(row, "problem", where), answer, solution)
 
 

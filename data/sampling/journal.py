@@ -2,7 +2,7 @@
 
 In: the working directory of a stage, whose `checkpoints/` outlives a killed or failed attempt. Out: answers by the
 digest of their request, and the servers that gave them. One JSON object a line; a line that a kill or a full disk cut
-short, or that is none, is dropped, and its request is made again.
+short, or is not an entry, is dropped, and its request is made again.
 """
 
 import json
@@ -27,7 +27,7 @@ class Journal:
         self.path = out / CHECKPOINTS / FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, Mapping[str, Any]] = {}
-        self.servers: list[Mapping[str, Any]] = []  # what each told of itself
+        self.servers: list[Mapping[str, Any]] = []  # what each said about itself
         if self.path.exists():
             self._read()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -6,7 +6,7 @@ server's host, model and version. With `export`, the policy is first written whe
 `<name>.wanted` beside it is touched for as long as it is needed (scaling.serve starts servers by it).
 
 A row's seed follows from its key, so from (seed, use, problem, sample, ...). The server's noise is its own: the same
-row sampled here has other tokens, and the same tokens at temperature 0, near-ties apart.
+row sampled here has other tokens, and the same tokens at temperature 0, except for near-ties.
 """
 
 import asyncio

@@ -71,14 +71,14 @@ class Answer:
 
     tokens: list[int]  # its stop token included, where the policy wrote one
     logp: float | None  # of the completion, as the server tells it; None where it does not
-    from_text: bool = False  # the server told no ids: encoded from its text
+    from_text: bool = False  # the server gave no ids: encoded from its text
     round_trip: bool = True  # False where a text surely has other ids than the policy wrote
 
     as_json = asdict
 
 
 def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
-    """The completion in a server's answer; raises ServerError on what is no completion of this prompt to this limit."""
+    """The completion in a server's answer; raises ServerError on anything else."""
     match response:
         case {"choices": [{"finish_reason": "stop" | "length" as finish, "text": str(text)} as choice]}:
             pass
@@ -142,7 +142,7 @@ def _check_tokens(wanted: Wanted, tokens: list[int], finish: str, vocab_size: in
         )
     if finish == "stop" and not stopped:
         raise ServerError(
-            f"a completion ended by itself at token {tokens[-1:]}, which is none of the policy's stop tokens"
+            f"a completion ended by itself at token {tokens[-1:]}, which is not one of the policy's stop tokens"
             f" {list(wanted.stop_tokens)}; the server has another model's stop tokens, or leaves them out of its ids."
         )
     if finish == "length" and not stopped and len(tokens) < wanted.limit:

@@ -36,7 +36,7 @@ def set_files(path: str) -> Mapping[str, SetFile]:
         return {ALL: _described(place)}
     if not place.is_dir():
         raise ValueError(
-            f"{path} is no file and no folder on this machine; give a .jsonl or .parquet file, or a folder with"
+            f"{path} is neither a file nor a folder on this machine; give a .jsonl or .parquet file, or a folder with"
             " train.jsonl and test.jsonl."
         )
     found = {split: _one_of(place, split) for split in SPLITS}
@@ -72,7 +72,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); convert it.") from error
+        raise ValueError(f"{path} is not UTF-8 text ({error}); convert it.") from error
     if _is_array(text):
         rows: list[dict[str, Any]] = _json(text, f"{path}")
         return rows
@@ -90,7 +90,7 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is {text[:60]!r}, no JSON object ({error}); correct or remove it.") from error
+        raise ValueError(f"{where} is {text[:60]!r}, not a JSON object ({error}); correct or remove it.") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -119,7 +119,7 @@ def _one_of(folder: Path, split: str) -> Path | None:
 
 def _described(path: Path) -> SetFile:
     if path.suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"{path} is no .jsonl and no .parquet file; convert it to JSON lines.")
+        raise ValueError(f"{path} is neither a .jsonl nor a .parquet file; convert it to JSON lines.")
     state = path.stat()
     return _read(path, state.st_mtime_ns, state.st_size)
 

@@ -33,14 +33,14 @@ def training_problems(config: Problems, inputs: Mapping[str, Path], seed: int, c
     pool = parts(config, inputs["source"]).train
     if count > len(pool):
         raise ValueError(
-            f"data_size is {count}, but the set has {len(pool)} training problems besides its validation problems;"
+            f"data_size is {count}, but the set has {len(pool)} training problems beside its validation problems;"
             " lower data_size."
         )
     return in_order_of(seed, pool)[:count]
 
 
 def held_out_problems(config: Problems, inputs: Mapping[str, Path], split: Split, count: int) -> list[Problem]:
-    """The first `count` validation or test problems: the same whatever the seeds of a sweep."""
+    """The first `count` validation or test problems: the same for all seeds of a sweep."""
     if not isinstance(config, TextProblems):
         return fixed_problems(config, split, count)
     found = parts(config, inputs["source"])

@@ -52,7 +52,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
 
 
 def _unseen(rows: list[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetRow]]]) -> list[SetRow]:
-    """The rows whose problem is not among those seen, capitals and blanks apart; they are seen from now on.
+    """The rows whose problem is not among those seen, ignoring capitals and blanks; they are seen from now on.
 
     With another answer and other capitals it is another problem: x is not X. With the same capitals an answer is wrong.
     """
@@ -84,7 +84,7 @@ def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict[str, Any]]], d
         ) from error
     try:
         found = load_dataset(problems.hub, problems.subset, revision=problems.revision)
-    except (OSError, ValueError) as error:  # no network, no such set, no such subset, all told in the message
+    except (OSError, ValueError) as error:  # no network, no such set, no such subset: the message says which
         raise ValueError(
             f"the problem set {problems.hub} ({problems.subset}, revision {problems.revision or 'main'}) could not be"
             f" fetched: {str(error).rstrip('.')}. Check names and network, or give its files in problems.path."

@@ -36,7 +36,7 @@ def split_of(problem_key: str) -> Split:
 
 
 def fixed_problems(config: Problems, split: Split, count: int) -> list[Problem]:
-    """The first `count` validation or test problems: the same whatever the seeds of a sweep, and nested in count."""
+    """The first `count` validation or test problems: the same for all seeds of a sweep, and nested in count."""
     if split == "train":
         raise ValueError("splits: training problems come from stream(config, seed, count); split is 'train'.")
     return _distinct(config, split, 0, count)

@@ -1,8 +1,8 @@
 """One attempt at a synthetic problem: write a question from a seed problem, solve it, and see whether it verifies.
 
 In: what a teacher must know of a problem family (`Subject`), and an attempt's number, teacher and seed problem. Out: an
-`Attempt`, with the question and its solution, or with the reason why there is none. Which attempt is made by whom from
-what depends on the number alone, so a larger size goes through the same attempts and then on.
+`Attempt`, with the question and its solution, or with the reason why there is no problem. Which attempt is made by whom
+from what depends on the number alone, so a larger size goes through the same attempts and then on.
 """
 
 from collections.abc import Iterator, Sequence

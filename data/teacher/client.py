@@ -62,7 +62,7 @@ class ChatClient:
         return sum(line.server.num_sent for line in self._lines.values())
 
     async def ask(self, name: str, prompt: str, use: Mapping[str, object]) -> Reply:
-        """The reply of a teacher to a prompt; use: tells apart equal prompts whose replies should differ."""
+        """The reply of a teacher to a prompt; use: distinguishes equal prompts whose replies should differ."""
         line = self._lines[name]
         written = {key: getattr(line.settings, key) for key in ("model", "temperature", "max_tokens", "request")}
         key = request_key({**written, "prompt": prompt, "seed": self._seed, "use": use})

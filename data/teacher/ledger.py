@@ -139,7 +139,7 @@ def _sum(replies: Iterator[Reply] | list[Reply], spent: Spent = Spent()) -> Spen
 
 
 def _read(path: Path) -> Iterator[Reply]:
-    """The replies of a file; a last line that a crash cut off, or another process is writing, is none."""
+    """The replies of a file; a last line that a crash cut off, or another process is writing, is skipped."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -148,7 +148,7 @@ def _read(path: Path) -> Iterator[Reply]:
                 yield Reply(**json.loads(line))
             except (ValueError, TypeError) as error:
                 raise ValueError(
-                    f"{path}, line {number} is {line[:60]!r}, no reply of a teacher ({error}). The file holds what was"
+                    f"{path}, line {number} is {line[:60]!r}, not a teacher's reply ({error}). The file holds what was"
                     " paid for and is not to be edited: take the line out, or move the file away to pay for all again."
                 ) from error
 

@@ -2,7 +2,7 @@
 
 In: the teacher's settings, a `Subject`, a size and a seed. Out: the rows in the order of their attempts, the rejected
 attempts with their reasons, and numbers. An attempt is judged when all before it are, so the rows of a size are the
-first rows of every larger one, in whatever order replies arrive. No more attempts are under way than rows are missing:
+first rows of every larger one, in any order of replies. No more attempts are under way than rows are missing:
 none is paid for that could not be used.
 """
 

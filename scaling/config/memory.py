@@ -1,7 +1,7 @@
 """How much memory a training step takes: the section `memory` of a sweep file.
 
 In: plain mappings. Out: frozen settings for workers. They trade memory for time and change no result beyond float32
-rounding, so they are no part of a stage's config and of its identity, like `resources`.
+rounding, so they are not part of a stage's config or identity, like `resources`.
 """
 
 from typing import Literal

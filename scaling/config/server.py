@@ -36,7 +36,7 @@ class Server(Section):
             raise ValueError(f"is {value!r}; expected a URL such as http://localhost:8000/v1.")
         port = parts.netloc.rpartition("]")[2].partition(":")[2]  # not shown: it may be a password
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise ValueError("has a port that is none; expected a number from 1 to 65535 after the colon, or no colon.")
+            raise ValueError("has an invalid port; expected a number from 1 to 65535 after the colon, or no colon.")
         return value.rstrip("/")
 
     @field_validator("api_key_env")
@@ -44,7 +44,7 @@ class Server(Section):
     def _a_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):  # not shown: this may be the key
             raise ValueError(
-                "is no name of an environment variable, in capitals, digits and _; name the variable, never the key"
+                "is not the name of an environment variable (capitals, digits and _); name the variable, never the key"
                 " itself."
             )
         return value

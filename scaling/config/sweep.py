@@ -26,7 +26,7 @@ Settings = TypeVar("Settings", bound=Section)
 
 
 class Cell(Section):
-    """Everything that decides one run's result, apart from its seed.
+    """Everything that decides one run's result, except its seed.
 
     Each known algorithm adds a section of its name (`cell_schema`); `section` reads it.
     """

@@ -24,7 +24,7 @@ class Optimizer(Section):
 
 
 class Pretrain(Section):
-    """Training of the base policy on the family's web text; its seed is no axis of the study."""
+    """Training of the base policy on the family's web text; its seed is not an axis of the study."""
 
     num_updates: Count = 6000
     batch_size: Count = 192
@@ -85,7 +85,7 @@ class StepDpo(Preference):
 
 
 class StepRft(Optimizer):
-    """NLL on the steps with a positive advantage, whatever the trace's reward."""
+    """NLL on the steps with a positive advantage, of right and wrong traces alike."""
 
     learning_rate: Positive = 2e-3
     epochs: Count = 5

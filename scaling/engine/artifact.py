@@ -2,7 +2,7 @@
 
 In: a folder of any path etils.epath opens. Out: an `Artifact`, or the fault that keeps the folder from being one. The
 record ends with a sha256 of itself; records from before that have none, and are believed. A file that this user may
-not read is no fault of the artifact: it is a ConfigError, since making the stage again would not help.
+not read is not the artifact's fault: it is a ConfigError, since making the stage again would not help.
 """
 
 import hashlib

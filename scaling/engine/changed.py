@@ -1,4 +1,4 @@
-"""Stages that were computed by other sources than today's, under the same version: told, and accepted on request.
+"""Report stages that were computed by other sources than today's under the same version, and accept them on request.
 
 In: stages, a store, and the digest of today's sources of a kind. Out: the kinds that differ; a line for each. What a
 user has accepted is kept in the store, `accepted.json`: pairs of digests that count as the same. Records from before
@@ -23,7 +23,7 @@ SourcesOf = Callable[[str], str | None]  # of a kind of stages; None where they 
 
 @dataclass(frozen=True)
 class Changed:
-    """A kind of which stored stages were computed by other sources."""
+    """A kind with stored stages that other sources computed."""
 
     kind: str
     stages: tuple[Stage, ...]
@@ -41,7 +41,7 @@ class Changed:
 
 
 def changed(stages: Iterable[Stage], store: Store, today_of: SourcesOf = sources_of) -> list[Changed]:
-    """The kinds of these stages of which some are stored that other sources computed, and that nobody has accepted."""
+    """The kinds with stored stages here that other sources computed and that nobody has accepted."""
     accepted = _accepted(store)
     differing: dict[str, list[tuple[Stage, str]]] = {}
     for stage in stages:

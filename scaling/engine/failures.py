@@ -91,7 +91,7 @@ def explained(error: str, root: epath.Path) -> str:
 
 
 def _is_failure(read: object) -> bool:
-    """Whether it is what `write` writes; a version that kept something else is none of ours."""
+    """Whether it is what `write` writes; a version that kept something else is not ours."""
     if not isinstance(read, dict) or not all(isinstance(read.get(name), str) for name in _TEXTS):
         return False
     return type(read.get("time")) in (int, float)

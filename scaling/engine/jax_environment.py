@@ -83,7 +83,7 @@ def allowed_flags(flags: str) -> list[str]:
 
 
 def warning(dropped: Iterable[str]) -> str:
-    """What to tell a user whose variables were taken away."""
+    """The warning for a user whose variables were removed."""
     return (
         f"Ignored from the environment: {'; '.join(dropped)}. A variable that can change results does not reach the"
         " stages, because a stage's identity does not cover it. A sweep sets precision with policy.compute_dtype;"

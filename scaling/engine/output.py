@@ -3,7 +3,7 @@
 In: the folder, the command, the sweep that it is for, what the command reads and the names that it may write. Out: a
 fresh folder to write in, whose files then take the place of those that the command wrote before. The mark is
 `source.txt`: the sweep's path as seen from the folder, a digest of what the report was drawn from, and the files of
-each command. A folder without it is used only while it is empty, and whatever else lies in a marked one stays.
+each command. A folder without it is used only while it is empty, and other files in a marked one stay.
 """
 
 import os
@@ -116,7 +116,7 @@ class Output:
     def _check_owner(self, mark: Mark) -> None:
         folder = self.folder
         if mark.sweep is None and self.sweep is not None:
-            raise OutputError(f"{folder} holds results of no sweep, but of {_spoken(mark)}. {CURE}")
+            raise OutputError(f"{folder} holds results not of a sweep, but of {_spoken(mark)}. {CURE}")
         if mark.sweep is not None:
             theirs = folder / mark.sweep
             if self.sweep is None:
@@ -160,7 +160,7 @@ def _read(folder: Path) -> Mark:
         files = {str(command): tuple(map(str, names)) for command, names in found["files"].items()}
         return Mark(found.get("sweep"), found.get("digest"), files)
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise OutputError(f"{path} is no mark of this project's, so {folder} is left alone. {CURE}") from error
+        raise OutputError(f"{path} was not written by this project, so {folder} is left alone. {CURE}") from error
 
 
 def _files_below(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tell how an execution goes: a line a stage change and a status line; on a terminal also a live table.
+"""Show how an execution goes: a line a stage change and a status line; on a terminal also a live table.
 
 In: the events of scaling.engine.run, and a rich console to write to. Out: text. Everything here is for a person who
 watches; nothing reads it back.

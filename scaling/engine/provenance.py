@@ -40,7 +40,7 @@ def provenance() -> dict[str, object]:
 
 @cache
 def checkout() -> dict[str, object]:
-    """The commit, and whether the sources differ from it; empty where the project is no git checkout."""
+    """The commit, and whether the sources differ from it; empty where the project is not a git checkout."""
     if not (PROJECT / ".git").exists():
         return {}
     try:

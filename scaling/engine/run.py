@@ -1,7 +1,7 @@
 """Run a plan: the loop of ready, running and done.
 
 In: stages, a store, a pool that runs one stage per slot (Ray workers in scaling.engine.pool, this process in
-scaling.engine.inline), and something to tell of progress. Out: a `Report`. What is stored is not run; a failed stage
+scaling.engine.inline), and something that reports progress. Out: a `Report`. What is stored is not run; a failed stage
 blocks its descendants and nothing else; a stage that another sweep runs on the same store is waited for. A stage whose
 inputs turn out to be damaged is given back, for a next execution that makes them again first.
 """
@@ -119,7 +119,7 @@ def execute(
 ) -> Report:
     """Run what is not stored of the stages and their ancestors. Ctrl-C stops it: see `Report.remaining`.
 
-    cost: of a stage, in any unit; of the stages that could run, those that start the dearest chain run first.
+    cost: of a stage, in any unit; of the stages that could run, those on the most expensive chain run first.
     timeouts: class of stages -> seconds after which a stage that still runs is ended and counts as failed.
     """
     to_run, reused = needed(stages, store)

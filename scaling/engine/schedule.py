@@ -78,7 +78,7 @@ def resource_class(stage: Stage) -> str:
 def _chains(
     stages: Sequence[Stage], children: dict[str, list[Stage]], cost: Callable[[Stage], float]
 ) -> dict[str, float]:
-    """digest -> cost of the dearest chain that starts with the stage."""
+    """digest -> cost of the most expensive chain that starts with the stage."""
     chains: dict[str, float] = {}
     for stage in reversed(stages):
         below = max((chains[child.digest] for child in children[stage.digest]), default=0.0)

@@ -227,7 +227,7 @@ class Store:
         """Make the work directory the stage's artifact; returns its record, to which the list of files is added.
 
         When another process has committed the stage meanwhile, its artifact stays and this one is dropped. Every file
-        gets the permissions that the umask leaves, whatever the library that wrote it gave it.
+        gets the permissions that the umask leaves, not those that the library gave it.
         """
         shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
         names = [name for name in file_names(epath.Path(work_dir)) if name not in (RECORD, WORK_LOCK)]

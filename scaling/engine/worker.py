@@ -155,7 +155,7 @@ def run_stage(
     runners: functions in place of the kinds' own, for tests.
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
     memory: what holds around the stage; it changes no result, so the stage does not name it.
-    in_group: whether other processes compute along; when one of them is gone, that is no failure of the stage.
+    in_group: whether other processes compute along; when one of them is gone, the stage has not failed.
     """
     log = ""
     try:
@@ -289,7 +289,7 @@ def _finite(stage: Stage, returned: object) -> dict[str, float]:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk cuts off, without a word for every line: the stage's own files will tell."""
+    """A log that a full disk cuts off, without a message for every line: the stage's own files will show it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Drop the line."""

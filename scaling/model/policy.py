@@ -153,5 +153,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return arrays
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is no whole safetensors file ({error}); remove the artifact and run it again."
+            f"{path} is not a complete safetensors file ({error}); remove the artifact and run it again."
         ) from error

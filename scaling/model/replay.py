@@ -2,9 +2,9 @@
 
 In: as for `sample`, in as many calls as one likes. Out: the same completions. A token is the argmax of scaled logits
 plus noise that follows from the row's key and its position, and the logits follow from the tokens before it. So where
-these tokens have been met in an earlier call, with whatever key, the next token needs no policy: only noise, and the
+these tokens have been met in an earlier call, with any key, the next token needs no policy: only noise, and the
 logits that were kept. A completion is replayed in this way up to the first place that nobody has been to, and sampled
-from there. It has the same tokens as if sampled whole, near-ties in float32 apart: kept logits are of another batch.
+from there. It has the same tokens as if sampled whole, except near-ties in float32: kept logits are of another batch.
 
 Completions of one prompt by a trained policy mostly differ in few places, so most of their tokens are replayed. The
 kept logits take 4 V bytes for each sampled token, and the noise 1024 V bytes for each position, so this is for small

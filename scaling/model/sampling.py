@@ -1,14 +1,14 @@
-"""Sampling completions with a cache: the same tokens for a prompt whatever batch it is in.
+"""Sampling completions with a cache: the same tokens for a prompt in any batch.
 
 In: params, prompts (lists of token ids), one random key a row. Out: `Sampled`, completions as padded arrays.
 Each token's randomness is `fold_in(row key, position in the completion)`, so a completion does not depend on the
-batch, the padding or the worker (near-ties in float32 apart).
+batch, the padding or the worker (except near-ties in float32).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
 Rows are sorted by the length of their prompts and cut into chunks of one of two sizes, each padded to a multiple of
 BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. A checkpoint's
-policy is large, which changes what is dear: its chunks may be small, and are padded to a multiple of WIDE_BUCKET. Rows
-with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
+policy is large, which changes what is expensive: its chunks may be small, and are padded to a multiple of WIDE_BUCKET.
+Rows with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from scaling.model.transformer import Params, architecture
 BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
 WIDE_BUCKET = 64  # the same above SMALL_VOCABULARY, where a compilation takes longer than the filler
 CHUNK_SIZES = (64, 128)  # rows of one compiled call
-FEW_ROWS = (8, 16, 32)  # of a chunk that is not full, above SMALL_VOCABULARY, where a row of filler is dear
+FEW_ROWS = (8, 16, 32)  # of a chunk that is not full, above SMALL_VOCABULARY, where a row of filler is expensive
 PREFILL_SIZES = (16, 64, 256)  # different prompts of one compiled call
 
 PAD, BOS, EOS = 0, 1, 2
@@ -37,7 +37,7 @@ class Sampled(NamedTuple):
 
     tokens: np.ndarray  # int32 [B, T], PAD after the completion
     lengths: np.ndarray  # int32 [B], tokens of the completion, its stop token included
-    logps: np.ndarray | None  # float32 [B], completion log-probability at temperature 1; None if a server tells none
+    logps: np.ndarray | None  # float32 [B], completion log-probability at temperature 1; None if a server gives none
     logits: np.ndarray | None = None  # float32 [B, T, V], those that each token was drawn from, where asked for
 
     @property
@@ -110,7 +110,7 @@ def stop_tokens(config: ModelConfig) -> tuple[int, ...]:
 
 def row_keys(root: jax.Array, ids: np.ndarray) -> jax.Array:
     """Typed keys [B]: the root key with the uint32 [B, K] ids of each row folded in, one after the other."""
-    room = max(64, 1 << (len(ids) - 1).bit_length())  # few shapes to compile, whatever the number of rows
+    room = max(64, 1 << (len(ids) - 1).bit_length())  # few shapes to compile, for any number of rows
     padded = np.zeros((room, ids.shape[1]), np.uint32)
     padded[: len(ids)] = ids
     return chosen_keys(_folded(root, padded), np.arange(len(ids)))

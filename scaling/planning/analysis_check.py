@@ -14,13 +14,13 @@ from scaling.planning.grid import cells
 
 
 def check_analysis(sweep: Sweep, path: Path) -> None:
-    """Refuse claims that are none, and claims and references without a cell. path: of the sweep, for messages."""
+    """Reject malformed claims, and claims and references that no cell runs. path: of the sweep, for messages."""
     run = {cell.algorithm for cell in cells(sweep)}
     there = ", ".join(name for name in algorithm_names() if name in run)
     for algorithm, claim in sweep.analysis.claims.items():
         where = f"{path}: analysis.claims.{algorithm}"
         if algorithm not in algorithm_names():
-            raise ConfigError(f"{where} is no algorithm.{did_you_mean(algorithm, algorithm_names())}")
+            raise ConfigError(f"{where}: there is no such algorithm.{did_you_mean(algorithm, algorithm_names())}")
         if isinstance(claim, str) and not re.fullmatch(r"<=\s*\d+(\.\d+)?", claim):
             raise ConfigError(f'{where} is {claim!r}; a claim is a multiplier such as 2, or "<=1".')
         if not isinstance(claim, str) and not 0 < claim < math.inf:

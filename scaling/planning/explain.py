@@ -91,6 +91,6 @@ def _shown(value: object) -> str:
 
 
 def location_of(mistake: Mapping[str, Any]) -> str:
-    """The dotted key of one of pydantic's errors, [i] for an entry of a list; the tag of a family is no part of it."""
+    """The dotted key of one of pydantic's errors, [i] for an entry of a list; without the tag of a family."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake["loc"] if part not in _schemas()]
     return "".join(parts).removeprefix(".")

@@ -1,4 +1,4 @@
-"""Stages that sample, told of the server that samples for them where a cell names one.
+"""Stages that sample, with the server that samples for them where a cell names one.
 
 In: a stage, and the cell it is made for. Out: the stage, and whether a server samples for one. That a server samples is
 part of its identity, since its noise is not ours; where the server is and how it is asked is not, since that changes no

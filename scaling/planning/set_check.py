@@ -1,4 +1,4 @@
-"""Whether a set in plain language can give what a sweep asks for, as far as a plan can tell.
+"""Whether a set in plain language can give what a sweep asks for, as far as a plan can know.
 
 In: a cell. Out: nothing, or a ConfigError that names the key, the number asked for and the number there is.
 """
@@ -27,7 +27,7 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
             verifier_of(problems.verifier)
         rows, sizes = rows_known(problems), set_sizes(problems)
         if rows is None or sizes is None:
-            return  # the stage that draws the problems will tell
+            return  # the stage that draws the problems will check
         check_counts(problems, rows)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -43,12 +43,12 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
     if problems.solvable is not None:
         there = min(there, problems.solvable.num_candidates)
     if size > there:
-        told = (
-            f"of which problems.solvable.num_candidates = {problems.solvable.num_candidates} are tried"
+        which = (
+            f"and tries problems.solvable.num_candidates = {problems.solvable.num_candidates} of them"
             if problems.solvable is not None and there == problems.solvable.num_candidates
-            else "besides those held out"
+            else "beside those held out"
         )
         raise ConfigError(
-            f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems, {told};"
+            f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems {which};"
             " lower data_size."
         )

@@ -1,7 +1,7 @@
 """What the stages of a set in plain language see of its settings, and the stage that imports it.
 
 In: the settings of `problems`. Out: configs of stages, each with what changes its result and nothing else, and the
-inputs that such a set brings. A local file enters by the digest of its content; its path is no part of an identity.
+inputs that such a set brings. A local file enters by the digest of its content; its path is not part of an identity.
 """
 
 from collections.abc import Mapping

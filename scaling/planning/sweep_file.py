@@ -51,7 +51,9 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
-                raise ConfigError(f"line {line} has a key that is no word, or merges with <<; write the keys out.")
+                raise ConfigError(
+                    f"line {line} has a key that is not a plain word, or merges with <<; write the keys out."
+                )
             key = self.construct_object(key_node)
             if key in seen:
                 raise ConfigError(f"line {line} repeats the key {key!r}; keep one of the two.")
@@ -99,7 +101,7 @@ def _imports(value: object, path: Path) -> list[Path]:
 
 
 def _load(text: str | bytes) -> object:
-    """The value of a YAML text; whatever is wrong with it is a ConfigError of one line."""
+    """The value of a YAML text. Any mistake in it is a ConfigError of one line."""
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except ConfigError:

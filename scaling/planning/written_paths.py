@@ -1,7 +1,7 @@
 """The paths in a sweep's document, put so that they lead from the current folder where they led from the file's.
 
 In: the document as it was read, and the folder that its paths are relative to. Out: the same document with other
-paths; everything that is no path, or no text where a path belongs, is left for the checks that follow.
+paths; anything else, and a value that is not text where a path belongs, is left for the checks that follow.
 """
 
 from collections.abc import Callable, Mapping

@@ -97,7 +97,9 @@ def _shape(fields: dict[str, Any], tensors: dict[str, Any], where: str) -> Model
     stated = {name.removeprefix(f"{kind}."): value for name, value in fields.items() if name.startswith(f"{kind}.")}
     for name in ("rope.scaling.type", "attention.sliding_window", "expert_count"):
         if stated.get(name) not in (None, "none", 0):
-            raise ValueError(f"{where}: {kind}.{name} is {stated[name]!r}; in GGUF files the decoder knows none.")
+            raise ValueError(
+                f"{where}: {kind}.{name} is {stated[name]!r}; the decoder does not support it in GGUF files."
+            )
     width, num_heads = stated["embedding_length"], stated["attention.head_count"]
     head_width = stated.get("attention.key_length", width // num_heads)
     rotated = stated.get("rope.dimension_count", head_width)

@@ -51,7 +51,7 @@ def load_checkpoint(folder: Path) -> Policy:
                 stored = stack.enter_context(safe_open(path, framework="numpy"))
             except (SafetensorError, FileNotFoundError) as error:
                 raise ValueError(
-                    f"{path} is no whole safetensors file ({error}); fetch the checkpoint anew."
+                    f"{path} is not a complete safetensors file ({error}); fetch the checkpoint anew."
                 ) from error
             for name in stored.keys():
                 if name in owners:

@@ -26,13 +26,13 @@ class Source:
 
 
 def content_digest(path: Path) -> str:
-    """What a checkpoint on this machine holds, whatever it is called: a digest of the files that a policy needs.
+    """What a checkpoint on this machine holds, independent of its name: a digest of the files that a policy needs.
 
-    Raises ValueError where there are none. Reads everything once in a process, unless a file changes.
+    Raises ValueError if there are no such files. Reads everything once in a process, unless a file changes.
     """
     files = [path] if path.is_file() else sorted({file for pattern in PATTERNS for file in path.glob(pattern)})
     if not files:
-        raise ValueError(f"{path} is no folder of a checkpoint and no .gguf file; correct the path.")
+        raise ValueError(f"{path} is neither a checkpoint's folder nor a .gguf file; correct the path.")
     with ThreadPoolExecutor(8) as pool:  # hashing leaves the interpreter free
         digests = list(pool.map(_file_digest, files))
     names = [""] if path.is_file() else [file.name for file in files]
@@ -53,7 +53,7 @@ def _read_digest(path: Path, modified: int, size: int) -> str:
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PATTERNS) -> Source:
     """Where a checkpoint is; of the hub's repositories files of these patterns are fetched.
 
-    A name like those of the hub is one, whatever lies in the current folder; write ./FOLDER/NAME for a path.
+    A name like those of the hub is one, even where such a folder exists here; write ./FOLDER/NAME for a path.
     Raises ValueError or OSError that names the checkpoint and says what to do.
     """
     path, named = Path(name).expanduser(), _HUB_NAME.fullmatch(name)
@@ -63,7 +63,7 @@ def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PA
         return Source(path, None)
     if not named:
         raise ValueError(
-            f"{name!r} is no folder and no .gguf file on this machine, and no name of the hub, which are like"
+            f"{name!r} is neither a folder nor a .gguf file on this machine, nor a name of the hub, such as"
             " Qwen/Qwen2.5-0.5B; correct the path or the name."
         )
     try:

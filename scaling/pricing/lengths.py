@@ -1,4 +1,4 @@
-"""How large a stage's policy is, and how long its prompts and completions can get, as far as a plan can tell.
+"""How large a stage's policy is, and how long its prompts and completions can get, as far as a plan can know.
 
 In: a stage. Out: the policy's shape, and tokens. Of a checkpoint only its tokenizer knows lengths, which no plan loads:
 a word is taken for TOKENS_PER_WORD of its tokens.

@@ -1,7 +1,7 @@
-"""Whether prompts and completions fit into the context that a checkpoint was made for, as far as a plan can tell.
+"""Whether prompts and completions fit into the context that a checkpoint was made for, as far as a plan can know.
 
 In: the stages of a plan. Out: nothing, or a ConfigError that names the key, its value and the cure. How long prompts
-are, only the checkpoint's tokenizer can tell: a limit is refused here when no prompt, however short, leaves room for
+are, only the checkpoint's tokenizer knows: a limit is refused here when no prompt, however short, leaves room for
 it, and `scaling.model.sampling.sample` refuses the rest before it samples.
 """
 

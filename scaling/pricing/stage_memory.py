@@ -123,7 +123,7 @@ def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) 
 
 
 def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
-    """How long the FLOPs take on the hardware, with the utilisation that is assumed; and apart from it, the waiting."""
+    """How long the FLOPs take on the hardware, with the utilisation that is assumed; and, separately, the waiting."""
     peak = hardware.num_devices * hardware.flops_per_second_per_device
     training, generation = sum(item.training_flops for item in work), sum(item.generation_flops for item in work)
     seconds = sum(seconds_on(item, hardware) for item in work)
@@ -136,7 +136,7 @@ def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
     waiting = sum(item.request_seconds for item in work)
     if waiting:
         lines.append(
-            f"Waiting for the teachers' replies takes {spoken(waiting)} besides, at {REPLY_SECONDS:g} s a reply, which"
+            f"Waiting for the teachers' replies takes another {spoken(waiting)} at {REPLY_SECONDS:g} s a reply, which"
             " is assumed, or at their pace where that is slower."
         )
     return lines

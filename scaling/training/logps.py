@@ -1,6 +1,6 @@
 """Log-probabilities of completions: the one right way to shift, mask and sum.
 
-Everything is float32, whatever the params are in.
+Everything is float32, in any dtype of the params.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,317 @@
+"""Plug-ins: docs/plugins.md executed, what enters the identity, clear refusals, and ORPO's loss by hand."""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from scaling import kinds, plugins
+from scaling.config import algorithms
+from scaling.config.errors import ConfigError
+from scaling.engine.pool import RayPool
+from scaling.engine.progress import Progress
+from scaling.engine.results_dir import open_store
+from scaling.engine.run import execute
+from scaling.engine.store import Store
+from scaling.planning.plan import Plan, plan
+from scaling.planning.sweep_file import load_sweep
+from scaling.plugins import load_plugins
+from scaling.stage import Stage
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+ORPO = ROOT / "docs/plugins/orpo.py"
+
+
+def block(language: str) -> str:
+    return re.search(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S).group(1)
+
+
+@contextlib.contextmanager
+def forgetting():
+    """Everything that is registered inside is unknown again afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
+        patch.setattr(algorithms, "_ALGORITHMS", dict(algorithms._ALGORITHMS))
+        patch.setattr(plugins, "_loaded", {})
+        patch.setattr(sys, "path", list(sys.path))
+        yield patch
+        for plugin in plugins._loaded.values():
+            for file in plugin.files:
+                sys.modules.pop(Path(file).stem, None)
+
+
+@pytest.fixture
+def forgotten():
+    with forgetting() as patch:
+        yield patch
+
+
+def said(command: str) -> str:
+    """What a command of the page prints; it runs in this process, and so do its stages."""
+    words = shlex.split(command, comments=True)
+    assert words[:2] == ["python", "-m"]
+    inline = ["--inline"] if words[2] == "scaling.sweep" and "--plan" not in words else []
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert importlib.import_module(words[2]).main([*words[3:], *inline]) == 0
+    return printed.getvalue()
+
+
+def planned(file: Path) -> Plan:
+    sweep = load_sweep(file)
+    return plan(sweep, open_store(sweep).numbers)
+
+
+# The page.
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The page's folder after its commands, and what each of them printed."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "orpo.py").write_text(ORPO.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "study.yaml").write_text(block("yaml"), encoding="utf-8")
+    (folder / "short_rft.py").write_text(block("python"), encoding="utf-8")
+    with forgetting() as patch:
+        patch.chdir(folder)
+        yield folder, [said(line) for line in block("bash").splitlines()]
+
+
+@pytest.mark.slow
+def test_the_pages_plan_prices_both_plug_ins(study):
+    _, (shown, *_) = study
+    for kind in ("orpo", "shortest", "rft"):
+        assert re.search(rf"^ {kind} +2 +0 +2 ", shown, re.M), shown
+    assert re.search(r"^ orpo .*\d\.\de\+0\d", shown, re.M)
+    assert "pairs" in shown and "dpo/" not in shown
+
+
+@pytest.mark.slow
+def test_the_pages_run_finishes_and_its_report_has_both_labels(study):
+    folder, (_, ran, drawn) = study
+    assert "Finished in" in ran
+    assert "Report: " in drawn
+    page = (folder / "results/study/report.md").read_text(encoding="utf-8")
+    assert "ORPO" in page and "RFT on short solutions" in page
+    runs = pd.read_csv(folder / "results/study/runs.csv")
+    assert sorted(runs["algorithm"].unique()) == ["orpo", "sft", "short_rft"]
+    assert runs.loc[runs["algorithm"] == "short_rft", "num_shortest"].notna().all()
+
+
+@pytest.mark.slow
+def test_a_second_run_has_nothing_left_to_do(study):
+    assert "Nothing is left to run" in said(block("bash").splitlines()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_worker_trains_with_orpo_as_this_process_did(study, ray_cluster):
+    folder, _ = study
+    sweep = load_sweep(folder / "study.yaml")
+    store = open_store(sweep)
+    stage = next(stage for stage in planned(folder / "study.yaml").stages if stage.kind == "orpo")
+    here = store.record(stage)["numbers"]
+    store.retire(stage)
+    report = _on_workers([stage], store, {"train": {"cpu": 1}})
+    assert report.done == (stage,)
+    there = store.record(stage)["numbers"]
+    assert there["num_pairs"] == here["num_pairs"] and there["training_flops"] == here["training_flops"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_worker_gets_the_plug_in_and_its_local_modules_as_text(forgotten, ray_cluster, tmp_path):
+    (tmp_path / "near.py").write_text("WORD = 'here'\n")
+    (tmp_path / "sent.py").write_text(
+        "import near\nfrom scaling.kinds import Kind, register_kind\n\n"
+        "def run(config, inputs, out):\n"
+        "    (out / 'text').write_text(near.WORD + ' ' + __file__)\n    return {}\n\n"
+        "register_kind(Kind('sent', 1, 'host', run, work='scaling.pricing.work:nothing'))\n"
+    )
+    load_plugins([tmp_path / "sent.py"])
+    store, stage = Store(tmp_path / "store"), Stage("sent", {})
+    assert _on_workers([stage], store, {"host": {"cpu": 1}}).done == (stage,)
+    word, _, file = (store.find(stage) / "text").read_text().partition(" ")
+    assert word == "here" and "scaling-plugin-sent-" in file
+
+
+def _on_workers(stages, store, resources):
+    with RayPool(store.root, None, resources) as pool:
+        return execute(stages, store, pool, Progress(Console(file=io.StringIO())))
+
+
+# What identifies a result.
+
+
+def digests(folder: Path, orpo: str, extra: str = "") -> dict[str, set[str]]:
+    """Kind -> digests of a study with this text of orpo.py."""
+    folder.mkdir()
+    (folder / "orpo.py").write_text(orpo, encoding="utf-8")
+    (folder / "weights.py").write_text(f"ODDS = 0.1{extra}\n")
+    text = block("yaml").replace("[short_rft.py]", "[orpo.py]").replace(", short_rft", "")
+    (folder / "study.yaml").write_text(text, encoding="utf-8")
+    found: dict[str, set[str]] = {}
+    with forgetting() as patch:
+        patch.chdir(folder)
+        for stage in planned(folder / "study.yaml").stages:
+            found.setdefault(stage.kind, set()).add(stage.digest)
+    return found
+
+
+def test_an_edit_of_a_plug_in_changes_the_digests_of_its_stages_alone(tmp_path):
+    text = ORPO.read_text(encoding="utf-8")
+    first = digests(tmp_path / "first", text)
+    edited = digests(tmp_path / "edited", text.replace("log_sigmoid(ratio)", "log_sigmoid(2 * ratio)"))
+    assert first["orpo"].isdisjoint(edited["orpo"])
+    assert {kind for kind in first if first[kind] != edited[kind]} == {"orpo", "evaluation"}
+    assert len(first["evaluation"] & edited["evaluation"]) == 3  # of the base policy, and SFT at two sizes
+
+
+def test_comments_and_docstrings_change_no_digest_and_local_modules_do(tmp_path):
+    text = "import weights\n" + ORPO.read_text(encoding="utf-8")
+    first = digests(tmp_path / "first", text)
+    assert digests(tmp_path / "commented", text.replace("import weights", "import weights  # near")) == first
+    near = digests(tmp_path / "near", text, extra=" + 0.1")
+    assert near["orpo"].isdisjoint(first["orpo"]) and near["sft"] == first["sft"]
+
+
+# Refusals.
+
+KIND = "from scaling.kinds import Kind, register_kind\n"
+ALGORITHM = (
+    "from scaling.config.algorithms import Algorithm, register_algorithm\nfrom scaling.config.training import Sft\n"
+)
+REFUSED = {
+    "taken_kind": (KIND + "register_kind(Kind('sft', 1, 'host', print, work=print))\n", r"line 2: .*'sft' is built in"),
+    "taken_algorithm": (
+        ALGORITHM + "register_algorithm(Algorithm('dpo', Sft, print, 'x'))\n",
+        r"line 3: .*'dpo' is built in",
+    ),
+    "misspelled": ("x = 1\ndef f(:\n", r"misspelled\.py, line 2: invalid syntax"),
+    "heavy": ("x = 1\nimport jax.numpy as jnp\n", r"heavy\.py imports jax when it is loaded.*inside of the functions"),
+    "raising": ("x = 1\n1 / 0\n", r"line 2: ZeroDivisionError: division by zero"),
+    "json": ("", r"the name 'json' belongs to another module; rename the file, such as my_json\.py"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_plug_in_that_cannot_be_used_is_refused_in_a_sentence(name, forgotten, tmp_path):
+    text, expected = REFUSED[name]
+    (tmp_path / f"{name}.py").write_text(text)
+    with pytest.raises(ConfigError, match=rf"--import .*{name}\.py: .*{expected}|--import .*{expected}"):
+        load_plugins([tmp_path / f"{name}.py"])
+    assert name == "json" or name not in sys.modules
+
+
+def test_a_plug_in_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="expected a Python file that exists"):
+        load_plugins([tmp_path / "missing.py"])
+
+
+def test_a_name_of_another_plug_in_is_refused(forgotten, tmp_path):
+    for name, version in (("one", 1), ("two", 2)):
+        text = f"register_kind(Kind('mine', {version}, 'host', print, work=print))\n"
+        (tmp_path / f"{name}.py").write_text(KIND + text)
+    load_plugins([tmp_path / "one.py"])
+    with pytest.raises(ConfigError, match="'mine' is registered already"):
+        load_plugins([tmp_path / "two.py"])
+
+
+def test_an_algorithm_that_no_plug_in_registered_is_an_unknown_value(tmp_path):
+    text = block("yaml").replace("imports: [short_rft.py]", "imports: []").replace("orpo: {epochs: 1}", "")
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="orpo"):
+        load_sweep(tmp_path / "study.yaml")
+
+
+@pytest.mark.slow
+def test_jax_behind_a_module_of_this_project_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "behind.py").write_text("import algorithms.dpo\n")
+    (tmp_path / "study.yaml").write_text(block("yaml"))
+    done = subprocess.run(
+        [sys.executable, "-m", "scaling.sweep", "study.yaml", "--import", "behind.py", "--plan"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "imports a module of this project that imports jax" in done.stderr
+
+
+# ORPO's loss.
+
+
+@pytest.fixture
+def orpo(forgotten):
+    load_plugins([ORPO])
+    return sys.modules["orpo"]
+
+
+def numpy_orpo(logits, tokens, mask, weight, odds_weight):
+    """Eqs. 6 and 7 in float64, one completion after another; total over pairs."""
+    total = 0.0
+    for pair in range(len(tokens)):
+        mean = []
+        for side in range(2):
+            logps = []
+            for place in range(1, tokens.shape[2]):
+                if mask[pair, side, place]:
+                    row = logits[pair, side, place - 1]
+                    logps.append(row[tokens[pair, side, place]] - np.log(np.exp(row).sum()))
+            mean.append(np.mean(logps))
+        odds = [np.exp(value) / (1 - np.exp(value)) for value in mean]
+        ratio = np.log(odds[0] / odds[1])
+        total += weight[pair] * (-mean[0] + odds_weight * np.log1p(np.exp(-ratio)))
+    return total
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 2, 5, 7))
+    tokens = rng.integers(0, 7, size=(3, 2, 5)).astype(np.int32)
+    mask = np.zeros((3, 2, 5), np.float32)
+    mask[:, 0, 2:4] = mask[:, 1, 2:5] = 1.0  # the chosen completion is a token shorter
+    return logits, {
+        "tokens": tokens,
+        "mask": mask,
+        "weight": np.array([1.0, 1.0, 0.0], np.float32),  # the last pair is filler
+        "odds_weight": np.float32(0.3),
+    }
+
+
+def _loss(orpo, logits, batch):
+    def apply(params, tokens):
+        return params.reshape(tokens.shape[0], tokens.shape[1], -1)
+
+    return orpo.orpo_loss(apply, logits, {name: jnp.asarray(value) for name, value in batch.items()})["loss"]
+
+
+def test_orpos_loss_is_that_of_plain_numpy(orpo, batch):
+    logits, arrays = batch
+    found = _loss(orpo, jnp.asarray(logits, jnp.float32), arrays)
+    assert float(found.count) == 2.0
+    np.testing.assert_allclose(float(found.total), numpy_orpo(logits, **arrays), rtol=1e-5)
+
+
+def test_orpos_gradient_is_that_of_finite_differences(orpo, batch):
+    logits, arrays = batch
+    gradient = jax.grad(lambda moved: _loss(orpo, moved, arrays).total)(jnp.asarray(logits, jnp.float32))
+    step = 1e-5
+    for place in [(0, 0, 1, 3), (0, 1, 2, 0), (1, 0, 2, 6), (1, 1, 3, 2), (2, 0, 2, 1), (0, 0, 0, 0)]:
+        up, down = logits.copy(), logits.copy()
+        up[place] += step
+        down[place] -= step
+        slope = (numpy_orpo(up, **arrays) - numpy_orpo(down, **arrays)) / (2 * step)
+        np.testing.assert_allclose(float(gradient[place]), slope, atol=1e-5)
