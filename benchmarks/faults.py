@@ -133,12 +133,13 @@ def contents(store: Path) -> dict[str, object]:
 
 
 def campaign(number: int, seed: int, *, inline: bool, kinds: Sequence[str] = ()) -> list[Result]:
-    """So many faults, of each kind in turn."""
+    """So many faults, of each kind in turn, in an order of the seed's."""
     if inline:
         load()
     reference = unbroken(inline=inline)
     possible = [fault for fault in FAULTS if not (inline and fault.with_ray) and (not fault.mounts or can_mount())]
     chosen = [fault for fault in possible if not kinds or any(kind in fault.name for kind in kinds)]
+    random.Random(seed).shuffle(chosen)
     results = []
     for index in range(number):
         fault = chosen[index % len(chosen)]

@@ -117,8 +117,12 @@ class Nodes:
             process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
-        while process.poll() is None and STARTED not in path.read_text():
-            time.sleep(0.2)
+        try:
+            while process.poll() is None and STARTED not in path.read_text():
+                time.sleep(0.2)
+        except BaseException:  # Ctrl-C: nobody else knows of it yet
+            process.kill()
+            raise
         return process, path.read_text()
 
     def popen(self, index: int, command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen:

@@ -170,6 +170,24 @@ def test_an_input_damaged_as_soon_as_it_is_made_is_a_failure_and_no_endless_loop
     assert "was damaged right after it was made; check the disk" in report.failed[0][1]["error"]
 
 
+def test_an_artifact_damaged_while_it_is_committed_is_a_failure_that_says_so_and_the_next_run_makes_it(
+    store, monkeypatch
+):
+    rename = Store._rename
+
+    def damaging(self, stage, work_dir, record):
+        moved = rename(self, stage, work_dir, record)
+        os.truncate(self.root / stage.name / "record.json", 10)
+        return moved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "_rename", damaging)
+        (report,) = sweep_of([toy("a")], store)
+    ((_, failure),) = report.failed
+    assert "was damaged right after it was made; check the disk" in failure["error"]
+    assert sweep_of([toy("a")], Store(store.root))[-1].is_complete
+
+
 def test_a_worker_that_does_not_see_the_store_fails_its_stage_and_is_no_endless_loop(store, monkeypatch):
     base, top = toy("base"), toy("top", toy("base"))
     sweep_of([base], store)

@@ -52,7 +52,7 @@ def test_the_table_counts_trials_and_violations_by_kind():
 
 @pytest.mark.slow
 def test_a_short_campaign_has_no_violation():
-    command = [sys.executable, "-m", "benchmarks.faults", "--inline", "--faults", "33", "--seed", "1"]
+    command = [sys.executable, "-m", "benchmarks.faults", "--inline", "--faults", "12", "--seed", "1"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=3000)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "33 faults, 0 with a violation." in ended.stdout
+    assert "12 faults, 0 with a violation." in ended.stdout

@@ -73,14 +73,14 @@ def run(stages, store, runners=RUNNERS):
 
 def test_a_stage_that_fills_the_disk_fails_with_the_cure_and_the_others_go_on(tiny_disk):
     store = Store(tiny_disk / "store")
-    big, small = toy("big", kind="big", kib=512), toy("small")
-    report, text = run([big, small], store, {**RUNNERS, "big": fill})
+    big, small = toy("big", kind="doomed", kib=512), toy("small")
+    report, text = run([big, small], store, {**RUNNERS, "doomed": fill})
     assert report.done == (small,) and [stage for stage, _ in report.failed] == [big]
     error = report.failed[0][1]["error"]
     assert error.startswith("OSError: [Errno 28] No space left on device.")
     assert error.endswith(f"The store is {store.root}. Free space there, or name another store: --set store=DIR.")
     assert "Traceback" not in text
-    again, _ = run([big, small], Store(store.root), {**RUNNERS, "big": lambda config, inputs, out: {}})
+    again, _ = run([big, small], Store(store.root), {**RUNNERS, "doomed": lambda config, inputs, out: {}})
     assert again.is_complete
 
 
@@ -109,15 +109,15 @@ def test_a_store_that_is_deleted_during_a_run_is_made_again_by_the_next(store):
         (out / "text").write_text("nowhere")
 
     base, top = toy("base"), toy("top", toy("base"))
-    bad = toy("bad", base, kind="deleting")
-    report, text = run([bad, top], store, {**RUNNERS, "deleting": delete})
+    bad = toy("bad", base, kind="doomed")
+    report, text = run([bad, top], store, {**RUNNERS, "doomed": delete})
     assert "Traceback" not in text
     ((stage, failure),) = report.failed
     assert (
         stage == bad and f"The store {store.root} was deleted during the run: run the same command" in failure["error"]
     )
     for _ in range(2):
-        report, _ = run([bad, top], Store(store.root), {**RUNNERS, "deleting": "toy_stages:write"})
+        report, _ = run([bad, top], Store(store.root), {**RUNNERS, "doomed": "toy_stages:write"})
     assert report.is_complete
 
 

@@ -37,7 +37,7 @@ from scaling.engine.artifact import (
     record_text,
 )
 from scaling.engine.filelock import FileLock, is_locked
-from scaling.stage import CHECKPOINTS, Stage
+from scaling.stage import CHECKPOINTS, Stage, StageError
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +245,8 @@ class Store:
         self.leave(stage)
         self.clear_failure(stage)
         committed = self.record(stage)
-        assert committed is not None
+        if committed is None:
+            raise StageError(stage.name, "its artifact was damaged right after it was made; check the disk.")
         return committed
 
     def adopt(self, stage: Stage) -> None:
