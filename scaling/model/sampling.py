@@ -83,6 +83,7 @@ def sample(
         padded, slots = _widths(longest, most_new, bucket, config.max_positions)
         size = next(size for size in sizes if size >= len(rows))
         filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
+        prompt_of: np.ndarray | None
         different, prompt_of = np.unique(identity[filled], return_inverse=True)
         room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
         if room == size:  # nothing to share: every row brings its own prompt
