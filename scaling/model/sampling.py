@@ -75,7 +75,7 @@ def sample(
     written = None if positions is None else np.asarray(positions, np.int32)
     logits = np.zeros((len(prompts), width, config.vocab_size), np.float32) if keep_logits else None
     identity = _first_with_same_prompt(prompts)
-    order = np.lexsort((identity, limits, [len(prompt) for prompt in prompts]))
+    order = np.lexsort((identity, limits, np.array([len(prompt) for prompt in prompts], int)))
     is_large = config.vocab_size > SMALL_VOCABULARY
     bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
     for rows in _chunks(order):
