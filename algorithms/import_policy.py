@@ -30,6 +30,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """
     settings = parse(PolicySettings, config["policy"])
     name, revision = settings.hf, settings.revision
+    assert name is not None  # else the base policy is trained, not imported
     source = fetch(config.get("checkpoint", name), revision)
     told = {"hf": name, "revision": revision, "commit": source.commit}
     if "checkpoint" in config:

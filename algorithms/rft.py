@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from algorithms.sft import fit_chosen
 from data.q_values import advantages
 from data.records import read_problems
-from data.rollout_tables import different, load_step_values, load_verified
+from data.rollout_tables import by_problem, different, load_step_values, load_verified
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.problems import problems_of
 from scaling.config.section import parse
@@ -41,8 +41,8 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
     worst = lowest_advantages(inputs["step_values"], verified) if keep in BY_VALUE else {}
     rows = _rows_before(inputs)
     known = {(row[0], tuple(row[2])) for row in rows}
-    for problem, group in right.groupby("problem", sort=True):
-        rng = np.random.default_rng([_POSITIVES, config["seed"], int(problem)])
+    for problem, group in by_problem(right):
+        rng = np.random.default_rng([_POSITIVES, config["seed"], problem])
         new = [tokens for tokens in different(group["tokens"]) if (problem, tuple(tokens)) not in known]
         order = [new[index] for index in rng.permutation(len(new))]
         if keep == "distinct":
@@ -54,7 +54,7 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
             tuple(tokens): counts
             for tokens, *counts in zip(group["tokens"], group["num_steps"], group["spurious_steps"], strict=True)
         }
-        rows += [(int(problem), prompt, tokens, *steps[tuple(tokens)]) for tokens in order[:limit]]
+        rows += [(problem, prompt, tokens, *steps[tuple(tokens)]) for tokens in order[:limit]]
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "num_steps", "spurious_steps"])
     frame = frame.astype({"spurious_steps": "Int64"})  # unknown where the verifier does not judge steps
     frame.to_parquet(out / "positives.parquet")

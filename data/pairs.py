@@ -29,7 +29,7 @@ from rapidfuzz.distance import Levenshtein
 from data.problems.families import family_of
 from data.q_values import first_pit
 from data.records import Problem, read_jsonl
-from data.rollout_tables import different, load_step_values, load_verified
+from data.rollout_tables import by_problem, different, load_step_values, load_verified
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer, tokenizer_of
 from scaling.config.problems import Problems, problems_of
@@ -45,17 +45,16 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
     positives = positives_by_problem(problems, tokenizer, synthetic, right_rollouts(verified))
-    negatives = verified[verified["reward"] == 0.0].groupby("problem")["tokens"]
     rows = []
-    for problem, tokens in negatives:
+    for problem, negatives in by_problem(verified[verified["reward"] == 0.0]):
         if not positives[problem]:
             continue
-        rng = np.random.default_rng([_PAIRS, config["seed"], int(problem)])
-        rejected = different(tokens)
+        rng = np.random.default_rng([_PAIRS, config["seed"], problem])
+        rejected = different(negatives["tokens"])
         for index in rng.permutation(len(rejected))[:per_problem]:
             chosen = _partner(rejected[index], positives[problem], pairing, rng)
             context = tokenizer.encode_prompt(synthetic[problem]["prompt"])
-            rows.append((int(problem), context, chosen, rejected[index]))
+            rows.append((problem, context, chosen, rejected[index]))
     return _write(rows, len(synthetic), out, may_be_empty="round" in config)
 
 
@@ -104,7 +103,7 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
 def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
     """The different correct rollouts of each problem that has any, in order."""
     right = verified[verified["reward"] == 1.0]
-    return {int(problem): different(tokens) for problem, tokens in right.groupby("problem")["tokens"]}
+    return {problem: different(rows["tokens"]) for problem, rows in by_problem(right)}
 
 
 def positives_by_problem(

@@ -4,7 +4,7 @@ In: a policy and problems, or artifacts. Out: data frames, whose `problem` and `
 is checked: two tables that belong together have the same rollouts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,12 @@ def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
     table["q_values"] = [[None if pd.isna(q) else float(q) for q in q_values] for q_values in table["q_values"]]
     require_rows(verified, "the table of verified rollouts", table, directory / "step_values.parquet")
     return table.merge(verified[[*ROLLOUT_ID, "tokens"]], on=ROLLOUT_ID, validate="one_to_one")
+
+
+def by_problem(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Each problem with its rows, in the order of the problems."""
+    for _, rows in table.groupby("problem", sort=True):
+        yield int(rows["problem"].iloc[0]), rows
 
 
 def different(completions: Iterable[Sequence[int]]) -> list[list[int]]:

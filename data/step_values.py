@@ -23,7 +23,7 @@ from data.adaptive_values import continuations_to_pits, with_known_values
 from data.continuations import Source, all_indices, judged, requests
 from data.q_values import best_of_k
 from data.records import read_problems
-from data.rollout_tables import load_verified
+from data.rollout_tables import by_problem, load_verified
 from data.sampling.sampler import sampler_of
 from data.tokens.steps import step_cutter
 from data.tokens.tokenizer import completion_limit, tokenizer_of
@@ -90,13 +90,13 @@ def choose_traces(verified: pd.DataFrame, which: str, per_problem: int, seed: in
     if which not in ("negatives", "all"):
         raise ValueError(f"traces is {which!r}; use 'negatives' or 'all'.")
     pool = verified[verified["reward"] == 0.0] if which == "negatives" else verified
-    kept = []
-    for problem, group in pool.groupby("problem", sort=True):
+    kept: list[Any] = []
+    for problem, group in by_problem(pool):
         first_seen = {
             tuple(tokens): index for index, tokens in zip(group.index[::-1], group["tokens"][::-1], strict=True)
         }
         different = np.array(sorted(first_seen.values()))
-        order = np.random.default_rng([_TRACES, seed, int(problem)]).permutation(len(different))
+        order = np.random.default_rng([_TRACES, seed, problem]).permutation(len(different))
         kept.extend(sorted(different[order[:per_problem]]))
     return pool.loc[kept, ["problem", "sample", "reward", "tokens"]].reset_index(drop=True)
 

@@ -75,7 +75,8 @@ def accept(changes: Iterable[Changed], store: Store) -> None:
 
 def with_descendants(stages: Iterable[Stage], kinds: Iterable[str]) -> list[Stage]:
     """Of stages, inputs first: those of these kinds, and all that is computed from them."""
-    wanted, found = set(kinds), set()
+    wanted = set(kinds)
+    found: set[Stage] = set()
     for stage in stages:
         if stage.kind in wanted or found.intersection(stage.inputs.values()):
             found.add(stage)

@@ -187,7 +187,7 @@ class RayPool:
         references, worker = self._calls[handle]
         references.remove(reference)
         try:
-            outcome = ray.get(reference)
+            outcome: Outcome = ray.get(reference)
         except ray.exceptions.RayTaskError:  # outside of the stage itself: the store cannot be reached, say
             outcome = Failed(self._store.fail(handle.stage, traceback.format_exc(), ""))
         except ray.exceptions.RayError as error:

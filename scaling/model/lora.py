@@ -41,7 +41,7 @@ class Adapter(nnx.Module):
         return self.scaling * (rows @ self.a[...].astype(self.dtype)) @ self.b[...].astype(self.dtype)
 
 
-def add_adapters(decoder: nnx.Module, lora: Lora) -> None:
+def add_adapters(decoder: Any, lora: Lora) -> None:
     """Give the targets of every layer an adapter; the values come with the params."""
     for layer in decoder.layers:
         for target in lora.targets:

@@ -75,7 +75,7 @@ def sample(
     written = None if positions is None else np.asarray(positions, np.int32)
     logits = np.zeros((len(prompts), width, config.vocab_size), np.float32) if keep_logits else None
     identity = _first_with_same_prompt(prompts)
-    order = np.lexsort((identity, limits, [len(prompt) for prompt in prompts]))
+    order = np.lexsort((identity, limits, np.array([len(prompt) for prompt in prompts], int)))
     is_large = config.vocab_size > SMALL_VOCABULARY
     bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
     for rows in _chunks(order):
@@ -83,6 +83,7 @@ def sample(
         padded, slots = _widths(longest, most_new, bucket, config.max_positions)
         size = next(size for size in sizes if size >= len(rows))
         filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
+        prompt_of: np.ndarray | None
         different, prompt_of = np.unique(identity[filled], return_inverse=True)
         room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
         if room == size:  # nothing to share: every row brings its own prompt

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,7 +46,7 @@ def load_checkpoint(folder: Path) -> Policy:
     """Read a checkpoint; raises ValueError naming what is missing, unexpected or of another shape or type."""
     config = read_config(folder)
     with ExitStack() as stack:
-        owners: dict[str, safe_open] = {}
+        owners: dict[str, Any] = {}  # safe_open, whose methods have no annotations
         for path in _weight_files(folder):
             try:
                 stored = stack.enter_context(safe_open(path, framework="numpy"))
@@ -100,7 +101,7 @@ def save_checkpoint(policy: Policy, folder: Path, shard_bytes: int = SHARD_BYTES
             room = shard_bytes
         shards[-1][name] = leaf
         room -= leaf.nbytes
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for index, shard in enumerate(shards, start=1):
         file = WEIGHTS_FILE if len(shards) == 1 else f"model-{index:05d}-of-{len(shards):05d}.safetensors"
         arrays = {hf_name(name): _as_stored(name, leaf) for name, leaf in shard.items()}

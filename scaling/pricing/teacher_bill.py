@@ -70,7 +70,7 @@ def asking_seconds(stage: Stage, num_problems: int | None = None) -> float:
     num_problems: of those that it asks for, without its smaller sizes; by default all of its own.
     """
     teacher = teacher_of(stage)
-    problems = stage.config["data_size"] if num_problems is None else num_problems
+    problems = int(stage.config["data_size"]) if num_problems is None else num_problems
     requests = problems * teacher.requests_per_attempt * EXPECTED_ATTEMPTS
     whole = sum(one.share for one in teacher.named.values())
     return max((requests * one.share / whole * _seconds_apart(one) for one in teacher.named.values()), default=0.0)

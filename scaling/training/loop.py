@@ -59,7 +59,8 @@ def train(
     Returns what was trained, the params or, with lora, adapters to the params given; and the metrics of the last window
     with `num_updates`.
     """
-    trained, frozen = params, {}
+    trained: Params = params
+    frozen: Params = {}
     if lora is not None:
         trained = init_adapters(params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS))
         frozen = params
@@ -112,7 +113,7 @@ def run_updates(
     metrics_path = out / METRICS_FILE
     last = _drop_lines_after(metrics_path, first)
     shared = {name: np.float32(value) for name, value in constants.items()}
-    window = []
+    window: list[Sums] = []
     log_every = max(1, num_updates // NUM_LOGGED)
     with metrics_path.open("a") as metrics_file:
         for index in range(first, num_updates):
@@ -152,7 +153,8 @@ def _drop_lines_after(path: Path, update_index: int) -> dict[str, float]:
     """Cut the metrics behind the update that training continues from; returns those of the last line that is left."""
     if not path.exists():
         return {}
-    last, kept_bytes = {}, 0
+    last: dict[str, float] = {}
+    kept_bytes = 0
     with path.open("r+b") as metrics_file:
         for line in metrics_file:
             if not line.endswith(b"\n"):  # cut by a kill: a checkpoint is saved after its line is on disk

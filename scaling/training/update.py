@@ -51,11 +51,11 @@ class TrainState:
 
 
 class OptimizerSettings(NamedTuple):
-    """Traced scalars of AdamW."""
+    """Scalars of AdamW, traced in the update."""
 
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    max_gradient_norm: jax.Array
+    learning_rate: jax.Array | np.float32
+    weight_decay: jax.Array | np.float32
+    max_gradient_norm: jax.Array | np.float32
 
 
 # By default XLA's CPU schedule starts what it can as early as it can, so that every layer is computed again before the
