@@ -20,7 +20,7 @@ help:
 	@echo "                  started again, it goes on where it stopped"
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "                  (make test EXTRAS=test,hf,problems,oracle: also those that need torch and transformers)"
-	@echo "make lint         ruff only"
+	@echo "make lint         ruff and mypy"
 	@echo "make docs         set up .venv-docs (130 MB), build the documentation's site: site/index.html; a warning is an error"
 	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
 	@echo "                  (make bench BENCH=--quick: only see that it runs, some ten minutes)"
@@ -37,11 +37,13 @@ paper: $(VENV)/installed
 	set -e; for name in $(PAPER); do echo "== sweeps/$$name.yaml"; $(BIN)/python -m scaling.sweep sweeps/$$name.yaml; done
 
 test: $(INSTALLED_TEST) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.13
 
 $(VENV)/installed: setup.cfg pyproject.toml | python
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

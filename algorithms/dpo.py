@@ -5,8 +5,9 @@ are made (data.pairs): per-step DPO (Setlur et al. 2024, arXiv 2406.14532) is th
 here knows which it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, sequences
 from scaling.training.logps import completion_logps, reference_logps
 from scaling.training.loop import train
-from scaling.training.update import Loss, Sum, Sums
+from scaling.training.update import Apply, Loss, Sum, Sums
 
 
 def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
@@ -35,7 +36,7 @@ def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Arr
     return -jax.nn.log_sigmoid(rewards[:, 0] - rewards[:, 1])
 
 
-def preference_loss(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
+def preference_loss(apply: Apply, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
     """Mean of dpo_loss over pairs, plus nll_weight times the chosen completion's NLL per token (0 in the paper).
 
     batch: tokens int32 [B, 2, T] and mask float32 [B, 2, T], (chosen, rejected) on the second axis; ref_logps float32
@@ -62,7 +63,7 @@ def preference_loss(apply: Callable, params: Params, batch: Mapping[str, jax.Arr
     }
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Train on pairs. config: dpo (a Preference section), seed, lora if adapters are trained; inputs: reference, pairs.
 
     The reference policy is the start policy: with lora the params that the adapters are added to, merged ones of SFT.

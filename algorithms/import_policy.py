@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from data.tokens.gguf_tokenizer import write_tokenizer
 from data.tokens.hf_tokenizer import load_tokenizer, save_tokenizer
@@ -22,7 +23,7 @@ from scaling.pretrained.hub import content_digest, fetch
 SOURCE_FILE = "source.json"
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Import. config: policy (hf, revision, prompt_template, and compute_dtype if not the default).
 
     Of a checkpoint on this machine hf is the digest of its content, and `checkpoint` its path.

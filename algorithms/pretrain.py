@@ -7,6 +7,7 @@ graded confidence. Text is drawn anew for every update, from a generator keyed b
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from algorithms.sft import nll
 from data.problems.families import family_of
 from data.tokens.tokenizer import for_problems
 from scaling.config.policy import Policy as PolicySettings
-from scaling.config.problems import Problems
+from scaling.config.problems import drawn_problems_of
 from scaling.config.section import parse
 from scaling.config.training import Pretrain
 from scaling.model.flops import training_flops
@@ -30,11 +31,11 @@ from scaling.training.update import learning_rate_at
 _STREAM = 0x3EB  # keeps the web text's generators apart from every other stream of the same seed
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Train the base policy, or import it. config: problems (what the web text depends on), policy, pretrain."""
     if "hf" in config["policy"]:
         return import_policy.run(config, inputs, out)
-    problems, settings = parse(Problems, config["problems"]), parse(Pretrain, config["pretrain"])
+    problems, settings = drawn_problems_of(config), parse(Pretrain, config["pretrain"])
     policy = parse(PolicySettings, config["policy"])
     family, tokenizer = family_of(problems), for_problems(problems)
     shape = replace(model_config(policy.size, tokenizer.vocab_size), bfloat16=policy.compute_dtype == "bfloat16")

@@ -7,6 +7,7 @@ are settings.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from data.q_values import advantages
 from data.records import read_problems
 from data.rollout_tables import different, load_step_values, load_verified
 from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.section import parse
 from scaling.config.training import Rft
 
@@ -25,14 +26,14 @@ BY_VALUE = ("low_value", "high_value")
 _POSITIVES = 0x905
 
 
-def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Keep up to max_positives different positives a problem.
 
     config: problems, positives (max_positives, keep), seed; inputs: synthetic, rollouts, verification; step_values
     where they are kept by value; and `before` where the positives of earlier rounds count too: then those are all kept,
     and up to max_positives others added. Writes positives.parquet: problem, prompt, tokens, num_steps, spurious_steps.
     """
-    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
+    tokenizer = tokenizer_of(problems_of(config), inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     right = verified[verified["reward"] == 1.0]
@@ -69,7 +70,7 @@ def select_positives(config: Mapping, inputs: Mapping[str, Path], out: Path) -> 
     return numbers
 
 
-def lowest_advantages(step_values: Path, verified: pd.DataFrame) -> dict[tuple, float]:
+def lowest_advantages(step_values: Path, verified: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     """(problem, tokens) of every right trace with step values -> the least advantage among its steps."""
     traces = load_step_values(step_values, verified)
     return {
@@ -78,13 +79,15 @@ def lowest_advantages(step_values: Path, verified: pd.DataFrame) -> dict[tuple, 
     }
 
 
-def by_value(completions: list[list[int]], problem: int, worst: Mapping[tuple, float], keep: str) -> list[list[int]]:
+def by_value(
+    completions: list[list[int]], problem: int, worst: Mapping[tuple[Any, ...], float], keep: str
+) -> list[list[int]]:
     """The completions of a problem, those with the worst step first, or last for `high_value`; ties as they come."""
     sign = -1.0 if keep == "high_value" else 1.0
     return sorted(completions, key=lambda tokens: sign * worst[problem, tuple(tokens)])
 
 
-def _rows_before(inputs: Mapping[str, Path]) -> list[tuple]:
+def _rows_before(inputs: Mapping[str, Path]) -> list[tuple[Any, ...]]:
     """The positives of the rounds before, where they are pooled."""
     if "before" not in inputs:
         return []
@@ -108,7 +111,7 @@ def most_distinct(completions: list[list[int]], count: int) -> list[list[int]]:
     return chosen
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the positives, and on D_syn where `include_synthetic` says so.
 
     config: problems, rft, seed, and lora if adapters are trained; inputs: start, synthetic, positives.

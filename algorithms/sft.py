@@ -4,8 +4,9 @@ In: the teacher's problems and solutions (D_syn) and the base policy. Out: the S
 algorithm starts from or is compared with (Setlur et al. 2024, arXiv 2406.14532, section 3).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import pandas as pd
 from data.records import read_jsonl
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.policy import Lora, lora_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.section import parse
 from scaling.config.training import Optimizer, Rft, Sft, StepRft
 from scaling.model.flops import training_flops
@@ -23,10 +24,10 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, masked_sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
-from scaling.training.update import Sum, Sums
+from scaling.training.update import Apply, Sum, Sums
 
 
-def nll(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
+def nll(apply: Apply, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
     """Negative log-likelihood per completion token.
 
     batch: tokens int32 [B, T]; mask float32 [B, T], 1 where the token counts; weight float32 [B], 0 for filler.
@@ -36,7 +37,7 @@ def nll(apply: Callable, params: Params, batch: Mapping[str, jax.Array]) -> Sums
     return {"loss": Sum(-jnp.sum(logps * weights), jnp.sum(weights))}
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Fine-tune the base policy on D_syn.
 
     config: problems, sft, seed, and lora if adapters are trained. inputs: base, synthetic.
@@ -45,16 +46,21 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     return fit(policy_of(inputs, "base"), rows, settings, config["seed"], out, lora_of(config))
 
 
-def synthetic_pairs(config: Mapping, inputs: Mapping[str, Path]) -> tuple[list[list[int]], list[list[int]]]:
+def synthetic_pairs(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and completions of D_syn as token lists. config: problems. inputs: synthetic."""
-    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
+    tokenizer = tokenizer_of(problems_of(config), inputs)
     rows = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "completion"))
     prompts = [tokenizer.encode_prompt(row["prompt"]) for row in rows]
     return prompts, [tokenizer.encode_completion(row["completion"]) for row in rows]
 
 
 def fit_chosen(
-    chosen: pd.DataFrame, settings: Rft | StepRft, config: Mapping, inputs: Mapping[str, Path], out: Path, nothing: str
+    chosen: pd.DataFrame,
+    settings: Rft | StepRft,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    out: Path,
+    nothing: str,
 ) -> dict[str, float]:
     """Train on chosen completions, and on D_syn where `include_synthetic` says so.
 

@@ -7,6 +7,7 @@ filter is the senior author's, in his lecture on the paper).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,22 +17,23 @@ from data.q_values import advantages
 from data.records import StepCheck, read_problems
 from data.rollout_tables import load_step_values, load_verified
 from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.section import parse
 from scaling.config.training import StepRft
 
 
-def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Mark the steps to learn. Writes good_steps.parquet: problem, prompt, tokens, mask (1 where learned).
 
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
-    problems = parse(Problems, config["problems"])
+    problems = problems_of(config)
     tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     family, rows, num_steps, num_kept = family_of(problems), [], 0, 0
-    wrong, spurious = [], []  # kept steps of each trace, or of each right one, that are wrong
+    wrong: list[int | None] = []  # kept steps of each trace that are wrong
+    spurious: list[int | None] = []  # the same of each right one
     for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
         gains = advantages(trace.q_values, trace.prompt_value)
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
@@ -52,9 +54,9 @@ def select_steps(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict
         "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
     }
     if wrong and None not in wrong:
-        numbers["num_wrong_steps"] = float(sum(wrong))
-        numbers["num_spurious_steps"] = float(sum(spurious))
-        numbers["num_spurious_traces"] = float(sum(count > 0 for count in spurious))
+        numbers["num_wrong_steps"] = float(sum(count or 0 for count in wrong))
+        numbers["num_spurious_steps"] = float(sum(count or 0 for count in spurious))
+        numbers["num_spurious_traces"] = float(sum(bool(count) for count in spurious))
     return numbers
 
 
@@ -73,7 +75,7 @@ def step_mask(step_ends: list[int], kept: list[bool]) -> list[float]:
     return mask
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """NLL on the marked steps, and on D_syn where `include_synthetic` says so.
 
     config: problems, step_rft, seed, and lora if adapters are trained; inputs: start, synthetic, good_steps.

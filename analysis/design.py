@@ -104,6 +104,7 @@ def _command(arguments: argparse.Namespace, studies: str) -> str:
     for name in ("floor", "exponent", "error", "item_sd", "run_sd"):
         if getattr(arguments, name) != getattr(_DEFAULTS, "first_error" if name == "error" else name):
             parts.append(f"--{name.replace('_', '-')} {getattr(arguments, name):g}")
+    parts += [f"--noise-from {arguments.noise_from}"] if arguments.noise_from else []
     return " ".join(parts)
 
 
@@ -152,7 +153,8 @@ def _parser() -> argparse.ArgumentParser:
         "--error", type=_share, default=_DEFAULTS.first_error, help="at the smallest size (%(default)s)"
     )
     parser.add_argument("--item-sd", type=_positive, default=_DEFAULTS.item_sd, help="of difficulty (%(default)s)")
-    parser.add_argument("--run-sd", type=_positive, default=_DEFAULTS.run_sd, help="of run effects (%(default)s)")
+    parser.add_argument("--run-sd", type=_positive, help="of run effects in logits; needed where no first run tells it")
+    parser.add_argument("--noise-from", type=Path, metavar="DIR", help="results/NAME of another sweep, for its noise")
     return parser
 
 

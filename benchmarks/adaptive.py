@@ -22,7 +22,7 @@ from benchmarks.workloads import BASE
 from data import rollouts, step_values, verifier
 from data.q_values import first_pit
 from data.rollout_tables import load_step_values, load_verified
-from data.teacher.synthetic import synthetic
+from data.teacher import synthetic
 from scaling.config.problems import ModularSum
 from scaling.config.sampling import Rollouts, StepValues
 from scaling.config.section import plain

@@ -1,176 +1,173 @@
-"""How often the intervals hold the truth, in simulated studies: `python -m benchmarks.coverage`, a few minutes.
+"""How often the limits of multipliers hold the truth, in simulated studies: `python -m benchmarks.coverage`.
 
-Truth: error c + a x^-b with c = .15, a = .5, b = .25; four algorithms with m = 1, 2, 2.5, 8; five sizes over 16x; 500
-shared problems of difficulty sd 2.0 and runs of sd .12, in logits. Every scheme fits the same form to the same data and
-differs in what it resamples. Writes the table into docs/coverage.md; its numbers depend on the seed only.
+Every study is analysed as a report would be, at fewer draws. A cell of the table is tested: at a one-sided level of 1 %
+a binomial test asks whether it covers less than 94 %. Writes docs/coverage.md and coverage.csv beside it; the numbers
+depend on the seeds, not on the machine or on how many processes there are.
 """
 
 import argparse
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.stats import binom
 
-from analysis.fitting.bootstrap import Draws, crossed_bootstrap
-from analysis.fitting.fits import Fit, by_qaicc, fit_point, fit_replicates
-from analysis.fitting.forms import FORMS
-from analysis.multipliers.estimates import two_way
-from analysis.multipliers.model import design_of
-from analysis.planner.simulation import Noise, simulate
-from analysis.tables.outcomes import Outcomes
+from analysis.verdicts.headline import Headline
+from analysis.verdicts.study import Study, analyse
+from benchmarks.coverage_regimes import REFERENCE, Regime, names, regime_of
 
-MULTIPLIERS = {"reference": 1.0, "two": 2.0, "two and a half": 2.5, "eight": 8.0}
-SIZES = (64, 128, 256, 512, 1024)
-SEED_COUNTS = (3, 4)
-SEED_SHARES = (0.0, 0.5)  # of the run effect's variance, common to a seed's runs
-SCHEMES = (
-    "problems only",
-    "runs only",
-    "runs only, times sqrt(R / (R - 1))",
-    "**crossed: shared problems x seeds**",
-    "two-way, normal",
-    "crossed, form chosen by QAICc",
-    "crossed, each algorithm by itself (unpaired)",
-)
-LIMITS = {3: (0.77, 1.13), 4: (0.69, 1.02)}  # widths of the crossed interval in the study this one repeats
-
-
-@dataclass(frozen=True)
-class Tally:
-    """One scheme in all studies of one setting."""
-
-    covered: np.ndarray  # bool [studies, 3]
-    width: np.ndarray  # float64 [studies, 3], log2 of the upper limit over the lower
-    gap: np.ndarray  # float64 [studies, 3], log2 of the estimate over the truth
+LEAST, LEVEL = 0.94, 0.01  # a coverage that a one-sided test rejects below
+SHARES = {"joint": "joint fit", "headline": "as given", "each": "m(D)", "at_once": "all D at once"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__.split("\n")[0])
-    parser.add_argument("--studies", type=int, default=150, help="simulated studies for each setting")
-    parser.add_argument("--draws", type=int, default=200, help="bootstrap draws for each interval")
+    parser.add_argument("--studies", type=int, default=600, help="simulated studies of each regime (%(default)s)")
+    parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of each study (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--regimes", default=",".join(names()), help="names with commas between; all by default")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/coverage.md"))
     arguments = parser.parse_args(argv)
-    tables = []
-    for share in SEED_SHARES:
-        found = {count: run(count, share, arguments.studies, arguments.draws, arguments.seed) for count in SEED_COUNTS}
-        tables.append(table(share, found))
-    text = document(arguments.studies, arguments.draws, arguments.seed, tables)
-    arguments.out.write_text(text, encoding="utf-8")
-    print(text)
+    wanted = [name.strip() for name in arguments.regimes.split(",")]
+    if unknown := [name for name in wanted if name not in names()]:
+        parser.error(f"--regimes has {', '.join(unknown)}; there are {', '.join(names())}.")
+    kept = arguments.out.with_suffix(".csv")
+    table = pd.read_csv(kept, keep_default_na=False, na_values=[""]) if kept.exists() else pd.DataFrame()
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for name in wanted:
+            one = partial(study_rows, name, num_draws=arguments.draws, seed=arguments.seed)
+            rows = [row for found in pool.map(one, range(arguments.studies), chunksize=5) for row in found]
+            found = summary(regime_of(name), pd.DataFrame(rows)).assign(draws=arguments.draws, seed=arguments.seed)
+            print(found.to_string(index=False), flush=True)
+            others = table[table["regime"] != name] if len(table) else table
+            table = pd.concat([others, found], ignore_index=True)
+            table = table.sort_values("regime", key=lambda column: column.map(names().index), kind="stable")
+            table.to_csv(kept, index=False, float_format="%.6g", lineterminator="\n")
+            arguments.out.write_text(document(table), encoding="utf-8")
 
 
-def run(num_seeds: int, share: float, num_studies: int, num_draws: int, seed: int) -> dict[str, Tally]:
-    """Every scheme on the same simulated studies."""
-    rows: dict[str, list] = {scheme: [] for scheme in SCHEMES}
-    noise = Noise(num_seeds=num_seeds, seed_share=share)
-    for study in range(num_studies):
-        generator = np.random.default_rng([seed, num_seeds, round(100 * share), study])
-        outcomes = simulate(MULTIPLIERS, SIZES, lambda size: 0.15 + 0.5 * (size / 256) ** -0.25, noise, generator)
-        for scheme, interval in intervals(outcomes, num_draws, seed + study).items():
-            rows[scheme].append(interval)
-    truth = np.log2(list(MULTIPLIERS.values())[1:])
-    tallies = {}
-    for scheme, found in rows.items():
-        low, estimate, high = np.log2(np.array(found)).transpose(1, 0, 2)
-        tallies[scheme] = Tally((low <= truth) & (truth <= high), high - low, estimate - truth)
-    return tallies
+def study_rows(name: str, study: int, num_draws: int, seed: int) -> list[dict]:
+    """One row for every arm of one study; the same in every process."""
+    regime = regime_of(name)
+    outcomes = regime.simulate(np.random.default_rng([seed, zlib.crc32(name.encode()), study]))
+    found = analyse(outcomes, REFERENCE, {}, num_draws, seed + study)
+    return [{"study": study, "arm": arm, **_row(regime, found, arm)} for arm in regime.arms]
 
 
-def intervals(outcomes: Outcomes, num_draws: int, seed: int) -> dict[str, np.ndarray]:
-    """scheme -> (low, estimate, high) of every multiplier, float64 [3, 3]."""
-    errors, num_seeds = outcomes.errors, len(outcomes.seeds)
-    names = list(outcomes.algorithms)
-    design = design_of(outcomes, names, errors)
-    draws = crossed_bootstrap(outcomes, num_draws, seed)
-    point = fit_point(design, errors, FORMS["pow3"], "H1")
-    shrunk = errors + (draws.seeds_only - errors) * np.sqrt((num_seeds - 1) / num_seeds)
-    kinds = [draws.problems_only, shrunk, draws.seeds_only, draws.crossed]
-    fits = [fit_replicates(design, drawn, point) for drawn in kinds]
-    found = {scheme: percentile(point, fit) for scheme, fit in zip(SCHEMES, fits, strict=False)}
-    of_problems, _, of_seeds, crossed = fits
-    normal = []
-    for arm in range(1, design.num_arms):
-        m = float(np.exp(point.log_multiplier(arm)[0]))
-        log_ms = (fit.log_multiplier(arm) for fit in (crossed, of_problems, of_seeds))
-        low, high = two_way(m, *log_ms, num_seeds)
-        normal.append((low, m, high))
-    found[SCHEMES[4]] = np.array(normal).T
-    chosen = by_qaicc([point, fit_point(design, errors, FORMS["pow2"], "H1")], len(errors))[0][1]
-    same = chosen.form.name == point.form.name
-    found[SCHEMES[5]] = found[SCHEMES[3]] if same else percentile(chosen, fit_replicates(design, draws.crossed, chosen))
-    found[SCHEMES[6]] = percentile(point, fit_replicates(design, unpaired(outcomes, num_draws, seed).crossed, point))
-    return found
+def _row(regime: Regime, found: Study, arm: str) -> dict:
+    """What one study says of an arm, and whether that is true; NaN where it says nothing."""
+    verdict, model = found.verdict(arm), found.models.get(arm)
+    points = [item for item in found.multipliers if item.algorithm == arm and item.kind == "pointwise"]
+    truth = {item.data_size: regime.truth(arm, item.data_size or 0) for item in points}
+    is_constant = regime.arms[arm].slope == 0
+    row = {"code": verdict.code, "kind": verdict.headline.kind if verdict.headline else "", "is_constant": is_constant}
+    row |= {"m": regime.arms[arm].m, "noise": found.noise_over_luck}
+    if is_constant and model is not None:
+        _, low, high = model.multiplier
+        row |= {"joint": low <= regime.arms[arm].m <= high, "width": np.log2(high / low)}
+    if verdict.headline is not None:
+        row["headline"] = _holds(verdict.headline, regime, arm)
+    if points:
+        row["each"] = np.mean([item.low <= truth[item.data_size] <= item.high for item in points])
+        row["at_once"] = all((item.low_at_once or 0) <= truth[item.data_size] <= item.high_at_once for item in points)
+    return row
 
 
-def percentile(point: Fit, replicates: Fit) -> np.ndarray:
-    """(low, estimate, high) of every multiplier, float64 [3, K]."""
-    num_arms = point.num_parameters - point.form.num_parameters + 1
-    drawn = np.stack([replicates.log_multiplier(arm) for arm in range(1, num_arms)])
-    estimate = np.array([point.log_multiplier(arm)[0] for arm in range(1, num_arms)])
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
-    return np.exp(np.stack([low, estimate, high]))
+def _holds(given: Headline, regime: Regime, arm: str) -> bool:
+    """Whether what is given is true: one number of all sizes, or every one of several, or a bound."""
+    sizes = regime.arms[arm].sizes
+    truths = [[regime.truth(arm, s) for s in ((p.data_size,) if p.data_size else sizes)] for p in given.points]
+    if given.kind == "lower bound":
+        return given.points[0].low <= max(truths[0])
+    if given.kind == "upper bound":
+        return given.points[0].high >= min(truths[0])
+    return all(p.low <= min(of) and max(of) <= p.high for p, of in zip(given.points, truths, strict=True))
 
 
-def unpaired(outcomes: Outcomes, num_draws: int, seed: int) -> Draws:
-    """As if every algorithm had been tested on problems and seeds of its own."""
-    parts = []
-    for index, name in enumerate(outcomes.algorithms):
-        cells = outcomes.cells_of(name)
-        one = Outcomes(
-            *(outcomes.algorithm[cells], outcomes.data_size[cells], outcomes.seeds, outcomes.problems),
-            *(outcomes.wrong[cells], outcomes.present[cells]),
-        )
-        parts.append(crossed_bootstrap(one, num_draws, 1000 * (index + 1) + seed))
-    return Draws(*(np.concatenate([getattr(part, kind) for part in parts], axis=1) for kind in Draws.__annotations__))
+def summary(regime: Regime, rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each arm: shares of studies, and which coverages a test rejects."""
+    found = []
+    for arm, part in rows.groupby("arm", sort=False):
+        row = {"regime": regime.name, "arm": arm, "studies": len(part)}
+        rejected = []
+        for name in SHARES:
+            values = part[name].dropna().astype(float) if name in part else pd.Series(dtype=float)
+            row[name] = values.mean()
+            tries = len(values) if name != "each" else 0  # sizes of a study are not independent
+            if tries and binom.cdf(round(values.sum()), tries, LEAST) < LEVEL:
+                rejected.append(name)
+        m, constant = part["m"].iloc[0], part["is_constant"].iloc[0]
+        row["supported"] = (part["code"] == "SUPPORTED").mean()
+        row["varies"] = (part["code"] == "VARIES").mean()
+        row["one_number"] = (part["kind"] == "one number").mean()
+        row["width"] = part["width"].median() if "width" in part else np.nan
+        row["noise"] = part["noise"].median()
+        row["false"] = (row["supported"] if m == 1 and constant else 0.0), (row["varies"] if constant else 0.0)
+        row["false"] = max(row["false"])
+        row["rejected"] = " ".join(rejected)
+        found.append(row)
+    return pd.DataFrame(found)
 
 
-def table(share: float, found: dict[int, dict[str, Tally]]) -> str:
-    """One setting in Markdown."""
-    how = "independent" if share == 0 else f"correlated within a seed ({100 * share:.0f} % of their variance is common)"
-    columns = [f"R = {count}: coverage | median width" for count in found]
-    lines = [f"## Run effects {how}", "", f"| scheme | {' | '.join(columns)} |", "|---" * (1 + 2 * len(found)) + "|"]
-    for scheme in SCHEMES:
-        cells = []
-        for tallies in found.values():
-            tally = tallies[scheme]
-            widths = np.median(tally.width, axis=0)
-            cells.append(" ".join(f"{value:.2f}".lstrip("0") for value in tally.covered.mean(axis=0)))
-            cells.append(f"{widths.min():.2f} to {widths.max():.2f}")
-        lines.append(f"| {scheme} | {' | '.join(cells)} |")
-    lines.append("")
-    for count, tallies in found.items():  # a list, so that Markdown keeps them apart
-        tally = tallies[SCHEMES[3]]
-        bias, spread = tally.gap.mean(axis=0), tally.gap.std(axis=0, ddof=1)
-        widths, limits = np.median(tally.width, axis=0), LIMITS[count]
-        ratio = max(widths.min() / limits[0], widths.max() / limits[1])
-        lines.append(
-            f"- R = {count}: the crossed interval holds the truth in {100 * tally.covered.mean():.1f} % of"
-            f" {tally.covered.size} cases; mean error of log2 m {', '.join(f'{value:+.3f}' for value in bias)}, its sd"
-            f" {', '.join(f'{value:.2f}' for value in spread)}; widest against the expected {limits[0]} to {limits[1]}:"
-            f" {ratio:.2f} times."
-        )
-    return "\n".join([*lines, ""])
-
-
-def document(num_studies: int, num_draws: int, seed: int, tables: Sequence[str]) -> str:
+def document(table: pd.DataFrame) -> str:
     """docs/coverage.md."""
-    shown = f"python -m benchmarks.coverage --studies {num_studies} --draws {num_draws} --seed {seed}"
-    margin = 100 * np.sqrt(0.95 * 0.05 / num_studies)
-    head = f"""# Coverage of the 95 % intervals
+    draws, seed = table["draws"].iloc[0], table["seed"].iloc[0]
+    most, least = table["studies"].max(), table["studies"].min()
+    command = f"python -m benchmarks.coverage --studies {most} --draws {draws} --seed {seed}"
+    shown = [regime_of(name) for name in dict.fromkeys(table["regime"])]
+    rejected = table[table["rejected"].fillna("") != ""]
+    verdict = (
+        "No cell of the table is rejected."
+        if rejected.empty
+        else f"Rejected: {'; '.join(f'{r.regime}, {r.arm}: {r.rejected}' for r in rejected.itertuples())}."
+    )
+    highest = table.loc[table["false"].idxmax()]
+    lines = [
+        "# Coverage of the 95 % limits",
+        "",
+        f"Written by `{command}`, a regime at a time (`--regimes`); the numbers depend on the seed, not on the machine."
+        f" n is the number of studies, each analysed as a report would be, with {draws} draws. The standard error of a"
+        f" share of 95 % is {100 * np.sqrt(0.95 * 0.05 / most):.1f} points with {most} studies,"
+        f" {100 * np.sqrt(0.95 * 0.05 / least):.1f} with {least}. A share in bold is rejected: a one-sided binomial"
+        f" test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
+        "",
+        f"{verdict} The largest share of false verdicts (SUPPORTED where m is 1, VARIES where m is constant) is"
+        f" {100 * highest['false']:.1f} %, in {highest['regime']}, {highest['arm']}.",
+        "",
+        "- joint fit: the 95 % interval of the one multiplier, of every study, whether or not a report would give it;",
+        "- as given: whatever the report gives, one number, m at the smallest and largest size, or a bound;",
+        "- m(D): the intervals of single sizes; all D at once: the limits for all sizes of an algorithm;",
+        "- one number: share of studies that give one; width: log2 of the upper limit over the lower, median;",
+        "- noise: run noise over luck as reports print it, median.",
+        "",
+        "| regime | arm | n | joint fit | as given | m(D) | all D | SUPPORTED | VARIES | one number | width | noise |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        marks = set(str(row["rejected"]).split()) & set(SHARES)
+        shares = [_share(row[name], name in marks) for name in SHARES]
+        shares += [_share(row[name], False) for name in ("supported", "varies", "one_number")]
+        numbers = ["-" if np.isnan(row[name]) else f"{row[name]:.2f}" for name in ("width", "noise")]
+        lines.append(f"| {row['regime']} | {row['arm']} | {row['studies']} | {' | '.join([*shares, *numbers])} |")
+    lines += [
+        "",
+        "Regimes. Unless said otherwise: errors c + a D^-b with c = .15, a = .5 at D = 256, b = .25; reference at",
+    ]
+    lines += [
+        "64 to 2,048, algorithms at 64 to 512; three seeds, 500 problems of difficulty sd 2, run effects of sd .12, in"
+    ]
+    lines += ["logits and independent.", "", *(f"- **{regime.name}**: {regime.what}" for regime in shown), ""]
+    return "\n".join(lines)
 
-Written by `{shown}`, in a few minutes on one core; the numbers
-depend on the seed, not on the machine. {num_studies} simulated studies for each setting: four algorithms with
-multipliers 1, 2, 2.5 and 8 of one curve c + a D^-b, five sizes over 16x, 500 shared problems. Coverage is given for the
-multipliers 2, 2.5 and 8 in this order, to {margin:.1f} points (one standard error); widths in log2 units: 1 is a factor
-of 2.
 
-Resampling problems alone, the usual practice, covers too little: it takes the few runs for all there could be. The
-crossed interval is the one that reports give. The two-way one is printed beside it. Without pairing, half of the
-precision is lost.
-"""
-    return "\n".join([head, *tables])
+def _share(value: float, is_rejected: bool) -> str:
+    text = "-" if np.isnan(value) else f"{100 * value:.1f}"
+    return f"**{text}**" if is_rejected else text
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ are asked for.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,7 @@ def all_indices(traces: pd.DataFrame, num_rollouts: int) -> list[tuple[int, int,
     ]
 
 
-def requests(source: Source, traces: pd.DataFrame, asked: Iterable[tuple]) -> Requests:
+def requests(source: Source, traces: pd.DataFrame, asked: Iterable[tuple[Any, ...]]) -> Requests:
     """Continuation `index` of the first `step` + 1 steps of a trace, for each (row of traces, step, index)."""
     rows = list(traces[["problem", "sample", "tokens", "step_ends"]].itertuples(index=False))
     found = []

@@ -12,6 +12,7 @@ chance that the policy in question writes just that step where it stands, from i
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,15 +28,14 @@ from data.rollout_tables import (
     verdicts,
 )
 from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import problems_of
 from scaling.model.flops import forward_flops
 from scaling.model.policy import policy_of
 from scaling.training.batching import sequences
 from scaling.training.logps import reference_logps
 
 
-def select_traces(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def select_traces(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Up to `traces` different wrong completions of the first test problems.
 
     config: problems, rollouts, critical_steps (problems, traces), seed; inputs: policy, problems.
@@ -57,9 +57,9 @@ def select_traces(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dic
     return {**numbers, "num_traces": float(len(kept)), "num_problems": float(kept["problem"].nunique())}
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Q and the chance of the pit. config: problems; inputs: policy, traces, pits and values (both step values)."""
-    tokenizer = tokenizer_of(parse(Problems, config["problems"]), inputs)
+    tokenizer = tokenizer_of(problems_of(config), inputs)
     policy = policy_of(inputs, "policy")
     problems = read_problems(inputs["traces"] / "synthetic.jsonl")
     verified = load_verified(inputs["traces"], inputs["traces"])

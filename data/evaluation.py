@@ -8,6 +8,7 @@ request also what the sampled completions look like: spurious steps, wrong facts
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,17 +19,18 @@ from data.records import Check, load_problems
 from data.sampling.completions import EVALUATION, Completions, complete, root_key
 from data.sampling.sampler import sampler_of
 from data.tokens.tokenizer import completion_limit, tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import Problems, problems_of
 from scaling.config.sampling import Evaluation
 from scaling.config.section import parse
+from scaling.config.text_problems import TextProblems
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Measure. config: problems, evaluation, split, seed, and web_seed to look for misconceptions.
 
     inputs: policy, problems.
     """
-    settings, evaluation = parse(Problems, config["problems"]), parse(Evaluation, config["evaluation"])
+    settings, evaluation = problems_of(config), parse(Evaluation, config["evaluation"])
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])
@@ -96,11 +98,13 @@ def describe(
     if any(step.correct is None for check in checks for step in check.steps):
         return numbers  # a family whose verifier does not judge steps
     if right:
-        numbers["spurious_fraction"] = float(np.mean([check.spurious_steps > 0 for check in right]))
-    num_wrong = sum(check.num_wrong_facts for check in checks)
+        numbers["spurious_fraction"] = float(np.mean([bool(check.spurious_steps) for check in right]))
+    num_wrong = sum(check.num_wrong_facts or 0 for check in checks)
     numbers["wrong_fact_fraction"] = num_wrong / sum(len(check.steps) for check in checks)
+    if base_seed is None or isinstance(settings, TextProblems):
+        return numbers
     family = family_of(settings)
-    facts = None if base_seed is None else family.web_facts(settings, base_seed)
+    facts = family.web_facts(settings, base_seed)
     if facts is not None and num_wrong:
         own = sum(family.misconceptions(settings, facts, check) for check in checks)
         numbers["misconception_fraction"] = own / num_wrong

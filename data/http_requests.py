@@ -177,6 +177,7 @@ class JsonServer:
         return at - now
 
     def _tell(self, state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None and state.next_action is not None  # this is between two tries
         error, seconds = state.outcome.exception(), state.next_action.sleep
         logger.info(
             "%s Try %d of %d follows in %.1f s.", error, state.attempt_number + 1, self._settings.max_tries, seconds
@@ -250,12 +251,14 @@ def start_of(text: str) -> str:
 
 @cache  # takes half a second to read
 def _certificates() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    context: ssl.SSLContext = httpx.create_ssl_context()
+    return context
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    backoff = tenacity.wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)(state)
-    return max(backoff, state.outcome.exception().retry_after_seconds)
+    backoff = float(tenacity.wait_random_exponential(multiplier=BACKOFF_SECONDS, max=LONGEST_BACKOFF_SECONDS)(state))
+    error = None if state.outcome is None else state.outcome.exception()
+    return max(backoff, error.retry_after_seconds) if isinstance(error, Passing) else backoff
 
 
 def _seconds_of(retry_after: str) -> float:

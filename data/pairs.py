@@ -20,6 +20,7 @@ from its own mistakes, so the table is empty and the round passes the policy on.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,15 +32,14 @@ from data.records import Problem, read_jsonl
 from data.rollout_tables import different, load_step_values, load_verified
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer, tokenizer_of
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import Problems, problems_of
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs of full completions. config: problems, pairs, seed; inputs: synthetic, rollouts, verification."""
-    problems = parse(Problems, config["problems"])
+    problems = problems_of(config)
     tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
@@ -59,9 +59,9 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     return _write(rows, len(synthetic), out, may_be_empty="round" in config)
 
 
-def run_at_pits(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs at the first pit of each negative that has step values. inputs: also step_values."""
-    problems = parse(Problems, config["problems"])
+    problems = problems_of(config)
     tokenizer = tokenizer_of(problems, inputs)
     synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
@@ -108,12 +108,15 @@ def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
 
 
 def positives_by_problem(
-    problems: Problems, tokenizer: Tokenizer | HfTokenizer, synthetic: list[dict], own: Mapping[int, list[list[int]]]
+    problems: Problems,
+    tokenizer: Tokenizer | HfTokenizer,
+    synthetic: list[dict[str, Any]],
+    own: Mapping[int, list[list[int]]],
 ) -> list[list[list[int]]]:
     """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
     family = family_of(problems)
 
-    def teachers(row: dict) -> list[list[int]]:
+    def teachers(row: dict[str, Any]) -> list[list[int]]:
         right = family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward == 1.0
         return [tokenizer.encode_completion(row["completion"])] if right else []
 
@@ -127,7 +130,7 @@ def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng:
     return positives[int(np.argmax(distances))]
 
 
-def _write(rows: list[tuple], num_problems: int, out: Path, may_be_empty: bool) -> dict[str, float]:
+def _write(rows: list[tuple[Any, ...]], num_problems: int, out: Path, may_be_empty: bool) -> dict[str, float]:
     if not rows and not may_be_empty:
         raise ValueError(
             f"pairs: none of {num_problems} problems gives a pair, because no rollout is wrong or no wrong one has a"

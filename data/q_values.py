@@ -21,13 +21,14 @@ def best_of_k(num_correct: int, num_rollouts: int, k: int) -> float:
 
 def advantages(q_values: Sequence[float | None], prompt_value: float) -> list[float]:
     """A_i = Q_i - Q_{i-1}, with the prompt's value as Q_0; they add up to Q_S - Q_0."""
-    if None in q_values:
+    known = [q_value for q_value in q_values if q_value is not None]
+    if len(known) < len(q_values):
         raise ValueError(
             "advantages need Q of every step, but an adaptive estimate leaves some unknown; set step_values.adaptive:"
             " false."
         )
-    before = [prompt_value, *q_values[:-1]]
-    return [after - earlier for after, earlier in zip(q_values, before, strict=True)]
+    before = [prompt_value, *known[:-1]]
+    return [after - earlier for after, earlier in zip(known, before, strict=True)]
 
 
 def first_pit(q_values: Sequence[float | None], prompt_value: float, rule: str = "lowest") -> int:
@@ -40,7 +41,8 @@ def first_pit(q_values: Sequence[float | None], prompt_value: float, rule: str =
     if not q_values:
         raise ValueError("a trace without steps has no pit.")
     if rule == "lowest":
-        return q_values.index(0.0) if None in q_values else int(np.argmin(q_values))
+        known = [q_value for q_value in q_values if q_value is not None]
+        return int(np.argmin(known)) if len(known) == len(q_values) else q_values.index(0.0)
     if rule == "largest_drop":
         return int(np.argmin(advantages(q_values, prompt_value)))
     raise ValueError(f"pit rule {rule!r} is unknown; use 'lowest' or 'largest_drop'.")

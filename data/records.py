@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 ErrorKind = Literal["none", "fact", "procedure", "unknown"]
 
@@ -88,7 +88,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
         file.writelines(json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def read_jsonl(path: Path, keys: Collection[str] = ()) -> list[dict]:
+def read_jsonl(path: Path, keys: Collection[str] = ()) -> list[dict[str, Any]]:
     """Every row of a JSON-lines file, in order; each an object with at least these keys."""
     rows = []
     with Path(path).open(encoding="utf-8") as file:

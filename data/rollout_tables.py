@@ -6,6 +6,7 @@ is checked: two tables that belong together have the same rollouts.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from data.records import Problem
 from data.sampling.completions import ROLLOUTS, complete, root_key
 from data.sampling.sampler import sampler_of
 from data.tokens.tokenizer import completion_limit, tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.sampling import Rollouts
 from scaling.config.section import parse
 
@@ -22,13 +23,13 @@ ROLLOUT_ID = ["problem", "sample"]  # what names a rollout in every table that h
 
 
 def sample_rollouts(
-    config: Mapping, inputs: Mapping[str, Path], out: Path, synthetic: Sequence[Problem]
+    config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, synthetic: Sequence[Problem]
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Columns problem, sample, tokens, and logp where the sampler reports it; and the numbers of a record.
 
     config: problems, rollouts, seed; inputs: policy, and tokenizer if imported. out: a stage's working directory.
     """
-    problems, settings = parse(Problems, config["problems"]), parse(Rollouts, config["rollouts"])
+    problems, settings = problems_of(config), parse(Rollouts, config["rollouts"])
     tokenizer = tokenizer_of(problems, inputs)
     sampler = sampler_of(config, inputs, out, tokenizer)
     found = complete(
@@ -55,13 +56,13 @@ def sample_rollouts(
 
 
 def verdicts(
-    config: Mapping, inputs: Mapping[str, Path], synthetic: Sequence[Problem], rollouts: pd.DataFrame
+    config: Mapping[str, Any], inputs: Mapping[str, Path], synthetic: Sequence[Problem], rollouts: pd.DataFrame
 ) -> pd.DataFrame:
     """A row a rollout, in the same order: problem, sample, reward, answer, and what is wrong with its steps.
 
     config: problems; inputs: tokenizer if imported.
     """
-    settings = parse(Problems, config["problems"])
+    settings = problems_of(config)
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     rows = []
     for problem, sample, tokens in zip(rollouts["problem"], rollouts["sample"], rollouts["tokens"], strict=True):

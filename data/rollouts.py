@@ -6,12 +6,13 @@ In: a policy and D_syn. Out: `rollouts.parquet`, one row a rollout: problem (row
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.records import read_problems
 from data.rollout_tables import sample_rollouts
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Sample. config: problems, rollouts, seed; inputs: policy, synthetic, and tokenizer if imported."""
     table, numbers = sample_rollouts(config, inputs, out, read_problems(inputs["synthetic"] / "synthetic.jsonl"))
     table.to_parquet(out / "rollouts.parquet")

@@ -14,6 +14,7 @@ are found with fewer, and most Q stay unknown (data.adaptive_values).
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from data.rollout_tables import load_verified
 from data.sampling.sampler import sampler_of
 from data.tokens.steps import step_cutter
 from data.tokens.tokenizer import completion_limit, tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.sampling import StepValues
 from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
@@ -34,12 +35,12 @@ from scaling.model.flops import sampling_flops
 _TRACES = 0x57E9  # keeps the choice of traces apart from other uses of the seed
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Estimate Q. config: problems, step_values, traces, traces_per_problem, seed, and max_new_tokens where set.
 
     inputs: policy, synthetic, rollouts, verification, and tokenizer if imported.
     """
-    settings, values = parse(Problems, config["problems"]), parse(StepValues, config["step_values"])
+    settings, values = problems_of(config), parse(StepValues, config["step_values"])
     tokenizer = tokenizer_of(settings, inputs)
     sampler = sampler_of(config, inputs, out, tokenizer)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")

@@ -7,12 +7,13 @@ a rollout whose answer is right. The last three are null for problems in plain l
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.records import read_problems
 from data.rollout_tables import load_rollouts, verdicts
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Check every rollout. config: problems; inputs: rollouts, synthetic, and tokenizer if imported."""
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     table = verdicts(config, inputs, synthetic, load_rollouts(inputs["rollouts"]))

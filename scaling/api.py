@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import Problems, problems_of
 from scaling.engine.results_dir import SHIPPED, open_store
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
@@ -143,7 +142,7 @@ def _from_folder(folder: Path) -> LoadedPolicy:
         )
     base = next((path for path, record in records.items() if record["kind"] == "pretrain"), None)
     stated = [record["config"]["problems"] for record in records.values() if "problems" in record["config"]]
-    problems: Problems | None = parse(Problems, stated[0]) if stated else None
+    problems = problems_of({"problems": stated[0]}) if stated else None
     inputs = {"policy": folder} | ({} if base is None else {"base": base})
     if base is not None and "hf" in records[base]["config"]["policy"]:
         inputs["tokenizer"] = base
@@ -233,11 +232,9 @@ def _listed(values: Iterable[object]) -> str:
 
 def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) -> LoadedPolicy:
     """inputs: as a stage has them: policy, base where that holds adapters, tokenizer where it was imported."""
-    from data.tokens.limits import completion_limit
-
     from data.sampling.sampler import LocalSampler
     from data.tokens.hf_tokenizer import load_tokenizer
-    from data.tokens.tokenizer import for_problems
+    from data.tokens.tokenizer import completion_limit, for_problems
     from scaling.model.policy import load_shape, policy_of
 
     tokenizer: Tokenizer | HfTokenizer

@@ -79,6 +79,11 @@ def registering(source: str) -> Iterator[None]:
         _source_being_imported = before
 
 
+def source_being_imported() -> str:
+    """The digest of the module that is being imported from outside; empty for this project's own."""
+    return _source_being_imported
+
+
 def loaded(function: Function) -> Callable[..., Any]:
     """The function that "module:function" names."""
     if not isinstance(function, str):

@@ -13,7 +13,7 @@ SHIPPED = Path(str(resources.files("scaling") / "shipped"))  # artifacts, used w
 SHAPES = Path(str(resources.files("scaling.pretrained") / "configs"))  # of checkpoints, by hub name
 
 
-def from_current(path: str | os.PathLike) -> Path:
+def from_current(path: str | os.PathLike[str]) -> Path:
     """The absolute path of what the current folder or the home leads to."""
     return Path(os.path.abspath(Path(path).expanduser()))
 

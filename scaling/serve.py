@@ -59,7 +59,7 @@ def serve(
 ) -> int:
     """Serve what is wanted, one policy at a time; returns the exit code of a server that ends by itself, or 0."""
     marks = Marks(folder, idle_seconds)
-    server: subprocess.Popen | None = None
+    server: subprocess.Popen[bytes] | None = None
     served = ""
     try:
         while going_on():
@@ -83,7 +83,7 @@ def serve(
             _stop(server)
 
 
-def _stop(server: subprocess.Popen) -> None:
+def _stop(server: subprocess.Popen[bytes]) -> None:
     """End a server with all the processes that it has started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

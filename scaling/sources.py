@@ -32,7 +32,7 @@ class Source:
 
 
 @cache
-def sources_digest(module: str, search: Path, packages: Collection[str] | None = None) -> str | None:
+def sources_digest(module: str, search: Path, packages: tuple[str, ...] | None = None) -> str | None:
     """The digest of a module with its imports below `search`; None where the module is not there.
 
     packages: top-level names that count as local; None for all that lie in `search`. A file is read once a process,

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from scaling.kinds import kind_of
 
@@ -26,10 +27,10 @@ class Stage:
     """A pure function's call: `kind` applied to `config` and the artifacts of `inputs`."""
 
     kind: str
-    config: Mapping[str, object]  # what changes the result; JSON values only
+    config: Mapping[str, Any]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
     slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
-    execution: Mapping[str, object] = field(default_factory=dict)  # more for the function; never part of the identity
+    execution: Mapping[str, Any] = field(default_factory=dict)  # more for the function; never part of the identity
 
     @cached_property
     def digest(self) -> str:

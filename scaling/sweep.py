@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -222,7 +223,7 @@ def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) 
     )
 
 
-def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool]:
+def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool[Any]]:
     if arguments.inline:
         from scaling.engine.inline import InlinePool
 
@@ -326,10 +327,11 @@ def _command() -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a stage's error may have letters that it cannot show
     status = until_stopped(main)
-    if status == ClusterLost.exit_status:
+    # Ray's own end would wait for the cluster. The interpreter's end takes from jax's threads what they compute with.
+    if status == ClusterLost.exit_status or (status >= INTERRUPTED and "jax" in sys.modules):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # Ray's own end would wait for the cluster
+        os._exit(status)
     return status
 
 

@@ -6,12 +6,13 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 
-# Shared machines stall: a slow example is no failure. The same examples every time, so a green run stays green.
-settings.register_profile("project", deadline=None, derandomize=True)
+# Shared machines stall: a slow example, or slow drawing, is no failure. The same examples every time, so a green run
+# stays green.
+settings.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
 

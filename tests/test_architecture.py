@@ -21,6 +21,7 @@ MAX_LINES = 500
 EDGES = (
     ROOT / "scaling/engine/worker.py",  # where what a stage raises becomes the record of a failure
     ROOT / "scaling/engine/ray_session.py",  # Ray raises plain Exceptions when it cannot start
+    ROOT / "data/answers/user_verifiers.py",  # in a process of its own: what a user's check raises becomes a reply
     ROOT / "scaling/plugins.py",  # where what a user's module raises becomes a message
 )
 

@@ -6,9 +6,7 @@ import pytest
 from analysis.fitting.fits import Fit
 from analysis.fitting.forms import FORMS
 from analysis.fitting.joint import Design
-from analysis.multipliers.contrasts import band, holm, more_than_one, ratios
-
-NAMES = ("sft", "rft", "step_dpo")
+from analysis.multipliers.contrasts import adjusted, band, holm, ratio
 
 
 def fit_of(theta, hypothesis="H1"):
@@ -17,17 +15,12 @@ def fit_of(theta, hypothesis="H1"):
     return Fit(FORMS["pow2"], hypothesis, theta, empty, empty, empty[:, None], empty == 0)
 
 
-def draws_of(log_ms):
-    return fit_of(np.column_stack([np.zeros((len(log_ms), 2)), log_ms]))
-
-
 def test_what_two_algorithms_share_cancels_in_their_ratio():
-    rng = np.random.default_rng(0)
-    shared = rng.normal(0, 0.5, 4000)
-    replicates = draws_of(np.column_stack([np.log(2) + shared, np.log(8) + shared]))
-    (ratio,) = ratios(draws_of(np.log([[2.0, 8.0]])), replicates, NAMES)
-    assert (ratio.numerator, ratio.denominator) == ("step_dpo", "rft")
-    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((4.0, 4.0, 4.0))
+    shared = np.random.default_rng(0).normal(0, 0.5, 4000)
+    draws = (np.log(2) + shared, np.log(8) + shared)
+    found = ratio("rft", "step_dpo", (np.log(2.0), np.log(8.0)), draws)
+    assert (found.numerator, found.denominator) == ("step_dpo", "rft")
+    assert (found.estimate, found.low, found.high) == pytest.approx((4.0, 4.0, 4.0))
 
 
 def test_holm_multiplies_the_smallest_by_their_number_and_never_falls():
@@ -37,11 +30,12 @@ def test_holm_multiplies_the_smallest_by_their_number_and_never_falls():
     assert holm([]) == []
 
 
-def test_the_p_value_is_the_share_of_draws_at_or_below_one():
-    log_ms = np.column_stack([np.where(np.arange(99) < 4, -0.1, 0.5), np.full(99, 1.0)])
-    first, second = more_than_one(draws_of(log_ms), NAMES)
-    assert (first.p, second.p) == pytest.approx((5 / 100, 1 / 100))
-    assert (first.p_holm, second.p_holm) == pytest.approx((5 / 100, 2 / 100))
+def test_the_p_value_is_twice_the_smaller_share_of_draws_beyond_none():
+    below = np.where(np.arange(99) < 4, -0.1, 0.5)
+    first, second = adjusted(("rft", "dpo"), (below, np.full(99, 1.0)), (-below, np.full(99, 0.0)))
+    assert (first.p, second.p) == pytest.approx((2 * 5 / 100, 2 * 1 / 100))
+    assert (first.p_holm, second.p_holm) == pytest.approx((2 * 5 / 100, 2 * 2 / 100))
+    assert (first.slope_p, second.slope_p) == pytest.approx((2 * 5 / 100, 1.0))
 
 
 def test_the_band_holds_the_whole_line_in_95_percent_of_draws():
@@ -51,7 +45,7 @@ def test_the_band_holds_the_whole_line_in_95_percent_of_draws():
     zeros = np.zeros((5000, 2))
     point = fit_of([0.0, 0.0, np.log(2), 0.1], "H2")
     replicates = fit_of(np.column_stack([zeros, rng.normal(np.log(2), 0.2, 5000), rng.normal(0.1, 0.1, 5000)]), "H2")
-    found = band(design, point, replicates, 1, "rft")
+    found = band(design, point, replicates, "rft")
     centred = np.log(sizes) - design.log_center
     assert found.sizes == (64, 256, 1024, 4096)
     np.testing.assert_allclose(found.estimate, 2 * np.exp(0.1 * centred))

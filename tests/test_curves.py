@@ -1,4 +1,4 @@
-"""analysis.curves.laws and curve_choice: published errors of extrapolation on 92 curves, and planted laws."""
+"""analysis.curves.laws and analysis.curves.choice: published errors of extrapolation on 92 curves, and planted laws."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_planted_law_is_found_exactly(form, planted):
     wanted = {**planted, "a": planted["a"] * 100 ** planted["b"]}
     np.testing.assert_allclose(curve.natural[0], list(wanted.values()), rtol=1e-4)
     assert curve.mean_square[0] < 1e-12
-    assert not curve.at_bound
+    assert "b" not in curve.at_bounds
 
 
 def test_units_do_not_matter():
@@ -79,7 +79,7 @@ def test_aicc_counts_the_variance_as_a_parameter():
 
 def test_an_exponential_ends_at_the_bound_and_says_so():
     curve = fit_curve(X, 0.1 + np.exp(-X / 3e4), "shift4")
-    assert curve.at_bound
+    assert "b" in curve.at_bounds
     assert curve.natural[0, 1] == pytest.approx(STEEPEST)
 
 

@@ -1,52 +1,58 @@
 """Where one multiplier does not describe the curves, figures and captions show none."""
 
-import dataclasses
-
+import pandas as pd
 import pytest
-from planted import planted
+from planted import planted, power_law
 
-from analysis.figures import headline
+from analysis.figures import overview
 from analysis.page.wording import SWEEP
+from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.study_sections import study_sections
 from analysis.tables.outcomes import from_table
-from analysis.verdicts.judge import number
+from analysis.verdicts.headline import number
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import analyse
 
 
 @pytest.fixture(scope="module")
 def studies():
-    """A study that one multiplier describes, and the same with a fit that is rejected."""
-    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, num_problems=200)
-    described = analyse(from_table(table), "sft", {}, num_draws=200)
-    model = dataclasses.replace(described.model, lack_of_fit=0.01, lack_of_fit_varying=0.01)
-    return described, dataclasses.replace(described, model=model)
+    """A study in which one number describes each algorithm, and one in which m of RFT moves with D."""
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=200)
+    moving = planted({"rft": 1.0}, num_problems=200, curve=lambda size: power_law(size * (size / 64) ** 0.8), seed=1)
+    moved = pd.concat([table[table["algorithm"] == "sft"], moving])
+    return analyse(from_table(table), "sft", {}, num_draws=200), analyse(from_table(moved), "sft", {}, num_draws=200)
 
 
 def texts(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-def test_the_number_for_all_sizes_is_the_joint_fits_or_the_form_free_mean(studies):
-    assert [study.one_number("rft").kind for study in studies] == ["overall", "mean"]
-    assert studies[0].described is studies[0].model and studies[1].described is None
+def test_one_number_is_given_only_where_it_describes_the_curves(studies):
+    one, moving = studies
+    assert one.verdict("rft").headline.kind == "one number" and one.described("rft") is one.models["rft"]
+    assert moving.verdict("rft").headline.kind == "sizes" and moving.overall("rft") is None
+    assert [point.data_size for point in moving.verdict("rft").headline.points] == [64, 1024]
 
 
-def test_the_multiplier_figure_has_a_band_only_for_what_describes_the_curves(studies):
+def test_the_same_headline_stands_in_the_legend_the_sentence_and_the_table(studies):
+    for study in studies:
+        stated = study.verdict("rft").headline.text
+        assert any(stated in text for text in texts(overview.multiplier_figure(study, SWEEP)))
+        assert stated in verdict_table(Panel(study)).rows[0]
+        for point in study.verdict("rft").headline.points:
+            assert number(point.estimate) in study.verdict("rft").sentence or point.estimate in (0, float("inf"))
+
+
+def test_the_multiplier_figure_has_a_band_only_for_one_number(studies):
     for study, lines in zip(studies, (True, False), strict=True):
-        figure = headline.multiplier_figure(study, SWEEP)
-        one = study.one_number("rft")
-        stated = f"{number(one.estimate)} ({number(one.low)} to {number(one.high)})"
-        assert any(stated in text for text in texts(figure))
-        assert bool(figure.axes[0].patches) == lines
-        assert any(line.get_linestyle() == "--" for line in figure.axes[0].lines) == lines
+        assert bool(overview.multiplier_figure(study, SWEEP).axes[0].patches) == lines
 
 
-def test_the_error_figure_joins_the_means_where_the_fit_is_rejected(studies):
+def test_the_error_figure_joins_the_means_where_no_fit_describes_them(studies):
     styles = [
         {
             container.lines[0].get_linestyle()
-            for container in headline.error_figure(study, SWEEP, None).axes[0].containers
+            for container in overview.error_figure(study, SWEEP, None).axes[0].containers
         }
         for study in studies
     ]
@@ -55,23 +61,22 @@ def test_the_error_figure_joins_the_means_where_the_fit_is_rejected(studies):
 
 def test_the_captions_say_what_is_drawn(studies, tmp_path):
     (tmp_path / "figures").mkdir()
-    headline.save(headline.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
-    headline.save(headline.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
+    overview.save(overview.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
+    overview.save(overview.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
     sections = [study_sections("", Panel(study), tmp_path, SWEEP) for study in studies]
     captions = [" ".join(figure.caption for figure in figures.figures) for figures, *_ in sections]
-    assert "lines: joint fit" in captions[0] and "Lines and bands: one multiplier" in captions[0]
-    assert "lines join the means" in captions[1] and "No one multiplier describes the curves" in captions[1]
-    assert "Dashed" in captions[0] and "Dashed" not in captions[1]
+    assert "lines: joint fits" in captions[0] and "Lines and bands: one number" in captions[0]
+    assert "lines join the means" in captions[1] and "m at the smallest and the largest size" in captions[1]
 
 
 def test_a_study_of_the_reference_alone_compares_nothing(studies, tmp_path):
     table = planted({"sft": 1.0}, num_problems=100)
     alone = analyse(from_table(table), "sft", {}, num_draws=50)
-    assert alone.model is not None and headline.collapsed_figure(alone, SWEEP) is None
-    assert headline.collapsed_figure(studies[0], SWEEP) is not None
+    assert alone.curve is not None and overview.collapsed_figure(alone, SWEEP) is None
+    assert overview.collapsed_figure(studies[0], SWEEP) is not None
     (tmp_path / "figures").mkdir()
     for name, study in (("error", alone), ("error-both", studies[0])):
-        headline.save(headline.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
+        overview.save(overview.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
     captions = [
         study_sections(panel, Panel(study), tmp_path, SWEEP)[0].figures[0].caption
         for panel, study in (("", alone), ("both", studies[0]))

@@ -1,7 +1,10 @@
 """analysis.design and analysis.planner.suggest: the command on a sweep, before and after a first run."""
 
+import re
+
 import pandas as pd
 import pytest
+from planted import planted
 from planted_store import fill
 
 from analysis import report
@@ -23,7 +26,7 @@ grid:
 analysis: {{reference: sft, claims: {{rft: 2}}, bootstrap_draws: 200}}
 store: {store}
 """
-QUICK = ["--studies", "2", "--draws", "50"]
+QUICK = ["--studies", "2", "--draws", "50", "--run-sd", "0.12"]
 
 
 @pytest.fixture
@@ -48,6 +51,19 @@ def test_before_a_first_run_the_defaults_are_assumed_and_said(sweep_file, tmp_pa
     first = (tmp_path / "results" / "small" / "design.csv").read_bytes()
     assert main([str(sweep_file), *QUICK]) == 0
     assert (tmp_path / "results" / "small" / "design.csv").read_bytes() == first
+
+
+def test_run_noise_is_asked_for_or_taken_from_other_runs(sweep_file, tmp_path, capsys):
+    assert main([str(sweep_file), *QUICK[:4]]) == 2
+    assert "how much runs differ" in capsys.readouterr().err
+    assert main([str(sweep_file), *QUICK[:4], "--noise-from", str(tmp_path / "nowhere")]) == 2
+    assert "there is no outcomes.parquet" in capsys.readouterr().err
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=200, run_sd=0.4).assign(panel="")
+    table.to_parquet(tmp_path / "outcomes.parquet")
+    assert main([str(sweep_file), *QUICK[:4], "--noise-from", str(tmp_path)]) == 0
+    page = (tmp_path / "results" / "small" / "design.md").read_text()
+    (found,) = re.findall(r"run effects of sd (\d\.\d\d), in logits", page)
+    assert 0.25 < float(found) < 0.55
 
 
 def test_suggestions_need_a_first_run(sweep_file, capsys):

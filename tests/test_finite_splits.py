@@ -117,7 +117,7 @@ def test_a_plan_knows_the_sizes_of_local_sets_and_of_those_named_by_default(fold
 
 
 def test_a_row_without_a_solution_cannot_be_taught_from(tmp_path):
-    from data.teacher.synthetic import synthetic
+    from data.teacher import synthetic
 
     rows = [{"prompt": f"{index}?", "answer": index} for index in range(4)]
     config = Jsonl(path=str(own_rows(tmp_path / "rows.jsonl", rows)), num_validation=1, num_test=1)

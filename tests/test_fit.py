@@ -130,10 +130,10 @@ def test_wrong_usage_exits_with_two(items, tmp_path, arguments):
 
 
 def test_a_file_that_is_not_there_or_no_table_is_named(tmp_path, capsys):
-    assert main([str(tmp_path / "none.csv"), "--reference", "sft", "--out", str(tmp_path)]) == 2
+    assert main([str(tmp_path / "none.csv"), "--reference", "sft", "--out", str(tmp_path / "fits")]) == 2
     assert "does not exist" in capsys.readouterr().err
     (tmp_path / "empty.csv").write_text("")
-    assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path)]) == 2
+    assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path / "fits")]) == 2
     assert "cannot be read" in capsys.readouterr().err
 
 
@@ -164,6 +164,34 @@ def test_a_curve_gets_a_form_intervals_and_hold_out_scores(tmp_path):
     assert "extrapolated" in (out / "report.md").read_text()
     assert {path.name for path in (out / "figures").iterdir()} == {"fit.png", "fit.svg", "fit.pdf"}
     assert len(pd.read_csv(out / "fit.csv")) == 10
+
+
+def test_a_rising_column_is_refused_with_the_cure(tmp_path, capsys):
+    accuracy = curve().assign(accuracy=lambda table: 1 - table["error"])
+    assert fit(accuracy, tmp_path, "--x", "size", "--y", "accuracy") == 2
+    error = capsys.readouterr().err
+    assert "accuracy rises with size" in error and "add a column of 1 - accuracy" in error
+    score = surface().assign(score=lambda table: 10 / table["loss"])
+    assert fit(score, tmp_path, "--x", "N,D", "--y", "score", "--form", "chinchilla") == 2
+    assert "score rises with N" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_parameters_at_a_bound_and_variables_without_effect_are_said(tmp_path, capsys):
+    size = np.geomspace(100, 1e5, 10)
+    assert (
+        fit(pd.DataFrame({"size": size, "loss": size**-0.5}), tmp_path, "--x", "size", "--y", "loss", "--form", "pow3")
+        == 0
+    )
+    assert "c is 0, its bound" in capsys.readouterr().out
+    flat = pd.DataFrame({"size": size, "loss": 2 + 0.1 * np.cos(9 * np.arange(10))})
+    assert fit(flat, tmp_path, "--x", "size", "--y", "loss", "--form", "pow2") == 0
+    assert "does not change with size beyond its scatter" in capsys.readouterr().out
+    table = surface()
+    noise = np.random.default_rng(1).normal(0, 0.003, len(table))
+    table = table.assign(loss=(1.8 + 2100 / table["D"] ** 0.37) * np.exp(noise))
+    assert fit(table, tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla") == 0
+    assert "N has no effect that these points show" in capsys.readouterr().out
 
 
 def test_a_surface_gets_intervals_and_a_hold_out_score(tmp_path):

@@ -1,6 +1,7 @@
 """A study on an imported policy: a sweep's stages from the checkpoint to the outcomes, with the checkpoint's tokens."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,10 +12,11 @@ from data.tokens.tokenizer import tokenizer_of
 from scaling.config.algorithms import algorithm_names
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell
-from scaling.kinds import kind_of
+from scaling.kinds import kind_of, loaded
 from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_policy
 from scaling.planning import recipes
+from scaling.pretrained.hub import content_digest
 from scaling.pricing.costs import cost
 from scaling.stage import in_order
 
@@ -64,9 +66,10 @@ def test_an_embedded_policy_needs_no_tokenizer_among_its_inputs(cell):
         assert not any("tokenizer" in stage.inputs for stage in stages_of(embedded, algorithm))
 
 
-def test_the_import_depends_on_the_checkpoint_and_its_revision_alone(cell):
+def test_the_import_depends_on_the_checkpoints_content_and_its_revision_alone(cell, checkpoint):
     imported = recipes.base_policy(cell)
-    assert imported.config == {"policy": {"hf": cell.policy.hf, "revision": None}}
+    stated = {"hf": content_digest(Path(cell.policy.hf)), "revision": None, "prompt_template": None}
+    assert imported.config == {"policy": stated} and imported.execution == {"checkpoint": cell.policy.hf}
     other = cell.model_copy(update={"policy": cell.policy.model_copy(update={"revision": "v2"})})
     assert recipes.base_policy(other).digest != imported.digest
     assert recipes.base_policy(cell.model_copy(update={"data_size": 4})).digest == imported.digest
@@ -99,9 +102,8 @@ def test_the_stages_run_from_the_checkpoint_to_the_outcomes(cell, tmp_path):
         folders[stage.digest] = tmp_path / stage.kind
         folders[stage.digest].mkdir()
         inputs = {name: folders[given.digest] for name, given in stage.inputs.items()}
-        module, _, function = str(kind_of(stage.kind).run).partition(":")
-        run = getattr(__import__(module, fromlist=[function]), function)
-        numbers[stage.kind] = run(dict(stage.config), inputs, folders[stage.digest])
+        run = loaded(kind_of(stage.kind).run)
+        numbers[stage.kind] = run({**stage.config, **stage.execution}, inputs, folders[stage.digest])
 
     trained = load_policy(tmp_path / "rft")
     assert trained.config == replace(SHAPE, stop_tokens=(2,))

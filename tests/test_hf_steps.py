@@ -18,7 +18,7 @@ from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
 from data.tokens.steps import step_cutter, text_step_ends
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.sweep import Cell
-from scaling.kinds import kind_of
+from scaling.kinds import kind_of, loaded
 from scaling.model import replay
 from scaling.planning import recipes
 from scaling.stage import in_order
@@ -76,9 +76,8 @@ class Study:
                 continue
             self.folder(stage).mkdir()
             inputs = {name: self.folder(given) for name, given in stage.inputs.items()}
-            module, _, function = str(kind_of(stage.kind).run).partition(":")
-            run = getattr(__import__(module, fromlist=[function]), function)
-            self.numbers[stage.digest] = run(dict(stage.config), inputs, self.folder(stage))
+            run = loaded(kind_of(stage.kind).run)
+            self.numbers[stage.digest] = run({**stage.config, **stage.execution}, inputs, self.folder(stage))
         return {stage.kind: stage for stage in stages}
 
 
@@ -214,7 +213,7 @@ def test_a_vocabulary_too_large_to_replay_gives_the_same_continuations_and_says_
     monkeypatch.setattr(replay, "SMALL_VOCABULARY", SHAPE.vocab_size - 1)
     stage = adaptive["step_values"]
     inputs = {name: study.folder(given) for name, given in stage.inputs.items()}
-    numbers = step_values.run(dict(stage.config), inputs, tmp_path)
+    numbers = step_values.run({**stage.config, **stage.execution}, inputs, tmp_path)
     for name in ("continuations.parquet", "step_values.parquet"):
         assert (tmp_path / name).read_bytes() == (study.folder(stage) / name).read_bytes()
     before = study.numbers[stage.digest]

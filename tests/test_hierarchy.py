@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.fitting.bootstrap import Draws
 from analysis.fitting.fits import fit_point
 from analysis.fitting.forms import FORMS
 from analysis.fitting.joint import Design
@@ -25,10 +24,9 @@ def compared(curves, seed=0, form="pow3"):
     arm = np.repeat(np.arange(len(curves)), len(SIZES))
     # A weight of f (1 - f) / SD^2 makes the deviance a chi-square.
     design = Design(np.tile(np.log(SIZES), len(curves)), arm, truth * (1 - truth) / SD**2, float(errors.min()))
-    draws = Draws(crossed, crossed, crossed)
     constant = fit_point(design, errors, FORMS[form], "H1")
-    return {(item.smaller, item.larger): item for item in compare_models(design, errors, draws, constant)}, (
-        lack_of_fit(design, errors, draws, constant)
+    return {(item.smaller, item.larger): item for item in compare_models(design, errors, crossed, constant)}, (
+        lack_of_fit(design, errors, crossed, constant)
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from planted import power_law
 
-from analysis.fitting.bootstrap import Draws
+from analysis.fitting.fits import fit_point
 from analysis.fitting.forms import FORMS
 from analysis.fitting.joint import Design
 from analysis.multipliers.holdout import HoldOut, Score, hold_out_headline, rolling
@@ -19,9 +19,13 @@ def exact(curve=power_law):
     return Design(np.tile(np.log(SIZES), 2), arm, np.full(16, 1500.0), float(errors.min())), errors
 
 
+def fits(design, errors, *names):
+    return [fit_point(design, errors, FORMS[name], "H1") for name in names]
+
+
 def test_the_true_form_predicts_exact_data_and_the_others_less_well():
     design, errors = exact()
-    found = rolling(design, errors, NAMES, [FORMS["pow2"], FORMS["pow3"]])
+    found = rolling(design, errors, NAMES, fits(design, errors, "pow2", "pow3"))
     rmsle = {(score.form, score.num_dropped): score.rmsle for score in found.scores}
     for num_dropped in (1, 2):
         # The weak prior on the floor moves exact data by a few parts in a thousand.
@@ -33,7 +37,7 @@ def test_every_algorithm_loses_its_own_largest_sizes():
     design, errors = exact()
     kept = np.arange(16) != 15  # RFT stops at 4096
     short = Design(design.log_size[kept], design.arm[kept], design.weight[kept], design.c_max)
-    found = rolling(short, errors[kept], NAMES, [FORMS["pow2"]])
+    found = rolling(short, errors[kept], NAMES, fits(short, errors[kept], "pow2"))
     held = {(item.num_dropped, item.algorithm, item.data_size) for item in found.predictions if item.form == "pow2"}
     assert held == {
         *((1, "sft", 8192), (1, "rft", 4096)),
@@ -56,7 +60,8 @@ def test_what_is_left_out_does_not_reach_the_prediction():
     design, errors = exact()
     other = errors.copy()
     other[[7, 15]] = 0.9
-    pair = [rolling(design, values, NAMES, [FORMS["pow3"]]).predictions for values in (errors, other)]
+    start = fits(design, errors, "pow3")
+    pair = [rolling(design, values, NAMES, start).predictions for values in (errors, other)]
     for one, two in zip(*pair, strict=True):
         if one.num_dropped == 1:
             assert one.predicted == two.predicted
@@ -71,7 +76,7 @@ def test_a_form_that_a_round_could_not_score_is_not_chosen():
 def test_a_headline_holds_or_fails_at_its_largest_size():
     design, errors = exact()
     crossed = errors + np.random.default_rng(0).normal(0, 0.01, (300, 16))
-    good = hold_out_headline(design, errors, Draws(crossed, crossed, crossed), FORMS["pow3"], 1, "rft")
+    good = hold_out_headline(design, errors, crossed, *fits(design, errors, "pow3"), 1, "rft")
     assert good.passed
     assert good.data_size == 8192
     # sd of the miss is at least that of the cell, 0.01: the interval is at least 4 x 0.01 wide, to 8 % in 300 draws.
@@ -79,6 +84,6 @@ def test_a_headline_holds_or_fails_at_its_largest_size():
     bent = errors.copy()
     bent[15] += 0.1
     moved = crossed + (bent - errors)
-    bad = hold_out_headline(design, bent, Draws(moved, moved, moved), FORMS["pow3"], 1, "rft")
+    bad = hold_out_headline(design, bent, moved, *fits(design, errors, "pow3"), 1, "rft")
     assert not bad.passed
     assert bad.predicted == pytest.approx(good.predicted, abs=1e-6)

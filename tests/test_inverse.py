@@ -52,12 +52,13 @@ def test_a_study_tells_the_turning_point_and_spares_the_others_fit():
     assert "It turns at D = 256 (" in by_name["dpo"].sentence
     assert by_name["rft"].code == "SUPPORTED"
     assert not study.best_so_far
-    assert study.outcomes.data_size[~study.model.used].tolist() == [512, 1024]
-    assert study.model.lack_of_fit > 0.05
+    unused = ~study.models["dpo"].used
+    assert study.models["dpo"].outcomes.data_size[unused].tolist() == [512, 1024]
+    assert study.models["rft"].used.all()
 
 
 def test_a_rising_reference_is_flagged_in_the_study():
     rising = planted({"sft": 1.0}, num_seeds=4, curve=lambda size: power_law(size) if size < 500 else 0.75)
     study = analyse(from_table(pd.concat([rising, planted({"rft": 2.0}, num_seeds=4)])), "sft", {}, num_draws=300)
     assert study.best_so_far
-    assert study.model is not None
+    assert study.models

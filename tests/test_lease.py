@@ -86,10 +86,10 @@ def test_the_heartbeat_keeps_a_lease_fresh(directory, monkeypatch):
         leases.acquire(toy("a"))
         path = directory / toy("a").digest
         os.utime(path, (0, 0))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while path.stat().st_mtime == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert time.time() - path.stat().st_mtime < 5
+        assert time.time() - path.stat().st_mtime < 60
 
 
 def test_of_many_that_find_a_lease_stale_one_takes_it_over(directory):

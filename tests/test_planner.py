@@ -101,11 +101,11 @@ def test_an_interval_may_leave_a_claim_open():
     assert is_met("<=1", 1.1, 1.4) is False
 
 
-def test_coverage_and_verdicts_are_counted_not_assumed():
-    """Three runs that scatter widely: their spread is not known well enough to cover the truth every time."""
+def test_verdicts_are_counted_not_assumed():
+    """Three runs that scatter widely tell little, and their intervals say so."""
     noisy = truth(item_sd=0.1, run_sd=0.7, rft=2.0)
     (found,) = expect(grid(seeds=3, problems=200), noisy, "sft", CLAIMS, 12, 50)
-    assert found.coverage < 1.0
+    assert found.coverage >= 0.75 and found.width > 2
     assert found.right_verdict < 0.9
     assert found.from_one < 1.0
 
@@ -125,7 +125,7 @@ def test_an_arm_worse_than_every_reference_gives_an_upper_bound():
     study = analyse(outcomes, "sft", {}, 100)
     (verdict,) = study.verdicts
     assert verdict.code == "UPPER_BOUND"
-    low, high = allowed(study, verdict)
+    low, high = allowed(verdict)
     assert low == 0.0 and 0.05 < high <= 1.0
 
 
@@ -141,7 +141,7 @@ def test_what_is_assumed_without_a_first_run_is_the_claims_and_a_stated_curve():
         **{"sft": 1.0, "rft": 2.0, "dpo": 1.0, "step_dpo": 8.0},
         "other": 2.0,
     }
-    found = default_assumptions(of_grid, "sft", CLAIMS, Defaults(floor=0.1, exponent=0.5, first_error=0.9))
+    found = default_assumptions(of_grid, "sft", CLAIMS, Defaults(floor=0.1, exponent=0.5, first_error=0.9, run_sd=0.12))
     np.testing.assert_allclose(found.curve(np.array([64.0, 256.0])), [0.9, 0.1 + 0.8 / 2])
     assert "an error of 0.1 + a D^-0.5" in found.source
 

@@ -105,17 +105,18 @@ def test_resources_the_cluster_lacks_are_an_error_before_anything_starts(ray_clu
     assert not store.root.exists()
 
 
+SECONDS = 300  # for a driver on a busy machine
 DRIVER = """
 import sys
 from rich.console import Console
 from toy_stages import RUNNERS, toy
-from scaling.config.errors import ConfigError
-from scaling.engine.pool import RayPool, _start
+from scaling.engine import lease
 from scaling.engine.pool import RayPool
 from scaling.engine.progress import Progress
 from scaling.engine.run import execute
 from scaling.engine.store import Store
 if __name__ == "__main__":
+    lease.STALE_SECONDS = 1e6  # so that only a death frees a lease
     store = Store(sys.argv[1])
     stages = [toy(str(index), seconds=60, journal=sys.argv[2]) for index in range(3)]
     with RayPool(store.root, None, {"host": {"cpu": 1}}, runners=RUNNERS) as pool:
@@ -130,7 +131,7 @@ def _driver(store, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, os.fspath(program), os.fspath(store.root), os.fspath(tmp_path / "journal")]
     driver = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS
     while not journal(tmp_path / "journal") and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.1)
     return driver
@@ -139,7 +140,7 @@ def _driver(store, tmp_path):
 def test_ctrl_c_ends_the_workers_and_says_how_to_continue(store, tmp_path):
     driver = _driver(store, tmp_path)
     driver.send_signal(signal.SIGINT)
-    output, errors = driver.communicate(timeout=60)
+    output, errors = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 130, errors
     assert errors == "" and "run the same command again to continue" in output
     assert [path.name for path in (store.root / "leases").iterdir()] == [".lock"]
@@ -148,12 +149,9 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_continue(store, tmp_path):
 def test_after_a_killed_driver_the_next_takes_over_without_waiting_a_minute(store, tmp_path):
     driver = _driver(store, tmp_path)
     driver.send_signal(signal.SIGKILL)
-    driver.communicate(timeout=60)
-    started = time.monotonic()
+    driver.communicate(timeout=SECONDS)
     (tmp_path / "journal").unlink()
     successor = _driver(store, tmp_path)
-    seconds = time.monotonic() - started
     successor.send_signal(signal.SIGINT)
-    successor.communicate(timeout=60)
-    assert successor.returncode == 130
-    assert seconds < 30
+    successor.communicate(timeout=SECONDS)
+    assert successor.returncode == 130 and journal(tmp_path / "journal")

@@ -17,7 +17,7 @@ from scaling.engine.ray_session import _join, _start
 from scaling.engine.run import CannotStart
 
 TESTS = Path(__file__).parent
-SECONDS = 120  # for a driver on a busy machine to say something
+SECONDS = 300  # for a driver on a busy machine to say something
 EXIT_CANNOT_START, EXIT_LOST = 3, 4
 
 
@@ -95,7 +95,7 @@ def family(pid: int) -> dict[int, str]:
 
 def left_of(processes: dict[int, str]) -> dict[int, str]:
     """Those that still run after some seconds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         left = {pid: name for pid, name in processes.items() if _runs(pid, name)}
         if not left:
@@ -150,7 +150,7 @@ def test_the_death_of_ray_itself_is_noticed_and_nothing_is_left(tiny, tmp_path, 
         os.kill(victims[0], signal.SIGKILL)
         killed_at = time.monotonic()
         _, errors = process.communicate(timeout=SECONDS)
-        assert time.monotonic() - killed_at < 45
+        assert time.monotonic() - killed_at < 120
         assert process.returncode == EXIT_LOST, errors
         assert "so no stage can run. What is done is stored" in errors and "Traceback" not in errors
         assert not left_of(started)

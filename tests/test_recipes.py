@@ -6,7 +6,7 @@ import pytest
 from one_run import ALGORITHMS, FAMILIES, by_kind, cell_of, kinds_from, with_other
 
 from scaling.config.algorithms import algorithm_names, algorithm_of
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.section import Section, parse
 from scaling.config.sweep import Cell
 from scaling.kinds import BUILT_IN
@@ -103,7 +103,7 @@ def test_a_stages_config_survives_json_and_parses_as_the_section_it_was(algorith
         config = json.loads(json.dumps(dict(stage.config)))
         assert Stage(kind, config, stage.inputs) == stage
         if "problems" in config:
-            assert parse(Problems, config["problems"]).family == family
+            assert problems_of(config).family == family
         for name, value in config.items():
             section = getattr(cell, name, None)
             if name != "problems" and isinstance(section, Section):

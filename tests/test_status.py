@@ -55,6 +55,32 @@ def test_status_shows_the_last_line_of_a_running_stages_log_and_for_how_long_not
     assert "the last, b" in shown and "the first" not in shown
 
 
+def test_status_passes_over_folders_that_a_running_stage_removes_meanwhile(store, monkeypatch):
+    busy = toy("busy")
+    gone = store.work_dir(busy) / "checkpoints" / "1.tmp"
+    gone.mkdir(parents=True)
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path) == str(gone):
+            os.rmdir(gone)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with Leases(store.root / "leases") as leases:
+        assert leases.acquire(busy)
+        assert "nothing written for" in "\n".join(status([busy], Store(store.root)).lines())
+    assert not gone.exists()
+
+
+@pytest.mark.parametrize("record", [b"{}", b"[1]", b"\xff\xfe", b"1", b""])
+def test_a_damaged_record_of_an_earlier_artifact_explains_nothing(store, record):
+    earlier = toy("base", slug="base", rate=1)
+    run([earlier], store)
+    (store.find(earlier) / "record.json").write_bytes(record)
+    assert why_it_runs(toy("base", slug="base", rate=2), Store(store.root)) == "new"
+
+
 def test_the_reason_a_stage_must_run_is_what_differs(store):
     base = toy("base", slug="base", rate=1)
     top = toy("top", base, slug="top")

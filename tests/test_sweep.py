@@ -127,6 +127,17 @@ def test_a_tiny_sweep_of_real_stages_runs_inline_and_then_has_nothing_to_do(tiny
     assert "start" not in shown and "done" not in shown
 
 
+def test_an_interrupted_sweep_does_not_wait_for_the_interpreters_end_while_jax_computes():
+    """That end has crashed under jax's threads."""
+    program = (
+        "import atexit, os, signal, sys, types; from scaling import sweep;"
+        "atexit.register(os.kill, os.getpid(), signal.SIGSEGV); sys.modules.setdefault('jax', types.ModuleType('jax'));"
+        "sweep.main = lambda: print('said') or signal.raise_signal(signal.SIGTERM); sys.exit(sweep._command())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (143, "said\n"), ended.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_with_its_exit_status_and_leaves_no_half_artifact(tiny, tmp_path, stop):

@@ -6,7 +6,7 @@ import pytest
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl
 from data.sets.splits import split_of
-from data.teacher.synthetic import synthetic
+from data.teacher import synthetic
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.section import parse, plain
 

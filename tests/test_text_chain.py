@@ -12,7 +12,7 @@ from data.sets.finite_splits import parts
 from data.sets.problem_pool import kept_problems
 from scaling.config.sweep import Cell
 from scaling.config.text_problems import Gsm8k, Solvable
-from scaling.kinds import kind_of
+from scaling.kinds import kind_of, loaded
 from scaling.model.flops import sampling_flops
 from scaling.planning import recipes
 from scaling.planning.chain import solvable as solvable_stage
@@ -56,8 +56,7 @@ def chain(cell, tmp_path_factory):
         folders[stage.digest] = root / stage.kind
         folders[stage.digest].mkdir()
         inputs = {name: folders[given.digest] for name, given in stage.inputs.items()}
-        module, _, function = str(kind_of(stage.kind).run).partition(":")
-        run = getattr(__import__(module, fromlist=[function]), function)
+        run = loaded(kind_of(stage.kind).run)
         numbers[stage.kind] = run({**stage.config, **stage.execution}, inputs, folders[stage.digest])
     return root, numbers
 

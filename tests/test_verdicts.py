@@ -15,7 +15,7 @@ from analysis.verdicts.judge import verdict
 KNOWN = {
     "num_seeds": 4,
     "num_problems": 500,
-    "sizes": (64, 1024),
+    "sizes": (64, 256, 1024),
     "largest_reference": 1024,
     "form_spread": (2.0, 2.1),
     "difference": (-0.05, -0.07, -0.03),
@@ -33,7 +33,8 @@ def test_each_condition_has_its_verdict():
         "INVERSE": {"rise": (0.05, 0.02, 0.08)},
         "LOWER_BOUND": {"right_censored": 0.8, "at_least": 6.0},
         "UPPER_BOUND": {"left_censored": 0.8, "at_most": 0.5},
-        "VARIES": {"delta": (0.4, 0.2, 0.6), "ends": (1.0, 4.0)},
+        "VARIES": {"delta": (0.4, 0.2, 0.6), "at_sizes": ((1.0, 0.8, 1.2), (4.0, 3.0, 5.0)), "lack_of_fit": 0.01},
+        "AT_SIZES": {"sizes": (64, 128), "multiplier": math.nan, "at_sizes": ((1.0, 0.8, 1.2), (4.0, 3.0, 5.0))},
         "NULL": {"multiplier": 1.0, "low": 0.9, "high": 1.1, "form_spread": (1.0, 1.05)},
         "NOT_RESOLVED": {"low": 0.6, "high": 2.5, "difference": (0.0, -0.01, 0.01)},
         "DIRECTION_ONLY": {"low": 0.6, "high": 2.5},
@@ -52,7 +53,7 @@ def test_a_single_number_that_does_not_fit_is_not_supported():
     assert "disagree" in disagreeing.sentence
     assert "which these data do not give" in disagreeing.claim_sentence
     # A slope under a model that does not fit either is no evidence of a varying multiplier.
-    bent = evidence(delta=(0.4, 0.2, 0.6), ends=(1.0, 4.0), lack_of_fit=0.0, lack_of_fit_varying=0.0)
+    bent = evidence(delta=(0.4, 0.2, 0.6), lack_of_fit=0.0, lack_of_fit_varying=0.0)
     assert verdict(bent).code == "DIRECTION_ONLY"
 
 
@@ -60,7 +61,8 @@ def test_without_one_number_a_claim_fails_where_no_size_supports_it():
     bent = {"lack_of_fit": 0.0, "lack_of_fit_varying": 0.0, "mean": (1.5, 1.3, 1.7)}
     below = verdict(evidence(**bent, at_sizes=((1.2, 1.0, 1.5), (1.9, 1.5, 2.4))), claim=8.0)
     assert below.code == "CONTRADICTED"
-    assert "at every size: m(D) is 1.20x to 1.90x" in below.sentence and "1.50x (1.30 to 1.70)" in below.sentence
+    assert "at every size: m(D) is 1.20x to 1.90x" in below.sentence
+    assert "1.50" not in below.sentence  # never a mean over the grid
     assert "at any size: m(D) is at most 2.40" in below.claim_sentence
     # One size that supports it, or comes within a factor of 1.5, and the claim is not judged.
     for limits in ((1.5, 9.0), (5.5, 7.0)):
@@ -79,7 +81,7 @@ def test_without_one_number_a_claim_fails_where_no_size_supports_it():
     )
     assert far.code == "CONTRADICTED" and "m(D) is at least 2.00" in far.claim_sentence
     # Where one number fits it decides, whatever single sizes say.
-    assert verdict(evidence(at_sizes=((1.2, 1.0, 1.5),)), claim=2.0).code == "SUPPORTED"
+    assert verdict(evidence(at_sizes=((1.2, 1.0, 2.5),)), claim=2.0).code == "SUPPORTED"
 
 
 def test_an_interval_without_an_end_is_said_in_words():
@@ -203,7 +205,7 @@ def test_every_input_has_exactly_one_verdict_and_a_sentence(
         lack_of_fit_varying=lack_of_fit[1],
         mean=mean,
         delta=delta,
-        ends=(1.0, 2.0),
+        at_sizes=((0.5, 0.2, 3.0), (2.0, 1.5, 4.0), (math.inf, 3.0, math.inf)),
         difference=difference,
         rise=rise,
         not_estimable=refusal,

@@ -14,7 +14,7 @@ from algorithms import pretrain, sft
 from data import rollouts, step_values, verifier
 from data.records import write_jsonl
 from data.rollout_tables import load_verified
-from data.teacher.synthetic import synthetic
+from data.teacher import synthetic
 from data.tokens.steps import step_ends
 from data.tokens.tokenizer import EOS, Tokenizer, for_problems
 from scaling.config.problems import ModularSum

@@ -1,9 +1,9 @@
 """Which form a one-variable curve gets: by its misses on the largest sizes, left out, or by AICc where sizes are few.
 
-In: points (x, y). Out: `Choice`, every form fitted, with both scores. With some ten sizes AICc picks too simple a form,
-and the hold-out decides; with fewer too little is left to fit, and with more AICc extrapolates better, so there it
-decides (docs/results.md has the numbers). last1, which repeats the last value seen, stands beside the forms: what does
-not beat it does not extrapolate.
+In: points (x, y). Out: `ChosenCurve`: the form chosen, with every form's fit and both scores. With about ten sizes AICc
+picks too simple a form, so the hold-out decides. With fewer, too little is left to fit; with more, AICc extrapolates
+better. In both cases AICc decides (docs/results.md has the numbers). last1 repeats the last value seen: a form that
+does not beat it does not extrapolate.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ import numpy as np
 from analysis.curves.laws import PARAMETERS, Curve, fit_curve, rmsle
 
 FEW, MANY = 7, 12  # distinct sizes between which the hold-out decides
-FORMS = tuple(PARAMETERS)
 MAX_EXTRAPOLATION = 4.0  # times the largest size; nothing is predicted beyond
 
 
@@ -28,7 +27,7 @@ class HoldOutScore:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenCurve:
     """A form chosen, and everything that it was chosen from."""
 
     chosen: str
@@ -41,24 +40,24 @@ class Choice:
         return next(curve for curve in self.curves if curve.form == self.chosen)
 
 
-def choose(x: np.ndarray, y: np.ndarray, form: str = "auto") -> Choice:
+def choose(x: np.ndarray, y: np.ndarray, form: str = "auto") -> ChosenCurve:
     """Fit every form that has fewer parameters than there are sizes, and choose one, or take the form asked for."""
     num_sizes = len(np.unique(x))
     allowed = [name for name, parameters in PARAMETERS.items() if num_sizes > len(parameters)]
     if not allowed or (form != "auto" and form not in allowed):
-        name = FORMS[0] if form == "auto" else form
+        name = next(iter(PARAMETERS)) if form == "auto" else form
         needed = len(PARAMETERS[name]) + 1
         raise ValueError(f"there are {num_sizes} distinct sizes, and {name} needs {needed}. Add sizes.")
     curves = tuple(fit_curve(x, y, name) for name in allowed)
     scores = hold_out(x, y)
     if form != "auto":
-        return Choice(form, "request", curves, scores)
+        return ChosenCurve(form, "request", curves, scores)
     found = {name: [score for score in scores if score.form == name] for name in allowed}
     most = max(len(rounds) for rounds in found.values())
     if FEW <= num_sizes <= MANY and most:
         misses = {name: _pooled(rounds) for name, rounds in found.items() if len(rounds) == most}
-        return Choice(min(misses, key=misses.__getitem__), "hold-out", curves, scores)
-    return Choice(min(curves, key=lambda curve: curve.aicc).form, "AICc", curves, scores)
+        return ChosenCurve(min(misses, key=misses.__getitem__), "hold-out", curves, scores)
+    return ChosenCurve(min(curves, key=lambda curve: curve.aicc).form, "AICc", curves, scores)
 
 
 def hold_out(x: np.ndarray, y: np.ndarray) -> tuple[HoldOutScore, ...]:

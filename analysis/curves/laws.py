@@ -4,7 +4,8 @@ In: points (x, y), both positive. Out: `Curve`s. Forms: pow2 a x^-b; pow3 c + a 
 1712.00409); shift4 c + a (x + d)^-b, which is flat below d. The objective is the mean square of differences of log y,
 so that RMSLE is what is minimised. Starts come from a grid of b and d, at each of which a and c follow by non-negative
 least squares (variable projection); the best are polished by Levenberg-Marquardt steps with analytic gradients, many
-fits at once. The choice of a form is in `curve_choice`.
+fits at once. `choice` picks a form. `fitting.forms` has the learning curves of a study, whose x is relative to a mean
+size and whose y is at most 1; there pow2 and pow3 have the same formulas, and shift4's a is the value at that size.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ _MAX_UPDATES = 500
 STEEPEST = 5.0  # bound on b: beyond, a shifted power law turns into an exponential, which extrapolates worse
 # log a at the centre, log b, log c, log d, with x and y over their geometric means
 _LOW = np.array([-60.0, np.log(1e-4), -30.0, -12.0])
+_NEARLY_LOW = np.array([-60.0 + 1e-6, np.log(1e-4) + 1e-6, -14.0, -9.0])  # c or d so small that it is 0 to the data
 _HIGH = np.array([60.0, np.log(STEEPEST), 5.0, 7.0])
 
 
@@ -63,9 +65,11 @@ class Curve:
         return np.stack([*columns, d * np.exp(self.units.log_x)], axis=1)[:, : self.theta.shape[1]]
 
     @property
-    def at_bound(self) -> bool:
-        """Whether b of the first fit is as steep as it may be."""
-        return bool(self.theta[0, 1] > np.log(STEEPEST) - 1e-6)
+    def at_bounds(self) -> tuple[str, ...]:
+        """Parameters of the first fit at a bound: the data say only that they lie there or beyond."""
+        theta = self.theta[0]
+        ends = (theta <= _NEARLY_LOW[: len(theta)]) | (theta >= _HIGH[: len(theta)] - 1e-6)
+        return tuple(name for name, at_end in zip(PARAMETERS[self.form], ends, strict=True) if at_end)
 
     @property
     def aicc(self) -> float:

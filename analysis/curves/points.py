@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.curves.surface import MIN_POINTS
 
 _TOO_ALIKE = 0.999  # correlation of log N and log D from which their effects cannot be told apart
+NO_EFFECT = 2.0  # standard errors of a slope under which a column has no effect that the points show
 _MIN_LEVELS = 3  # distinct N, and D
 
 
@@ -43,6 +44,31 @@ def read_points(table: pd.DataFrame, x: Sequence[str], y: str) -> tuple[list[np.
     if np.ptp(found[-1]) == 0:
         raise PointsError(f"{y} is {found[-1][0]:g} in every row; a curve without a slope has nothing to fit.")
     return found[:-1], found[-1]
+
+
+def slopes(x: Sequence[np.ndarray], y: np.ndarray) -> list[tuple[float, float]]:
+    """Slope of log y in the log of each column, by least squares, and how many standard errors it is from 0."""
+    columns = np.column_stack([np.ones(len(y)), *(np.log(values) for values in x)])
+    if np.linalg.matrix_rank(columns) < columns.shape[1]:
+        return [(0.0, 0.0)] * len(x)
+    found, *_ = np.linalg.lstsq(columns, np.log(y), rcond=None)
+    miss = np.log(y) - columns @ found
+    scatter = (miss @ miss) / max(len(y) - columns.shape[1], 1)
+    error = np.sqrt(np.maximum(np.diag(np.linalg.inv(columns.T @ columns)) * scatter, 1e-30))
+    return [(float(value), float(value / one)) for value, one in zip(found[1:], error[1:], strict=True)]
+
+
+def check_falls(x: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str) -> None:
+    """Raise PointsError where y rises with a column, as an accuracy does: a form that falls would be fitted flat."""
+    for values, name, (slope, distance) in zip(x, names, slopes(x, y), strict=True):
+        if slope > 0 and distance > NO_EFFECT:
+            first, last = (float(np.exp(np.log(y[values == end]).mean())) for end in (values.min(), values.max()))
+            cure = f"1 - {y_name}" if y.max() < 1 else f"1 / {y_name}"
+            raise PointsError(
+                f"{y_name} rises with {name}, from about {first:.3g} to {last:.3g}, and these forms describe what"
+                f" falls, such as an error or a loss. If it is an accuracy or another score, add a column of {cure} and"
+                " name that with --y."
+            )
 
 
 def check_surface(x: Sequence[np.ndarray], names: Sequence[str]) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.curves.choice import MAX_EXTRAPOLATION, Choice, choose
+from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose
 from analysis.curves.laws import FORMULAS, PARAMETERS, STEEPEST, Curve, bootstrap_curve
 from analysis.curves.plots import curve_figure, surface_figure
-from analysis.curves.points import PointsError, check_surface, read_points
+from analysis.curves.points import NO_EFFECT, PointsError, check_falls, check_surface, read_points, slopes
 from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
-from analysis.figures.headline import save
-from analysis.page.rendering import Grid, Section, picture, write_csv, write_report
+from analysis.figures.overview import save
+from analysis.page.rendering import Section, TextTable, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
 from scaling.engine.output import Output
 
@@ -41,13 +41,14 @@ def fit_points(
         cure = "name N and D, parameters and tokens" if wanted == 2 else "name one column, or give --form chinchilla"
         raise PointsError(f"--x names {len(x)} columns, and the form {form} has {wanted}; {cure}.")
     at, values = read_points(table, x, y)
+    check_falls(at, x, values, y)
     digest = hashlib.sha256(np.stack([*at, values]).tobytes()).hexdigest()[:16]
     head = {"schema_version": SCHEMA_VERSION, "data_hash": digest, "x": list(x), "y": y, "num_points": len(values)}
     head |= {"interval": _INTERVAL, "bootstrap_draws": num_draws, "seed": seed}
     command = f"python -m analysis.fit {name} --x {','.join(x)} --y {y} --form {form} --draws {num_draws} --seed {seed}"
     if form == "chinchilla":
         check_surface(at, x)
-        document, fitted, figure, sentences, tables = _surface(at, values, y, loss, num_draws, seed)
+        document, fitted, figure, sentences, tables = _surface(at, x, values, y, loss, num_draws, seed)
         command += f" --loss {loss}"
         caption = f"How far each of {len(values)} points lies from the surface {_FORMULA}, against N D."
     else:
@@ -72,7 +73,7 @@ def fit_points(
     return sentences
 
 
-def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choice, num_draws: int, seed: int):
+def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: ChosenCurve, num_draws: int, seed: int):
     curve = choice.curve
     draws = bootstrap_curve(x, y, curve, num_draws, seed)
     intervals = _intervals(PARAMETERS[curve.form], curve.natural[0], draws.natural)
@@ -88,7 +89,7 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choic
             "aicc": item.aicc,
             "num_starts": item.num_starts,
             "num_agree": item.num_agree,
-            "at_bound": item.at_bound,
+            "at_bounds": list(item.at_bounds),
         }
         for item in choice.curves
     ]
@@ -105,15 +106,25 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Choic
     fitted = pd.DataFrame({"x": x, "observed": y, "fitted": curve.predict(x)[0]})
     text = f"{FORMULAS[curve.form]}, b = {curve.natural[0, 1]:.3g}"
     figure = curve_figure(pd.DataFrame({"x": x, "y": y}), line, x_name, y_name, text)
-    tables = (_parameter_grid(intervals), _form_grid(forms), _holdout_grid(choice), _ahead_grid(ahead, x_name, y_name))
-    return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y_name), tables
+    tables = (
+        _parameter_table(intervals, curve.at_bounds),
+        _form_table(forms),
+        _holdout_table(choice),
+        _ahead_table(ahead, x_name, y_name),
+    )
+    return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y, y_name), tables
 
 
-def _curve_sentences(choice: Choice, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, y: str) -> tuple[str, ...]:
+def _curve_sentences(
+    choice: ChosenCurve, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, values: np.ndarray, y: str
+) -> tuple[str, ...]:
     curve = choice.curve
     others = ", ".join(item.form for item in choice.curves)
     how = "as asked" if choice.by == "request" else f"chosen by {choice.by} among {others}"
-    told = ", ".join(f"{name} = {_spread(item)}" for name, item in intervals.items())
+    told = ", ".join(
+        f"{name} = {item['estimate']:.3g} (at its bound)" if name in curve.at_bounds else f"{name} = {_spread(item)}"
+        for name, item in intervals.items()
+    )
     sizes = f"n = {len(x)} points, {len(np.unique(x))} sizes from {x.min():g} to {x.max():g}"
     sentences = [f"{y} = {FORMULAS[curve.form]} with {told}, 95 % intervals ({curve.form}, {how}; {sizes})."]
     row = ahead.iloc[1]
@@ -128,14 +139,31 @@ def _curve_sentences(choice: Choice, intervals: dict, ahead: pd.DataFrame, x: np
             "On the largest sizes, left out, repeating the last value seen does better than this form: the curve does"
             " not support extrapolation."
         )
-    if curve.at_bound:
-        sentences.append(f"b is at its bound of {STEEPEST:g}: the curve bends faster than power laws of data do.")
+    sentences += [_at_bound(name, curve.natural[0, 1]) for name in curve.at_bounds]
+    ((slope, distance),) = slopes([x], values)
+    if abs(distance) < NO_EFFECT:
+        sentences.append(
+            f"{y} does not change with size beyond its scatter (log-log slope {slope:+.2g}); no law shows."
+        )
     if curve.num_agree < 2:
         sentences.append("Only one start found this optimum; another may be missed.")
     return tuple(sentences)
 
 
-def _surface(at: Sequence[np.ndarray], y: np.ndarray, y_name: str, kind: Loss, num_draws: int, seed: int):
+def _at_bound(name: str, b: float) -> str:
+    """What it means that a parameter ends at a bound."""
+    if name == "b" and b > 1:
+        return f"b is at its bound of {STEEPEST:g}: the curve bends faster than power laws of data do."
+    return {
+        "b": "b is at its lower bound: the curve is flat.",
+        "c": "c is 0, its bound: the points show no floor.",
+        "d": "d is at its bound: the points do not tell where the curve starts to fall.",
+    }.get(name, f"{name} is at its bound.")
+
+
+def _surface(
+    at: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str, kind: Loss, num_draws: int, seed: int
+):
     fit = fit_surface(*at, y, kind=kind)
     draws = bootstrap_surface(*at, y, fit, num_draws, seed, kind)
     intervals = _intervals(Surface._fields, np.array(fit.surface), draws)
@@ -154,6 +182,7 @@ def _surface(at: Sequence[np.ndarray], y: np.ndarray, y_name: str, kind: Loss, n
         "objective_value": fit.objective,
         "num_starts": fit.num_starts,
         "num_agree": fit.num_agree,
+        "at_bounds": list(fit.at_bounds),
         "parameters": intervals,
         "holdout": held._asdict() if held else None,
     }
@@ -163,11 +192,20 @@ def _surface(at: Sequence[np.ndarray], y: np.ndarray, y_name: str, kind: Loss, n
         f" (n = {len(y)} points; {objective}, {fit.num_agree} of {fit.num_starts} starts agree).",
         f"For a compute budget C ~ N D the best N grows as C^{_spread(intervals['compute_exponent'])}, 95 % interval.",
     ]
+    for name, (slope, distance) in zip(names, slopes(at, y), strict=True):
+        if abs(distance) < NO_EFFECT:
+            sentences.append(
+                f"{name} has no effect that these points show (log-log slope {slope:+.2g}): its term, its exponent and"
+                " the best N for a budget say nothing."
+            )
+    if fit.at_bounds:
+        verb = "are at their bounds" if len(fit.at_bounds) > 1 else "is at its bound"
+        sentences.append(f"{', '.join(fit.at_bounds)} {verb}: the points say only that they lie there or beyond.")
     if held and held.last1 < held.surface:
         sentences.append("On the largest points, left out, repeating the last losses does better than the surface.")
     rows = () if held is None else (("surface", f"{held.surface:.4f}"), ("last1", f"{held.last1:.4f}"))
     note = f"RMSLE on the {held.num_left_out if held else 0} points of largest N D, left out."
-    tables = (_parameter_grid(intervals), Grid(("prediction", "RMSLE"), rows, note))
+    tables = (_parameter_table(intervals, fit.at_bounds), TextTable(("prediction", "RMSLE"), rows, note))
     figure = surface_figure(fitted, y_name, f"n = {len(y)}")
     return document, fitted.drop(columns="scale"), figure, tuple(sentences), tables
 
@@ -188,29 +226,31 @@ def _spread(item: dict[str, float]) -> str:
     return f"{item['estimate']:.4g} ({item['low']:.4g} to {item['high']:.4g})"
 
 
-def _parameter_grid(intervals: dict[str, dict[str, float]]) -> Grid:
-    rows = ((name, f"{i['estimate']:.5g}", f"{i['low']:.5g} to {i['high']:.5g}") for name, i in intervals.items())
-    return Grid(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
+def _parameter_table(intervals: dict[str, dict[str, float]], at_bounds: Sequence[str]) -> TextTable:
+    limits = {name: f"{i['low']:.5g} to {i['high']:.5g}" for name, i in intervals.items()}
+    limits |= dict.fromkeys(at_bounds, "at its bound")
+    rows = ((name, f"{i['estimate']:.5g}", limits[name]) for name, i in intervals.items())
+    return TextTable(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
 
 
-def _form_grid(forms: list[dict]) -> Grid:
+def _form_table(forms: list[dict]) -> TextTable:
     rows = tuple(
         (i["form"], i["formula"], f"{i['rmsle']:.5f}", f"{i['aicc']:.1f}", f"{i['num_agree']} of {i['num_starts']}")
         for i in forms
     )
-    return Grid(("form", "formula", "RMSLE", "AICc", "starts that agree"), rows, "On the points fitted.")
+    return TextTable(("form", "formula", "RMSLE", "AICc", "starts that agree"), rows, "On the points fitted.")
 
 
-def _holdout_grid(choice: Choice) -> Grid:
+def _holdout_table(choice: ChosenCurve) -> TextTable:
     rows = tuple((s.form, str(s.num_left_out), str(s.num_points), f"{s.rmsle:.4f}") for s in choice.holdout)
     note = "The largest sizes predicted from the rest; last1 repeats the last value seen."
-    return Grid(("form", "sizes left out", "points", "RMSLE"), rows, note)
+    return TextTable(("form", "sizes left out", "points", "RMSLE"), rows, note)
 
 
-def _ahead_grid(ahead: pd.DataFrame, x: str, y: str) -> Grid:
+def _ahead_table(ahead: pd.DataFrame, x: str, y: str) -> TextTable:
     rows = tuple(
         (f"{r.x:g}", f"{r.fitted:.4g}", f"{r.low:.4g} to {r.high:.4g}", "yes" if r.extrapolated else "no")
         for r in ahead.itertuples()
     )
     note = f"Nothing is predicted beyond {MAX_EXTRAPOLATION:g} times the largest size."
-    return Grid((x, f"{y}, predicted", "95 % interval of the curve", "extrapolated"), rows, note)
+    return TextTable((x, f"{y}, predicted", "95 % interval of the curve", "extrapolated"), rows, note)

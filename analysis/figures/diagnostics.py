@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.overview import fitted_errors
 from analysis.figures.style import (
     FARTHEST,
     OWN,
@@ -31,10 +32,12 @@ from analysis.figures.style import (
     styled,
     wrapped,
 )
+from analysis.multipliers.inverse import before_turning
 from analysis.multipliers.model import SPREAD_QAICC
 from analysis.page.wording import Wording
 from analysis.verdicts.claims import claim_of, claim_text, upper_bound
 from analysis.verdicts.judge import label
+from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
 _ROW_LETTERS = 34  # of an algorithm's name beside its row
@@ -47,51 +50,49 @@ _RESIDUAL = ("algorithm", "data_size", "observed", "fitted", "low", "high", "use
 
 def holdout_table(study: Study) -> pd.DataFrame:
     """Every held-out cell under every form and last1."""
-    rows = []
-    if study.model is not None:
-        chosen = study.model.constant.form.name
-        rows = [(*vars(item).values(), item.form == chosen) for item in study.model.holdout.predictions]
+    rows = [
+        (item.form, item.num_dropped, name, item.data_size, item.predicted, item.observed, item.form == chosen)
+        for name, model in study.models.items()
+        for chosen in [model.constant.form.name]
+        for item in model.holdout.predictions
+        if item.algorithm == name
+    ]
     return pd.DataFrame(rows, columns=list(_HOLDOUT))
 
 
 def density_table(study: Study) -> pd.DataFrame:
-    """Density of the draws of log2 m, smoothed with Silverman's bandwidth, for every algorithm."""
+    """Density of the draws of log2 m, smoothed with Silverman's bandwidth, where one number is given."""
     tables = []
-    if study.model is not None:
-        for arm, name in enumerate(study.model.arms):
-            if arm:
-                at, density = _smooth(study.model.constant_draws.log_multiplier(arm) / np.log(2))
-                tables.append(pd.DataFrame({"algorithm": name, "log2_m": at, "density": density}))
+    for name in study.models:
+        model = study.described(name)
+        if model is not None:
+            at, density = _smooth(model.constant_draws.log_multiplier(1) / np.log(2))
+            tables.append(pd.DataFrame({"algorithm": name, "log2_m": at, "density": density}))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_DENSITY))
 
 
-def spread_table(study: Study) -> pd.DataFrame:
-    """m in every way of fitting: the headline with its intervals, other forms, other losses, without a form."""
-    rows: list[tuple] = []
-    if study.model is not None:
-        model, best = study.model, study.model.scores[0].qaicc
-        for name in model.arms[1:]:
-            overall = study.overall(name)
-            assert overall is not None
-            form = model.constant.form.name
-            rows.append((name, "headline", form, overall.estimate, overall.low, overall.high))
-            rows.append((name, "two-way", form, overall.estimate, *model.two_way[name]))
-            for score in model.scores:
-                alike = score.qaicc <= best + SPREAD_QAICC or score.form == form
-                kind = "form" if alike else "form that fits worse"
-                rows.append((name, kind, score.form, score.multipliers[name], None, None))
-            rows += [(name, "variant", item.name, item.multipliers[name], None, None) for item in model.variants]
-            means = [item for item in study.multipliers if item.kind == "mean" and item.algorithm == name]
-            rows += [(name, "form-free", "isotonic mean", item.estimate, item.low, item.high) for item in means]
+def spread_table(panel: Panel) -> pd.DataFrame:
+    """m in every way of fitting: the joint fit with its interval, other forms, other losses, without a form."""
+    study, rows = panel.study, []
+    for name, model in study.models.items():
+        form, best = model.constant.form.name, model.scores[0].qaicc
+        rows.append((name, "joint fit", form, *model.multiplier))
+        for score in model.scores:
+            alike = score.qaicc <= best + SPREAD_QAICC or score.form == form
+            kind = "form" if alike else "form that fits worse"
+            rows.append((name, kind, score.form, score.multiplier, None, None))
+        rows += [(name, "variant", item.name, item.multiplier, None, None) for item in panel.questions[name].variants]
+        means = [item for item in study.multipliers if item.kind == "mean" and item.algorithm == name]
+        rows += [(name, "form-free", "isotonic mean", item.estimate, item.low, item.high) for item in means]
     return pd.DataFrame(rows, columns=list(_SPREAD)).astype({"low": float, "high": float})
 
 
 def residual_table(study: Study) -> pd.DataFrame:
     """Error minus the joint fit's at every cell, with the error's interval."""
-    if study.model is None or study.error_low is None or study.error_high is None:
+    if study.curve is None or study.error_low is None or study.error_high is None:
         return pd.DataFrame(columns=list(_RESIDUAL))
-    outcomes, fitted = study.outcomes, study.model.constant.fitted[0]
-    return pd.DataFrame(
+    outcomes, fitted = study.outcomes, fitted_errors(study)
+    table = pd.DataFrame(
         {
             "algorithm": outcomes.algorithm,
             "data_size": outcomes.data_size,
@@ -99,9 +100,10 @@ def residual_table(study: Study) -> pd.DataFrame:
             "fitted": fitted,
             "low": study.error_low - fitted,
             "high": study.error_high - fitted,
-            "used": study.model.used,
+            "used": before_turning(outcomes, study.inversions),
         }
     )
+    return table[~np.isnan(fitted)].reset_index(drop=True)
 
 
 def holdout_figure(study: Study, place: Place = OWN) -> Figure | None:
@@ -132,9 +134,9 @@ def density_figure(study: Study, claims: Mapping[str, float | str], place: Place
         return figure
 
 
-def spread_figure(study: Study, place: Place = OWN) -> Figure | None:
+def spread_figure(panel: Panel, place: Place = OWN) -> Figure | None:
     """m in every way of fitting, one row of marks for each."""
-    table = spread_table(study)
+    study, table = panel.study, spread_table(panel)
     if table.empty:
         return None
     with styled():
@@ -214,7 +216,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
     }
     for row, name in enumerate(names):
         part, shade = table[table["algorithm"] == name], colour(places[name])
-        for kind, width, offset in (("headline", 2.4, 0.0), ("two-way", 1.0, -0.12), ("form-free", 1.0, 0.36)):
+        for kind, width, offset in (("joint fit", 2.4, 0.0), ("form-free", 1.0, 0.36)):
             for item in part[part["kind"] == kind].itertuples():
                 axes.plot([item.low, item.high], [row + offset] * 2, color=shade, linewidth=width)
                 shape, size = ("D", 4) if kind == "form-free" else ("|", 8)
@@ -224,7 +226,6 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
             axes.plot(found, [row + offset] * len(found), shape, color=shade, fillstyle=fill, markersize=3.5)
     grey = "#444444"
     axes.plot([], [], "|-", color=grey, linewidth=2.4, markersize=8, label="95 % bootstrap")
-    axes.plot([], [], color=grey, linewidth=1.0, label="95 % two-way")
     axes.plot([], [], "D-", color=grey, linewidth=1.0, markersize=4, label="without a form")
     for shape, fill, _, text in marks.values():
         axes.plot([], [], shape, color=grey, fillstyle=fill, markersize=3.5, label=text)

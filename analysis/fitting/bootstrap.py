@@ -1,102 +1,113 @@
-"""The crossed bootstrap: whole seeds and shared problems, resampled at once (Owen 2007, the pigeonhole bootstrap).
+"""The bootstrap of a study: shared problems drawn again, crossed with run effects drawn from pooled variances.
 
-In: `Outcomes`, or `Counts`. Out: cell errors of every replicate, [B, P]. One resample of the problems serves every
-cell, and a drawn seed brings all of its sizes and algorithms, since sizes are nested in a seed's stream and algorithms
-share its SFT policy. Where a foreign table has cells without common seeds, each group of cells draws seeds of its own;
-where it has counts only, each cell draws problems of its own. A cell of which a replicate draws no run that is present
-is NaN there, and counted.
+In: `Outcomes`, or `Counts`. Out: replicates of the cell errors, [B, P]. One resample of the problems serves every cell
+and keeps the runs as they are, which gives the spread by problems and by luck. On top of it every cell gets the mean
+of as many new run effects as it has runs: normal, of a variance that is itself drawn (`run_noise`), so that
+their spread is that of t. What the runs of a seed have in common is kept: one random sign and size for each seed
+multiplies its part in all cells and algorithms, as sizes are nested in a seed's stream and algorithms share its SFT
+policy. Resampling three seeds instead gives ten different resamples, and an interval that ends at the outermost runs;
+where runs differ by more than luck it covers 80 % (docs/coverage.md).
+
+Every random number belongs to a problem, a seed, or an algorithm and size by name. A cell's replicates are therefore
+the same, bit by bit, whatever other algorithms are in the table.
 """
 
-from dataclasses import dataclass
+import hashlib
 
 import numpy as np
 from scipy.stats import binom
 
+from analysis.fitting.run_noise import run_noise
 from analysis.tables.cells import Cells
 from analysis.tables.outcomes import Outcomes
 
 MIN_SEEDS = 3  # below, the spread between runs cannot be told
 _CHUNK = 500  # replicates multiplied at once
+_PROBLEMS, _SEED, _SCALE, _VARIANCE, _RUN, _CELL = range(6)  # what a random number is for
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Replicates of the cell errors."""
+def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str | None = None) -> np.ndarray:
+    """Replicates of the cell errors, float64 [B, P].
 
-    crossed: np.ndarray  # float64 [B, P], seeds and problems resampled
-    problems_only: np.ndarray  # float64 [B, P], every seed once
-    seeds_only: np.ndarray  # float64 [B, P], every problem once; spread scaled by sqrt(R / (R - 1))
-
-
-def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int) -> Draws:
-    """Draw replicates. Raises ValueError below three seeds: no honest interval can be made from fewer runs."""
-    generator = np.random.default_rng([seed, 0xB007])
-    seed_weights, spread = _seed_weights(outcomes, generator, num_draws)
-    draw = _shared_problems if isinstance(outcomes, Outcomes) else _problems_of_each_cell
-    run_errors = draw(outcomes, generator, num_draws)
-    present = outcomes.present.astype(float)
-    ones = np.ones((num_draws, 1, present.shape[1]))
-    at_data = np.broadcast_to(np.where(outcomes.present, outcomes.run_errors, 0.0), run_errors.shape)
-    seeds_only = _weighted_mean(at_data, seed_weights, present)
-    center = outcomes.errors
-    return Draws(
-        crossed=_weighted_mean(run_errors, seed_weights, present),
-        problems_only=_weighted_mean(run_errors, ones, present),
-        seeds_only=np.clip(center + spread * (seeds_only - center), 0.0, 1.0),
-    )
+    reference: the algorithm that others are compared with, the first one by default. Where a table has cells without
+    common seeds, an algorithm that has none in common with it draws seeds of its own.
+    Raises ValueError below three seeds: no honest interval can be made from fewer runs.
+    """
+    _check_seeds(outcomes)
+    paired = isinstance(outcomes, Outcomes)
+    drawn = _on_shared_problems(outcomes, num_draws, seed) if paired else np.empty((num_draws, len(outcomes.data_size)))
+    shared = set(outcomes.groups[outcomes.cells_of(reference or outcomes.algorithms[0])].tolist())
+    for algorithm in outcomes.algorithms:
+        cells, own = outcomes.cells_of(algorithm), outcomes.part([algorithm])
+        means = drawn[:, cells].T if paired else _on_problems_of_each_cell(own, algorithm, num_draws, seed)
+        whose = "" if shared & set(outcomes.groups[cells].tolist()) else algorithm
+        drawn[:, cells] = _moved(means, _run_effects(own, algorithm, whose, num_draws, seed)).T
+    return drawn
 
 
-def _seed_weights(outcomes: Cells, generator: np.random.Generator, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each run is drawn, [B, 1 or P, R], and sqrt(R / (R - 1)) of every cell, [P]."""
-    num_cells, num_seeds = outcomes.present.shape
-    one_group = outcomes.seed_group is None
-    weights = np.zeros((num_draws, 1 if one_group else num_cells, num_seeds), int)
-    spread = np.ones(num_cells)
+def _run_effects(own: Cells, algorithm: str, whose: str, num_draws: int, seed: int) -> np.ndarray:
+    """float64 [J, B], what new runs would add to the logit of each cell's mean error.
+
+    own: the algorithm's table; whose: name of the algorithm whose seeds they are, "" for those of the reference.
+    """
+    noise = run_noise(own, algorithm)
+    variance = noise.drawn_variances(_generator(seed, _VARIANCE, algorithm), num_draws)
+    alone = np.stack([_generator(seed, _RUN, algorithm, size).standard_normal(num_draws) for size in own.data_size])
+    freedom = max(len(own.seeds) - 1, 1)  # one scale for all, so that what algorithms share cancels
+    scale = np.sqrt(_generator(seed, _SCALE, whose).chisquare(freedom, num_draws))
+    of_seed = np.stack([_generator(seed, _SEED, whose, label).standard_normal(num_draws) for label in own.seeds])
+    shared = (noise.of_seed[:, None] * of_seed).sum(axis=0) / scale
+    errors, num_runs = own.errors, own.present.sum(axis=1)
+    steep = noise.slope / np.maximum(errors * (1 - errors), 1e-12)  # of the mean error's logit by the effect
+    return (steep / np.sqrt(num_runs))[:, None] * (np.sqrt(variance) * alone + shared)
+
+
+def _moved(means: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """means moved by effects on their logits; an error of 0 or 1 stays."""
+    inside = (means > 0) & (means < 1)
+    safe = np.where(inside, means, 0.5)
+    return np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
+
+
+def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.ndarray:
+    """float64 [B, P], mean errors of the runs that are there, on problems drawn once for all cells."""
+    generator, num_problems = _generator(seed, _PROBLEMS), outcomes.num_problems
+    wrong = (outcomes.wrong * outcomes.present[..., None]).sum(axis=1, dtype=np.float32)  # [P, N]
+    means = np.empty((num_draws, len(wrong)))
+    for first in range(0, num_draws, _CHUNK):
+        size = min(_CHUNK, num_draws - first)
+        drawn = generator.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=size)
+        means[first : first + size] = (wrong @ drawn.T.astype(np.float32)).T  # exact: whole numbers below 2^24
+    return means / (outcomes.present.sum(axis=1) * num_problems)
+
+
+def _on_problems_of_each_cell(own: Cells, algorithm: str, num_draws: int, seed: int) -> np.ndarray:
+    """float64 [J, B], mean errors on problems drawn for each cell on its own: binomial, one quantile for its runs.
+
+    The runs of a cell saw the same problems, and how far their failures coincide is not known. Were they drawn apart,
+    the intervals of errors would be too narrow, and those of multipliers where algorithms fail on different problems.
+    """
+    quantile = np.stack([_generator(seed, _CELL, algorithm, size).random(num_draws) for size in own.data_size])
+    return binom.ppf(np.maximum(quantile, 1e-12), own.num_problems, own.errors[:, None]) / own.num_problems
+
+
+def _check_seeds(outcomes: Cells) -> None:
     for group in np.unique(outcomes.groups):
         cells = outcomes.groups == group
-        count = num_seeds if one_group else int(outcomes.present[cells].any(axis=0).sum())
+        one_group = outcomes.seed_group is None
+        count = len(outcomes.seeds) if one_group else int(outcomes.present[cells].any(axis=0).sum())
         if count < MIN_SEEDS:
             where = "" if one_group else f" of {outcomes.algorithm[cells][0]}, which shares no seed with other cells"
             raise ValueError(
                 f"there are {count} seeds{where}; an interval needs at least {MIN_SEEDS}, because the spread between"
                 " runs cannot be told from fewer. Add seeds."
             )
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=num_draws)  # [B, count]
-        weights[:, slice(None) if one_group else cells, :count] = drawn[:, None, :]
-        spread[cells] = np.sqrt(count / (count - 1))
-    return weights, spread
 
 
-def _shared_problems(outcomes: Outcomes, generator: np.random.Generator, num_draws: int) -> np.ndarray:
-    """float64 [B, P, R], run errors on problems drawn once for all runs."""
-    num_cells, num_seeds, num_problems = outcomes.wrong.shape
-    flat = outcomes.wrong.reshape(-1, num_problems).astype(np.float32)
-    run_errors = np.empty((num_draws, num_cells, num_seeds))
-    for first in range(0, num_draws, _CHUNK):
-        size = min(_CHUNK, num_draws - first)
-        weights = generator.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=size)
-        counts = flat @ weights.T.astype(np.float32)  # exact: whole numbers below 2^24
-        run_errors[first : first + size] = counts.T.astype(float).reshape(size, num_cells, num_seeds) / num_problems
-    return run_errors
-
-
-def _problems_of_each_cell(counts: Cells, generator: np.random.Generator, num_draws: int) -> np.ndarray:
-    """float64 [B, P, R], run errors on problems drawn for each cell on its own: binomial, one quantile for its runs.
-
-    The runs of a cell saw the same problems, and how far their failures coincide is not known. Were they drawn apart,
-    the intervals of errors would be too narrow, and those of multipliers where algorithms fail on different problems.
-    """
-    chance = np.where(counts.present, counts.run_errors, 0.0)
-    quantile = np.maximum(generator.random((num_draws, len(chance), 1)), 1e-12)
-    return binom.ppf(quantile, counts.num_problems, chance) / counts.num_problems
-
-
-def _weighted_mean(run_errors: np.ndarray, seed_weights: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """[B, P] from run errors [B, P, R], weights [B, 1 or P, R] and presence [P, R]; NaN where nothing is drawn."""
-    weights = seed_weights * present  # [B, P, R]
-    total = weights.sum(axis=2)
-    summed = (weights * run_errors).sum(axis=2)
-    return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
+def _generator(seed: int, *key: int | str) -> np.random.Generator:
+    """The generator of one thing, by what it is called."""
+    named = [int(hashlib.sha256(part.encode()).hexdigest()[:8], 16) if isinstance(part, str) else part for part in key]
+    return np.random.default_rng([seed, 0xB007, *named])
 
 
 def overdispersion(outcomes: Cells) -> np.ndarray:

@@ -75,7 +75,16 @@ def fit_point(
     needed = form.min_sizes if min_sizes is None else min_sizes
     if num_sizes < needed:
         raise ValueError(f"{form.name} needs {needed} sizes of the reference, and there are {num_sizes}.")
-    begin = starts(design, errors, form, hypothesis)
+    return _best_of(design, errors, form, hypothesis, starts(design, errors, form, hypothesis))
+
+
+def fit_again(design: Design, errors: np.ndarray, known: Fit) -> Fit:
+    """Fit other errors [P] of the same cells, such as all but the largest size, from where a fit to all ended."""
+    return _best_of(design, errors, known.form, known.hypothesis, np.stack(_begin(known)))
+
+
+def _best_of(design: Design, errors: np.ndarray, form: Form, hypothesis: Hypothesis, begin: np.ndarray) -> Fit:
+    """The best fit over starts [S, q], each polished."""
     fit = polish(design, np.broadcast_to(errors, (len(begin), len(errors))), form, hypothesis, begin)
     best = int(np.argmin(fit.objective))
     agree = fit.objective <= fit.objective[best] * (1 + _AGREE) + 1e-9
@@ -94,13 +103,8 @@ def fit_point(
 
 def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
     """Fit every row of errors [B, P], warm-started at the point fit and at a flatter floor; the better one stays."""
-    begin = [point.theta[0]]
-    if point.form.has_floor:
-        other = point.theta[0].copy()
-        other[2] = -2.0 if other[2] > 0 else 2.0
-        begin.append(other)
     found = []
-    for start in begin:
+    for start in _begin(point):
         theta = np.broadcast_to(start, (len(errors), len(start)))
         found.append(polish(design, errors, point.form, point.hypothesis, theta, _REPLICATE_TOLERANCE))
     if len(found) == 1:
@@ -121,6 +125,16 @@ def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
         pick(first.converged, second.converged),
         num_starts=2,
     )
+
+
+def _begin(point: Fit) -> list[np.ndarray]:
+    """Starts at a fit, and at another floor."""
+    begin = [point.theta[0]]
+    if point.form.has_floor:
+        other = point.theta[0].copy()
+        other[2] = -2.0 if other[2] > 0 else 2.0
+        begin.append(other)
+    return begin
 
 
 def polish(

@@ -7,6 +7,7 @@ floors' logits [K] under H3.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ class Design:
     def num_arms(self) -> int:
         return int(self.arm.max()) + 1
 
-    @property
+    @cached_property
     def log_center(self) -> float:
         """log D0, of the geometric mean of the distinct sizes."""
         return float(np.unique(self.log_size).mean())

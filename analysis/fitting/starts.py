@@ -5,7 +5,6 @@ others, a form is linear in its scale and its floor (variable projection); m4 ne
 """
 
 import numpy as np
-from scipy.optimize import nnls
 
 from analysis.fitting.forms import Form
 from analysis.fitting.joint import Design, Hypothesis, own_floor_logit
@@ -25,23 +24,16 @@ def starts(design: Design, errors: np.ndarray, form: Form, hypothesis: Hypothesi
     log_x = (design.log_size - design.log_center + log_m[design.arm])[used]
     seen = errors[used]
     root = np.sqrt(design.weight[used] / np.clip(seen * (1 - seen), 1e-3, None))
-    found = []
-    for extra in form.starts:
-        for b in _EXPONENTS if len(form.starts) < 10 else _FEWER_EXPONENTS:
-            theta = [_SMALL, np.log(b), *([_NO_FLOOR] if form.has_floor else []), *extra]
-            shape = form.evaluate(np.array([theta]), log_x[None], design.c_max).value[0]
-            columns = [shape, np.ones_like(shape)] if form.has_floor else [shape]
-            scale = np.linalg.norm(shape)
-            (a, *floor), residual = nnls(
-                root[:, None] * np.stack(columns, axis=1) / [scale, 1][: len(columns)], root * seen
-            )
-            theta[0] = _SMALL + np.log(max(a / scale, 1e-8))
-            if form.has_floor:
-                share = np.clip(floor[0] / design.c_max, 0.02, 0.98)
-                theta[2] = np.log(share / (1 - share))
-            found.append((residual, theta))
-    found.sort(key=lambda item: item[0])
-    best = np.array([theta for _, theta in found[:_NUM_POLISHED]])
+    exponents = _EXPONENTS if len(form.starts) < 10 else _FEWER_EXPONENTS
+    no_floor = [_NO_FLOOR] if form.has_floor else []
+    grid = np.array([[_SMALL, np.log(b), *no_floor, *extra] for extra in form.starts for b in exponents])
+    shape = form.evaluate(grid, np.broadcast_to(log_x, (len(grid), len(log_x))), design.c_max).value
+    a, c, residual = _non_negative(root * shape, root if form.has_floor else np.zeros_like(root), root * seen)
+    grid[:, 0] = _SMALL + np.log(np.maximum(a, 1e-8))
+    if form.has_floor:
+        share = np.clip(c / design.c_max, 0.02, 0.98)
+        grid[:, 2] = np.log(share / (1 - share))
+    best = grid[np.argsort(residual, kind="stable")[:_NUM_POLISHED]]
     others = np.zeros(design.num_arms - 1)
     lead = {
         "H0": np.zeros(0),
@@ -54,6 +46,23 @@ def starts(design: Design, errors: np.ndarray, form: Form, hypothesis: Hypothesi
         return best
     floor = own_floor_logit(best[:, 2:3], design.c_max)
     return np.concatenate([best, np.repeat(floor, len(others), axis=1)], axis=1)
+
+
+def _non_negative(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """a, c >= 0 of the least squares of y [P] on a x + c z for each row of x [G, P], and the residual; z may be 0."""
+    xx, xz, xy = (x**2).sum(axis=1), x @ z, x @ y
+    zz, zy = z @ z, z @ y
+    determinant = xx * zz - xz**2
+    inside = determinant > 1e-12 * xx * max(zz, 1e-300)
+    safe = np.where(inside, determinant, 1.0)
+    both = ((xy * zz - zy * xz) / safe, (zy * xx - xy * xz) / safe)
+    inside &= (both[0] >= 0) & (both[1] >= 0)
+    alone = np.maximum(xy, 0) / np.maximum(xx, 1e-300)
+    level = max(zy, 0.0) / zz if zz > 0 else 0.0
+    with_x = xx * alone**2 - 2 * alone * xy <= zz * level**2 - 2 * level * zy  # the smaller residual of the two edges
+    a = np.where(inside, both[0], np.where(with_x, alone, 0.0))
+    c = np.where(inside, both[1], np.where(with_x, 0.0, level))
+    return a, c, ((a[:, None] * x + c[:, None] * z - y) ** 2).sum(axis=1)
 
 
 def rough_log_multipliers(design: Design, errors: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.figures.headline import save
+from analysis.figures.overview import save
 from analysis.figures.style import (
     HEIGHT,
     OWN,
@@ -21,7 +21,7 @@ from analysis.figures.style import (
     sizes_on_x,
     styled,
 )
-from analysis.page.rendering import Grid, Section, picture
+from analysis.page.rendering import Section, TextTable, picture
 
 FILE = "figures/base.png"
 _WIDER = 1.3  # than a figure of one picture
@@ -53,8 +53,8 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
         " with python -m analysis.fit base.csv --x num_texts --y excess_loss --out DIR, one size at a time."
     )
     columns = ("size", "pretrain.seed", "updates", "texts", "loss", "entropy", "error (%)")
-    grid = Grid(columns, rows, note)
-    return [Section("Base policies", figures=(picture(directory, FILE, caption),), tables=(grid,))]
+    shown = TextTable(columns, rows, note)
+    return [Section("Base policies", figures=(picture(directory, FILE, caption),), tables=(shown,))]
 
 
 def base_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from scaling.config.sweep import Cell
+from scaling.config.text_problems import TextProblems
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan
 from scaling.planning.recipes import base_evaluation, base_policy
@@ -42,6 +43,7 @@ def base_table(plan: Plan, store: Store) -> pd.DataFrame:
 
 def _entropy(cell: Cell) -> float:
     """Nats a token of a completion, its end included; all completions of a family's web text are as long."""
+    assert not isinstance(cell.problems, TextProblems)  # policies for those are imported
     family = family_of(cell.problems)
     facts = family.web_facts(cell.problems, cell.pretrain.seed)
     return family.web_entropy(cell.problems, facts) / (family.max_completion_words(cell.problems) + 1)

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.headline import figure_suffix, save
+from analysis.figures.overview import figure_suffix, save
 from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, means_with_bars, pictures, short, styled
-from analysis.page.rendering import Grid, Section, picture
+from analysis.page.rendering import Section, TextTable, picture
 from analysis.verdicts.judge import label
 
 _REACH = 3  # steps before and after the first pit that are drawn; the table has all
@@ -36,7 +36,7 @@ def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
             f" there are three seeds or more. Places with fewer than {_FEWEST} traces are in critical_steps.csv only."
         )
         title = f"Critical steps{f', {panel}' if panel else ''}"
-        parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(_grid(part),)))
+        parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(_text_table(part),)))
     return parts
 
 
@@ -68,7 +68,7 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _grid(table: pd.DataFrame) -> Grid:
+def _text_table(table: pd.DataFrame) -> TextTable:
     """The two numbers that say it: Q just before the first pit, and the chance of the pit."""
     rows = []
     for (size, algorithm), part in table.groupby(["data_size", "algorithm"], sort=False):
@@ -91,7 +91,7 @@ def _grid(table: pd.DataFrame) -> Grid:
         " the first step. Chance of the pit: that the policy writes just that step where it stands, from its"
         " log-probabilities. Differences are paired over traces. critical_steps.csv has every step."
     )
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)
 
 
 def _percent(cell: pd.DataFrame, prefix: str) -> str:

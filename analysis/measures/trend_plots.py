@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figures.headline import figure_suffix, save
+from analysis.figures.overview import figure_suffix, save
 from analysis.figures.style import (
     HEIGHT,
     OWN,
@@ -26,7 +26,7 @@ from analysis.figures.style import (
     wrapped,
 )
 from analysis.measures.trends import TRENDS, Trend
-from analysis.page.rendering import Grid, Section, picture
+from analysis.page.rendering import Section, TextTable, picture
 from analysis.verdicts.judge import label
 
 _SHARE = 0.62  # of a figure's width that one of several pictures takes
@@ -50,8 +50,8 @@ def trend_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
                 f"{measures} against {trend.axis}. Means over up to {part['num_runs'].max()} seeds; bars: 95 % t"
                 " interval over seeds, where there are three or more."
             )
-            grid = _grid(trend, part)
-            parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(grid,)))
+            shown = _text_table(trend, part)
+            parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(shown,)))
     return parts
 
 
@@ -101,14 +101,14 @@ def _shown(trend: Trend, table: pd.DataFrame) -> dict[str, str]:
     return {measure: name for measure, name in trend.measures.items() if (table["measure"] == measure).any()}
 
 
-def _grid(trend: Trend, table: pd.DataFrame) -> Grid:
+def _text_table(trend: Trend, table: pd.DataFrame) -> TextTable:
     names = _shown(trend, table)
     rows = [
         (label(str(algorithm)), f"{size:,}", f"{at:g}", *(_cell(group, measure) for measure in names))
         for (algorithm, size, at), group in table.groupby(["algorithm", "data_size", "at"], sort=False)
     ]
     note = "In percent, mean over seeds with the 95 % t interval over seeds. trends.csv has the numbers."
-    return Grid(("algorithm", "D", trend.axis.partition(";")[0], *names.values()), tuple(rows), note)
+    return TextTable(("algorithm", "D", trend.axis.partition(";")[0], *names.values()), tuple(rows), note)
 
 
 def _cell(group: pd.DataFrame, measure: str) -> str:

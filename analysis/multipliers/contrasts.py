@@ -1,13 +1,12 @@
-"""Contrasts between multipliers, from the same draws: ratios, the test of m > 1, and a band for m(D).
+"""Contrasts between multipliers, from the same draws: ratios, adjusted tests, and a band for m(D).
 
-In: point fits and replicate fits of the joint model. Out: `Ratio` of two algorithms, which two separate intervals
-cannot give; `MoreThanOne` with Holm's correction over the algorithms (Holm 1979); `Band`, which holds m(D) under H2 at
-all of an algorithm's sizes at once, 95 % by the largest |t| over them.
+In: point fits and replicate fits of joint models. Out: `Ratio` of two algorithms, which two separate intervals cannot
+give; `Adjusted`, p values with Holm's correction over the algorithms of a table, which no verdict depends on; `Band`,
+which holds m(D) under H2 at all of an algorithm's sizes at once, 95 % by the largest |t| over them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -29,12 +28,14 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class MoreThanOne:
-    """The one-sided test of m > 1, of the constant multiplier."""
+class Adjusted:
+    """Two questions about one algorithm, p by itself and adjusted for all algorithms of the table (Holm 1979)."""
 
     algorithm: str
-    p: float  # bootstrap, of this algorithm alone
-    p_holm: float  # adjusted for the number of algorithms
+    p: float  # of m = 1, two-sided, from the draws of the constant multiplier
+    p_holm: float
+    slope_p: float  # of a slope of 0, from the draws of the multiplier that varies
+    slope_p_holm: float
 
 
 @dataclass(frozen=True)
@@ -48,24 +49,23 @@ class Band:
     high: tuple[float, ...]
 
 
-def ratios(point: Fit, replicates: Fit, names: Sequence[str]) -> tuple[Ratio, ...]:
-    """Every pair of algorithms, the larger multiplier above; names: the reference first."""
-    found = []
-    for pair in combinations(range(1, len(names)), 2):
-        top, bottom = sorted(pair, key=lambda arm: -point.log_multiplier(arm)[0])
-        drawn = replicates.log_multiplier(top) - replicates.log_multiplier(bottom)
-        low, high = np.exp(np.quantile(drawn, [_TAIL, 1 - _TAIL]))
-        estimate = np.exp(point.log_multiplier(top)[0] - point.log_multiplier(bottom)[0])
-        found.append(Ratio(names[top], names[bottom], float(estimate), float(low), float(high)))
-    return tuple(found)
+def ratio(numerator: str, denominator: str, points: tuple[float, float], draws: tuple[np.ndarray, np.ndarray]) -> Ratio:
+    """Of two log multipliers, from replicates that share the reference and the problems; the larger one goes above."""
+    if points[0] < points[1]:
+        return ratio(denominator, numerator, points[::-1], draws[::-1])
+    low, high = np.exp(np.quantile(draws[0] - draws[1], [_TAIL, 1 - _TAIL]))
+    return Ratio(numerator, denominator, float(np.exp(points[0] - points[1])), float(low), float(high))
 
 
-def more_than_one(replicates: Fit, names: Sequence[str]) -> tuple[MoreThanOne, ...]:
-    """p of every algorithm's m > 1: the share of draws at or below 1, never 0."""
-    below = [float(np.sum(replicates.log_multiplier(arm) <= 0)) for arm in range(1, len(names))]
-    p = [(1 + count) / (len(replicates.theta) + 1) for count in below]
-    adjusted = holm(p)
-    return tuple(MoreThanOne(*row) for row in zip(names[1:], p, adjusted, strict=True))
+def adjusted(names: Sequence[str], log_ms: Sequence[np.ndarray], slopes: Sequence[np.ndarray]) -> tuple[Adjusted, ...]:
+    """log_ms, slopes: draws [B] of log m and of its slope in log D, for each name."""
+    p, of_slope = ([two_sided(drawn) for drawn in family] for family in (log_ms, slopes))
+    return tuple(Adjusted(*row) for row in zip(names, p, holm(p), of_slope, holm(of_slope), strict=True))
+
+
+def two_sided(drawn: np.ndarray) -> float:
+    """p of a value of 0: twice the smaller share of draws beyond it, never 0."""
+    return min(1.0, 2 * (1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))) / (len(drawn) + 1))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -77,7 +77,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def band(design: Design, point: Fit, replicates: Fit, arm: int, algorithm: str) -> Band:
+def band(design: Design, point: Fit, replicates: Fit, algorithm: str, arm: int = 1) -> Band:
     """From H2: log m at every size, plus and minus the 95 % quantile of the largest |t| times its sd."""
     log_size = np.sort(design.log_size[design.arm == arm])
     centred = log_size - design.log_center

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Draws
 from analysis.fitting.fits import Fit, fit_point, fit_replicates
 from analysis.fitting.joint import Design, Hypothesis, num_parameters, own_floor_logit
 
@@ -29,19 +28,19 @@ class Comparison:
     p: float
 
 
-def recentred(errors: np.ndarray, draws: Draws, fit: Fit, num_replicates: int | None = None) -> np.ndarray:
+def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit, num_replicates: int | None = None) -> np.ndarray:
     """float64 [B, P], data that do follow the fit, with the replicates' scatter; NaN where errors are."""
-    return np.clip(fit.fitted + draws.crossed[:num_replicates] - errors, 0.0, 1.0)
+    return np.clip(fit.fitted + draws[:num_replicates] - errors, 0.0, 1.0)
 
 
-def lack_of_fit(design: Design, errors: np.ndarray, draws: Draws, fit: Fit) -> float:
+def lack_of_fit(design: Design, errors: np.ndarray, draws: np.ndarray, fit: Fit) -> float:
     """p: how often data that do follow the fit would miss it by as much as the data do."""
     return float(
         np.mean(fit_replicates(design, recentred(errors, draws, fit, NUM_REPLICATES), fit).deviance >= fit.deviance[0])
     )
 
 
-def compare_models(design: Design, errors: np.ndarray, draws: Draws, constant: Fit) -> tuple[Comparison, ...]:
+def compare_models(design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit) -> tuple[Comparison, ...]:
     """H0 against H1, then H1, a point fit, against all that contain it; H3 only where the form has a floor."""
     if design.num_arms < 2:
         return ()

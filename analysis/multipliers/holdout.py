@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Draws
-from analysis.fitting.fits import fit_point, fit_replicates
+from analysis.fitting.fits import Fit, fit_again, fit_replicates
 from analysis.fitting.forms import Form
 from analysis.fitting.joint import Design
 
@@ -78,8 +77,11 @@ class HeldOut:
         return self.low <= self.observed <= self.high
 
 
-def rolling(design: Design, errors: np.ndarray, names: Sequence[str], forms: Sequence[Form]) -> HoldOut:
-    """Leave out the largest size of every algorithm, then the two largest; errors [P], NaN where not used."""
+def rolling(design: Design, errors: np.ndarray, names: Sequence[str], fits: Sequence[Fit]) -> HoldOut:
+    """Leave out the largest size of every algorithm, then the two largest; errors [P], NaN where not used.
+
+    fits: to all of them, one for each form.
+    """
     predictions, scores = [], []
     for num_dropped in (1, 2):
         held = _largest(design, errors, num_dropped)
@@ -89,9 +91,9 @@ def rolling(design: Design, errors: np.ndarray, names: Sequence[str], forms: Seq
         num_sizes = int((~np.isnan(seen[design.arm == 0])).sum())
         inside = replace(design, c_max=float(max(np.nanmin(seen), 1e-4)))
         rows = {
-            form.name: fit_point(inside, seen, form, "H1", min_sizes=0).fitted[0]
-            for form in forms
-            if form.num_parameters <= num_sizes
+            fit.form.name: fit_again(inside, seen, fit).fitted[0]
+            for fit in fits
+            if fit.form.num_parameters <= num_sizes
         }
         rows["last1"] = _last(design, seen)
         for name, predicted in rows.items():
@@ -104,22 +106,23 @@ def rolling(design: Design, errors: np.ndarray, names: Sequence[str], forms: Seq
 
 
 def hold_out_headline(
-    design: Design, errors: np.ndarray, draws: Draws, form: Form, arm: int, algorithm: str
+    design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit, arm: int, algorithm: str
 ) -> HeldOut | None:
     """Predict an algorithm's largest size from H1 without it; None where nothing would be left of the algorithm.
 
-    A replicate redraws the runs and problems of the cell as well as those of the fit, so that its miss scatters by all.
+    constant: the fit to everything. A replicate redraws the runs and problems of the cell as well as those of the fit,
+    so that its miss scatters by all.
     """
     cells = np.flatnonzero((design.arm == arm) & ~np.isnan(errors))
     if len(cells) < 2:
         return None
     cell = cells[np.argmax(design.log_size[cells])]
-    seen, drawn = errors.copy(), draws.crossed[:NUM_REPLICATES].copy()
+    seen, drawn = errors.copy(), draws[:NUM_REPLICATES].copy()
     observed, redrawn = errors[cell], drawn[:, cell].copy()
     seen[cell] = np.nan
     drawn[:, np.isnan(seen)] = np.nan
     inside = replace(design, c_max=float(max(np.nanmin(seen), 1e-4)))
-    point = fit_point(inside, seen, form, "H1", min_sizes=0)
+    point = fit_again(inside, seen, constant)
     predicted = float(point.fitted[0, cell])
     miss = redrawn - fit_replicates(inside, drawn, point).fitted[:, cell]
     low, high = predicted + np.nanquantile(miss - (observed - predicted), [_TAIL, 1 - _TAIL])

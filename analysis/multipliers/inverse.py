@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Draws
 from analysis.fitting.isotonic import log_size_reaching
-from analysis.multipliers.estimates import filled, percentile_interval, rise_after_best
+from analysis.multipliers.estimates import percentile_interval, rise_after_best
 from analysis.tables.outcomes import Outcomes
 
 
@@ -30,7 +29,7 @@ class Inversion:
 
 
 def inversions(
-    outcomes: Outcomes, reference: str, draws: Draws, falling: Callable[[np.ndarray], np.ndarray]
+    outcomes: Outcomes, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[Inversion, ...]:
     """Every flagged algorithm, the reference among them; falling: what makes the reference's levels fall."""
     found = []
@@ -41,7 +40,7 @@ def inversions(
         cells = outcomes.cells_of(name)
         sizes = outcomes.data_size[cells]
         errors = outcomes.errors[cells]
-        drawn = filled(draws.crossed, outcomes.errors)[:, cells]
+        drawn = draws[:, cells]
         turns = sizes[drawn.argmin(axis=1)]
         low, high = (int(value) for value in percentile_interval(turns))
         envelope = last = None
@@ -65,7 +64,7 @@ def before_turning(outcomes: Outcomes, found: tuple[Inversion, ...]) -> np.ndarr
 def _at_last(
     outcomes: Outcomes,
     reference: str,
-    draws: Draws,
+    draws: np.ndarray,
     falling: Callable[[np.ndarray], np.ndarray],
     log_last: float,
     error: float,
@@ -75,7 +74,7 @@ def _at_last(
     cells = outcomes.cells_of(reference)
     log_size = np.log(outcomes.data_size[cells])
     at_data = falling(outcomes.errors[None, cells])
-    in_draws = falling(filled(draws.crossed, outcomes.errors)[:, cells])
+    in_draws = falling(draws[:, cells])
     (estimate,) = log_size_reaching(at_data, log_size, np.array([error]))
     log_m = log_size_reaching(in_draws, log_size, drawn) - log_last
     return float(np.exp(estimate - log_last)), *percentile_interval(np.exp(log_m))

@@ -1,28 +1,29 @@
-"""The joint fit of a study: the form chosen, the headline with its draws, and everything that questions it.
+"""The joint fit of one algorithm and the reference: the form chosen, one multiplier with its draws, and its slope.
 
-In: outcomes, bootstrap draws and the cells that a falling curve may describe. Out: `Model`, finished numbers. From
-seven sizes of the reference on, the form is the one that predicts held-out sizes best; below, that of smallest QAICc.
+In: outcomes of the two, replicates of their errors and the cells that a falling curve may describe. Out: `Model`,
+finished numbers. No other algorithm enters, so that a verdict is the same in any company. The form is one within 4 of
+the smallest QAICc: from seven sizes of the reference on, the one among them that predicts held-out sizes best, below
+the best. A multiplier varies with D only where its slope excludes 0 under every form that fits about as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Draws, overdispersion
+from analysis.fitting.bootstrap import overdispersion
 from analysis.fitting.fits import Fit, by_qaicc, fit_point, fit_replicates
 from analysis.fitting.forms import FORMS, Form, m4
 from analysis.fitting.joint import Design
-from analysis.multipliers.contrasts import Band, MoreThanOne, Ratio, band, more_than_one, ratios
-from analysis.multipliers.estimates import LEVEL, arms, two_way
-from analysis.multipliers.hierarchy import Comparison, compare_models, lack_of_fit
-from analysis.multipliers.holdout import MIN_SIZES, HeldOut, HoldOut, hold_out_headline, rolling
-from analysis.multipliers.robustness import Variant, variants
+from analysis.multipliers.contrasts import Band, band
+from analysis.multipliers.estimates import percentile_interval
+from analysis.multipliers.hierarchy import lack_of_fit
+from analysis.multipliers.holdout import MIN_SIZES, NUM_REPLICATES, HeldOut, HoldOut, hold_out_headline, rolling
 from analysis.tables.outcomes import Outcomes
 
 MIN_FALL = 0.01  # of the reference's error, from its smallest size to its best
-_NUM_ONE_WAY = 1000  # draws of problems alone and of seeds alone: a variance to 4 %
 SPREAD_QAICC = 4.0  # a form within this of the best counts as fitting about as well
+_ARM = 1  # the algorithm; 0 is the reference
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,28 @@ class FormScore:
 
     form: str
     qaicc: float
-    multipliers: Mapping[str, float]  # algorithm -> H1's m
+    multiplier: float  # H1's m
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The slope of log m in log D under one form, with its 95 % interval."""
+
+    form: str
+    estimate: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Model:
     """The joint fit of the chosen form."""
 
+    algorithm: str
+    outcomes: Outcomes  # the reference's cells, then the algorithm's
     design: Design
-    arms: tuple[str, ...]  # reference first
-    used: np.ndarray  # bool [P], cells fitted; those beyond a turning point are not
+    errors: np.ndarray  # float64 [P], NaN where not fitted
+    draws: np.ndarray  # float64 [B, P], likewise
     selection: str  # what chose the form: "QAICc" or "hold-out"
     constant: Fit  # H1, point
     constant_draws: Fit
@@ -48,30 +61,29 @@ class Model:
     varying_draws: Fit
     lack_of_fit: float  # p of H1 by the recentred bootstrap
     lack_of_fit_varying: float  # p of H2
-    comparisons: tuple[Comparison, ...]  # H0 to H4
-    scores: tuple[FormScore, ...]  # by QAICc, best first
+    scores: tuple[FormScore, ...]  # by QAICc of H1, best first
+    slopes: tuple[Slope, ...]  # the chosen form's first; others, by QAICc of H2, only where that excludes 0
     holdout: HoldOut
-    held_out: tuple[HeldOut, ...]  # of the headline, one for each algorithm
-    variants: tuple[Variant, ...]  # other ways of fitting H1
-    ratios: tuple[Ratio, ...]
-    more_than_one: tuple[MoreThanOne, ...]
-    bands: tuple[Band, ...]  # m(D) under H2
-    two_way: Mapping[str, tuple[float, float]]  # algorithm -> interval of m
+    held_out: HeldOut | None  # of the one multiplier
+    band: Band  # m(D) under H2
 
-    def arm(self, algorithm: str) -> int:
-        return self.arms.index(algorithm)
+    @property
+    def used(self) -> np.ndarray:
+        """bool [P], cells fitted; those beyond a turning point are not."""
+        return ~np.isnan(self.errors)
 
-    def delta_interval(self, arm: int) -> tuple[float, float]:
-        """Interval of the slope of log m in log D; 95 % for all algorithms at once (Bonferroni)."""
-        tail = (1 - LEVEL) / 2 / (len(self.arms) - 1)
-        low, high = np.quantile(self.varying_draws.delta(arm), [tail, 1 - tail])
-        return float(low), float(high)
+    @property
+    def multiplier(self) -> tuple[float, float, float]:
+        """H1's m with its 95 % percentile interval."""
+        low, high = percentile_interval(self.constant_draws.log_multiplier(_ARM))
+        estimate = self.constant.log_multiplier(_ARM)[0]
+        return float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high))
 
-    def form_spread(self, algorithm: str) -> tuple[float, float]:
+    @property
+    def form_spread(self) -> tuple[float, float]:
         """Smallest and largest m over the forms that fit about as well as the best, and the chosen one."""
         chosen, best = self.constant.form.name, self.scores[0].qaicc
-        alike = [score for score in self.scores if score.qaicc <= best + SPREAD_QAICC or score.form == chosen]
-        values = [score.multipliers[algorithm] for score in alike]
+        values = [s.multiplier for s in self.scores if s.qaicc <= best + SPREAD_QAICC or s.form == chosen]
         return min(values), max(values)
 
 
@@ -85,61 +97,75 @@ def design_of(outcomes: Outcomes, names: Sequence[str], errors: np.ndarray) -> D
     )
 
 
-def fit_model(
-    outcomes: Outcomes, reference: str, draws: Draws, used: np.ndarray, ceiling: float | None = None
-) -> tuple[Model | None, str | None]:
-    """The model, or why there is none. used: bool [P], cells to fit; ceiling: error without data, where known."""
-    names = arms(outcomes, reference)
-    errors = np.where(used, outcomes.errors, np.nan)
-    draws = Draws(*(np.where(used, item, np.nan) for item in (draws.crossed, draws.problems_only, draws.seeds_only)))
-    design = design_of(outcomes, names, errors)
-    num_sizes = int(used[outcomes.cells_of(reference)].sum())
-    fall = errors[outcomes.cells_of(reference)[0]] - np.nanmin(errors[outcomes.cells_of(reference)])
-    candidates = _candidates(num_sizes, ceiling, float(np.nanmin(errors)))
-    if not candidates:
-        sizes = "data size" if num_sizes == 1 else "data sizes"
+def why_no_curve(outcomes: Outcomes, reference: str, used: np.ndarray) -> str | None:
+    """Why nothing can be compared with this reference, if so. used: bool [P], cells a falling curve may describe."""
+    cells = outcomes.cells_of(reference)
+    errors = outcomes.errors[cells][used[cells]]
+    if len(errors) < FORMS["pow2"].min_sizes:
+        sizes = "data size" if len(errors) == 1 else "data sizes"
         where = "" if used.all() else " before more data raise its error"
-        needed = FORMS["pow2"].min_sizes
-        return None, f"{reference} has {num_sizes} {sizes}{where}, and the smallest form needs {needed}."
+        return f"{reference} has {len(errors)} {sizes}{where}, and the smallest form needs {FORMS['pow2'].min_sizes}."
+    fall = errors[0] - errors.min()
     if fall < MIN_FALL:
         falls = f"the error of {reference} falls by {100 * max(fall, 0.0):.1f} pp"
-        return None, f"{falls} over all its sizes, and without a slope no amount of data corresponds to an error."
-    fits = by_qaicc([fit_point(design, errors, form, "H1") for form in candidates], int(used.sum()))
-    holdout = rolling(design, errors, names, candidates)
-    chosen = holdout.best_form(candidates) if num_sizes >= MIN_SIZES else None
+        return f"{falls} over all its sizes, and without a slope no amount of data corresponds to an error."
+    return None
+
+
+def fit_curve_of(outcomes: Outcomes, reference: str, used: np.ndarray, ceiling: float | None) -> tuple[Fit, Design]:
+    """The reference's own curve, which figures draw: the form of smallest QAICc."""
+    own = outcomes.part([reference])
+    errors = np.where(used[outcomes.cells_of(reference)], own.errors, np.nan)
+    design = design_of(own, [reference], errors)
+    forms = candidates(int((~np.isnan(errors)).sum()), ceiling, float(np.nanmin(errors)))
+    fits = [fit_point(design, errors, form, "H0") for form in forms]
+    return by_qaicc(fits, int((~np.isnan(errors)).sum()))[0][1], design
+
+
+def fit_model(
+    outcomes: Outcomes, names: tuple[str, str], draws: np.ndarray, used: np.ndarray, ceiling: float | None = None
+) -> tuple[Model | None, str | None]:
+    """The model, or why there is none.
+
+    outcomes: of the two names alone, the reference first; draws: [B, P]; used: bool [P], cells to fit; ceiling: error
+    without data, where known.
+    """
+    errors, draws = np.where(used, outcomes.errors, np.nan), np.where(used, draws, np.nan)
+    design = design_of(outcomes, names, errors)
+    num_sizes, num_cells = int(used[design.arm == 0].sum()), int(used.sum())
+    forms = candidates(num_sizes, ceiling, float(np.nanmin(errors)))
+    fits = by_qaicc([fit_point(design, errors, form, "H1") for form in forms], num_cells)
+    alike = [fit.form for score, fit in fits if score <= fits[0][0] + SPREAD_QAICC]
+    holdout = rolling(design, errors, names, [fit for _, fit in fits])
+    chosen = holdout.best_form(alike) if num_sizes >= MIN_SIZES else None
     constant = next(fit for _, fit in fits if chosen is None or fit.form.name == chosen)
     if not constant.converged[0]:
         return None, f"the fit of {constant.form.name} did not converge."
-    constant_draws = fit_replicates(design, draws.crossed, constant)
     varying = fit_point(design, errors, constant.form, "H2")
-    varying_draws = fit_replicates(design, draws.crossed, varying)
-    others = tuple(enumerate(names))[1:]
-    held_out = (hold_out_headline(design, errors, draws, constant.form, arm, name) for arm, name in others)
+    varying_draws = fit_replicates(design, draws, varying)
     model = Model(
+        names[1],
+        outcomes,
         design,
-        names,
-        used,
+        errors,
+        draws,
         "QAICc" if chosen is None else "hold-out",
         constant,
-        constant_draws,
+        fit_replicates(design, draws, constant),
         varying,
         varying_draws,
         lack_of_fit(design, errors, draws, constant),
         lack_of_fit(design, errors, draws, varying),
-        compare_models(design, errors, draws, constant),
-        tuple(_form_score(fit, score, names) for score, fit in fits),
+        tuple(FormScore(fit.form.name, score, float(np.exp(fit.log_multiplier(_ARM)[0]))) for score, fit in fits),
+        _slopes(design, errors, draws, varying, varying_draws, forms),
         holdout,
-        tuple(item for item in held_out if item is not None),
-        variants(design, errors, constant, names) if others else (),
-        ratios(constant, constant_draws, names),
-        more_than_one(constant_draws, names),
-        tuple(band(design, varying, varying_draws, arm, name) for arm, name in others),
-        _two_way(design, draws, constant, constant_draws, names, len(outcomes.seeds)),
+        hold_out_headline(design, errors, draws, constant, _ARM, names[1]),
+        band(design, varying, varying_draws, names[1]),
     )
     return model, None
 
 
-def _candidates(num_sizes: int, ceiling: float | None, smallest: float) -> list[Form]:
+def candidates(num_sizes: int, ceiling: float | None, smallest: float) -> list[Form]:
     """The forms that so many sizes allow; m4 with the known ceiling, unless the data contradict it."""
     forms = dict(FORMS)
     if ceiling is not None and ceiling > smallest:
@@ -147,19 +173,18 @@ def _candidates(num_sizes: int, ceiling: float | None, smallest: float) -> list[
     return [form for form in forms.values() if form.min_sizes <= num_sizes]
 
 
-def _form_score(fit: Fit, score: float, names: tuple[str, ...]) -> FormScore:
-    multipliers = {name: float(np.exp(fit.log_multiplier(arm)[0])) for arm, name in enumerate(names) if arm}
-    return FormScore(fit.form.name, score, multipliers)
+def _slopes(
+    design: Design, errors: np.ndarray, draws: np.ndarray, varying: Fit, varying_draws: Fit, forms: Sequence[Form]
+) -> tuple[Slope, ...]:
+    """Under the chosen form; where that excludes 0, also under all that fit about as well with a varying multiplier."""
+    chosen = _slope(varying, varying_draws)
+    if chosen.low <= 0 <= chosen.high:
+        return (chosen,)
+    others = [fit_point(design, errors, form, "H2") for form in forms if form.name != varying.form.name]
+    scored = by_qaicc([varying, *others], int((~np.isnan(errors)).sum()))
+    alike = [fit for score, fit in scored if score <= scored[0][0] + SPREAD_QAICC and fit.form.name != chosen.form]
+    return (chosen, *(_slope(fit, fit_replicates(design, draws[:NUM_REPLICATES], fit)) for fit in alike))
 
 
-def _two_way(
-    design: Design, draws: Draws, constant: Fit, constant_draws: Fit, names: tuple[str, ...], num_seeds: int
-) -> dict[str, tuple[float, float]]:
-    of_problems = fit_replicates(design, draws.problems_only[:_NUM_ONE_WAY], constant)
-    of_seeds = fit_replicates(design, draws.seeds_only[:_NUM_ONE_WAY], constant)
-    found = {}
-    for arm, name in enumerate(names):
-        if arm:
-            log_ms = (fit.log_multiplier(arm) for fit in (constant_draws, of_problems, of_seeds))
-            found[name] = two_way(float(np.exp(constant.log_multiplier(arm)[0])), *log_ms, num_seeds)
-    return found
+def _slope(point: Fit, replicates: Fit) -> Slope:
+    return Slope(point.form.name, float(point.delta(_ARM)[0]), *percentile_interval(replicates.delta(_ARM)))

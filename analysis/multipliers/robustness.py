@@ -5,7 +5,7 @@ Hoffmann et al. 2022 (arXiv 2203.15556) fit losses; errors of a few hundred prob
 it is nearly least absolute deviations. Least squares of log errors. The same objective without the smallest size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,25 +26,22 @@ class Variant:
     """One way of fitting."""
 
     name: str
-    multipliers: Mapping[str, float]  # algorithm -> m of H1
+    multiplier: float  # m of H1
 
 
-def variants(design: Design, errors: np.ndarray, constant: Fit, names: Sequence[str]) -> tuple[Variant, ...]:
-    """H1 in the same form, fitted otherwise; errors [P], NaN where not used; names: the reference first."""
+def variants(design: Design, errors: np.ndarray, constant: Fit) -> tuple[Variant, ...]:
+    """H1 of one algorithm and its reference in the same form, fitted otherwise; errors [P], NaN where not used."""
     found = {
         "Huber, log error": _in_logs(design, errors, constant, "huber"),
         "least squares, log error": _in_logs(design, errors, constant, "linear"),
         "without the smallest D": _without_smallest(design, errors, constant),
     }
-    return tuple(
-        Variant(name, {algorithm: float(np.exp(log_m[arm - 1])) for arm, algorithm in enumerate(names) if arm})
-        for name, log_m in found.items()
-    )
+    return tuple(Variant(name, float(np.exp(log_m[0]))) for name, log_m in found.items())
 
 
-def spread(found: Sequence[Variant], algorithm: str) -> tuple[float, float]:
-    """Smallest and largest m of an algorithm over the variants."""
-    values = [variant.multipliers[algorithm] for variant in found]
+def spread(found: Sequence[Variant]) -> tuple[float, float]:
+    """Smallest and largest m over the variants."""
+    values = [variant.multiplier for variant in found]
     return min(values), max(values)
 
 

@@ -32,7 +32,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of finished cells."""
 
     columns: tuple[str, ...]
@@ -48,7 +48,7 @@ class Section:
     paragraphs: tuple[str, ...] = ()
     bullets: tuple[str, ...] = ()
     figures: tuple[Picture, ...] = ()
-    tables: tuple[Grid, ...] = ()
+    tables: tuple[TextTable, ...] = ()
 
 
 def picture(directory: Path, file: str, caption: str) -> Picture:

@@ -44,12 +44,11 @@ def is_paired(outcomes: Cells) -> bool:
 
 
 def interval_kind(outcomes: Cells) -> str:
-    """What was resampled."""
-    groups = outcomes.seed_group is not None
-    seeds = "whole seeds, within each group of cells that share them," if groups else "whole seeds"
+    """What was drawn."""
+    runs = "run effects of each algorithm's pooled variance, with what a seed's runs share"
     if is_paired(outcomes):
-        return f"crossed bootstrap over {seeds} and shared test problems"
-    return f"bootstrap over {seeds} and, for each cell on its own, its test problems (counts: unpaired, wider)"
+        return f"bootstrap over shared test problems, crossed with {runs}"
+    return f"bootstrap over the test problems of each cell on its own (counts: unpaired, wider), crossed with {runs}"
 
 
 def pairing(outcomes: Cells) -> dict[str, str]:

@@ -58,7 +58,8 @@ class Defaults:
     exponent: float = 0.35
     first_error: float = 0.8  # of the reference at its smallest size
     item_sd: float = Noise.item_sd
-    run_sd: float = Noise.run_sd
+    run_sd: float | None = None  # of run effects: nothing can be assumed for them, so it is measured or asked for
+    seed_share: float = Noise.seed_share
 
 
 def grids_of(sweep: Sweep, plan: Plan) -> tuple[Grid, ...]:
@@ -85,6 +86,8 @@ def default_assumptions(
     grid: Grid, reference: str, claims: Mapping[str, float | str], defaults: Defaults
 ) -> Assumptions:
     """A power law through a plausible error, and every claim true."""
+    if defaults.run_sd is None:
+        raise ValueError("the spread of run effects is not given.")
     sizes = grid.sizes[reference]
     drop = defaults.first_error - defaults.floor
 
@@ -97,7 +100,7 @@ def default_assumptions(
         f" {100 * curve(np.array(float(sizes[-1]))):.0f} % at D = {sizes[-1]:,}; every claim true"
     )
     multipliers = claimed_multipliers(grid, reference, claims)
-    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, Noise.seed_share, "pow3", source)
+    return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, defaults.seed_share, "pow3", source)
 
 
 def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, float]:
@@ -124,19 +127,19 @@ def measured_assumptions(
     grid: Grid, reference: str, claims: Mapping[str, float | str], outcomes: Outcomes, where: str
 ) -> Assumptions | None:
     """The curve, multipliers and noise of a first run; None where it gives no curve."""
-    model = analyse(outcomes, reference, {}, _DRAWS).model if reference in outcomes.algorithms else None
-    if model is None:
+    study = analyse(outcomes, reference, {}, _DRAWS) if reference in outcomes.algorithms else None
+    if study is None or study.curve is None:
         return None
+    fit, design = study.curve
 
     def curve(size: np.ndarray) -> np.ndarray:
-        found = model.constant.curve(np.log(size), 0, model.design)[0]
-        return np.clip(found, *_LIMITS)
+        return np.clip(fit.curve(np.log(size), 0, design)[0], *_LIMITS)
 
     multipliers = claimed_multipliers(grid, reference, claims)
-    known = [name for name in multipliers if name in model.arms and name != reference]
-    multipliers |= {name: float(np.exp(model.constant.log_multiplier(model.arm(name))[0])) for name in known}
+    known = [name for name in multipliers if name in study.models]
+    multipliers |= {name: study.models[name].multiplier[0] for name in known}
     noise = noise_of(outcomes)
-    form = model.constant.form
+    form = fit.form
     source = (
         f"the first run in {where}: its curve ({form.name}), its multipliers and its noise, of"
         f" {len(outcomes.seeds)} seeds and {outcomes.num_problems:,} problems"

@@ -14,8 +14,9 @@ import numpy as np
 from analysis.planner.assumptions import Assumptions, Grid
 from analysis.planner.simulation import simulate
 from analysis.verdicts.claims import check_claim, claim_of, claim_text
-from analysis.verdicts.judge import Verdict, label, number
-from analysis.verdicts.study import Study, analyse
+from analysis.verdicts.headline import number
+from analysis.verdicts.judge import Verdict, label
+from analysis.verdicts.study import analyse
 
 RELIABLE = 0.8  # a chance from which on something can be told
 
@@ -64,23 +65,16 @@ def expect(
         outcomes = simulate(multipliers, grid.sizes, assumptions.curve, assumptions.noise(grid), generator)
         study = analyse(outcomes, reference, claims, num_draws, seed + index)
         for verdict in study.verdicts:
-            found[verdict.algorithm].append((verdict, *allowed(study, verdict)))
+            found[verdict.algorithm].append((verdict, *allowed(verdict)))
         on_study()
     return tuple(_expected(grid, name, reference, claims, multipliers[name], found[name]) for name in others)
 
 
-def allowed(study: Study, verdict: Verdict) -> tuple[float, float]:
-    """The multipliers that a study's verdict leaves: its quoted interval, a bound with 0 or inf, or everything."""
-    name = verdict.algorithm
-    if verdict.quoted is None or verdict.code == "INVERSE":
+def allowed(found: Verdict) -> tuple[float, float]:
+    """The multipliers that a verdict leaves: an interval, what its sizes span, a bound with 0 or inf, or all."""
+    if found.headline is None or found.code == "INVERSE":
         return 0.0, math.inf
-    cells = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
-    if verdict.code == "LOWER_BOUND":
-        return max(item.at_least for item in cells if item.right_censored > 0.5), math.inf
-    if verdict.code == "UPPER_BOUND":
-        smallest = study.outcomes.data_size[study.outcomes.cells_of(study.reference)].min()
-        return 0.0, min(smallest / item.data_size for item in cells if item.left_censored > 0.5 and item.data_size)
-    return verdict.quoted
+    return min(point.low for point in found.headline.points), max(point.high for point in found.headline.points)
 
 
 def is_met(claim: float | str, low: float, high: float) -> bool | None:

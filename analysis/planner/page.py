@@ -14,7 +14,8 @@ from analysis.planner.assumptions import Assumptions, Grid
 from analysis.planner.expected import Expected, sentence
 from analysis.planner.suggest import Candidate
 from analysis.verdicts.claims import claim_text
-from analysis.verdicts.judge import label, number
+from analysis.verdicts.headline import number
+from analysis.verdicts.judge import label
 
 _EXPECTED = (
     *("algorithm", "claim", "assumed", "no interval", "width", "coverage"),

@@ -5,8 +5,10 @@ change of seeds, sizes, test problems or claims leaves its curve alone, any othe
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pandas as pd
 
 from analysis.fitting.bootstrap import MIN_SEEDS
 from analysis.fitting.forms import FORMS
@@ -20,6 +22,8 @@ from analysis.planner.assumptions import (
     measured_assumptions,
     with_claims,
 )
+from analysis.planner.simulation import noise_of
+from analysis.tables.outcomes import from_table
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.results_dir import results_dir
@@ -51,7 +55,7 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
             f"--floor {arguments.floor:g}, --error {arguments.error:g}, --exponent {arguments.exponent:g}: the error"
             " falls with data, so the floor lies below the error at the smallest size and the exponent above 0."
         )
-    defaults = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
+    defaults = _defaults(arguments)
     folder = first_run_folder(arguments, sweep)
     found = []
     for grid in grids_of(sweep, plan(sweep, lambda stage: None)):
@@ -67,6 +71,12 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
             )
         outcomes = None if arguments.truth == "defaults" else first_run(folder, grid.panel)
         measured = outcomes and measured_assumptions(grid, reference, claims, outcomes, shown(folder))
+        if measured is None and defaults.run_sd is None:
+            raise ConfigError(
+                f"{arguments.file}: how much runs differ decides what a grid can show, and no first run says it. Give"
+                " --run-sd, the standard deviation of run effects in logits (.06 to .14 in the sweeps of this"
+                " repository, .3 and more where training is unsteady), or --noise-from results/NAME, whose runs tell."
+            )
         if measured is None:
             found.append(Planned(grid, default_assumptions(grid, reference, claims, defaults), False))
         elif arguments.truth == "claims":
@@ -74,6 +84,21 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
         else:
             found.append(Planned(grid, measured, True))
     return found
+
+
+def _defaults(arguments: argparse.Namespace) -> Defaults:
+    """As the options say, with the noise of another sweep's runs where they name one."""
+    given = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
+    if arguments.noise_from is None:
+        return given
+    file = arguments.noise_from / "outcomes.parquet"
+    if not file.exists():
+        raise ConfigError(f"--noise-from {arguments.noise_from}: there is no outcomes.parquet; name results/NAME.")
+    table = pd.read_parquet(file)
+    first = table[table["panel"] == table["panel"].iloc[0]].astype({"algorithm": str, "problem": str})
+    noise = noise_of(from_table(first))
+    run_sd = noise.run_sd if arguments.run_sd is None else arguments.run_sd
+    return replace(given, item_sd=noise.item_sd, run_sd=run_sd, seed_share=noise.seed_share)
 
 
 def first_run_folder(arguments: argparse.Namespace, sweep: Sweep) -> Path:

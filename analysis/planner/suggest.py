@@ -14,7 +14,7 @@ import numpy as np
 from analysis.fitting.bootstrap import crossed_bootstrap
 from analysis.fitting.fits import fit_point, fit_replicates
 from analysis.fitting.forms import FORMS
-from analysis.multipliers.estimates import arms, percentile_interval
+from analysis.multipliers.estimates import percentile_interval
 from analysis.multipliers.model import design_of
 from analysis.planner.assumptions import Assumptions, Grid, grids_of
 from analysis.planner.simulation import simulate
@@ -170,15 +170,16 @@ def widths_of(
 
 def log2_widths(outcomes: Outcomes, reference: str, form: str, num_draws: int, seed: int) -> dict[str, float]:
     """log2 of upper over lower limit of every constant multiplier, in one study, under one form."""
-    names, errors = arms(outcomes, reference), outcomes.errors
-    design = design_of(outcomes, names, errors)
-    point = fit_point(design, errors, FORMS[form], "H1", min_sizes=0)
-    drawn = fit_replicates(design, crossed_bootstrap(outcomes, num_draws, seed).crossed, point)
-    found = {}
-    for arm, name in enumerate(names):
-        if arm:
-            low, high = percentile_interval(drawn.log_multiplier(arm))
-            found[name] = (high - low) / math.log(2)
+    draws, found = crossed_bootstrap(outcomes, num_draws, seed, reference), {}
+    for name in outcomes.algorithms:
+        if name == reference:
+            continue
+        pair = outcomes.part([reference, name])
+        cells = np.concatenate([outcomes.cells_of(reference), outcomes.cells_of(name)])
+        design = design_of(pair, (reference, name), pair.errors)
+        point = fit_point(design, pair.errors, FORMS[form], "H1", min_sizes=0)
+        low, high = percentile_interval(fit_replicates(design, draws[:, cells], point).log_multiplier(1))
+        found[name] = (high - low) / math.log(2)
     return found
 
 

@@ -3,15 +3,20 @@
 In: `Panel`s of finished numbers. Out: text and `Section`s.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from analysis.page.rendering import Grid, Section
+from analysis.multipliers.contrasts import Adjusted
+from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import interval_kind, sample_size
 from analysis.verdicts.compute import overall_compute
-from analysis.verdicts.judge import Verdict, label, number
+from analysis.verdicts.evidence import REJECTED
+from analysis.verdicts.headline import number
+from analysis.verdicts.judge import Verdict, label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
+NOISY = 1.5  # run noise over luck from which on a report warns
 _MOST_IN_A_PARAGRAPH = 3  # conclusions; more are a list
 
 
@@ -28,10 +33,11 @@ def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Se
 def conclusions(panel: Panel) -> tuple[str, ...]:
     """Every verdict's sentence and its claim's, and the multiplier per FLOP of what is resolved."""
     items = list(_not_estimable(panel.study.verdicts))
+    tests = {item.algorithm: item for item in panel.study.adjusted}
     for verdict in panel.study.verdicts:
         if verdict.code == "NOT_ESTIMABLE":
             continue
-        text = [verdict.sentence, verdict.claim_sentence or ""]
+        text = [verdict.sentence, _alone(verdict, tests), verdict.claim_sentence or ""]
         per_flop = overall_compute(panel.compute, verdict.algorithm)
         if per_flop is not None and verdict.code != "NOT_RESOLVED":
             limits = f"{number(per_flop.low)} to {number(per_flop.high)}"
@@ -39,6 +45,17 @@ def conclusions(panel: Panel) -> tuple[str, ...]:
             text.append("per FLOP of training and generation.")
         items.append(" ".join(part for part in text if part))
     return tuple(items)
+
+
+def _alone(verdict: Verdict, tests: Mapping[str, Adjusted]) -> str:
+    """A warning where a verdict is not beyond what so many algorithms give by chance."""
+    if verdict.code not in ("SUPPORTED", "VARIES") or len(tests) < 2:
+        return ""
+    test = tests[verdict.algorithm]
+    p = test.p_holm if verdict.code == "SUPPORTED" else test.slope_p_holm
+    if p < REJECTED:
+        return ""
+    return f"That holds for it alone: adjusted for {len(tests)} algorithms (Holm) it may be chance, p = {p:.2f}."
 
 
 def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -56,11 +73,21 @@ def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 def measurement(name: str, study: Study) -> str:
-    """n, the kind of interval, the form and how it was chosen."""
+    """n, the kind of interval, the forms, and how noisy runs are."""
     text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
-    if study.model is not None:
-        text += f"; form: {study.model.constant.form.formula}, chosen by {study.model.selection}"
-    return f"{where(name)}{text}."
+    if study.models:
+        forms = ", ".join(dict.fromkeys(model.constant.form.formula for model in study.models.values()))
+        text += f"; forms, chosen for each algorithm: {forms}"
+    if study.draws is None or math.isnan(study.noise_over_luck):
+        return f"{where(name)}{text}."
+    noise = study.noise_over_luck
+    text += f"; run noise over luck: {noise:.2f}"
+    if noise <= NOISY:
+        return f"{where(name)}{text}."
+    return (
+        f"{where(name)}{text}. Warning: runs differ {noise:.1f} times as much as by luck with the test problems, so"
+        " that more seeds narrow intervals and more test problems hardly do."
+    )
 
 
 def where(name: str) -> str:
@@ -68,15 +95,12 @@ def where(name: str) -> str:
     return f"[{name}] " if name else ""
 
 
-def verdict_table(panel: Panel) -> Grid:
+def verdict_table(panel: Panel) -> TextTable:
     """Code, claim, what the data say of it, and multipliers of every algorithm."""
     rows = []
     for verdict in panel.study.verdicts:
-        overall = panel.study.overall(verdict.algorithm)
         per_flop = overall_compute(panel.compute, verdict.algorithm)
-        shown = "-"
-        if overall is not None and verdict.quoted is not None:
-            shown = f"{number(overall.estimate)} ({number(verdict.quoted[0])} to {number(verdict.quoted[1])})"
+        shown = "-" if verdict.headline is None else verdict.headline.text
         row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", verdict.claim_sentence or "-"]
         if panel.compute:
             row.append(
@@ -88,7 +112,8 @@ def verdict_table(panel: Panel) -> Grid:
         rows.append(tuple(row))
     columns = ("algorithm", "verdict on m", "m, per problem", "claim", "what the data say of it")
     note = (
-        "m: one multiplier for all sizes from the joint fit, with its 95 % interval; docs/results.md has the verdicts."
+        "m: one number for all sizes with its 95 % interval where it describes the curves, else m at the smallest and"
+        " the largest size, with limits for all sizes at once; docs/results.md has the verdicts."
     )
     if panel.compute:
         columns += ("per FLOP, at the largest D",)
@@ -97,4 +122,4 @@ def verdict_table(panel: Panel) -> Grid:
             " generation of everything a run needs but the base policy, at the settings that selection chose. That it"
             " might have chosen others is not in the interval; synthetic problems are free, and the search is in Costs."
         )
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from analysis.fitting.fits import Fit
+from analysis.multipliers.model import Model
+from analysis.multipliers.questions import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
-from analysis.reporting.model_document import monotonicity_document, questions_document
 from analysis.tables.counts import Counts
 from analysis.tables.outcomes import Outcomes
+from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
+from analysis.verdicts.study import Study
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict:
@@ -77,39 +80,68 @@ def _panel(panel: Panel, wording: Wording) -> dict:
         "multipliers": [asdict(item) for item in study.multipliers],
         "differences": [asdict(item) for item in study.differences],
         "multipliers_per_flop": [asdict(item) for item in panel.compute],
-        "verdicts": [asdict(item) for item in study.verdicts],
+        "verdicts": [verdict_document(item) for item in study.verdicts],
     }
-    if study.model is not None:
-        model = study.model
-        document["model"] = {
-            "form": model.constant.form.name,
-            "formula": model.constant.form.formula,
-            "objective": "binomial quasi-deviance of cell means",
-            "c_max": model.design.c_max,
-            "log_center": model.design.log_center,
-            "weights": model.design.weight.tolist(),
-            "H1": _fit(model.constant, model.design.c_max),
-            "H2": _fit(model.varying, model.design.c_max),
-            "lack_of_fit_p": {"H1": model.lack_of_fit, "H2": model.lack_of_fit_varying},
-            "delta": {
-                name: {
-                    "estimate": float(model.varying.delta(arm)[0]),
-                    "low": float(interval[0]),
-                    "high": float(interval[1]),
-                }
-                for arm, name in enumerate(model.arms)
-                if arm
-                for interval in [model.delta_interval(arm)]
-            },
-            "two_way": {name: list(interval) for name, interval in model.two_way.items()},
-            "forms": [asdict(score) for score in model.scores],
+    if study.models:
+        document["noise_over_luck"] = study.noise_over_luck
+        document["models"] = {
+            name: model_document(model, panel.questions[name]) for name, model in study.models.items()
         }
-        document["model"] |= questions_document(model)
+        document["ratios"] = [asdict(item) for item in study.ratios]
+        document["adjusted"] = [asdict(item) for item in study.adjusted]
         document["monotonicity"] = monotonicity_document(study)
     return document
 
 
-def _fit(fit: Fit, c_max: float) -> dict:
+def verdict_document(verdict: Verdict) -> dict[str, object]:
+    """A verdict as plain values, its headline as readers see it beside its numbers."""
+    text = None if verdict.headline is None else verdict.headline.text
+    return {**asdict(verdict), "headline_text": text}
+
+
+def model_document(model: Model, asked: Questions) -> dict:
+    """The entry of one algorithm in `models`."""
+    estimate, low, high = model.multiplier
+    return {
+        "form": model.constant.form.name,
+        "formula": model.constant.form.formula,
+        "selection": model.selection,
+        "objective": "binomial quasi-deviance of cell means",
+        "c_max": model.design.c_max,
+        "log_center": model.design.log_center,
+        "weights": model.design.weight.tolist(),
+        "num_cells_used": int(model.used.sum()),
+        "multiplier": {"estimate": estimate, "low": low, "high": high},
+        "H1": _joint_fit(model.constant, model.design.c_max),
+        "H2": _joint_fit(model.varying, model.design.c_max),
+        "lack_of_fit_p": {"H1": model.lack_of_fit, "H2": model.lack_of_fit_varying},
+        "slopes": [asdict(item) for item in model.slopes],
+        "forms": [asdict(item) for item in model.scores],
+        "form_spread": list(model.form_spread),
+        "holdout": {
+            "scores": [asdict(item) for item in model.holdout.scores],
+            "predictions": [asdict(item) for item in model.holdout.predictions],
+        },
+        "held_out": asdict(model.held_out) | {"passed": model.held_out.passed} if model.held_out else None,
+        "band": _listed(asdict(model.band)),
+        "comparisons": [asdict(item) for item in asked.comparisons],
+        "variants": [asdict(item) for item in asked.variants],
+    }
+
+
+def monotonicity_document(study: Study) -> dict:
+    """The `monotonicity` entry of a panel: who gets worse with more data, and how the reference then counts."""
+    return {
+        "reference_levels": "running minimum" if study.best_so_far else "isotonic",
+        "inversions": [_listed(asdict(item)) for item in study.inversions],
+    }
+
+
+def _listed(record: dict) -> dict:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}
+
+
+def _joint_fit(fit: Fit, c_max: float) -> dict:
     return {
         "parameters": fit.form.natural(fit.theta[0], c_max),
         "theta": fit.theta[0].tolist(),

@@ -1,13 +1,15 @@
 """The report's part on whether to believe the multipliers: hierarchy, hold-out, other ways of fitting, contrasts.
 
-In: a `Study`. Out: `Section`s with tables of finished numbers; none where there is no joint fit.
+In: a `Panel`. Out: `Section`s with tables of finished numbers; none where there is no joint fit.
 """
 
 from analysis.multipliers.hierarchy import NUM_REPLICATES
-from analysis.multipliers.model import SPREAD_QAICC, Model
+from analysis.multipliers.model import SPREAD_QAICC
 from analysis.multipliers.robustness import spread
-from analysis.page.rendering import Grid, Section
-from analysis.verdicts.judge import label, number
+from analysis.page.rendering import Section, TextTable
+from analysis.verdicts.headline import number
+from analysis.verdicts.judge import label
+from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
 _MODELS = {
@@ -25,59 +27,69 @@ def captions_of(interval: str) -> dict[str, str]:
         "holdout": "Error minus prediction for the largest sizes, left out of the fit, by form. Filled: one size left"
         " out of every algorithm; open: two. last1 repeats the last error seen.",
         "density": f"Bootstrap draws of each multiplier (joint fit), smoothed: {interval}. Dotted: the claims.",
-        "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % bootstrap interval; thin"
-        " above: two-way; below: other forms, other losses and the smallest size left out; then the form-free mean.",
+        "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % bootstrap interval;"
+        " below: other forms, other losses and the smallest size left out; then the form-free mean.",
         "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means that"
         " no one multiplier describes it; open marks lie beyond a turning point and were not fitted.",
     }
 
 
-def question_sections(panel: str, study: Study) -> list[Section]:
+def question_sections(name: str, panel: Panel) -> list[Section]:
     """One section, with a table for each question; the multipliers' own table comes before."""
-    model = study.model
-    if model is None or len(model.arms) < 2:
+    study = panel.study
+    if not study.models:
         return []
-    tables = (_hierarchy(model), _holdout(model), _held_out(model), _ways(model), _contrasts(model))
+    tables = (_hierarchy(panel), _holdout(study), _held_out(study), _ways(panel), *_contrasts(study))
     paragraphs = []
     if study.best_so_far:
         paragraphs.append(
             f"More data made {label(study.reference)} worse, so it counts with the best error of at most D problems."
         )
-    title = f"Can the multipliers be believed?{f', {panel}' if panel else ''}"
+    title = f"Can the multipliers be believed?{f', {name}' if name else ''}"
     return [Section(title, tuple(paragraphs), tables=tables)]
 
 
-def _hierarchy(model: Model) -> Grid:
+def _hierarchy(panel: Panel) -> TextTable:
     rows = tuple(
         (
+            label(name),
             f"{item.smaller}, {_MODELS[item.smaller]}",
             f"{item.larger}, {_MODELS[item.larger]}",
             f"{item.statistic:.2f}",
             str(item.num_added),
             _p(item.p, NUM_REPLICATES, 3),
         )
-        for item in model.comparisons
+        for name, asked in panel.questions.items()
+        for item in asked.comparisons
     )
     note = (
-        f"Does a larger model describe the curves better? Quasi-F on {model.constant.form.formula}; p from"
-        f" {NUM_REPLICATES} replicates recentred on the smaller model. Lack of fit of H1: p = {model.lack_of_fit:.2f}."
+        "Does a larger model describe an algorithm and the reference better? Quasi-F; p from"
+        f" {NUM_REPLICATES} replicates recentred on the smaller model."
     )
-    return Grid(("smaller model", "larger model", "quasi-F", "added", "p"), rows, note)
+    return TextTable(("algorithm", "smaller model", "larger model", "quasi-F", "added", "p"), rows, note)
 
 
-def _holdout(model: Model) -> Grid:
+def _holdout(study: Study) -> TextTable:
     rows = tuple(
-        (item.form, str(item.num_dropped), str(item.num_cells), f"{item.log_score:.5f}", f"{item.rmsle:.3f}")
+        (
+            label(name),
+            item.form,
+            str(item.num_dropped),
+            str(item.num_cells),
+            f"{item.log_score:.5f}",
+            f"{item.rmsle:.3f}",
+        )
+        for name, model in study.models.items()
         for item in model.holdout.scores
     )
     note = (
-        "Largest sizes of every algorithm predicted from the rest. Log score: mean log likelihood of a held-out"
-        f" outcome, higher is better; RMSLE: root mean square of log ratios. The form was chosen by {model.selection}."
+        "The largest sizes of an algorithm and of the reference predicted from the rest. Log score: mean log likelihood"
+        " of a held-out outcome, higher is better; RMSLE: root mean square of log ratios."
     )
-    return Grid(("form", "sizes left out", "cells", "log score", "RMSLE"), rows, note)
+    return TextTable(("algorithm", "form", "sizes left out", "cells", "log score", "RMSLE"), rows, note)
 
 
-def _held_out(model: Model) -> Grid:
+def _held_out(study: Study) -> TextTable:
     rows = tuple(
         (
             label(item.algorithm),
@@ -86,51 +98,59 @@ def _held_out(model: Model) -> Grid:
             f"{100 * item.observed:.1f}",
             "inside" if item.passed else "outside",
         )
-        for item in model.held_out
+        for item in (model.held_out for model in study.models.values())
+        if item is not None
     )
     note = (
         "One multiplier, fitted without an algorithm's largest size, predicts its error there in percent; the 95 %"
         " interval is that of the fit, new runs and problems together."
     )
-    return Grid(("algorithm", "D left out", "predicted", "observed", ""), rows, note)
+    return TextTable(("algorithm", "D left out", "predicted", "observed", ""), rows, note)
 
 
-def _ways(model: Model) -> Grid:
-    columns = [item.name for item in model.variants]
-    num_alike = sum(item.qaicc <= model.scores[0].qaicc + SPREAD_QAICC for item in model.scores)
-    rows = []
-    for name in model.arms[1:]:
-        ways = [number(item.multipliers[name]) for item in model.variants]
-        low, high = spread(model.variants, name)
-        form_low, form_high = model.form_spread(name)
-        over_forms = f"{number(form_low)} to {number(form_high)}" if num_alike > 1 else "one form only"
-        ranges = (f"{number(low)} to {number(high)}", over_forms)
-        rows.append((label(name), *ways, *ranges))
+def _ways(panel: Panel) -> TextTable:
+    rows, columns = [], []
+    for name, model in panel.study.models.items():
+        found = panel.questions[name].variants
+        columns = [item.name for item in found]
+        alike = sum(item.qaicc <= model.scores[0].qaicc + SPREAD_QAICC for item in model.scores)
+        over_forms = " to ".join(map(number, model.form_spread)) if alike > 1 else "one form only"
+        ways = [number(item.multiplier) for item in found]
+        rows.append((label(name), *ways, " to ".join(map(number, spread(found))), over_forms))
     note = "m fitted otherwise; never the headline. Forms: those within 4 of the best QAICc, and the chosen one."
-    return Grid(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
+    return TextTable(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
 
 
-def _contrasts(model: Model) -> Grid:
-    num_draws = len(model.constant_draws.theta)
-    rows = [
-        (f"{label(item.algorithm)}: m > 1", "", "", _p(item.p, num_draws, 4), _p(item.p_holm, num_draws, 4))
-        for item in model.more_than_one
-    ]
-    rows += [
+def _contrasts(study: Study) -> list[TextTable]:
+    num_draws = len(next(iter(study.models.values())).draws)
+    tests = tuple(
+        (
+            label(item.algorithm),
+            *(_p(value, num_draws / 2, 4) for value in (item.p, item.p_holm, item.slope_p, item.slope_p_holm)),
+        )
+        for item in study.adjusted
+    )
+    note = (
+        f"Two-sided p of m = 1 and of a slope of 0, alone and by Holm for {len(tests)} algorithms. Verdicts use"
+        " neither; what opens this report says where a verdict is not beyond the adjustment."
+    )
+    columns = ("algorithm", "m = 1: p", "p by Holm", "slope = 0: p", "p by Holm")
+    ratios = tuple(
         (
             f"{label(item.numerator)} over {label(item.denominator)}",
             number(item.estimate),
             f"{number(item.low)} to {number(item.high)}",
-            "",
-            "",
         )
-        for item in model.ratios
-    ]
-    note = "Ratios of multipliers come from the same bootstrap draws; p by Holm is adjusted for all algorithms."
-    return Grid(("contrast", "ratio", "95 % interval", "p", "p by Holm"), tuple(rows), note)
+        for item in study.ratios
+    )
+    found = [TextTable(columns, tests, note)]
+    if ratios:
+        shared = "Ratios of multipliers come from the same bootstrap draws of problems and of the reference's runs."
+        found.append(TextTable(("ratio", "estimate", "95 % interval"), ratios, shared))
+    return found
 
 
-def _p(value: float, num_replicates: int, digits: int) -> str:
+def _p(value: float, num_replicates: float, digits: int) -> str:
     """A p value; where no replicate was as extreme, as the bound that so many of them give."""
     bound = "<= " if value <= 1.001 / (num_replicates + 1) else ""
     return f"{bound}{value:.{digits}f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.measures.sections import solvable_section
-from analysis.page.rendering import Grid, Section
+from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import measurement, opening, where
 from analysis.reporting.study_sections import percent, study_sections
@@ -83,10 +83,10 @@ def _fall_sentence(study: Study) -> str:
     )
 
 
-def _pass_rates(tables: Tables, panel: str) -> list[Grid]:
+def _pass_rates(tables: Tables, panel: str) -> list[TextTable]:
     """Mean pass@k over seeds, for every k that was measured."""
     runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
-    grids = []
+    found = []
     for name in (column for column in runs.columns if column.startswith("pass_at_")):
         table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
         rows = tuple(
@@ -97,8 +97,8 @@ def _pass_rates(tables: Tables, panel: str) -> list[Grid]:
         note = (
             f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
         )
-        grids.append(Grid(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
-    return grids
+        found.append(TextTable(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
+    return found
 
 
 def _settings(story: Story) -> Section:
@@ -132,7 +132,7 @@ def _settings(story: Story) -> Section:
         f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
     )
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
-    return Section("Chosen settings", tables=(Grid(columns, tuple(rows), note),))
+    return Section("Chosen settings", tables=(TextTable(columns, tuple(rows), note),))
 
 
 def _end(num_candidates: int) -> str:
@@ -152,7 +152,7 @@ def _costs(story: Story) -> Section:
         " that only selection needs. total: the whole sweep, each stage once. FLOPs are analytic; seconds are those of"
         " one worker."
     )
-    return Section("Costs", tables=(Grid(columns, tuple(rows), note),))
+    return Section("Costs", tables=(TextTable(columns, tuple(rows), note),))
 
 
 def _runs(story: Story) -> Section:
@@ -163,7 +163,7 @@ def _runs(story: Story) -> Section:
         (label(row.algorithm), f"{row.data_size:,}", str(row.seed), row.status, str(getattr(row, "failure", "") or "-"))
         for row in failures.itertuples()
     )
-    return Section("Runs that are not in", tables=(Grid(("algorithm", "D", "seed", "status", "failure"), rows),))
+    return Section("Runs that are not in", tables=(TextTable(("algorithm", "D", "seed", "status", "failure"), rows),))
 
 
 def _provenance(story: Story) -> Section:

@@ -6,25 +6,26 @@ In: a `Study` and the tables it was made of. Out: `Section`s; every number carri
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.figures.headline import figure_suffix
-from analysis.page.rendering import Grid, Section, picture
-from analysis.page.wording import Wording, interval_kind, is_paired, sample_size
+from analysis.figures.overview import figure_suffix
+from analysis.page.rendering import Section, TextTable, picture
+from analysis.page.wording import Wording, interval_kind, sample_size
 from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.robustness_sections import captions_of, question_sections
-from analysis.verdicts.judge import label, number
+from analysis.verdicts.headline import number
+from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
 
 def study_sections(
-    name: str, panel: Panel, directory: Path, wording: Wording, more_tables: Sequence[Grid] = ()
+    name: str, panel: Panel, directory: Path, wording: Wording, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
     """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables stand by the errors."""
     study = panel.study
     verdicts = Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),))
     errors = Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables))
-    parts = [_figures(name, study, directory, wording), verdicts, errors, _multipliers(name, panel)]
-    return [*parts, *question_sections(name, study)]
+    parts = [_figures(name, study, directory, wording), verdicts, errors, *_multipliers(name, panel)]
+    return [*parts, *question_sections(name, panel)]
 
 
 def percent(value: float, low: float | None, high: float | None) -> str:
@@ -39,15 +40,16 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
     base = sample_size(outcomes)
     if study.error_low is not None:
         base += f"; bars: 95 % {interval_kind(outcomes)}"
-    model = study.described
-    if model is None:
-        line = "lines join the means"
-        multipliers = " No one multiplier describes the curves: the legend has the means over sizes, without a form."
-    else:
-        line = f"lines: joint fit of {model.constant.form.formula}, x = m D / D0"
-        multipliers = " Lines and bands: one multiplier for all sizes, from the joint fit."
-    if study.varying is not None:
-        multipliers += " Dashed: one that may change with D, with limits for all sizes at once."
+    others = [name for name in outcomes.algorithms if name != study.reference]
+    numbers = [name for name in others if study.described(name) is not None]
+    line = "lines: joint fits of an algorithm and the reference" if numbers or not others else "lines join the means"
+    if 0 < len(numbers) < len(others):
+        line += ", where one multiplier describes them; else they join the means"
+    multipliers = " Lines and bands: one number for all sizes." if numbers else ""
+    if len(numbers) < len(others):
+        multipliers += " Where no one number is given the legend has m at the smallest and the largest size."
+    if any(study.verdict(name).code == "VARIES" for name in others):
+        multipliers += " Dashed: a multiplier that changes with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
         + (wording.caution if len(outcomes.algorithms) > 1 else ""),
@@ -67,7 +69,7 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
     return Section(f"Figures{_of(panel)}", figures=tuple(shown))
 
 
-def _errors(study: Study, wording: Wording) -> Grid:
+def _errors(study: Study, wording: Wording) -> TextTable:
     outcomes = study.outcomes
     sizes = sorted(set(outcomes.data_size.tolist()))
     rows = []
@@ -91,82 +93,82 @@ def _errors(study: Study, wording: Wording) -> Grid:
     columns = ("algorithm", *(f"D = {size:,}" for size in sizes))
     note = f"{wording.error_title} in percent of the test problems, mean over seeds"
     note += f", with the 95 % interval by {interval_kind(outcomes)}." if study.error_low is not None else "."
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)
 
 
-def _multipliers(name: str, panel: Panel) -> Section:
+def _multipliers(name: str, panel: Panel) -> list[Section]:
     title, study = f"Multipliers{_of(name)}", panel.study
-    if study.model is None:
-        return Section(title, (f"None: {study.refusal}",))
-    model = study.model
+    reason = (f"No joint fit: {study.refusal}",) if study.refusal else ()
+    tables = ([_joint(study)] if study.models else []) + ([_by_size(panel)] if study.multipliers else [])
+    return [Section(title, reason, tables=tuple(tables))] if reason or tables else []
+
+
+def _joint(study: Study) -> TextTable:
     rows = []
     means = {item.algorithm: item for item in study.multipliers if item.kind == "mean"}
-    for algorithm in model.arms[1:]:
-        m = study.overall(algorithm)
-        assert m is not None
+    for algorithm, model in study.models.items():
+        found = study.verdict(algorithm).headline
         mean = means.get(algorithm)
-        low, high = model.two_way[algorithm]
-        delta_low, delta_high = model.delta_interval(model.arm(algorithm))
-        reach = f"{number(m.extrapolation)}" if m.extrapolation > 1 else "inside"
+        m, low, high = model.multiplier
+        largest = study.outcomes.data_size[study.outcomes.cells_of(algorithm)].max()
+        reach = m * largest / study.outcomes.data_size[study.outcomes.cells_of(study.reference)].max()
+        fit, best = model.constant, model.scores[0].qaicc
+        values = fit.form.natural(fit.theta[0], model.design.c_max)
         rows.append(
             (
                 label(algorithm),
-                number(m.estimate),
-                f"{number(m.low)} to {number(m.high)}",
-                f"{number(low)} to {number(high)}",
+                "-" if found is None else found.text,
+                f"{number(m)} ({number(low)} to {number(high)})",
                 f"{number(mean.estimate)} ({number(mean.low)} to {number(mean.high)})" if mean else "no size in range",
-                f"{delta_low:+.2f} to {delta_high:+.2f}",
-                "; ".join(
-                    f"{score.form} {number(score.multipliers[algorithm])}, {score.qaicc - model.scores[0].qaicc:.0f}"
-                    for score in model.scores
-                ),
-                reach,
+                "; ".join(f"{item.estimate:+.2f} ({item.low:+.2f} to {item.high:+.2f})" for item in model.slopes),
+                f"{model.lack_of_fit:.2f}; {model.lack_of_fit_varying:.2f}",
+                f"{fit.form.name} by {model.selection}: {', '.join(f'{key} = {v:.3g}' for key, v in values.items())}",
+                "; ".join(f"{item.form} {number(item.multiplier)}, {item.qaicc - best:.0f}" for item in model.scores),
+                "inside" if reach <= 1 else number(reach),
             )
         )
     columns = (
         "algorithm",
-        "m",
-        f"95 % {_short(study)}",
-        "95 % two-way",
+        "m, as given",
+        "m of the joint fit",
         "form-free mean",
         "slope of log m",
+        "lack of fit, p",
+        "form",
         "m by form, QAICc over the best",
         "extrapolation",
     )
-    fit = model.constant
-    parameters = ", ".join(
-        f"{key} = {value:.3g}" for key, value in fit.form.natural(fit.theta[0], model.design.c_max).items()
-    )
     note = (
-        f"m: times more {label(study.reference)} problems for the same error, one number for all sizes (joint fit of"
-        f" {fit.form.formula}, chosen by {model.selection}; {parameters}; lack of fit p = {model.lack_of_fit:.2f}, with"
-        f" a multiplier that varies {model.lack_of_fit_varying:.2f}"
-        f"; {fit.num_agree} of {fit.num_starts} starts agree). {_short(study).capitalize()} intervals are conservative,"
-        " two-way ones a little below nominal (docs/coverage.md)."
-        " Extrapolation: how far beyond the reference's largest size m reaches; 'inside' needs none."
+        f"m: times more {label(study.reference)} problems for the same error. Given is one number where it describes"
+        " the curves, else m at the smallest and the largest size. Joint fit: of an algorithm and the reference alone;"
+        " 95 % intervals. Slope: under the chosen form and, where it is not 0, all that fit about as well. Lack of fit:"
+        " of one multiplier; of one that varies. Extrapolation: how far beyond the reference's largest size m reaches."
     )
-    return Section(title, tables=(Grid(columns, tuple(rows), note), _by_size(panel)))
+    return TextTable(columns, tuple(rows), note)
 
 
-def _by_size(panel: Panel) -> Grid:
+def _by_size(panel: Panel) -> TextTable:
     per_flop = {(item.algorithm, item.data_size): item for item in panel.compute if item.kind == "pointwise"}
     rows = []
     for item in panel.study.multipliers:
         if item.kind == "pointwise":
             bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
-            row = [label(item.algorithm), f"{item.data_size:,}", *_limits(item.estimate, item.low, item.high), bound]
+            at_once = _limits(item.estimate, item.low_at_once or 0.0, item.high_at_once or float("inf"))[1]
+            limits = (*_limits(item.estimate, item.low, item.high), at_once)
+            row = [label(item.algorithm), f"{item.data_size:,}", *limits, bound]
             if per_flop:
                 compute = per_flop[item.algorithm, item.data_size]
                 row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high)]
             rows.append(tuple(row))
-    columns = ("algorithm", "D", "m(D)", "95 % interval", "supported bound")
+    columns = ("algorithm", "D", "m(D)", "95 % interval", "for all sizes at once", "supported bound")
     if per_flop:
         columns += ("FLOPs of a run", "m per FLOP", "95 % interval")
     note = (
-        "From the isotonic reference, without a form. 'above range': the algorithm's error is below every one of the"
+        "From the isotonic reference, without a form; intervals of each size alone, and for all of an algorithm's"
+        " sizes at once (Bonferroni). 'above range': the algorithm's error is below every one of the"
         " reference; 'below range': above every one."
     )
-    return Grid(columns, tuple(rows), note)
+    return TextTable(columns, tuple(rows), note)
 
 
 def _limits(estimate: float, low: float, high: float) -> tuple[str, str]:
@@ -174,10 +176,6 @@ def _limits(estimate: float, low: float, high: float) -> tuple[str, str]:
     left = "below range" if low == 0 else "above range" if low == float("inf") else number(low)
     right = "above range" if high == float("inf") else "below range" if high == 0 else number(high)
     return shown, left if left == right else f"{left} to {right}"
-
-
-def _short(study: Study) -> str:
-    return "crossed" if is_paired(study.outcomes) else "unpaired"
 
 
 def _of(panel: str) -> str:

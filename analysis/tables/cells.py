@@ -7,6 +7,7 @@ quantities that both have, computed in one way.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,19 @@ class Cells(ABC):
     def errors(self) -> np.ndarray:
         """float64 [P], mean error of each cell over the runs that are present."""
         return np.nanmean(self.run_errors, axis=1)
+
+    @abstractmethod
+    def cut(self, cells: np.ndarray, seeds: np.ndarray) -> Self:
+        """The table with these cells and seeds only, by their indices."""
+
+    def part(self, algorithms: Sequence[str]) -> Self:
+        """The table of these algorithms alone: their cells in this order, by growing size, and the seeds they have."""
+        cells = np.concatenate([self.cells_of(name) for name in algorithms])
+        return self.cut(cells, np.flatnonzero(self.present[cells].any(axis=0)))
+
+    def group_of(self, cells: np.ndarray) -> np.ndarray | None:
+        """The groups of these cells; None where they are one."""
+        return None if len(np.unique(self.groups[cells])) == 1 else self.groups[cells]
 
     def cells_of(self, algorithm: str) -> np.ndarray:
         """int [J], indices of the algorithm's cells by growing data size."""

@@ -44,6 +44,17 @@ class Counts(Cells):
     def run_errors(self) -> np.ndarray:
         return np.where(self.present, self.num_wrong / self.problems_per_run, np.nan)
 
+    def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Counts":
+        return Counts(
+            self.algorithm[cells],
+            self.data_size[cells],
+            tuple(self.seeds[index] for index in seeds),
+            self.num_wrong[cells][:, seeds],
+            self.problems_per_run,
+            self.present[cells][:, seeds],
+            self.group_of(cells),
+        )
+
 
 def from_counts(table: pd.DataFrame) -> Counts:
     """Check a table of counts and arrange it."""

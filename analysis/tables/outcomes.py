@@ -47,6 +47,17 @@ class Outcomes(Cells):
     def run_errors(self) -> np.ndarray:
         return np.where(self.present, self.wrong.mean(axis=2), np.nan)
 
+    def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Outcomes":
+        return Outcomes(
+            self.algorithm[cells],
+            self.data_size[cells],
+            tuple(self.seeds[index] for index in seeds),
+            self.problems,
+            self.wrong[cells][:, seeds],
+            self.present[cells][:, seeds],
+            self.group_of(cells),
+        )
+
 
 def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> Outcomes:
     """Check a long table and arrange it. algorithms: their order; by default that of their first rows."""

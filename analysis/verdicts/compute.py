@@ -19,7 +19,6 @@ from analysis.verdicts.evidence import MAX_EXTRAPOLATION
 from analysis.verdicts.study import Study
 
 COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high", "extrapolation")
-_NO_NUMBER = ("NOT_ESTIMABLE", "INVERSE", "VARIES", "LOWER_BOUND", "UPPER_BOUND")  # verdicts without one multiplier
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class ComputeMultiplier:
     """One estimate with its 95 % interval; 0 and inf where the error leaves the reference's range."""
 
     algorithm: str
-    kind: str  # "pointwise", or "overall": from the joint fit's one m, at the algorithm's largest size
+    kind: str  # "pointwise", or "overall": from the one number for all sizes, at the algorithm's largest size
     data_size: int
     flops: float  # of one run there
     estimate: float
@@ -65,11 +64,11 @@ def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) ->
             found.append(_priced(item.algorithm, item.kind, item.data_size, m, flops, of_reference))
     for verdict in study.verdicts:
         overall = study.overall(verdict.algorithm)
-        if overall is None or verdict.quoted is None or verdict.code in _NO_NUMBER:
+        if overall is None:
             continue
         largest = int(study.outcomes.data_size[study.outcomes.cells_of(verdict.algorithm)].max())
         if overall.estimate * largest <= MAX_EXTRAPOLATION * max(of_reference):
-            m = (overall.estimate, *verdict.quoted)
+            m = (overall.estimate, overall.low, overall.high)
             found.append(_priced(verdict.algorithm, "overall", largest, m, flops, of_reference))
     return tuple(found)
 

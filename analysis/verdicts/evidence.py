@@ -1,7 +1,8 @@
 """What is known of one algorithm against the reference, as a verdict needs it.
 
 In: finished numbers. Out: `Evidence`, with what follows from the numbers alone: whether one multiplier describes the
-curves, the interval to quote, and about how many more seeds an unresolved one needs.
+curves, the interval to quote, and about how many more seeds an unresolved one needs. All of it is of the algorithm and
+the reference; no other algorithm of the table enters.
 """
 
 import math
@@ -13,6 +14,7 @@ from analysis.verdicts.claims import EQUIVALENCE
 
 Code = Literal[
     "NOT_ESTIMABLE",
+    "AT_SIZES",
     "INVERSE",
     "LOWER_BOUND",
     "UPPER_BOUND",
@@ -24,6 +26,8 @@ Code = Literal[
     "NOT_RESOLVED",
 ]
 REJECTED = 0.05
+NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
+MIN_SIZES = 3  # of an algorithm, for one number over them; with fewer there is m at each
 MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyond it at every size is refused
 
 
@@ -36,7 +40,7 @@ class Evidence:
     not_estimable: str | None = None  # why there is no multiplier with an interval; then nothing below is used
     num_seeds: int = 0
     num_problems: int = 0
-    sizes: tuple[int, int] = (0, 0)  # smallest and largest data size of the algorithm
+    sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm
     largest_reference: int = 0
     multiplier: float = math.nan
     low: float = math.nan
@@ -49,8 +53,8 @@ class Evidence:
     at_sizes: tuple[tuple[float, float, float], ...] = ()  # point-wise m with limits that hold at all sizes at once
     lack_of_fit: float = 1.0  # p of the constant multiplier
     lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
-    delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D
-    ends: tuple[float, float] = (math.nan, math.nan)  # m at both ends of the sizes when it varies
+    delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D, under the form chosen
+    slope_in_all_forms: bool = True  # whether every form that fits about as well excludes a slope of 0, to that side
     form_spread: tuple[float, float] = (math.nan, math.nan)  # m under every form that fits about as well
     extrapolation: tuple[float, float] = (1.0, 1.0)  # m D over the reference's largest size, at both ends of the sizes
     held_out: bool | None = None  # whether the largest size is as the rest predicts; None: it cannot be asked
@@ -60,8 +64,15 @@ class Evidence:
 
     @property
     def forms_agree(self) -> bool:
-        """Whether the joint fit's interval meets the form-free mean's."""
-        return self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high)
+        """Whether the joint fit agrees with what it sums up: the form-free mean, and m at every size."""
+        inside = all(low <= self.multiplier <= high for _, low, high in self.at_sizes)
+        return inside and (self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high))
+
+    @property
+    def varies(self) -> bool:
+        """Whether the multiplier moves with D, whatever the form, and a slope describes how."""
+        apart = self.delta[1] > NO_SLOPE or self.delta[2] < -NO_SLOPE
+        return apart and self.slope_in_all_forms and self.lack_of_fit_varying >= REJECTED
 
     @property
     def one_number(self) -> bool:

@@ -7,12 +7,19 @@ true, so exactly one applies to every input.
 import math
 from dataclasses import dataclass
 
-from analysis.verdicts.claim_sentences import claim_sentence
-from analysis.verdicts.claims import EQUIVALENCE, ClaimOutcome, check_claim, claim_text, fails_at_every_size
-from analysis.verdicts.evidence import MAX_EXTRAPOLATION, REJECTED, Code, Evidence
+from analysis.verdicts.claims import (
+    EQUIVALENCE,
+    ClaimOutcome,
+    check_claim,
+    claim_text,
+    fails_at_every_size,
+    holds_at_every_size,
+    upper_bound,
+)
+from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, REJECTED, Code, Evidence
+from analysis.verdicts.headline import LARGEST, Headline, ends, headline, number
 from scaling.config.algorithms import algorithms
 
-_NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
 _MANY_SEEDS = 100  # beyond so many more, seeds are not the way
 
 
@@ -25,22 +32,23 @@ class Verdict:
     sentence: str
     claim: str | None  # as the sweep states it
     claim_sentence: str | None
-    outcome: ClaimOutcome | None = None  # of the claim against the quoted interval
-    quoted: tuple[float, float] | None = None  # the interval that the sentence gives; None where nothing is estimable
+    outcome: ClaimOutcome | None = None  # of the claim against the interval of the one number
+    headline: Headline | None = None  # what is given of m; None where nothing is estimable
 
 
 def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
     """The first condition that holds decides."""
-    outcome = None if claim is None or evidence.not_estimable else check_claim(claim, *evidence.quoted)
+    has_interval = not (evidence.not_estimable or math.isnan(evidence.multiplier))
+    outcome = check_claim(claim, *evidence.quoted) if claim is not None and has_interval else None
     code = _code(evidence, outcome, claim)
     return Verdict(
         evidence.algorithm,
         code,
         _sentence(code, evidence, claim),
         None if claim is None else claim_text(claim),
-        None if claim is None else claim_sentence(claim, outcome, code, evidence),
+        None if claim is None else _claim_sentence(claim, outcome, code, evidence),
         outcome,
-        None if evidence.not_estimable else evidence.quoted,
+        headline(code, evidence),
     )
 
 
@@ -49,11 +57,13 @@ def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) 
         return "NOT_ESTIMABLE"
     if e.rise[1] > 0:
         return "INVERSE"
+    if len(e.sizes) < MIN_SIZES:
+        return "AT_SIZES"
     if e.right_censored > 0.5:
         return "LOWER_BOUND"
     if e.left_censored > 0.5:
         return "UPPER_BOUND"
-    if (e.delta[1] > _NO_SLOPE or e.delta[2] < -_NO_SLOPE) and e.lack_of_fit_varying >= REJECTED:
+    if e.varies:
         return "VARIES"
     low, high = e.quoted
     described = e.one_number and e.in_reach
@@ -72,7 +82,7 @@ def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) 
 
 def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
     name, reference = label(e.algorithm), label(e.reference)
-    base = f"D {e.sizes[0]:,} to {e.sizes[1]:,}; {e.num_seeds} seeds, {e.num_problems:,} problems"
+    base = f"{_range(e)}; {e.num_seeds} seeds, {e.num_problems:,} problems"
     if code == "NOT_ESTIMABLE":
         return f"{name}: no multiplier can be estimated, because {e.not_estimable}"
     if code == "INVERSE":
@@ -87,11 +97,13 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
             f"{name}: at most {number(e.at_most)}x. At most of its sizes its error is above that of {reference} on the"
             f" fewest problems measured ({base})."
         )
+    if code == "AT_SIZES":
+        return f"{name}: m is {_at_ends(e)} ({base})."
     if code == "VARIES":
+        direction = "grows" if e.delta[0] > 0 else "falls"
         return (
-            f"{name}: its multiplier changes from {number(e.ends[0])} at D = {e.sizes[0]:,} to {number(e.ends[1])} at"
-            f" D = {e.sizes[1]:,} (slope of log m in log D {e.delta[0]:+.2f}, {e.delta[1]:+.2f} to {e.delta[2]:+.2f});"
-            " no single number describes it."
+            f"{name}: its multiplier {direction} with D: it is {_at_ends(e)} (slope of log m in log D"
+            f" {e.delta[0]:+.2f}, {e.delta[1]:+.2f} to {e.delta[2]:+.2f}; {base}); no single number describes it."
         )
     if code == "CONTRADICTED":
         assert claim is not None
@@ -100,7 +112,7 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
             return (
                 f"{name}: the claimed {claim_text(claim)} is outside of what the data allow at every size: m(D) is"
                 f" {_times(min(estimates))} to {_times(max(estimates))} ({base}), and no one number describes it:"
-                f" {_why(e)}." + _form_free(e)
+                f" {_why(e)}."
             )
         return (
             f"{name}: the claimed {claim_text(claim)} is outside of what the data allow: {number(e.multiplier)}x"
@@ -122,11 +134,15 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
     if code == "DIRECTION_ONLY":
         direction = "lower" if e.difference[0] < 0 else "higher"
         nearest, farthest = sorted(abs(limit) for limit in e.difference[1:])
-        return (
+        text = (
             f"{name}: {direction} error than {reference} by {points(abs(e.difference[0]))}"
             f" ({points(nearest)} to {points(farthest)}), but how much data that is worth is not determined: {_why(e)}"
-            f" ({number(e.multiplier)}x, {_interval(e)})." + _form_free(e)
         )
+        if e.one_number and e.in_reach:
+            return f"{text} ({number(e.multiplier)}x, {_interval(e)})."
+        return f"{text}. m is {_at_ends(e)}." if e.at_sizes else f"{text}."
+    if not (e.one_number and e.in_reach):
+        return f"{name}: not resolved, because {_why(e)}. " + (f"m is {_at_ends(e)} ({base})." if e.at_sizes else base)
     low, high = e.quoted
     return (
         f"{name}: not resolved, because {_why(e)}; compatible with {_span(low, high)} the data of {reference}"
@@ -134,9 +150,19 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
     )
 
 
+def _range(e: Evidence) -> str:
+    return f"D = {e.sizes[0]:,}" if len(e.sizes) == 1 else f"D {e.sizes[0]:,} to {e.sizes[-1]:,}"
+
+
+def _at_ends(e: Evidence) -> str:
+    """m at the smallest and the largest size."""
+    found = " and ".join(point.text for point in ends(e))
+    return found + (", with 95 % limits for all sizes at once" if len(e.sizes) > 1 else " (95 %)")
+
+
 def _inverse_sentence(e: Evidence) -> str:
     text = (
-        f"{label(e.algorithm)}: more data raised its error, by {points(e.rise[0])} at D = {e.sizes[1]:,} over its best"
+        f"{label(e.algorithm)}: more data raised its error, by {points(e.rise[0])} at D = {e.sizes[-1]:,} over its best"
         f" smaller size (at least {points(e.rise[1])}); no power law describes it."
     )
     found = e.inversion
@@ -145,7 +171,7 @@ def _inverse_sentence(e: Evidence) -> str:
     turning = f"{found.turning_point:,} ({found.turning_low:,} to {found.turning_high:,})"
     best, last = (f"{number(m)}x ({number(low)} to {number(high)})" for m, low, high in (found.envelope, found.last))
     return (
-        f"{text} It turns at D = {turning}. At D = {e.sizes[1]:,} the best policy so far is worth {best}, the last one"
+        f"{text} It turns at D = {turning}. At D = {e.sizes[-1]:,} the best policy so far is worth {best}, the last one"
         f" {last}."
     )
 
@@ -163,8 +189,8 @@ def _times(value: float) -> str:
 
 def _span(low: float, high: float) -> str:
     """A range of multipliers in words, which may have no end."""
-    if high > _LARGEST:
-        return "any multiple of" if low < 1 / _LARGEST else f"{_times(low)} and more of"
+    if high > LARGEST:
+        return "any multiple of" if low < 1 / LARGEST else f"{_times(low)} and more of"
     return f"{_times(low)} to {_times(high)}"
 
 
@@ -174,7 +200,7 @@ def _why(e: Evidence) -> str:
     if e.lack_of_fit < REJECTED:
         return "no multiplier fits the curves under the forms tried"
     if not e.forms_agree:
-        return "the joint fit and the form-free estimate disagree"
+        return "the joint fit disagrees with m at single sizes"
     if not e.in_reach:
         return f"every size asks for more than {MAX_EXTRAPOLATION:g} times the data of {label(e.reference)}"
     if low <= 1 <= high:
@@ -195,16 +221,6 @@ def _needed(e: Evidence) -> str:
     return f" Needs about {more} more {seeds}, with as many more test problems in proportion, or a wider range of D."
 
 
-def _form_free(e: Evidence) -> str:
-    if e.mean is None:
-        return ""
-    mean, low, high = e.mean
-    return f" Without a form, the mean over sizes is {number(mean)}x ({number(low)} to {number(high)})."
-
-
-_LARGEST = 10_000  # no curve carries a multiplier that far
-
-
 def label(algorithm: str) -> str:
     """An algorithm's name for readers; settings that follow it are kept."""
     name, comma, rest = algorithm.partition(",")
@@ -212,15 +228,58 @@ def label(algorithm: str) -> str:
     return known.get(name, name) + comma + rest  # anyone's table may hold other names
 
 
-def number(value: float) -> str:
-    """A multiplier with two or three digits, never rounded to a power of two."""
-    if math.isinf(value):
-        return "unbounded"
-    if value > _LARGEST:
-        return f"more than {_LARGEST:,}"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
 def points(value: float) -> str:
     """A difference in error in percentage points."""
     return f"{100 * value:.1f} pp"
+
+
+def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str:
+    """What the study says of the claim. outcome: None where there is no interval.
+
+    Where the data give no one number for all sizes, the sizes judge the claim: it fails where no size supports it.
+    """
+    text = claim_text(claim)
+    if (outcome is None and code != "AT_SIZES") or code in ("NOT_ESTIMABLE", "INVERSE"):
+        return f"The claim of {text} cannot be tested."
+    if code == "LOWER_BOUND":
+        bound = upper_bound(claim) if isinstance(claim, str) else claim
+        verb = "are above" if e.at_least > bound else "do not decide"
+        return f"The data {verb} the claim of {text}: only a lower bound is known."
+    if code == "UPPER_BOUND":
+        if isinstance(claim, str):
+            agrees = e.at_most < EQUIVALENCE * upper_bound(claim)
+            verb = "support" if agrees else "do not decide"
+        else:
+            verb = "do not support" if e.at_most < claim else "do not decide"
+        return f"The data {verb} the claim of {text}: only an upper bound is known."
+    if code == "VARIES":
+        low, high = sorted(point.estimate for point in ends(e))
+        where = "inside" if not isinstance(claim, str) and low <= claim <= high else "outside"
+        if isinstance(claim, str):
+            where = "met by" if high <= EQUIVALENCE * upper_bound(claim) else "not met by all of"
+            return f"The claim of {text} is {where} the range of its multiplier."
+        return f"The claim of {text} is {where} the range that its multiplier runs through; as one number it fails."
+    if not e.one_number and fails_at_every_size(claim, e.at_sizes):
+        if isinstance(claim, str):
+            limit = f"at least {min(low for _, low, _ in e.at_sizes):.2f}"
+        else:
+            limit = f"at most {max(high for _, _, high in e.at_sizes):.2f}"
+        return f"The data do not support the claim of {text} at any size: m(D) is {limit}, with limits for all at once."
+    if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
+        limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
+        return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
+    if code == "AT_SIZES":
+        return f"The claim of {text} is not decided by m at {len(e.sizes)} {'sizes' if len(e.sizes) > 1 else 'size'}."
+    if not e.in_reach:
+        return f"The claim of {text} cannot be tested without more data of the reference."
+    if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
+        return f"The claim of {text} is about one number for all sizes, which these data do not give."
+    return {
+        "consistent with": f"The data are consistent with {text}.",
+        "not resolved": f"Whether it is {text} is not resolved.",
+        "exceeds": f"The data exceed the claim of {text}.",
+        "about": f"The data are a little below the claim of {text}, within a factor of 1.5.",
+        "does not support": f"The data do not support the claim of {text}.",
+        "supported": f"The data support the claim of {text}.",
+        "slightly above": f"It is above the claim of {text}, by less than 25 %.",
+    }[outcome]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+from analysis.multipliers.questions import Questions, questions
 from analysis.tables.counts import Counts
 from analysis.tables.outcomes import Outcomes
 from analysis.verdicts.compute import ComputeMultiplier, compute_multipliers
@@ -37,6 +38,11 @@ class Panel:
     def compute(self) -> tuple[ComputeMultiplier, ...]:
         """Multipliers per FLOP; none where costs are not known."""
         return compute_multipliers(self.study, self.flops) if self.flops else ()
+
+    @cached_property
+    def questions(self) -> Mapping[str, Questions]:
+        """What questions the joint fit of each algorithm that has one."""
+        return {name: questions(model) for name, model in self.study.models.items()}
 
 
 def analysed(

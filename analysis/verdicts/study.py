@@ -1,32 +1,36 @@
 """One study: a table of outcomes analysed against a reference, from form choice to verdicts.
 
-In: `Outcomes`, the reference, the claims. Out: `Study`, finished numbers that plots and reports only draw. The same
-input and seed give the same study.
+In: `Outcomes`, the reference, the claims. Out: `Study`, finished numbers that plots and reports only draw. Each
+algorithm is analysed with the reference alone. The same input and seed give the same study.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
-from analysis.fitting.bootstrap import MIN_SEEDS, Draws, crossed_bootstrap
-from analysis.fitting.forms import FORMS
+from analysis.fitting.bootstrap import MIN_SEEDS, crossed_bootstrap
+from analysis.fitting.fits import Fit
 from analysis.fitting.isotonic import non_increasing, running_minimum
+from analysis.fitting.joint import Design
+from analysis.fitting.run_noise import run_noise
+from analysis.multipliers.contrasts import Adjusted, Ratio, adjusted, ratio
 from analysis.multipliers.estimates import (
     Difference,
     Multiplier,
     differences,
     interval_of_errors,
-    overall,
     pointwise,
     rise_after_best,
 )
 from analysis.multipliers.inverse import Inversion, before_turning, inversions
-from analysis.multipliers.model import Model, fit_model
+from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_curve
 from analysis.tables.outcomes import Outcomes
 from analysis.verdicts.claims import claim_of
-from analysis.verdicts.evidence import REJECTED, Evidence
+from analysis.verdicts.evidence import MIN_SIZES, Evidence
 from analysis.verdicts.judge import Verdict, verdict
 
 
@@ -36,42 +40,65 @@ class Study:
 
     outcomes: Outcomes
     reference: str
-    refusal: str | None  # why there are no intervals; then draws, model and multipliers are absent
-    draws: Draws | None
+    refusal: str | None  # why there are no multipliers; then there are no models, and perhaps no intervals
+    draws: np.ndarray | None  # float64 [B, P], replicates of the errors
     error_low: np.ndarray | None  # float64 [P]
     error_high: np.ndarray | None
-    model: Model | None
-    multipliers: tuple[Multiplier, ...]
-    differences: tuple[Difference, ...]
     verdicts: tuple[Verdict, ...]
+    models: Mapping[str, Model] = field(default_factory=dict)  # of each algorithm that has one, with the reference
+    multipliers: tuple[Multiplier, ...] = ()
+    differences: tuple[Difference, ...] = ()
     inversions: tuple[Inversion, ...] = ()  # algorithms, or the reference, that more data make worse
+    ceiling: float | None = None  # the error without any data, where known
+
+    @cached_property
+    def curve(self) -> tuple[Fit, Design] | None:
+        """The reference's own curve; None where nothing can be compared with it."""
+        if self.refusal is not None:
+            return None
+        return fit_curve_of(self.outcomes, self.reference, before_turning(self.outcomes, self.inversions), self.ceiling)
 
     @property
     def best_so_far(self) -> bool:
         """Whether the reference counts with its running minimum, because more data made it worse."""
         return any(item.algorithm == self.reference for item in self.inversions)
 
-    @property
-    def described(self) -> Model | None:
-        """The joint fit, where one multiplier for all sizes describes the curves."""
-        return self.model if self.model is not None and self.model.lack_of_fit >= REJECTED else None
-
-    @property
-    def varying(self) -> Model | None:
-        """The joint fit, where multipliers that may change with D describe the curves."""
-        return self.model if self.model is not None and self.model.lack_of_fit_varying >= REJECTED else None
+    def described(self, algorithm: str) -> Model | None:
+        """The joint fit of an algorithm, where one number is given for all its sizes."""
+        return self.models.get(algorithm) if self.overall(algorithm) is not None else None
 
     def overall(self, algorithm: str) -> Multiplier | None:
-        """The algorithm's constant multiplier, where there is one."""
-        return self._only(algorithm, "overall")
+        """The one number for all sizes, where it is given."""
+        found = (item for item in self.multipliers if item.kind == "overall" and item.algorithm == algorithm)
+        return next(found, None)
 
-    def one_number(self, algorithm: str) -> Multiplier | None:
-        """What stands for all sizes: the constant multiplier where it describes the curves, else the form-free mean."""
-        return self._only(algorithm, "mean" if self.described is None else "overall")
+    def verdict(self, algorithm: str) -> Verdict:
+        return next(item for item in self.verdicts if item.algorithm == algorithm)
 
-    def _only(self, algorithm: str, kind: str) -> Multiplier | None:
-        found = [item for item in self.multipliers if item.kind == kind and item.algorithm == algorithm]
-        return found[0] if found else None
+    @property
+    def adjusted(self) -> tuple[Adjusted, ...]:
+        """The tests of every algorithm's multiplier, adjusted for their number; no verdict depends on them."""
+        draws = [
+            (model.constant_draws.log_multiplier(1), model.varying_draws.delta(1)) for model in self.models.values()
+        ]
+        return adjusted(list(self.models), *zip(*draws, strict=True)) if draws else ()
+
+    @property
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Of every two algorithms for which one number is given."""
+        given = [model for name, model in self.models.items() if self.overall(name) is not None]
+        logs = [(float(model.constant.log_multiplier(1)[0]), model.constant_draws.log_multiplier(1)) for model in given]
+        return tuple(
+            ratio(given[i].algorithm, given[j].algorithm, (logs[i][0], logs[j][0]), (logs[i][1], logs[j][1]))
+            for i, j in combinations(range(len(given)), 2)
+        )
+
+    @cached_property
+    def noise_over_luck(self) -> float:
+        """How much more runs differ than by luck with their problems, in standard deviations, over all cells."""
+        names = self.outcomes.algorithms
+        squares = [run_noise(self.outcomes.part([name]), name).over_luck ** 2 for name in names]
+        return float(np.sqrt(np.average(squares, weights=[len(self.outcomes.cells_of(name)) for name in names])))
 
 
 def analyse(
@@ -86,26 +113,71 @@ def analyse(
 
     ceiling: the error without any data, of chance or the base policy, where known; only the form m4 uses it.
     """
-    others = [name for name in outcomes.algorithms if name != reference]
     if len(outcomes.seeds) < MIN_SEEDS:
         why = f"the number of seeds is {len(outcomes.seeds)}, and an interval needs at least {MIN_SEEDS}."
-        return _refused(outcomes, reference, claims, why)
-    draws = crossed_bootstrap(outcomes, num_draws, seed)
-    low, high = interval_of_errors(draws)
+        return Study(outcomes, reference, why, None, None, None, _refused(outcomes, reference, claims, why))
+    known = reference if reference in outcomes.algorithms else None
+    draws = crossed_bootstrap(outcomes, num_draws, seed, known)
+    limits = interval_of_errors(draws)
     if reference not in outcomes.algorithms:
-        refused = _refused(outcomes, reference, claims, f"the reference {reference!r} has no finished run.")
-        return Study(outcomes, reference, refused.refusal, draws, low, high, None, (), (), refused.verdicts)
+        why = f"the reference {reference!r} has no finished run."
+        return Study(outcomes, reference, why, draws, *limits, _refused(outcomes, reference, claims, why))
     rises = rise_after_best(outcomes, reference, draws)[1] > 0
     falling = running_minimum if rises else non_increasing
     turned = inversions(outcomes, reference, draws, falling)
-    model, why = fit_model(outcomes, reference, draws, before_turning(outcomes, turned), ceiling)
-    multipliers = tuple(pointwise(outcomes, reference, draws, falling))
-    if model is not None:
-        multipliers += tuple(overall(outcomes, reference, model.design, model.constant, model.constant_draws))
-    differ = tuple(differences(outcomes, reference, draws))
-    evidence = [_evidence(outcomes, reference, name, turned, draws, model, why, multipliers, differ) for name in others]
-    verdicts = tuple(verdict(item, claim_of(item.algorithm, claims)) for item in evidence)
-    return Study(outcomes, reference, why, draws, low, high, model, multipliers, differ, verdicts, turned)
+    used = before_turning(outcomes, turned)
+    points, differ = pointwise(outcomes, reference, draws, falling), differences(outcomes, reference, draws)
+    why = why_no_curve(outcomes.part([reference]), reference, used[outcomes.cells_of(reference)])
+    if why is not None:
+        verdicts = _refused(outcomes, reference, claims, why)
+        found = {"multipliers": tuple(points), "differences": tuple(differ), "inversions": turned}
+        return Study(outcomes, reference, why, draws, *limits, verdicts, **found)
+    models, verdicts, multipliers = {}, [], []
+    for name in (name for name in outcomes.algorithms if name != reference):
+        own = [item for item in points if item.algorithm == name]
+        model, why = _model(outcomes, reference, name, draws, used, ceiling)
+        if model is not None:
+            models[name] = model
+        evidence = _evidence(outcomes, reference, name, turned, draws, model, why, own, differ)
+        verdicts.append(verdict(evidence, claim_of(name, claims)))
+        multipliers += [*own, *_overall(outcomes, reference, verdicts[-1], model)]
+    found = {"models": models, "multipliers": tuple(multipliers), "differences": tuple(differ), "inversions": turned}
+    return Study(outcomes, reference, None, draws, *limits, tuple(verdicts), **found, ceiling=ceiling)
+
+
+def _model(
+    outcomes: Outcomes, reference: str, name: str, draws: np.ndarray, used: np.ndarray, ceiling: float | None
+) -> tuple[Model | None, str | None]:
+    """The joint fit of an algorithm and the reference, or why there is none; neither where sizes are too few."""
+    cells = np.concatenate([outcomes.cells_of(one) for one in (reference, name)])
+    if len(outcomes.cells_of(name)) < MIN_SIZES:
+        return None, None
+    pair = outcomes.part([reference, name])
+    return fit_model(pair, (reference, name), np.ascontiguousarray(draws[:, cells]), used[cells], ceiling)
+
+
+def _overall(outcomes: Outcomes, reference: str, found: Verdict, model: Model | None) -> list[Multiplier]:
+    """The verdict's one number as a multiplier. It may extrapolate, which is stated."""
+    if found.headline is None or found.headline.kind != "one number" or model is None:
+        return []
+    (point,) = found.headline.points
+    largest, smallest = (float(limit) for limit in _ends(outcomes, reference)[::-1])
+    sizes = outcomes.data_size[outcomes.cells_of(found.algorithm)]
+    m = np.exp(model.constant_draws.log_multiplier(1))
+    return [
+        Multiplier(
+            found.algorithm,
+            "overall",
+            None,
+            point.estimate,
+            point.low,
+            point.high,
+            right_censored=float(np.mean(m * sizes.min() > largest)),
+            left_censored=float(np.mean(m * sizes.max() < smallest)),
+            at_least=float(np.quantile(np.minimum(m, largest / sizes.min()), 0.025)),
+            extrapolation=float(point.estimate * sizes.max() / largest),
+        )
+    ]
 
 
 def _evidence(
@@ -113,67 +185,69 @@ def _evidence(
     reference: str,
     algorithm: str,
     turned: tuple[Inversion, ...],
-    draws: Draws,
+    draws: np.ndarray,
     model: Model | None,
     why: str | None,
-    multipliers: tuple[Multiplier, ...],
-    differ: tuple[Difference, ...],
+    points: list[Multiplier],
+    differ: list[Difference],
 ) -> Evidence:
-    if model is None:
+    if why is not None:
         return Evidence(algorithm, reference, not_estimable=why)
-    cells = [item for item in multipliers if item.algorithm == algorithm and item.kind == "pointwise"]
-    if len(cells) < FORMS["pow2"].min_sizes:
-        sizes = "data size" if len(cells) == 1 else "data sizes"
-        why = f"it has {len(cells)} {sizes}, and a multiplier needs {FORMS['pow2'].min_sizes}."
-        return Evidence(algorithm, reference, not_estimable=why)
-    (m,) = (item for item in multipliers if item.algorithm == algorithm and item.kind == "overall")
-    mean = next((item for item in multipliers if item.algorithm == algorithm and item.kind == "mean"), None)
-    arm = model.arm(algorithm)
-    sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
-    delta = model.varying.delta(arm)[0]
-    at_ends = np.exp(model.varying.log_multiplier(arm)[0] + delta * (np.log(sizes[[0, -1]]) - model.design.log_center))
-    reference_sizes = outcomes.data_size[outcomes.cells_of(reference)]
+    cells = [item for item in points if item.kind == "pointwise"]
+    mean = next((item for item in points if item.kind == "mean"), None)
+    sizes = tuple(int(size) for size in outcomes.data_size[outcomes.cells_of(algorithm)])
+    smallest, largest = _ends(outcomes, reference)
     censored_above = [item for item in cells if item.right_censored > 0.5]
     censored_below = [item for item in cells if item.left_censored > 0.5]
     difference = next((item for item in differ if item.algorithm == algorithm), None)
-    return Evidence(
+    known = Evidence(
         algorithm,
         reference,
-        num_seeds=len(outcomes.seeds),
+        num_seeds=len(outcomes.part([reference, algorithm]).seeds),
         num_problems=outcomes.num_problems,
-        sizes=(int(sizes[0]), int(sizes[-1])),
-        largest_reference=int(reference_sizes.max()),
-        multiplier=m.estimate,
-        low=m.low,
-        high=m.high,
+        sizes=sizes,
+        largest_reference=largest,
         right_censored=len(censored_above) / len(cells),
         left_censored=len(censored_below) / len(cells),
         at_least=max((item.at_least for item in censored_above), default=math.nan),
-        at_most=min(
-            (float(reference_sizes.min()) / (item.data_size or 1) for item in censored_below), default=math.nan
-        ),
+        at_most=min((smallest / (item.data_size or 1) for item in censored_below), default=math.nan),
         mean=(mean.estimate, mean.low, mean.high) if mean else None,
-        at_sizes=tuple((item.estimate, item.low_at_once, item.high_at_once) for item in cells),
-        lack_of_fit=model.lack_of_fit,
-        lack_of_fit_varying=model.lack_of_fit_varying,
-        delta=(float(delta), *model.delta_interval(arm)),
-        ends=(float(at_ends[0]), float(at_ends[1])),
-        form_spread=model.form_spread(algorithm),
-        extrapolation=(
-            float(m.estimate * sizes[0] / reference_sizes.max()),
-            float(m.estimate * sizes[-1] / reference_sizes.max()),
-        ),
-        held_out=next((item.passed for item in model.held_out if item.algorithm == algorithm), None),
+        at_sizes=tuple((item.estimate, item.low_at_once or 0.0, item.high_at_once or math.inf) for item in cells),
         difference=(difference.estimate, difference.low, difference.high) if difference else (0.0, 0.0, 0.0),
         rise=rise_after_best(outcomes, algorithm, draws),
         inversion=next((item for item in turned if item.algorithm == algorithm), None),
     )
+    return known if model is None else _with_model(known, model)
 
 
-def _refused(outcomes: Outcomes, reference: str, claims: Mapping[str, float | str], why: str) -> Study:
-    verdicts = tuple(
+def _with_model(e: Evidence, model: Model) -> Evidence:
+    """The evidence with what the joint fit says."""
+    m, low, high = model.multiplier
+    chosen, *others = model.slopes
+    sign = 1 if chosen.estimate > 0 else -1
+    return replace(
+        e,
+        multiplier=m,
+        low=low,
+        high=high,
+        lack_of_fit=model.lack_of_fit,
+        lack_of_fit_varying=model.lack_of_fit_varying,
+        delta=(chosen.estimate, chosen.low, chosen.high),
+        slope_in_all_forms=all(min(sign * slope.low, sign * slope.high) > 0 for slope in others),
+        form_spread=model.form_spread,
+        extrapolation=(m * e.sizes[0] / e.largest_reference, m * e.sizes[-1] / e.largest_reference),
+        held_out=None if model.held_out is None else model.held_out.passed,
+    )
+
+
+def _ends(outcomes: Outcomes, algorithm: str) -> tuple[int, int]:
+    sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
+    return int(sizes.min()), int(sizes.max())
+
+
+def _refused(outcomes: Outcomes, reference: str, claims: Mapping[str, float | str], why: str) -> tuple[Verdict, ...]:
+    return tuple(
         verdict(Evidence(name, reference, not_estimable=why), claim_of(name, claims))
         for name in outcomes.algorithms
         if name != reference
     )
-    return Study(outcomes, reference, why, None, None, None, None, (), (), verdicts)

@@ -82,7 +82,7 @@ _BASE = re.compile(
 )
 _BASES = {name: str(base) for base, name in enumerate("two three four five six seven eight nine ten".split(), start=2)}
 _BASES |= {"eleven": "11", "twelve": "12", "sixteen": "16"}
-_WRAPPED = (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("*", "*"), ("`", "`"))
+_WRAPPED: tuple[tuple[str, str], ...] = (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("*", "*"), ("`", "`"))
 _WRAPPED += (('"', '"'), ("“", "”"), ("'", "'"), ("{", "}"))
 _PAREN = re.compile(r"\(([^(),\[\]{}]*)\)")
 
@@ -144,9 +144,9 @@ def _unwrapped(text: str) -> str:
             is_wrapped = text.startswith(opening) and text.endswith(closing) and len(text) > len(opening + closing)
             if is_wrapped and not text.endswith("\\" + closing) and opening not in inner and closing not in inner:
                 text = inner
-        inner = _PAREN.fullmatch(text)
-        if inner and inner[1].strip():  # (36) and (A); with a comma it is a point
-            text = inner[1]
+        in_parens = _PAREN.fullmatch(text)
+        if in_parens and in_parens[1].strip():  # (36) and (A); with a comma it is a point
+            text = in_parens[1]
         text = text.removeprefix("**").removesuffix("**")
     return text
 

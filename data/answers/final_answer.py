@@ -15,6 +15,7 @@ equal in a process that can be killed (data.answers.math_process). An answer in 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from data.answers.answer_text import plain
 from data.answers.exact_numbers import MAX_LENGTH, Number, read_number
@@ -216,7 +217,7 @@ def _differ(given: str, reference: str) -> bool:
 def _lists(text: str) -> Counter[str]:
     """The kinds of brackets around a comma: points and sets are no intervals, nor are they each other."""
     kinds: Counter[str] = Counter()
-    opened: list[list] = []
+    opened: list[list[Any]] = []
     for mark in _BRACKET.findall(text):
         if mark == ",":
             if opened:

@@ -90,6 +90,8 @@ class _Process:
         command = [sys.executable, "-P", str(_WORKER)]
         pipe = subprocess.PIPE
         self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, bufsize=0)
+        assert self._popen.stdin is not None and self._popen.stdout is not None  # both are pipes
+        self._questions, self._replies = self._popen.stdin, self._popen.stdout
         self._is_ready = False
         self._started = time.monotonic()
 
@@ -110,19 +112,19 @@ class _Process:
 
     def ask(self, given: str, reference: str) -> None:
         try:
-            self._popen.stdin.write((json.dumps({"given": given, "reference": reference}) + "\n").encode())
+            self._questions.write((json.dumps({"given": given, "reference": reference}) + "\n").encode())
         except BrokenPipeError:
             logger.info("%s has ended; its reply will be missing.", _WORKER.name)
 
     def reply(self, seconds: float) -> str | None:
         """The next line; "" when the process has ended, None when there is none in time."""
-        ready, _, _ = select.select([self._popen.stdout], [], [], max(0.0, seconds))
-        return self._popen.stdout.readline().decode().strip() if ready else None
+        ready, _, _ = select.select([self._replies], [], [], max(0.0, seconds))
+        return self._replies.readline().decode().strip() if ready else None
 
     def kill(self, keep_errors: bool = False) -> None:
         self._popen.kill()
         self._popen.wait()
-        self._popen.stdin.close()
-        self._popen.stdout.close()
+        self._questions.close()
+        self._replies.close()
         if not keep_errors:
             self._errors.close()

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from typing import Any
 
 MAX_BYTES = 2 * 2**30
 MAX_CPU_SECONDS = 60
@@ -28,7 +29,7 @@ def main() -> None:
     _limit_memory()
     configs = [LatexExtractionConfig()]
 
-    def parsed(latex: str) -> list:
+    def parsed(latex: str) -> list[Any]:
         found = parse(
             f"${latex}$", configs, fallback_mode="no_fallback", extraction_mode="first_match", parsing_timeout=None
         )
@@ -58,7 +59,7 @@ def _exact(expression: object) -> object:
     return expression.func(*map(_exact, expression.args))
 
 
-def _same_number(one: object, other: object, *rounding: int) -> bool:
+def _same_number(one: Any, other: Any, *rounding: int) -> bool:
     """In place of math-verify's own, which rounds: equal to fifty digits, however small or large the numbers are."""
     from sympy import MatrixBase, Rational
 

@@ -1,30 +1,74 @@
 """The problem families by name. A new family is one file beside this one and one line here.
 
-A family is a module of functions on its frozen config: vocabulary, step_unit, step_separator, max_prompt_words,
-max_completion_words, max_steps, num_distinct, draw, log_probability, solve, web_facts, web_text, web_entropy, answer
-and check; and misconceptions, where web_facts gives any.
-Its step_unit is "word-separator", "line" or "sentence"; step_separator is that of "word-separator".
+A family is a module of functions on its frozen config: those of `Family`. Families whose problems are drawn from a law
+have those of `DrawnFamily` too.
 
-The sets in plain language share one module. Their problems are rows of a set, not drawn from a law, so they have no
-num_distinct, draw, log_probability and no web text; data.sets.problem_pool distinguishes the two.
+The sets in plain language share one module. Their problems are rows of a set, not drawn from a law;
+data.sets.problem_pool tells the two sorts apart.
 """
 
 from collections.abc import Mapping
-from types import ModuleType
+from typing import Any, Protocol, overload
+
+import numpy as np
 
 from data.problems import modular_sum, star_graph, text_problems
+from data.records import Check, Problem
 from scaling.config.problems import ModularSum, StarGraph
 from scaling.config.text_problems import TextProblems
 
-FAMILIES: Mapping[str, ModuleType] = {
-    "modular_sum": modular_sum,
-    "star_graph": star_graph,
-    "gsm8k": text_problems,
-    "math": text_problems,
-    "jsonl": text_problems,
-}
+
+class Family(Protocol):
+    """What every family has. The config is the family's own."""
+
+    def vocabulary(self, config: Any, /) -> tuple[str, ...]: ...
+
+    def step_unit(self, config: Any, /) -> str:
+        """One of "word-separator", "line" and "sentence"."""
+
+    def step_separator(self, config: Any, /) -> str | None:
+        """That of "word-separator"."""
+
+    def max_prompt_words(self, config: Any, /) -> int: ...
+
+    def max_completion_words(self, config: Any, /) -> int: ...
+
+    def max_steps(self, config: Any, /) -> int: ...
+
+    def solve(self, config: Any, problem: Problem, rng: np.random.Generator, /) -> str: ...
+
+    def answer(self, config: Any, completion: str, /) -> str | None: ...
+
+    def check(self, config: Any, problem: Problem, completion: str, /) -> Check: ...
 
 
-def family_of(config: ModularSum | StarGraph | TextProblems) -> ModuleType:
+class DrawnFamily(Family, Protocol):
+    """What families have whose problems are drawn from a law, and whose base policy learns from web text."""
+
+    def num_distinct(self, config: Any, /) -> int: ...
+
+    def draw(self, config: Any, rng: np.random.Generator, /) -> Problem: ...
+
+    def log_probability(self, config: Any, problem: Problem, /) -> float: ...
+
+    def web_facts(self, config: Any, seed: int, /) -> Any:
+        """What the family's other web functions take as `facts`."""
+
+    def web_text(self, config: Any, rng: np.random.Generator, facts: Any, /) -> tuple[str, str]: ...
+
+    def web_entropy(self, config: Any, facts: Any, /) -> float: ...
+
+    def misconceptions(self, config: Any, facts: Any, check: Check, /) -> int:
+        """How many wrong facts of a completion are those of the web text."""
+
+
+_DRAWN: Mapping[str, DrawnFamily] = {"modular_sum": modular_sum, "star_graph": star_graph}
+
+
+@overload
+def family_of(config: ModularSum | StarGraph) -> DrawnFamily: ...
+@overload
+def family_of(config: ModularSum | StarGraph | TextProblems) -> Family: ...
+def family_of(config: ModularSum | StarGraph | TextProblems) -> Family:
     """The module that draws, solves and checks this config's problems."""
-    return FAMILIES[config.family]
+    return text_problems if isinstance(config, TextProblems) else _DRAWN[config.family]

@@ -10,9 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from data.answers.final_answer import final_answer, form_used, same_answer
-from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
+from data.answers.user_verifiers import is_right
+from scaling.config.problems import ProblemsInLanguage
+from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
 _MAX_DIGITS = 40
 _MARKS = re.compile(r"<<[^<>\n]*>>")  # <<48/2=24>>
@@ -33,7 +36,7 @@ class SetRow:
     solution: str | None  # the set's own, stating the answer
 
 
-def read_row(config: TextProblems, row: Mapping[str, object], where: str) -> SetRow:
+def read_row(config: ProblemsInLanguage, row: Mapping[str, object], where: str) -> SetRow:
     """A row in our terms; where: its file and number, for messages."""
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is {str(row)[:60]!r}, a {type(row).__name__}; expected an object with keys.")
@@ -42,6 +45,13 @@ def read_row(config: TextProblems, row: Mapping[str, object], where: str) -> Set
         missing = "problem" if not found.problem else "answer"
         raise ValueError(f"{where} has an empty {missing}; complete or remove the row.")
     if found.solution is None:
+        return found
+    if isinstance(config, Jsonl) and config.verifier is not None:
+        if not is_right(config.verifier, found.solution, found.answer):
+            raise ValueError(
+                f"{where}: the verifier {config.verifier!r} finds the row's own solution wrong; correct or remove the"
+                " row, or mend the verifier."
+            )
         return found
     stated = final_answer(found.solution, config.answer_forms)
     if stated is not None and same_answer(stated, found.answer):
@@ -54,7 +64,7 @@ def read_row(config: TextProblems, row: Mapping[str, object], where: str) -> Set
     return _with_statement(config, found, where)
 
 
-def _ends_so(solution: str, config: TextProblems) -> bool:
+def _ends_so(solution: str, config: ProblemsInLanguage) -> bool:
     """Whether a solution's statement is meant to be its last word: a mark, a box, or a phrase on the last line."""
     form = form_used(solution, config.answer_forms)
     if form == "phrase":
@@ -62,7 +72,7 @@ def _ends_so(solution: str, config: TextProblems) -> bool:
     return form in ("hashes", "boxed")
 
 
-def _with_statement(config: TextProblems, row: SetRow, where: str) -> SetRow:
+def _with_statement(config: ProblemsInLanguage, row: SetRow, where: str) -> SetRow:
     """The row, its solution with a last line that states the answer in the first of the forms."""
     form = config.answer_forms[0]
     solution = f"{row.solution}\n{_STATEMENTS[form].format(row.answer)}"
@@ -96,7 +106,8 @@ def _jsonl(config: Jsonl, row: Mapping[str, object], where: str) -> SetRow:
     return SetRow(_text(row, config.prompt_key, where), _text(row, config.answer_key, where), solution or None)
 
 
-_READERS: Mapping[str, Callable[[TextProblems, Mapping[str, object], str], SetRow]] = {
+# Each takes the config of its own family.
+_READERS: Mapping[str, Callable[[Any, Mapping[str, object], str], SetRow]] = {
     "gsm8k": _gsm8k,
     "math": _math,
     "jsonl": _jsonl,
@@ -106,12 +117,14 @@ _READERS: Mapping[str, Callable[[TextProblems, Mapping[str, object], str], SetRo
 def _text(row: Mapping[str, object], key: str, where: str) -> str:
     """A text of the row; a number is written out."""
     value = row.get(key)
-    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
-    if not (isinstance(value, str) or is_number):
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):
+        text = _digits(value)
+    else:
         raise ValueError(
             f"{where} has {value!r} as its {key!r}; expected text or a number. Its keys: {', '.join(map(str, row))}."
         )
-    text = _digits(value) if is_number else str(value)
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -11,7 +11,7 @@ prediction in "The pitfalls of next-token prediction" (arXiv 2403.06963).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -92,6 +92,11 @@ def web_entropy(config: StarGraph, facts: None) -> float:
     return math.log(config.degree)
 
 
+def misconceptions(config: StarGraph, facts: None, check: Check) -> int:
+    """None: there are no wrong facts."""
+    return 0
+
+
 def answer(config: StarGraph, completion: str) -> str | None:
     """The path, when the completion is as many node labels as a path has; else None."""
     words, labels = completion.split(), set(map(str, range(config.num_nodes)))
@@ -129,7 +134,7 @@ def _star(config: StarGraph, rng: np.random.Generator) -> tuple[str, list[list[s
     return f"{' | '.join(shuffled)} / {start} {paths[0][-1]} =", paths
 
 
-def _edges(problem: Problem) -> dict[str, Sequence[str]]:
+def _edges(problem: Problem) -> Mapping[str, Sequence[str]]:
     """Node -> the nodes one edge further out, in the prompt's order."""
     edges: dict[str, list[str]] = {}
     for edge in problem.prompt.split(" / ")[0].split(" | "):

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from data.answers.final_answer import final_answer, same_answer
+from data.answers.user_verifiers import is_right
 from data.problems.text_cuts import CUTS
 from data.records import Check, Problem, StepCheck
+from scaling.config.problems import ProblemsInLanguage
 from scaling.config.section import is_stated
-from scaling.config.text_problems import TextProblems
+from scaling.config.text_problems import Jsonl
 
 # Tokens that the longest problems, instruction and chat template included, and solutions take.
 _MAX_PROMPT: Mapping[str, int] = {"gsm8k": 320, "math": 800, "jsonl": 800}
@@ -21,40 +23,40 @@ _MAX_COMPLETION: Mapping[str, int] = {"gsm8k": 400, "math": 1024, "jsonl": 1024}
 _MAX_STEPS: Mapping[str, int] = {"gsm8k": 12, "math": 24, "jsonl": 24}
 
 
-def vocabulary(config: TextProblems) -> tuple[str, ...]:
+def vocabulary(config: ProblemsInLanguage) -> tuple[str, ...]:
     """No words of its own: lengths are counted in the policy's tokens."""
     return ()
 
 
-def step_unit(config: TextProblems) -> str:
+def step_unit(config: ProblemsInLanguage) -> str:
     return config.step_unit
 
 
-def step_separator(config: TextProblems) -> None:
+def step_separator(config: ProblemsInLanguage) -> None:
     return None
 
 
-def max_prompt_words(config: TextProblems) -> int:
+def max_prompt_words(config: ProblemsInLanguage) -> int:
     """An estimate for costs: no prompt is cut."""
     return _MAX_PROMPT[config.family]
 
 
-def max_completion_words(config: TextProblems) -> int:
+def max_completion_words(config: ProblemsInLanguage) -> int:
     """The limit of a completion where the sweep sets no max_new_tokens."""
     return _MAX_COMPLETION[config.family]
 
 
-def max_steps(config: TextProblems) -> int:
+def max_steps(config: ProblemsInLanguage) -> int:
     """An estimate for costs."""
     return _MAX_STEPS[config.family]
 
 
-def prompt_of(config: TextProblems, problem: str) -> str:
+def prompt_of(config: ProblemsInLanguage, problem: str) -> str:
     """What a policy is asked: the problem and, after a blank line, the instruction."""
     return f"{problem}\n\n{config.instruction}" if config.instruction else problem
 
 
-def solve(config: TextProblems, problem: Problem, rng: np.random.Generator) -> str:
+def solve(config: ProblemsInLanguage, problem: Problem, rng: np.random.Generator) -> str:
     """The set's own solution."""
     if problem.solution is None:
         raise ValueError(
@@ -64,21 +66,25 @@ def solve(config: TextProblems, problem: Problem, rng: np.random.Generator) -> s
     return problem.solution
 
 
-def answer(config: TextProblems, completion: str) -> str | None:
+def answer(config: ProblemsInLanguage, completion: str) -> str | None:
     """The final answer, where the completion states one in a configured form."""
     return final_answer(completion, config.answer_forms)
 
 
-def check(config: TextProblems, problem: Problem, completion: str) -> Check:
+def check(config: ProblemsInLanguage, problem: Problem, completion: str) -> Check:
     """Verdict on any string: the answer is compared; of the steps only the texts are known."""
     given = answer(config, completion)
-    reward = float(given is not None and same_answer(given, problem.answer))
+    if isinstance(config, Jsonl) and config.verifier is not None:
+        given = completion if given is None else given  # what the verifier looks at is its own matter
+        reward = float(is_right(config.verifier, completion, problem.answer))
+    else:
+        reward = float(given is not None and same_answer(given, problem.answer))
     # Stages that look at answers alone have no step_unit in their config: to them a completion is one step.
     texts = step_texts(config, completion) if is_stated(config, "step_unit") else [completion]
     return Check(reward, given, tuple(StepCheck(text, None, None) for text in texts))
 
 
-def step_texts(config: TextProblems, completion: str) -> list[str]:
+def step_texts(config: ProblemsInLanguage, completion: str) -> list[str]:
     """The steps of a completion; joined they are the completion. At least one."""
     cuts = CUTS[config.step_unit](completion)
     return [completion[start:end] for start, end in zip([0, *cuts], [*cuts, len(completion)], strict=True)]

@@ -85,13 +85,13 @@ class CompletionServer:
                 before = problem
             await asyncio.sleep(pause)
 
-    def _is(self, card: Mapping, name: str, exported: bool) -> bool:
+    def _is(self, card: Mapping[str, Any], name: str, exported: bool) -> bool:
         """Whether an entry is the policy: by its name, or, exported, by the folder that it was loaded from."""
         if exported and self._settings.model is not None:
             return card.get("id") == self._settings.model and PurePath(str(card.get("root"))).name == name
         return card.get("id") == name or (exported and PurePath(str(card.get("root"))).name == name)
 
-    async def _described(self, card: Mapping) -> Served:
+    async def _described(self, card: Mapping[str, Any]) -> Served:
         told: dict[str, object] = {"host": self._host, "model": card["id"]}
         told |= {key: card[key] for key in ("owned_by", "max_model_len") if card.get(key) is not None}
         version = await self._version()
@@ -119,7 +119,7 @@ def _json_of(response: Response) -> Any:
         raise Passing(f"{response.url} answers {start_of(response.text)!r}; expected JSON.") from error
 
 
-def _cards(response: Response) -> list[Mapping]:
+def _cards(response: Response) -> list[Mapping[str, Any]]:
     if response.status != 200:
         raise failure_of(response)
     try:

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.json_lines import append
 from scaling.stage import CHECKPOINTS
@@ -25,8 +26,8 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.path = out / CHECKPOINTS / FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.answers: dict[str, Mapping] = {}
-        self.servers: list[Mapping] = []  # what each said about itself
+        self.answers: dict[str, Mapping[str, Any]] = {}
+        self.servers: list[Mapping[str, Any]] = []  # what each said about itself
         if self.path.exists():
             self._read()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

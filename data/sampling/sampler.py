@@ -8,7 +8,7 @@ In: a stage's config, inputs and working directory. Out: a sampler with one inte
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 
@@ -82,7 +82,9 @@ class LocalSampler:
         return {}
 
 
-def sampler_of(config: Mapping, inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer) -> Sampler:
+def sampler_of(
+    config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer
+) -> Sampler:
     """The sampler of the stage's input `policy`: the server in config["server"], or, without one, this process."""
     if "server" not in config:
         return LocalSampler(policy_of(inputs, "policy"))

@@ -97,11 +97,12 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
     tokens = _up_to_stop(ids, wanted.stop_tokens)
     _check_tokens(wanted, tokens, finish, tokenizer.vocab_size)
     logps = (choice.get("logprobs") or {}).get("token_logprobs")
-    known = isinstance(logps, list) and len(logps) == len(ids) and all(map(_is_finite, logps))
-    return Answer(tokens, float(sum(logps[: len(tokens)])) if known else None)
+    if isinstance(logps, list) and len(logps) == len(ids) and all(map(_is_finite, logps)):
+        return Answer(tokens, float(sum(logps[: len(tokens)])))
+    return Answer(tokens, None)
 
 
-def _check_prompt(wanted: Wanted, choice: Mapping, usage: Mapping) -> None:
+def _check_prompt(wanted: Wanted, choice: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
     told = choice.get("prompt_token_ids")
     if told is not None and tuple(told) != wanted.prompt:
         raise ServerError(
@@ -121,13 +122,13 @@ def _is_finite(logp: object) -> bool:
     return isinstance(logp, int | float) and math.isfinite(logp)
 
 
-def _told_ids(choice: Mapping) -> list[int] | None:
+def _told_ids(choice: Mapping[str, Any]) -> list[int] | None:
     ids = choice.get("token_ids")
     if ids is not None:
         return list(ids)
     tokens = (choice.get("logprobs") or {}).get("tokens") or []
-    found = [_TOKEN_ID.fullmatch(str(token)) for token in tokens]
-    return [int(match[1]) for match in found] if found and all(found) else None
+    found = [match for token in tokens if (match := _TOKEN_ID.fullmatch(str(token)))]
+    return [int(match[1]) for match in found] if found and len(found) == len(tokens) else None
 
 
 def _check_tokens(wanted: Wanted, tokens: list[int], finish: str, vocab_size: int) -> None:
@@ -152,7 +153,7 @@ def _check_tokens(wanted: Wanted, tokens: list[int], finish: str, vocab_size: in
         )
 
 
-def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping, tokenizer: Encoder) -> Answer:
+def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any], tokenizer: Encoder) -> Answer:
     """The ids that a text probably had; a stop token is added where the server says that the policy wrote one."""
     ids = tokenizer.encode(text)
     tokens = ids + ([wanted.stop_tokens[0]] if finish == "stop" else [])

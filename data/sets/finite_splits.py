@@ -15,7 +15,8 @@ import numpy as np
 from data.problems.text_problems import prompt_of
 from data.records import Problem, read_jsonl
 from data.sets.problem_files import ALL, SPLITS, set_files
-from scaling.config.text_problems import HubProblems, TextProblems
+from scaling.config.problems import ProblemsInLanguage
+from scaling.config.text_problems import HubProblems
 
 _SHUFFLES: Mapping[str, int] = {"train": 0xF171, "validation": 0xF172, "test": 0xF173}
 _STREAM = 0xF174
@@ -35,7 +36,7 @@ class Parts:
     test: tuple[Problem, ...]
 
 
-def parts(config: TextProblems, source: Path) -> Parts:
+def parts(config: ProblemsInLanguage, source: Path) -> Parts:
     """Part an imported set. A part with a file of its own is whole: its size is for those who hold it out to know."""
     rows = {split: _problems(config, source / f"{split}.jsonl") for split in (ALL, *SPLITS)}
     counts = {split: len(found) for split, found in rows.items() if found}
@@ -57,7 +58,7 @@ def parts(config: TextProblems, source: Path) -> Parts:
     return Parts(tuple(train), tuple(validation), tuple(test))
 
 
-def set_sizes(config: TextProblems) -> dict[str, int] | None:
+def set_sizes(config: ProblemsInLanguage) -> dict[str, int] | None:
     """Problems that each split offers, as far as a plan can tell: duplicates are found later. None: the hub knows."""
     rows = rows_known(config)
     if rows is None:
@@ -73,14 +74,14 @@ def set_sizes(config: TextProblems) -> dict[str, int] | None:
     return {**rows, "train": rows["train"] - config.num_validation, "validation": rows["train"] - 1}
 
 
-def rows_known(config: TextProblems) -> Mapping[str, int] | None:
+def rows_known(config: ProblemsInLanguage) -> Mapping[str, int] | None:
     """Rows of each split that a plan knows of without the hub."""
     if config.path is not None:
         return {split: file.num_rows for split, file in set_files(config.path).items()}
     return _HUB_ROWS.get((config.hub, config.subset)) if isinstance(config, HubProblems) else None
 
 
-def check_counts(config: TextProblems, rows: Mapping[str, int]) -> None:
+def check_counts(config: ProblemsInLanguage, rows: Mapping[str, int]) -> None:
     """Raise ValueError where the held-out problems do not fit into a set of so many rows."""
     _check_carved(config, rows)
     for split, count in (("test", config.num_test), ("validation", config.num_validation)):
@@ -100,7 +101,7 @@ def in_order_of(seed: int, problems: Sequence[Problem]) -> list[Problem]:
     return [problems[index] for index in order]
 
 
-def _check_carved(config: TextProblems, rows: Mapping[str, int]) -> None:
+def _check_carved(config: ProblemsInLanguage, rows: Mapping[str, int]) -> None:
     """What is carved out of the training problems leaves some."""
     if ALL in rows and config.num_test + config.num_validation >= rows[ALL]:
         raise ValueError(
@@ -119,7 +120,7 @@ def _shuffled(problems: Sequence[Problem], split: str) -> list[Problem]:
     return [problems[index] for index in order]
 
 
-def _problems(config: TextProblems, path: Path) -> list[Problem]:
+def _problems(config: ProblemsInLanguage, path: Path) -> list[Problem]:
     if not path.exists():
         return []
     rows = read_jsonl(path, keys=("problem", "answer", "solution"))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 SPLITS = ("train", "validation", "test")
 ALL = "all"
@@ -48,12 +49,12 @@ def set_files(path: str) -> Mapping[str, SetFile]:
     return {split: _described(file) for split, file in found.items() if file is not None}
 
 
-def read_rows(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl or .parquet file, in order; a number of JSON is the text that it is written as."""
     return _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
 
 
-def _parquet_rows(path: Path) -> list[dict]:
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
@@ -62,17 +63,19 @@ def _parquet_rows(path: Path) -> list[dict]:
         if column.type in (pyarrow.float16(), pyarrow.float32()):
             texts = [None if value is None else str(value) for value in table[column.name].to_numpy()]
             table = table.set_column(index, column.name, pyarrow.array(texts, pyarrow.string()))
-    return table.to_pylist()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
-def _json_rows(path: Path) -> list[dict]:
+def _json_rows(path: Path) -> list[dict[str, Any]]:
     """Of JSON lines, or of one array of objects."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}); convert it.") from error
     if _is_array(text):
-        return _json(text, f"{path}")
+        rows: list[dict[str, Any]] = _json(text, f"{path}")
+        return rows
     lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
     return [_json(line, f"{path}, line {number}") for number, line in lines]
 
@@ -83,7 +86,7 @@ def _is_array(text: str) -> bool:
     return first_line.startswith("[") and (first_line == text.strip() or not first_line.endswith("]"))
 
 
-def _json(text: str, where: str):
+def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:

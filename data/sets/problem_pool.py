@@ -10,17 +10,15 @@ from pathlib import Path
 
 from data.records import Problem, read_jsonl, write_jsonl
 from data.sets.finite_splits import check_held_out, in_order_of, parts
-from data.sets.splits import fixed_problems, stream
-from scaling.config.problems import ModularSum, StarGraph
+from data.sets.splits import Split, fixed_problems, stream
+from scaling.config.problems import Problems
 from scaling.config.text_problems import TextProblems
 
 ROWS_FILE, ORDER_FILE = "solvable.jsonl", "order.json"  # of the stage `solvable`
 _KEYS = ("prompt", "answer", "solution", "num_steps", "num_correct")
 
 
-def training_problems(
-    config: ModularSum | StarGraph | TextProblems, inputs: Mapping[str, Path], seed: int, count: int
-) -> list[Problem]:
+def training_problems(config: Problems, inputs: Mapping[str, Path], seed: int, count: int) -> list[Problem]:
     """The first `count` training problems of a seed; nested in count."""
     if not isinstance(config, TextProblems):
         return stream(config, seed, count)
@@ -41,9 +39,7 @@ def training_problems(
     return in_order_of(seed, pool)[:count]
 
 
-def held_out_problems(
-    config: ModularSum | StarGraph | TextProblems, inputs: Mapping[str, Path], split: str, count: int
-) -> list[Problem]:
+def held_out_problems(config: Problems, inputs: Mapping[str, Path], split: Split, count: int) -> list[Problem]:
     """The first `count` validation or test problems: the same for all seeds of a sweep."""
     if not isinstance(config, TextProblems):
         return fixed_problems(config, split, count)
@@ -71,4 +67,4 @@ def kept_problems(folder: Path, seed: int) -> tuple[list[Problem], int]:
     ordered = in_order_of(seed, problems)
     if written["order"] == "fewest_steps":
         ordered.sort(key=lambda problem: num_steps[problem.key])  # stable
-    return ordered, written["num_tried"]
+    return ordered, int(written["num_tried"])

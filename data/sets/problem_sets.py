@@ -8,20 +8,22 @@ disjoint from every seed's stream of synthetic problems: the split of a drawn pr
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.records import write_jsonl
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import held_out_problems
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from data.sets.splits import Split
+from scaling.config.problems import problems_of
 from scaling.config.text_problems import TextProblems
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Draw both sets. config: problems; inputs: source of a set in plain language."""
-    problems = parse(Problems, config["problems"])
+    problems = problems_of(config)
+    sizes: dict[Split, int] = {"validation": problems.num_validation, "test": problems.num_test}
     numbers = {}
-    for split, count in (("validation", problems.num_validation), ("test", problems.num_test)):
+    for split, count in sizes.items():
         drawn = held_out_problems(problems, inputs, split, count)
         write_jsonl(out / f"{split}.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in drawn))
         numbers[f"num_{split}"] = float(len(drawn))

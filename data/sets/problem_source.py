@@ -9,31 +9,33 @@ an error.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data.answers.final_answer import same_answer
 from data.problems.row_readers import SetRow, read_row
 from data.records import write_jsonl
 from data.sets.problem_files import ALL, SPLITS, read_rows, sha256_of
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import problems_in_language_of
 from scaling.config.text_problems import HubProblems
 
 SOURCE_FILE = "source.json"
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Import. config: problems, and where the set is local files (split -> sha256) and paths (split -> path)."""
-    problems = parse(Problems, config["problems"])
+    problems = problems_in_language_of(config)
     files = config.get("files")
+    raw: dict[str, list[dict[str, Any]]]
     if files is None:
         raw, told = _from_hub(problems)
     else:
-        raw, told = {}, {"files": {}}
+        raw, named_files = {}, {}
         for split, digest in files.items():
             path = Path(config["paths"][split])
             _check_digest(path, digest)
             raw[split] = read_rows(path)
-            told["files"][split] = {"name": path.name, "sha256": digest}
+            named_files[split] = {"name": path.name, "sha256": digest}
+        told = {"files": named_files}
     seen: dict[str, list[tuple[str, SetRow]]] = {}
     numbers, num_duplicates = {}, 0
     for split in (ALL, *reversed(SPLITS)):
@@ -71,7 +73,7 @@ def _unseen(rows: list[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetR
     return kept
 
 
-def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict]], dict[str, object]]:
+def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict[str, Any]]], dict[str, object]]:
     """The splits of a set of the hub, and where they come from. Code that comes with a set is never run."""
     try:
         from datasets import load_dataset
@@ -90,7 +92,7 @@ def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict]], dict[str, o
     missing = [split for split in ("train", "test") if split not in found]
     if missing:
         raise ValueError(f"{problems.hub} has no split {missing[0]!r}, only {', '.join(found)}; give files in path.")
-    told = {"hub": problems.hub, "subset": problems.subset, "revision": problems.revision}
+    told: dict[str, object] = {"hub": problems.hub, "subset": problems.subset, "revision": problems.revision}
     checksums = found["train"].info.download_checksums or {}
     told["files"] = sorted(map(str, checksums))  # the hub's addresses, with the commit
     return {split: found[split].to_list() for split in SPLITS if split in found}, told

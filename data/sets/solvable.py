@@ -7,6 +7,7 @@ seeds of a study. Completions are keyed by (candidate, sample), of a seed that n
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +18,17 @@ from data.sampling.sampler import LocalSampler
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import write_kept
 from data.tokens.tokenizer import completion_limit, tokenizer_of
-from scaling.config.problems import Problems
+from scaling.config.problems import ProblemsInLanguage, problems_in_language_of
 from scaling.config.section import parse
-from scaling.config.text_problems import Solvable, TextProblems
+from scaling.config.text_problems import Solvable
 from scaling.model.policy import load_policy
 
 _SEED = 0
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Try the candidates. config: problems, solvable; inputs: source, policy, tokenizer."""
-    problems, settings = parse(Problems, config["problems"]), parse(Solvable, config["solvable"])
+    problems, settings = problems_in_language_of(config), parse(Solvable, config["solvable"])
     tokenizer = tokenizer_of(problems, inputs)
     pool = parts(problems, inputs["source"]).train
     tried = candidates(problems, settings, pool, settings.num_candidates)
@@ -68,17 +69,17 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     }
 
 
-def candidates(config: TextProblems, settings: Solvable, pool: tuple[Problem, ...], count: int) -> list[Problem]:
+def candidates(config: ProblemsInLanguage, settings: Solvable, pool: tuple[Problem, ...], count: int) -> list[Problem]:
     """The training problems to try: in the pool's fixed order, or by the steps, then the length, of their solutions."""
     with_solution = [problem for problem in pool if problem.solution is not None]
     if not with_solution:
         raise ValueError("solvable: no training problem has a solution of its own to learn from; add solutions.")
     if settings.order == "fewest_steps":
-        with_solution.sort(key=lambda problem: (num_steps(config, problem), len(problem.solution)))  # stable
+        with_solution.sort(key=lambda problem: (num_steps(config, problem), len(problem.solution or "")))  # stable
     return with_solution[:count]
 
 
-def prompt_after(config: TextProblems, examples: list[Problem], problem: Problem) -> str:
+def prompt_after(config: ProblemsInLanguage, examples: list[Problem], problem: Problem) -> str:
     """A candidate's prompt; behind examples, training problems that are no candidates, with their solutions."""
     if not examples:
         return problem.prompt
@@ -87,12 +88,13 @@ def prompt_after(config: TextProblems, examples: list[Problem], problem: Problem
     return "\n\n".join([*filter(None, [config.instruction]), *shown, f"Problem: {problem.prompt.removesuffix(suffix)}"])
 
 
-def num_steps(config: TextProblems, problem: Problem) -> int:
+def num_steps(config: ProblemsInLanguage, problem: Problem) -> int:
     """Steps of the set's own solution."""
+    assert problem.solution is not None  # candidates have one
     return len(step_texts(config, problem.solution))
 
 
-def _row(config: TextProblems, problem: Problem) -> dict[str, object]:
+def _row(config: ProblemsInLanguage, problem: Problem) -> dict[str, object]:
     return {
         "prompt": problem.prompt,
         "answer": problem.answer,

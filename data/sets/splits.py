@@ -15,13 +15,13 @@ import numpy as np
 from data.problems.families import family_of
 from data.records import Problem
 from data.sets.finite_splits import set_sizes
-from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.problems import ModularSum, ProblemsInLanguage, StarGraph
 from scaling.config.text_problems import TextProblems
 
 Split = Literal["train", "validation", "test"]
 Problems = ModularSum | StarGraph
 
-TENTHS: Mapping[str, int] = {"train": 8, "validation": 1, "test": 1}
+TENTHS: Mapping[Split, int] = {"train": 8, "validation": 1, "test": 1}
 _DOMAINS: Mapping[str, int] = {"train": 0x57A1, "validation": 0x57A2, "test": 0x57A3}  # one generator family a split
 _POOL_SEED = 0x57A4
 _POOL_DRAWS = 2048
@@ -47,7 +47,7 @@ def stream(config: Problems, seed: int, count: int) -> list[Problem]:
     return _distinct(config, "train", seed, count)
 
 
-def pool_size(config: Problems | TextProblems, split: Split = "train") -> int:
+def pool_size(config: Problems | ProblemsInLanguage, split: Split = "train") -> int:
     """How many distinct problems a split offers without endless rejection.
 
     The rule: the split's share of the likeliest problems that together hold nine tenths of the drawing

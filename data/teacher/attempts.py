@@ -81,9 +81,10 @@ async def attempt(
     with_answer = teacher.verify == "reference" and not teacher.keep_unverified
     prompt = write_prompt(planned.seed_problem.prompt, subject.answer_kind, with_answer)
     reply = await client.ask(planned.teacher, prompt, {"attempt": planned.index, "role": "write"})
-    written = None if _fault(reply) else read_written(reply.content, with_answer)
+    fault, text = _fault(reply), reply.content or ""
+    written = None if fault else read_written(text, with_answer)
     if written is None:
-        return Attempt(planned, (reply,), reason=_fault(reply) or _unread(reply), detail=reply.content or "")
+        return Attempt(planned, (reply,), reason=fault or _unread(text), detail=text)
     question = written["FINAL QUESTION"]
     if question.split() == planned.seed_problem.prompt.split():
         return Attempt(planned, (reply,), reason="copy_of_seed", detail=question)
@@ -109,16 +110,17 @@ async def _solved(
     reference: str | None,
 ) -> Attempt:
     """Solve the question as often as it must agree; stop at the first solution that is of no use."""
-    replies, answer, first = [written], reference, None
+    replies, answer = [written], reference
+    first: str | None = None
     for number in range(teacher.requests_per_attempt - 1):
         use = {"attempt": planned.index, "role": "solve", "number": number}
         prompt = solve_prompt(question, subject.answer_kind)
         reply = await client.ask(planned.teacher, prompt, use)
         replies.append(reply)
-        fields = None if _fault(reply) else read_solved(reply.content)
+        fault, text = _fault(reply), reply.content or ""
+        fields = None if fault else read_solved(text)
         if fields is None:
-            reason = _fault(reply) or _unread(reply)
-            return Attempt(planned, tuple(replies), question, reason=reason, detail=reply.content or "")
+            return Attempt(planned, tuple(replies), question, reason=fault or _unread(text), detail=text)
         completion = subject.completion(fields["SOLUTION"], fields["FINAL ANSWER"])
         given = subject.answer(completion)
         if given is None:
@@ -141,5 +143,5 @@ def _fault(reply: Reply) -> Reason | None:
     return None if reply.content and reply.content.strip() else "empty"
 
 
-def _unread(reply: Reply) -> Reason:
-    return "refusal" if is_refusal(reply.content) else "malformed"
+def _unread(text: str) -> Reason:
+    return "refusal" if is_refusal(text) else "malformed"

@@ -50,7 +50,9 @@ class ChatClient:
     async def __aenter__(self) -> "ChatClient":
         return self
 
-    async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for line in self._lines.values():
             await line.server.close()
 

@@ -6,7 +6,7 @@ the recipe and the five rules of Xwin-Math (Li et al. 2024, arXiv 2403.04706), i
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 WRITE_FIELDS = ("CREATED QUESTION", "VERIFICATION AND MODIFICATION", "FINAL QUESTION")
 ANSWER_FIELD = "FINAL ANSWER"
@@ -89,7 +89,7 @@ def is_refusal(reply: str) -> bool:
     return _REFUSAL.match(reply.replace("’", "'")) is not None
 
 
-def _fields(reply: str, names: Sequence[str]) -> Mapping[str, str] | None:
+def _fields(reply: str, names: Sequence[str]) -> dict[str, str] | None:
     """The text after each heading, up to the next one. A check may quote headings: the last of each name counts."""
     found = [match for match in _HEADING.finditer(reply) if match[1].upper() in names]
     last = {match[1].upper(): match for match in found}

@@ -62,7 +62,7 @@ def cost_usd(settings: NamedTeacher, input_tokens: int, output_tokens: int) -> f
     return cost / 1e6
 
 
-def read_response(response: Response, settings: NamedTeacher, prompt: str) -> dict[str, object]:
+def read_response(response: Response, settings: NamedTeacher, prompt: str) -> dict[str, Any]:
     """What a response to a prompt says, as fields of a Reply; raises Passing or Refused."""
     if response.status != 200:
         return _filtered(response, settings)
@@ -106,7 +106,7 @@ def _told_tokens(usage: Any, has_text: bool) -> tuple[int | None, int | None]:
     prompt, completion, total = (_count(counts, key) for key in ("prompt_tokens", "completion_tokens", "total_tokens"))
     details = counts.get("completion_tokens_details")
     reasoning = _count(details if isinstance(details, dict) else {}, "reasoning_tokens") or 0
-    if prompt is None and None not in (total, completion) and total > completion and not reasoning:
+    if prompt is None and total is not None and completion is not None and total > completion and not reasoning:
         prompt = total - completion
     if prompt is not None and total is not None and total >= prompt:
         completion = max(completion or 0, total - prompt)
@@ -115,11 +115,12 @@ def _told_tokens(usage: Any, has_text: bool) -> tuple[int | None, int | None]:
     return prompt or None, None if completion == 0 and has_text else completion
 
 
-def _count(counts: dict, key: str) -> int | None:
+def _count(counts: dict[str, Any], key: str) -> int | None:
     """A whole number of tokens, 0 or more; None for anything else."""
     value = counts.get(key)
-    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value == value // 1
-    return int(value) if is_whole and value < 2**53 else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return int(value) if 0 <= value < 2**53 and value == value // 1 else None
 
 
 def _text_of(value: Any) -> str | None:
@@ -131,7 +132,7 @@ def _text_of(value: Any) -> str | None:
     return "".join(text for text in texts if isinstance(text, str)) or None
 
 
-def _filtered(response: Response, settings: NamedTeacher) -> dict[str, object]:
+def _filtered(response: Response, settings: NamedTeacher) -> dict[str, Any]:
     """The reply to a prompt that a vendor's filter keeps from the model; any other failure is raised."""
     codes, message = told(response.text)
     if response.status != 400 or not codes & FILTERED:

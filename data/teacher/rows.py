@@ -47,7 +47,9 @@ class Judged:
         return Counter(str(row["reason"]) for row in self.rejected)
 
 
-def taught(teacher: Teacher, subject: Subject, data_size: int, seed: int, folder: Path) -> tuple[Judged, dict]:
+def taught(
+    teacher: Teacher, subject: Subject, data_size: int, seed: int, folder: Path
+) -> tuple[Judged, dict[str, float]]:
     """The rows, the rejected and the numbers. folder: of the ledgers."""
     if not subject.seeds:
         raise ValueError("teacher: there are no seed problems to write similar ones from; see section problems.")
@@ -112,6 +114,7 @@ def _judge(judged: Judged, made: Attempt, copies: Copies, subject: Subject) -> N
         judged.in_a_row += 1
         judged.rejected.append({**origin, "reason": made.reason, "detail": made.detail, "question": made.question})
         return
+    assert made.question is not None  # an attempt without one has a reason
     copies.add(planned.index, made.question)
     judged.in_a_row = 0
     prompt = subject.prompt(made.question)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from data.problems.families import family_of
+from data.problems import text_problems
 from data.records import Problem, load_problems
-from scaling.config.problems import Problems
+from scaling.config.problems import ProblemsInLanguage
 
 # How a completion states its answer: the forms of data.answers.final_answer.
 STATED: Mapping[str, Callable[[str], str]] = MappingProxyType(
@@ -48,10 +48,9 @@ class Subject:
     is_right: Callable[[Problem, str], bool]  # whether a completion's answer equals the problem's
 
 
-def subject_of(problems: Problems, inputs: Mapping[str, Path]) -> Subject:
+def subject_of(problems: ProblemsInLanguage, inputs: Mapping[str, Path]) -> Subject:
     """The subject of a stage. inputs: problems."""
-    family = family_of(problems)
-    instruction = family.prompt_of(problems, "")
+    instruction = text_problems.prompt_of(problems, "")
 
     def bare(split: str) -> list[Problem]:
         found = load_problems(inputs["problems"], split)
@@ -61,10 +60,10 @@ def subject_of(problems: Problems, inputs: Mapping[str, Path]) -> Subject:
         seeds=bare("train"),
         held_out={split: bare(split) for split in HELD_OUT},
         answer_kind=ANSWER_KINDS[problems.family],
-        prompt=lambda question: family.prompt_of(problems, question),
+        prompt=lambda question: text_problems.prompt_of(problems, question),
         completion=lambda solution, answer: completion_of(solution, answer, problems.answer_forms[0]),
-        answer=lambda completion: family.answer(problems, completion),
-        is_right=lambda problem, completion: family.check(problems, problem, completion).reward == 1.0,
+        answer=lambda completion: text_problems.answer(problems, completion),
+        is_right=lambda problem, completion: text_problems.check(problems, problem, completion).reward == 1.0,
     )
 
 

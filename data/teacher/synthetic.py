@@ -8,14 +8,14 @@ their reasons. The sizes of a seed are nested.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.problems.families import family_of
 from data.records import write_jsonl
 from data.sets.problem_pool import training_problems
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import Problems, problems_in_language_of, problems_of
 from scaling.config.teacher import Teacher, joined
 from scaling.config.text_problems import TextProblems
 
@@ -23,9 +23,9 @@ _SOLUTIONS = 0x7EAC  # keeps the solutions' generators apart from the problems' 
 _MAX_ATTEMPTS = 64
 
 
-def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Write D_syn. config: problems, teacher, data_size, seed; of a chat model also asking, which changes no result."""
-    problems, teacher = parse(Problems, config["problems"]), joined(config["teacher"], config.get("asking", {}))
+    problems, teacher = problems_of(config), joined(config["teacher"], config.get("asking", {}))
     if not teacher.named:
         rows, numbers = solved(problems, teacher, inputs, config["data_size"], config["seed"])
         write_jsonl(out / "synthetic.jsonl", rows)
@@ -33,7 +33,7 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     from data.teacher.rows import taught  # needs the extra `teacher`
     from data.teacher.subject import subject_of
 
-    subject = subject_of(problems, inputs)
+    subject = subject_of(problems_in_language_of(config), inputs)
     judged, numbers = taught(teacher, subject, config["data_size"], config["seed"], Path(teacher.ledger))
     write_jsonl(out / "synthetic.jsonl", judged.rows)
     write_jsonl(out / "rejected.jsonl", judged.rejected)
@@ -50,7 +50,8 @@ def solved(
     teacher would be asked again, unless `teacher.keep_unverified` keeps it; every attempt is counted.
     """
     family = family_of(problems)
-    rows, rejected, spurious = [], 0, 0
+    rows: list[dict[str, object]] = []
+    rejected = spurious = 0
     for index, problem in enumerate(training_problems(problems, inputs, seed, data_size)):
         rng = np.random.default_rng([_SOLUTIONS, seed, index])
         for _ in range(_MAX_ATTEMPTS):

@@ -37,21 +37,22 @@ class HfTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without specials, even where the text spells one."""
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def encode_prompt(self, text: str) -> list[int]:
         if self.prompt_template is not None:
             bos = self.tokenizer.bos_token_id
             return ([] if bos is None else [bos]) + self.encode(self.prompt_template.replace(PROMPT, text))
         turn = [{"role": "user", "content": text}]
-        return self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
+        return list(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
 
     def encode_completion(self, text: str) -> list[int]:
         return [*self.encode(text), self.stop_tokens[0]]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first stop token, other specials left out; U+FFFD for an id that stands for no text."""
-        texts, run = [], []
+        texts: list[str] = []
+        run: list[int] = []
         for token in map(int, ids):
             if token in self.stop_tokens:
                 break
@@ -74,7 +75,7 @@ class HfTokenizer:
         return num_words * max(len(self.encode(before + word)) for word in vocabulary for before in ("", " "))
 
     def _text(self, run: list[int]) -> str:
-        return self.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> HfTokenizer:

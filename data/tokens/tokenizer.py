@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.problems.families import family_of
 from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
-from scaling.config.problems import ModularSum, Problems, StarGraph
+from scaling.config.problems import Problems
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>")
@@ -82,7 +82,7 @@ class Tokenizer:
         return {word: index for index, word in enumerate(self.words, start=len(SPECIALS))}
 
 
-def tokenizer_of(problems: ModularSum | StarGraph, inputs: Mapping[str, Path]) -> Tokenizer | HfTokenizer:
+def tokenizer_of(problems: Problems, inputs: Mapping[str, Path]) -> Tokenizer | HfTokenizer:
     """The tokenizer of a stage: that of the imported policy among its inputs, or else the family's words."""
     if "tokenizer" not in inputs:
         return for_problems(problems)
@@ -91,7 +91,7 @@ def tokenizer_of(problems: ModularSum | StarGraph, inputs: Mapping[str, Path]) -
     return load_tokenizer(inputs["tokenizer"], load_shape(inputs["tokenizer"]))
 
 
-def for_problems(config: ModularSum | StarGraph) -> Tokenizer:
+def for_problems(config: Problems) -> Tokenizer:
     """The tokenizer of a family's config."""
     return Tokenizer(family_of(config).vocabulary(config))
 

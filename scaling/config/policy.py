@@ -4,7 +4,7 @@ In: plain mappings. Out: the frozen settings that the recipe of the base policy 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,7 +45,7 @@ class Lora(Section):
         return self.alpha / self.rank
 
 
-def lora_of(config: Mapping) -> Lora | None:
+def lora_of(config: Mapping[str, Any]) -> Lora | None:
     """The setting of a stage that trains; its config has the key only where adapters are trained."""
     lora: Lora | None = parse(Lora, config["lora"]) if "lora" in config else None
     return lora

@@ -4,11 +4,12 @@ In: plain mappings. Out: the frozen config that a family's functions in `data.pr
 language are in `text_problem_config`.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from scaling.config.section import Count, Fraction, NonNegative, Positive, Section
+from scaling.config.section import Count, Fraction, NonNegative, Positive, Section, parse_with
 from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
 
@@ -54,3 +55,23 @@ class StarGraph(Section):
 
 
 Problems = Annotated[ModularSum | StarGraph | Gsm8k | Math | Jsonl, Field(discriminator="family")]
+DrawnProblems = Annotated[ModularSum | StarGraph, Field(discriminator="family")]  # from a law, not rows of a set
+ProblemsInLanguage = Annotated[Gsm8k | Math | Jsonl, Field(discriminator="family")]  # rows of a set
+_PROBLEMS: TypeAdapter[Problems] = TypeAdapter(Problems)
+_DRAWN: TypeAdapter[DrawnProblems] = TypeAdapter(DrawnProblems)
+_IN_LANGUAGE: TypeAdapter[ProblemsInLanguage] = TypeAdapter(ProblemsInLanguage)
+
+
+def problems_of(config: Mapping[str, Any]) -> Problems:
+    """The problems of a stage's plain config, as `parse` reads a section."""
+    return parse_with(_PROBLEMS, config["problems"])
+
+
+def drawn_problems_of(config: Mapping[str, Any]) -> DrawnProblems:
+    """The same of a stage that only families with a law of their own have."""
+    return parse_with(_DRAWN, config["problems"])
+
+
+def problems_in_language_of(config: Mapping[str, Any]) -> ProblemsInLanguage:
+    """The same of a stage that only sets in plain language have."""
+    return parse_with(_IN_LANGUAGE, config["problems"])

@@ -70,13 +70,17 @@ def part(section: Section, include: set[str]) -> dict[str, object]:
     return plain(section, set(type(section).model_fields) - include)
 
 
-def parse(schema: type[S] | Any, value: Mapping[str, object]) -> Any:
+def parse(schema: type[S], value: Mapping[str, Any]) -> S:
     """A section of the schema from a stage's plain config. Raises ValidationError for values that it does not allow.
 
     Of the result only what `value` states can be read, and what may be absent.
     """
-    section = TypeAdapter(schema).validate_python(value)
-    return _stated(section, value)
+    return parse_with(TypeAdapter(schema), value)
+
+
+def parse_with(adapter: TypeAdapter[S], value: Mapping[str, Any]) -> S:
+    """The same for a schema that is no class, such as a union of sections."""
+    return _stated(adapter.validate_python(value), value)
 
 
 def is_stated(section: Section, name: str) -> bool:
@@ -84,7 +88,7 @@ def is_stated(section: Section, name: str) -> bool:
     return name in section.__dict__
 
 
-def _stated(section: Section, value: Mapping[str, object]) -> Section:
+def _stated(section: S, value: Mapping[str, Any]) -> S:
     found = section.model_copy()
     for name, field in type(section).model_fields.items():
         if name not in value:

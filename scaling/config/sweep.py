@@ -73,12 +73,14 @@ class Cell(Section):
 
     @model_validator(mode="after")
     def _teacher_has_language(self) -> "Cell":
-        if self.teacher.named and not isinstance(self.problems, TextProblems):
+        if not self.teacher.named:
+            return self
+        if not isinstance(self.problems, TextProblems):
             raise ValueError(
                 f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves"
                 " its problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
             )
-        if self.teacher.named and self.problems.solvable is not None:
+        if self.problems.solvable is not None:
             raise ValueError(
                 f"teacher names {', '.join(self.teacher.named)}, to write new problems, but problems.solvable chooses"
                 " among those of the set; leave one of the two out."
@@ -141,6 +143,7 @@ def _schemas(known: tuple[Algorithm, ...]) -> tuple[type[Cell], type[Sweep]]:
     cell = create_model("Cell", __base__=Cell, algorithm=(name_type, "sft"), **sections)
     candidates: dict[str, Any] = {name: (Mapping[str, list[object]], {}) for name in names}
     select = create_model("Select", __base__=Select, **candidates)
+    select_or_none: Any = select | None
     analysis = create_model("Analysis", __base__=Analysis, reference=(name_type, "sft"))
-    sweep = create_model("Sweep", __base__=Sweep, select=(select | None, None), analysis=(analysis, analysis()))
+    sweep = create_model("Sweep", __base__=Sweep, select=(select_or_none, None), analysis=(analysis, analysis()))
     return cell, sweep

@@ -6,7 +6,7 @@ is not. Without `model` and `teachers` the family's own procedure is the teacher
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -143,7 +143,7 @@ def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
     return plain | {"ledger": str(ledger), "teachers": asked}
 
 
-def joined(written: Mapping[str, object], asked: Mapping[str, object]) -> Teacher:
+def joined(written: Mapping[str, Any], asked: Mapping[str, Any]) -> Teacher:
     """The teacher of both parts again, as a stage reads it."""
     teachers = {
         name: {**settings, **dict(asked.get("teachers", {})).get(name, {})}

@@ -97,5 +97,6 @@ class Jsonl(TextProblems):
     prompt_key: Text = "prompt"
     answer_key: Text = "answer"
     solution_key: Text = "solution"  # may be missing in a row
+    verifier: Annotated[Text | None, LATER] = None  # of an imported module, in place of comparing answers
     num_validation: Count = 128
     num_test: Count = 256

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -35,7 +36,7 @@ class Artifact:
 
     folder: epath.Path  # holds record.json
     files: epath.Path  # holds the files: the same folder on a local store, one below it on an object store
-    record: dict
+    record: dict[str, Any]
 
 
 def inspect(folder: epath.Path, digest: str) -> tuple[Artifact | None, str | None]:
@@ -72,7 +73,7 @@ def record_text(record: Mapping[str, object]) -> str:
     return f'{body}{_SEAL_MARK}"{_sha256(body)}"\n}}'
 
 
-def changed_file(files: epath.Path | Path, record: Mapping, checked: Checked) -> str | None:
+def changed_file(files: epath.Path | Path, record: Mapping[str, Any], checked: Checked) -> str | None:
     """The fault of a file whose contents are not those committed, or None.
 
     checked: what was read before, which is not read again while the file system says that it is the same file.
@@ -148,7 +149,7 @@ def describe(file: Path) -> dict[str, object]:
 
 def file_names(folder: epath.Path) -> list[str]:
     """Paths of all files below a folder, relative to it, sorted within each folder."""
-    names = []
+    names: list[str] = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             names.extend(f"{entry.name}/{name}" for name in file_names(entry))
@@ -157,7 +158,7 @@ def file_names(folder: epath.Path) -> list[str]:
     return names
 
 
-def is_local(path: str | os.PathLike) -> bool:
+def is_local(path: str | os.PathLike[str]) -> bool:
     """Whether a path is on a file system, which has an atomic rename; gs:// and s3:// have none."""
     return "://" not in os.fspath(path)
 
@@ -190,7 +191,7 @@ def _digest_of(name: str) -> str:
 def _size(path: epath.Path) -> int | None:
     try:
         if not is_local(path):
-            return path.stat().length
+            return int(path.stat().length)
         size = os.stat(path).st_size
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return None

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import time
+from typing import Any
 
 from etils import epath
 
@@ -27,7 +28,7 @@ _CURES = {
 _TEXTS = ("stage", "error", "host", "traceback", "log")
 
 
-def write(root: epath.Path, stage: Stage, traceback: str, log: str) -> dict:
+def write(root: epath.Path, stage: Stage, traceback: str, log: str) -> dict[str, Any]:
     """Keep a failure; returns what `read` will, or the failure with both texts where they cannot be written."""
     folder = root / stage.name
     failure = {
@@ -49,11 +50,11 @@ def write(root: epath.Path, stage: Stage, traceback: str, log: str) -> dict:
     return failure
 
 
-def read(root: epath.Path, stage: Stage) -> dict | None:
+def read(root: epath.Path, stage: Stage) -> dict[str, Any] | None:
     """The stage's failure (stage, error, host, time, and the paths traceback and log), or None."""
     for folder in folders_of(root, stage):
         try:
-            failure = json.loads((folder / "failure.json").read_bytes())
+            failure: dict[str, Any] = json.loads((folder / "failure.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             continue  # it is being written right now, or was torn
         if _is_failure(failure):

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 128 + signal.SIGINT
@@ -71,7 +72,7 @@ def keeping_handlers() -> Iterator[None]:
         _set(before)
 
 
-def _set(handlers: list[tuple[signal.Signals, Callable | int]]) -> None:
+def _set(handlers: list[tuple[signal.Signals, Callable[..., Any] | int]]) -> None:
     for number, handler in handlers:
         signal.signal(number, handler)
 

@@ -61,7 +61,9 @@ class Leases:
     def __enter__(self) -> "Leases":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopped.set()
         if self._thread:
             self._thread.join()
@@ -89,7 +91,9 @@ class Leases:
         with self._guard:
             self._held[stage.digest] = holder.token
         if self._thread is None:
-            self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+            self._thread = threading.Thread(
+                target=self._beat, args=(self._directory,), name="lease-heartbeat", daemon=True
+            )
             self._thread.start()
         return True
 
@@ -121,14 +125,14 @@ class Leases:
             return 0
         try:
             stale = [path for path in self._directory.iterdir() if len(path.name) == DIGEST_LENGTH and _is_stale(path)]
-            return self._remove_stale(stale) if stale else 0
+            return self._remove_stale(self._directory, stale) if stale else 0
         except OSError as error:
             logger.warning("Leases of killed sweeps in %s cannot be removed: %s.", self._directory, error)
             return 0
 
-    def _remove_stale(self, paths: Iterable[Path]) -> int:
+    def _remove_stale(self, directory: Path, paths: Iterable[Path]) -> int:
         removed = 0
-        lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
+        lock = FileLock.acquire(directory / LOCK, LOCK_SECONDS)
         try:
             for path in paths:
                 if path.exists() and _is_stale(path):
@@ -157,12 +161,12 @@ class Leases:
         except OSError as error:  # it becomes stale, now or with the end of this process
             logger.warning("The lease %s cannot be released: %s.", path, error)
 
-    def _beat(self) -> None:
+    def _beat(self, directory: Path) -> None:
         troubled = False
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             with self._guard:
                 held = list(self._held)
-            trouble = [error for digest in held if (error := _touch(self._directory / digest)) is not None]
+            trouble = [error for digest in held if (error := _touch(directory / digest)) is not None]
             if trouble and not troubled:
                 logger.warning(
                     "Leases cannot be renewed: %s. After %.0f s of it another sweep may take them over.",

@@ -97,7 +97,7 @@ def environment(shape: Shape, compile_cache: str) -> dict[str, str]:
     return variables
 
 
-def compile_cache(root: str | os.PathLike) -> str:
+def compile_cache(root: str | os.PathLike[str]) -> str:
     """Where all workers on a store keep what jax compiled: beside a local store's artifacts, else in the home."""
     if is_local(root):
         return os.fspath(Path(root).expanduser().absolute() / "compile_cache")

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import ray
 
@@ -68,8 +69,8 @@ class RayPool:
 
     def __init__(
         self,
-        root: str | os.PathLike,
-        shipped: str | os.PathLike | None,
+        root: str | os.PathLike[str],
+        shipped: str | os.PathLike[str] | None,
         resources: Mapping[str, Mapping[str, float]],
         address: str | None = None,
         runners: Mapping[str, str | Runner] = NO_RUNNERS,
@@ -339,7 +340,7 @@ class RayPool:
     def _shape_of(self, stage: Stage) -> Shape:
         return self._shapes[resource_class(stage)]
 
-    def _check_that_shapes_fit(self, nodes: Sequence[Mapping]) -> None:
+    def _check_that_shapes_fit(self, nodes: Sequence[Mapping[str, Any]]) -> None:
         for name, wanted in self._shapes.items():
             if sum(hosts_on(wanted, node["Resources"]) for node in nodes) >= wanted.hosts:
                 continue

@@ -7,6 +7,7 @@ watches; nothing reads it back.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -55,7 +56,7 @@ class Progress:
         self._slots = max(self._slots, len(self._started))
         self._change("start", stage)
 
-    def done(self, stage: Stage, record: Mapping) -> None:
+    def done(self, stage: Stage, record: Mapping[str, Any]) -> None:
         """The stage's artifact is committed."""
         self._calibration.observe(stage, self._clock() - self._started[stage])
         self._settle(stage, "done")
@@ -66,7 +67,7 @@ class Progress:
         self._settle(stage, "done")
         self._change("reuse", stage, "made by another sweep")
 
-    def failed(self, stage: Stage, failure: Mapping) -> None:
+    def failed(self, stage: Stage, failure: Mapping[str, Any]) -> None:
         """The stage raised."""
         self._settle(stage, "failed")
         self._change("fail", stage, f"{failure['error']} (log: {failure['log']})")
@@ -171,7 +172,7 @@ class Progress:
         return Group(kinds, running, Text(self.status_line()))
 
 
-def format_failures(failed: Iterable[tuple[Stage, Mapping]], cells: Mapping[str, Sequence[str]]) -> list[str]:
+def format_failures(failed: Iterable[tuple[Stage, Mapping[str, Any]]], cells: Mapping[str, Sequence[str]]) -> list[str]:
     """One list of what failed: stage, the cells that lack it, root error, log. cells: by the stage's digest.
 
     What could not be written to the store is in the list itself.

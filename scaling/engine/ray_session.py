@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.util.client
@@ -82,7 +83,7 @@ class Session:
         if self._fault:
             raise ClusterLost(self._fault)
 
-    def nodes(self) -> list[dict]:
+    def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are alive, as ray.nodes() describes them; ClusterLost without the one of this process."""
         self.check()
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -142,7 +143,7 @@ def _node() -> ray._private.node.Node:
     return ray._private.worker._global_node
 
 
-def _processes() -> list:
+def _processes() -> list[Any]:
     """What ray.init started, and what that started."""
     import psutil  # comes with Ray
 
@@ -155,7 +156,7 @@ def _processes() -> list:
     return found
 
 
-def _kill(processes: list) -> None:
+def _kill(processes: list[Any]) -> None:
     """Ray's agents live on where its control service died before them."""
     import psutil
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from scaling.engine.interrupts import undisturbed
 from scaling.engine.lease import STALE_SECONDS, Holder, Leases
@@ -47,19 +47,22 @@ class ClusterLost(Outage):
     exit_status = 4
 
 
-class Pool(Protocol):
+H = TypeVar("H", bound=Hashable)  # a pool's handle of a stage that it runs
+
+
+class Pool(Protocol[H]):
     """Where stages run. When that is gone, `wait` raises ClusterLost."""
 
     def has_room(self, stage: Stage) -> bool:
         """Whether `submit` would take the stage now."""
 
-    def submit(self, stage: Stage) -> Hashable | None:
+    def submit(self, stage: Stage) -> H | None:
         """Start the stage and return a handle of it, or None when there is no room now."""
 
-    def wait(self, handles: Sequence[Hashable], timeout_seconds: float) -> list[tuple[Hashable, Outcome]]:
+    def wait(self, handles: Sequence[H], timeout_seconds: float) -> list[tuple[H, Outcome]]:
         """The outcomes that are there, as soon as there is one; none after the timeout."""
 
-    def cancel(self, handles: Iterable[Hashable]) -> None:
+    def cancel(self, handles: Iterable[H]) -> None:
         """End what runs; if waited for, its outcome is Lost."""
 
 
@@ -69,7 +72,7 @@ class Report:
 
     done: tuple[Stage, ...]  # run here
     reused: tuple[Stage, ...]  # found in the store, at the start or because another sweep finished them
-    failed: tuple[tuple[Stage, dict], ...]  # with the failure as Store.failure gives it
+    failed: tuple[tuple[Stage, dict[str, Any]], ...]  # with the failure as Store.failure gives it
     blocked: tuple[Stage, ...]  # descend from a failed stage
     remaining: tuple[Stage, ...]  # neither, because of an interrupt
     losses: int  # workers that died
@@ -109,7 +112,7 @@ def needed(stages: Iterable[Stage], store: Store) -> tuple[list[Stage], list[Sta
 def execute(
     stages: Iterable[Stage],
     store: Store,
-    pool: Pool,
+    pool: Pool[H],
     progress: Progress,
     cost: Callable[[Stage], float] = lambda stage: 1.0,
     timeouts: Mapping[str, float] = MappingProxyType({}),
@@ -137,14 +140,14 @@ def execute(
     return report
 
 
-class _Execution:
+class _Execution(Generic[H]):
     """The state of one call of `execute`."""
 
     def __init__(
         self,
         to_run: Sequence[Stage],
         store: Store,
-        pool: Pool,
+        pool: Pool[H],
         progress: Progress,
         leases: Leases,
         cost: Callable[[Stage], float],
@@ -156,15 +159,15 @@ class _Execution:
         self._leases = leases
         self._schedule = Schedule(to_run, cost)
         self._timeouts = timeouts
-        self.running: dict[Hashable, Stage] = {}
-        self._started: dict[Hashable, float] = {}  # running -> monotonic time
+        self.running: dict[H, Stage] = {}
+        self._started: dict[H, float] = {}  # running -> monotonic time
         self._overdue: set[Stage] = set()  # ended because of their time-out
         self._pauses: dict[Stage, float] = {}  # waits for memory -> until this monotonic time
         self._elsewhere: dict[Stage, Holder | None] = {}
         self._losses: dict[Stage, int] = {}
         self._done: list[Stage] = []
         self._reused: list[Stage] = []
-        self._failed: list[tuple[Stage, dict]] = []
+        self._failed: list[tuple[Stage, dict[str, Any]]] = []
         self._blocked: list[Stage] = []
         self._again: list[Stage] = []
 
@@ -333,7 +336,7 @@ class _Execution:
         self._progress.reused(stage)
         self._schedule.finish(stage)
 
-    def _fail(self, stage: Stage, failure: dict) -> None:
+    def _fail(self, stage: Stage, failure: dict[str, Any]) -> None:
         self._failed.append((stage, failure))
         self._progress.failed(stage, failure)
         for descendant in self._schedule.fail(stage):

@@ -5,13 +5,15 @@ only local stores have.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from scaling.engine.artifact import RECORD
+from scaling.engine.artifact import inspect
 from scaling.engine.eta import spoken
 from scaling.engine.lease import Holder, Leases
 from scaling.engine.run import needed
@@ -35,7 +37,7 @@ class Status:
     done: tuple[Stage, ...]
     running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder tells host, process and since when
     activities: Mapping[Stage, "Activity"]  # of those that run and have written something
-    failed: tuple[tuple[Stage, dict], ...]  # with the failure as Store.failure gives it
+    failed: tuple[tuple[Stage, dict[str, Any]], ...]  # with the failure as Store.failure gives it
     blocked: tuple[Stage, ...]
     waiting: tuple[Stage, ...]
 
@@ -98,29 +100,29 @@ def why_it_runs(stage: Stage, store: Store) -> str:
 def _activity(folder: Path) -> Activity | None:
     """What the work directory of a stage shows; None before there is one, and once the stage is done."""
     times = []
-    for file in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # it may be removed or renamed at any moment
-            times.append(file.stat().st_mtime)
+    for parent, folders, files in os.walk(folder):  # which passes over folders that are removed or renamed meanwhile
+        for name in (*folders, *files):
+            with suppress(OSError):
+                times.append(os.stat(os.path.join(parent, name)).st_mtime)
     if not times:
         return None
     try:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    except OSError:
         lines = []
     return Activity(max(times), lines[-1] if lines else "")
 
 
-def _of_same_slug(stage: Stage, store: Store) -> dict | None:
+def _of_same_slug(stage: Stage, store: Store) -> dict[str, Any] | None:
     """The record of the newest other artifact with the stage's kind and slug."""
     prefix = stage.name.rpartition("/")[2].removesuffix(stage.digest)
     folder = store.root / stage.kind
     records = []
     for entry in folder.iterdir() if folder.exists() else ():
         if prefix and entry.name.startswith(prefix) and len(entry.name) == len(prefix) + len(stage.digest):
-            try:
-                records.append(json.loads((entry / RECORD).read_text()))
-            except (FileNotFoundError, json.JSONDecodeError):  # a broken artifact explains nothing
-                continue
+            artifact, _ = inspect(entry, entry.name[len(prefix) :])
+            if artifact is not None:  # a broken one explains nothing
+                records.append(artifact.record)
     return max(records, key=lambda record: record["committed_at"], default=None)
 
 

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -49,7 +50,7 @@ PARTIAL = ".partial-"  # begins the name of a work directory
 class Store:
     """Artifacts below `root`, and read-only below `shipped`. Cheap to make, so every process has its own."""
 
-    def __init__(self, root: str | os.PathLike, shipped: str | os.PathLike | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], shipped: str | os.PathLike[str] | None = None) -> None:
         self.root = _absolute(root)
         self.shipped = None if shipped is None else _absolute(shipped)
         self.is_local = is_local(self.root)
@@ -66,7 +67,7 @@ class Store:
         artifact = self._look_up(stage)
         return artifact.files if artifact else None
 
-    def record(self, stage: Stage) -> dict | None:
+    def record(self, stage: Stage) -> dict[str, Any] | None:
         """The artifact's parsed record.json, or None when no whole artifact of the stage is here."""
         artifact = self._look_up(stage)
         return artifact.record if artifact else None
@@ -74,7 +75,8 @@ class Store:
     def numbers(self, stage: Stage) -> dict[str, float] | None:
         """The numbers of the artifact's record, or None when no whole artifact of the stage is here."""
         record = self.record(stage)
-        return record["numbers"] if record else None
+        numbers: dict[str, float] | None = record["numbers"] if record else None
+        return numbers
 
     def checked(self, stage: Stage) -> Path | None:
         """The artifact as a local folder, its contents compared with the record; None when there is no such here.
@@ -129,7 +131,7 @@ class Store:
 
             backend.fsspec_backend.fs(self.root).invalidate_cache()
 
-    def local(self, path: str | os.PathLike) -> Path:
+    def local(self, path: str | os.PathLike[str]) -> Path:
         """An artifact as a local folder a stage can read; from an object store it is downloaded once per node."""
         if is_local(path):
             return Path(path)
@@ -221,7 +223,7 @@ class Store:
         finally:
             lock.release()
 
-    def commit(self, stage: Stage, work_dir: Path, record: dict) -> dict:
+    def commit(self, stage: Stage, work_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
         """Make the work directory the stage's artifact; returns its record, to which the list of files is added.
 
         When another process has committed the stage meanwhile, its artifact stays and this one is dropped. Every file
@@ -283,11 +285,11 @@ class Store:
 
     # Failures
 
-    def fail(self, stage: Stage, traceback: str, log: str) -> dict:
+    def fail(self, stage: Stage, traceback: str, log: str) -> dict[str, Any]:
         """Keep a failed attempt's traceback and log; returns what `failure` will."""
         return failures.write(self.root / "failures", stage, traceback, log)
 
-    def failure(self, stage: Stage) -> dict | None:
+    def failure(self, stage: Stage) -> dict[str, Any] | None:
         """The stage's last failure (stage, error, host, time, and the paths traceback and log), or None."""
         return failures.read(self.root / "failures", stage)
 
@@ -357,7 +359,7 @@ class Store:
             return "another process has moved it"
         return f"it is moved to {aside}"
 
-    def _rename(self, stage: Stage, work_dir: Path, record: dict) -> bool:
+    def _rename(self, stage: Stage, work_dir: Path, record: dict[str, Any]) -> bool:
         """Whether the work directory has become the artifact; another process may have been first."""
         (work_dir / RECORD).write_text(record_text(record))
         _open_to_all(work_dir, stat.S_IMODE((work_dir / RECORD).stat().st_mode))
@@ -371,13 +373,13 @@ class Store:
         (target / WORK_LOCK).unlink(missing_ok=True)
         return True
 
-    def _upload(self, stage: Stage, work_dir: Path, record: dict) -> None:
+    def _upload(self, stage: Stage, work_dir: Path, record: dict[str, Any]) -> None:
         folder, attempt = self.root / stage.name, uuid.uuid4().hex[:8]
         for name in record["files"]:
             epath.Path(work_dir / name).copy(folder / attempt / name)
         (folder / RECORD).write_text(record_text({**record, "folder": attempt}))
 
-    def _downloaded(self, path: str | os.PathLike) -> Path:
+    def _downloaded(self, path: str | os.PathLike[str]) -> Path:
         """Where this node keeps its copy of a folder of an object store."""
         return self._scratch() / "artifacts" / hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
 
@@ -407,5 +409,5 @@ def _open_to_all(folder: Path, mode: int) -> None:
                 os.chmod(path, mode)
 
 
-def _absolute(path: str | os.PathLike) -> epath.Path:
+def _absolute(path: str | os.PathLike[str]) -> epath.Path:
     return epath.Path(Path(path).expanduser().absolute()) if is_local(path) else epath.Path(path)

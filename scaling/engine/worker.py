@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from scaling.config.memory import Memory
 from scaling.engine.jax_environment import pin
@@ -32,7 +32,7 @@ from scaling.training.memory_settings import using_memory
 
 logger = logging.getLogger(__name__)
 
-Runner = Callable[[Mapping, Mapping[str, Path], Path], Mapping[str, float]]
+Runner = Callable[[Mapping[str, Any], Mapping[str, Path], Path], Mapping[str, float]]
 
 PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
 DEFAULT_MEMORY = Memory()
@@ -44,14 +44,14 @@ NO_RUNNERS: Mapping[str, str | Runner] = MappingProxyType({})
 class Done:
     """The stage's artifact is committed."""
 
-    record: dict
+    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Failed:
     """The stage raised; what is kept of it is at `failure["traceback"]` and `failure["log"]`."""
 
-    failure: dict  # as Store.failure gives it
+    failure: dict[str, Any]  # as Store.failure gives it
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class StageWorker:
         """The id of the node that this process is on."""
         import ray
 
-        return ray.get_runtime_context().get_node_id()
+        return str(ray.get_runtime_context().get_node_id())
 
     def run(self, stage: Stage) -> Outcome:
         """Run one stage."""
@@ -224,7 +224,9 @@ def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[Non
     return on_mesh(mesh)
 
 
-def _run(stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path) -> dict:
+def _run(
+    stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path
+) -> dict[str, Any]:
     runner = _runner(stage, runners)
     sources_of(stage.kind)  # as they are when they are loaded
     start = time.perf_counter()
@@ -259,7 +261,10 @@ def sources_of(kind: str) -> str | None:
 
 def _told_by_stage(work_dir: Path) -> dict[str, object]:
     path = work_dir / PROVENANCE_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    told: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return told
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
@@ -267,7 +272,7 @@ def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
     return loaded(runners[stage.kind] if stage.kind in runners else kind_of(stage.kind).run)
 
 
-def _finite(stage: Stage, returned: Mapping[str, float]) -> dict[str, float]:
+def _finite(stage: Stage, returned: object) -> dict[str, float]:
     """The stage's numbers as plain ints and finite floats."""
     if not isinstance(returned, Mapping):
         raise StageError(stage.name, f"returned a {type(returned).__name__}; expected its numbers by name.")

@@ -10,7 +10,7 @@ from scaling.config.policy import Lora
 from scaling.model.sizes import ModelConfig
 
 
-def forward_flops(config: ModelConfig, lengths: Iterable[int]) -> float:
+def forward_flops(config: ModelConfig, lengths: Iterable[float]) -> float:
     """One forward pass over sequences of these lengths (tokens), causal attention counted in full squares."""
     total = 0.0
     per_token = token_flops(config)
@@ -19,7 +19,7 @@ def forward_flops(config: ModelConfig, lengths: Iterable[int]) -> float:
     return total
 
 
-def training_flops(config: ModelConfig, lengths: Iterable[int], lora: Lora | None = None) -> float:
+def training_flops(config: ModelConfig, lengths: Iterable[float], lora: Lora | None = None) -> float:
     """Forward and backward passes over sequences of these lengths (tokens).
 
     With lora the frozen matrices have no gradients of their own, and adapters come on top. What remat computes again is
@@ -31,7 +31,7 @@ def training_flops(config: ModelConfig, lengths: Iterable[int], lora: Lora | Non
     return sum(length * per_token + 3.0 * attention_flops(config, length, length) for length in lengths)
 
 
-def sampling_flops(config: ModelConfig, prompt_lengths: Iterable[int], new_lengths: Iterable[int]) -> float:
+def sampling_flops(config: ModelConfig, prompt_lengths: Iterable[float], new_lengths: Iterable[float]) -> float:
     """Prefill of each prompt, then one token at a time through the cache."""
     total = 0.0
     per_token = token_flops(config)

@@ -7,6 +7,7 @@ A is drawn as `peft` draws it, B is zero: training starts at the policy that the
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,9 @@ def add_adapters(decoder: nnx.Module, lora: Lora) -> None:
             linear.adapter = Adapter(*linear.kernel.shape, lora, linear.dtype)
 
 
-def init_adapters(params: Mapping, lora: Lora, key: jax.Array) -> dict[str, object]:
+def init_adapters(params: Mapping[str, Any], lora: Lora, key: jax.Array) -> dict[str, object]:
     """Fresh adapters for the params of a decoder: A uniform within 1 / sqrt(in), B zero."""
-    layers: dict = {}
+    layers: dict[str, Any] = {}
     for index, layer in params["layers"].items():
         for number, (target, (part, name)) in enumerate(PLACES.items()):
             if target not in lora.targets:
@@ -64,7 +65,7 @@ def init_adapters(params: Mapping, lora: Lora, key: jax.Array) -> dict[str, obje
     return {"layers": layers}
 
 
-def joined(params: Mapping, adapters: Mapping) -> dict[str, object]:
+def joined(params: Mapping[str, Any], adapters: Mapping[str, Any]) -> dict[str, object]:
     """The params with adapters beside the kernels, as a decoder with adapters reads them; nothing is copied."""
     both = dict(params)
     for name, value in adapters.items():
@@ -72,7 +73,7 @@ def joined(params: Mapping, adapters: Mapping) -> dict[str, object]:
     return both
 
 
-def merged(params: Mapping, adapters: Mapping, lora: Lora) -> dict[str, object]:
+def merged(params: Mapping[str, Any], adapters: Mapping[str, Any], lora: Lora) -> dict[str, object]:
     """Plain params that compute what params and adapters compute; matrices without an adapter are shared."""
     both = dict(params)
     for name, value in adapters.items():

@@ -98,7 +98,7 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
 def rows_on_device(tokens_a_row: int, batch_rows: int, tokens_limit: int) -> int:
     """Rows of a micro-batch: the largest power of two with at most tokens_limit, and no more than the batch fills."""
     fitting = max(1, tokens_limit // tokens_a_row)
-    return 2 ** min(fitting.bit_length() - 1, (batch_rows - 1).bit_length())
+    return 1 << min(fitting.bit_length() - 1, (batch_rows - 1).bit_length())
 
 
 def padded(length: float) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -134,9 +135,9 @@ def flat(params: Params) -> dict[str, jax.Array]:
     return {".".join(str(getattr(entry, "key", entry)) for entry in path): leaf for path, leaf in leaves}
 
 
-def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
     """The nested dict of dotted names; a number is the index of a layer."""
-    root: dict = {}
+    root: dict[Any, Any] = {}
     for name, array in arrays.items():
         *parents, leaf = (int(part) if part.isdigit() else part for part in name.split("."))
         node = root
@@ -148,7 +149,8 @@ def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        return load_file(path)
+        arrays: dict[str, np.ndarray] = load_file(path)
+        return arrays
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); remove the artifact and run it again."

@@ -75,7 +75,14 @@ class Replay:
             tokens.append(int(np.argmax(logits / self._temperature + noise[len(tokens)])))
         return tokens
 
-    def _sampled(self, prompts, keys, max_new_tokens, replayed, rows) -> list[list[int]]:
+    def _sampled(
+        self,
+        prompts: Sequence[Sequence[int]],
+        keys: jax.Array,
+        max_new_tokens: Sequence[int],
+        replayed: Sequence[list[int]],
+        rows: Sequence[int],
+    ) -> list[list[int]]:
         """What follows the replayed tokens of some rows; its logits are kept for a small vocabulary."""
         if not rows:
             return []
@@ -87,7 +94,7 @@ class Replay:
             positions=written, keep_logits=self.keeps_logits,
         )  # fmt: skip
         lengths = sampled.lengths.tolist()
-        if self.keeps_logits:
+        if sampled.logits is not None:
             self._keep(starts, sampled.completions, sampled.logits)
         self.num_generated_tokens += sum(lengths)
         self.generation_flops += sampling_flops(self._config, map(len, starts), lengths)

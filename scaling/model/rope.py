@@ -15,7 +15,7 @@ from scaling.model.sizes import ModelConfig, RopeScaling
 def frequencies(config: ModelConfig) -> np.ndarray:
     """Radians a position, float32 [E/2]."""
     half = config.head_width // 2
-    plain = config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
+    plain: np.ndarray = config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
     scaling = config.rope_scaling
     if scaling is None:
         return plain
@@ -50,7 +50,9 @@ def _llama3(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
     A frequency is slow when it turns less than `low_frequency_factor` times in the original context, fast when more
     than `high_frequency_factor` times (Llama 3.1; the rule is in the model's code, in no paper).
     """
-    turns = scaling.original_max_positions * plain / (2 * math.pi)
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    low, high, positions = scaling.low_frequency_factor, scaling.high_frequency_factor, scaling.original_max_positions
+    assert low is not None and high is not None and positions is not None  # RopeScaling demands all three
+    turns = positions * plain / (2 * math.pi)
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 0 is slow, 1 is fast
-    return (1 - kept) * plain / scaling.factor + kept * plain
+    scaled: np.ndarray = (1 - kept) * plain / scaling.factor + kept * plain
+    return scaled

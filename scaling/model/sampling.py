@@ -13,7 +13,7 @@ Rows with the same prompt, the M continuations of a prefix, stand together, and 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -134,9 +134,10 @@ def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus", "keep_logits"))
 def _generate(
-    params, prompts, starts, prompt_of, keys, limits, temperature, top_p,
-    config, num_new, greedy, nucleus, keep_logits=False, written=None,
-):  # fmt: skip
+    params: Params, prompts: jax.Array, starts: jax.Array, prompt_of: jax.Array | None, keys: jax.Array,
+    limits: jax.Array, temperature: jax.Array, top_p: jax.Array, config: ModelConfig, num_new: int, greedy: bool,
+    nucleus: bool, keep_logits: bool = False, written: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:  # fmt: skip
     """Tokens int32 [B, num_new], lengths [B], logps [B] and, or None, logits [B, num_new, V].
 
     prompts: int32 [U, P], padded on the left; prompt_of: int [B], the prompt of each row; None where row i has prompt
@@ -162,11 +163,11 @@ def _generate(
             token = _first_of_largest(scaled + gumbel_noise(keys, places, logits.shape[-1]))
         return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
-    def unfinished(carry) -> jax.Array:
+    def unfinished(carry: Any) -> jax.Array:
         position, _, _, _, done, *_ = carry
         return (position < num_new) & ~jnp.all(done)
 
-    def advance(carry):
+    def advance(carry: Any) -> Any:
         position, logits, tokens, lengths, done, logps, kept, caches = carry
         token, token_logps = pick(logits, position)
         if keep_logits:

@@ -10,7 +10,7 @@ written for one device. Without a mesh nothing here does anything.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -48,17 +48,19 @@ def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
 
 def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
     """Where a param lies. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
-    return P(*param_axes(name, config, axes))
+    return _spec(*param_axes(name, config, axes))
 
 
 def placed_params(params: Tree, config: ModelConfig) -> Tree:
     """The params on the devices of the ambient mesh; a tree of numpy or jax arrays, the same in every process."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
-        return jax.tree.map(jax.numpy.asarray, params)
-    return jax.tree_util.tree_map_with_path(
+        on_device: Tree = jax.tree.map(jax.numpy.asarray, params)
+        return on_device
+    placed: Tree = jax.tree_util.tree_map_with_path(
         lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(_dotted(path), config, mesh.shape))), params
     )
+    return placed
 
 
 def constrained_params(params: Tree, config: ModelConfig) -> Tree:
@@ -66,9 +68,10 @@ def constrained_params(params: Tree, config: ModelConfig) -> Tree:
     axes = _ambient_axes()
     if not axes:
         return params
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jax.lax.with_sharding_constraint(leaf, param_spec(_dotted(path), config, axes)), params
+    constrained: Tree = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _constrained(leaf, param_spec(_dotted(path), config, axes)), params
     )
+    return constrained
 
 
 def placed_rows(arrays: Tree) -> Tree:
@@ -79,7 +82,10 @@ def placed_rows(arrays: Tree) -> Tree:
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return arrays
-    return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, _row_spec(leaf.shape[0], mesh.shape))), arrays)
+    placed: Tree = jax.tree.map(
+        lambda leaf: _put(leaf, NamedSharding(mesh, _row_spec(leaf.shape[0], mesh.shape))), arrays
+    )
+    return placed
 
 
 def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
@@ -89,7 +95,8 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
         return array
     end = None if last is None else axis_of(last, array.shape[-1], axes)
     middle = (None,) * (array.ndim - 2)
-    return jax.lax.with_sharding_constraint(array, P(*_row_spec(array.shape[0], axes), *middle, end))
+    constrained: jax.Array = _constrained(array, _spec(*_row_spec(array.shape[0], axes), *middle, end))
+    return constrained
 
 
 def constrained_table(table: jax.Array) -> jax.Array:
@@ -97,12 +104,16 @@ def constrained_table(table: jax.Array) -> jax.Array:
     axes = _ambient_axes()
     if not axes:
         return table
-    return jax.lax.with_sharding_constraint(table, P(axis_of("vocab", table.shape[0], axes), None))
+    constrained: jax.Array = _constrained(table, _spec(axis_of("vocab", table.shape[0], axes), None))
+    return constrained
 
 
 def repeated(tree: Tree) -> Tree:
     """Inside of jit: arrays that are whole on every device, so that every process can read them."""
-    return jax.lax.with_sharding_constraint(tree, P()) if _ambient_axes() else tree
+    if not _ambient_axes():
+        return tree
+    constrained: Tree = _constrained(tree, _spec())
+    return constrained
 
 
 def row_multiple() -> int:
@@ -117,7 +128,8 @@ def whole(tree: Tree) -> Tree:
         return tree
     from jax.experimental import multihost_utils
 
-    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
+    gathered: Tree = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
+    return gathered
 
 
 def told_by_first(fact: bool) -> bool:
@@ -130,21 +142,31 @@ def told_by_first(fact: bool) -> bool:
 
 
 def _ambient_axes() -> Mapping[str, int]:
-    return jax.sharding.get_abstract_mesh().shape
+    shape: Mapping[str, int] = jax.sharding.get_abstract_mesh().shape
+    return shape
 
 
 def _row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
-    return P(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else P(None)
+    return _spec(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else _spec(None)
 
 
 def _put(leaf: np.ndarray | jax.Array, sharding: NamedSharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
         return leaf
     if jax.process_count() == 1:
-        return jax.device_put(leaf, sharding)
+        placed: jax.Array = jax.device_put(leaf, sharding)
+        return placed
     array = np.asarray(leaf)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _dotted(path: tuple) -> str:
+def _dotted(path: tuple[Any, ...]) -> str:
     return ".".join(str(getattr(entry, "key", entry)) for entry in path)
+
+
+def _spec(*axes: str | tuple[str, ...] | None) -> P:
+    return P(*axes)  # type: ignore[no-untyped-call]  # jax leaves it without annotations
+
+
+def _constrained(leaf: Any, spec: P) -> Any:
+    return jax.lax.with_sharding_constraint(leaf, spec)  # type: ignore[no-untyped-call]  # jax: no annotations

@@ -6,6 +6,7 @@ In: a size's name and a vocabulary size. Out: the frozen `ModelConfig` of a Llam
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
 ROPE_SCALINGS = ("linear", "llama3")
 SMALL_VOCABULARY = (
@@ -84,10 +85,10 @@ class ModelConfig:
         return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, object]) -> "ModelConfig":
+    def from_json(cls, fields: Mapping[str, Any]) -> "ModelConfig":
         """The config that `as_json` wrote."""
         scaling, stop_tokens = fields.get("rope_scaling"), fields.get("stop_tokens")
-        parsed = {
+        parsed: dict[str, Any] = {
             "rope_scaling": None if scaling is None else RopeScaling(**scaling),
             "stop_tokens": None if stop_tokens is None else tuple(stop_tokens),
         }
@@ -112,5 +113,11 @@ def model_config(size: str, vocab_size: int) -> ModelConfig:
     rung = _LADDER[size]
     ffn_width = -(-rung["width"] * 8 // 3 // 16) * 16  # rounded up to a multiple of 16
     return ModelConfig(
-        vocab_size=vocab_size, head_width=rung["width"] // rung["num_heads"], ffn_width=ffn_width, **rung
+        vocab_size=vocab_size,
+        width=rung["width"],
+        num_layers=rung["num_layers"],
+        num_heads=rung["num_heads"],
+        num_kv_heads=rung["num_kv_heads"],
+        head_width=rung["width"] // rung["num_heads"],
+        ffn_width=ffn_width,
     )

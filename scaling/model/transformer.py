@@ -13,7 +13,7 @@ arrive in float32), and so do the residual stream and the cache. Norms, rotation
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,8 @@ from scaling.model.rope import rotate, rotation
 from scaling.model.sharding import constrained_rows, constrained_table
 from scaling.model.sizes import ModelConfig
 
-Params = Mapping[str, object]
+Params = Mapping[str, Any]  # nested
+Rotation = tuple[jax.Array, jax.Array]  # cosines and sines
 MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row is no NaN
 
 
@@ -83,7 +84,7 @@ class Attention(nnx.Module):
             self.query_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
             self.key_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
 
-    def full(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array):
+    def full(self, hidden: jax.Array, rotation: Rotation, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Every token attends to the tokens that `mask` float32 [B or 1, 1, T, T] leaves; returns keys and values."""
         queries, keys, values = self._project(hidden, rotation)  # [B, H, T, E]
         groups = self.config.num_heads // self.config.num_kv_heads
@@ -97,7 +98,9 @@ class Attention(nnx.Module):
         mixed = jnp.einsum("bhrs,bhsd->bhrd", weights, values).reshape(batch, heads, length, head_width)
         return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)), keys, values
 
-    def decode(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], slot: jax.Array, mask, layer_cache):
+    def decode(
+        self, hidden: jax.Array, rotation: Rotation, slot: jax.Array, mask: jax.Array, layer_cache: LayerCache
+    ) -> tuple[jax.Array, LayerCache]:
         """One new token a row, [B, 1, D], written to `slot`; mask float32 [B, 1, S]."""
         queries, keys, values = self._project(hidden, rotation)  # [B, H, 1, E]
         cache_keys = jax.lax.dynamic_update_slice_in_dim(layer_cache.keys, keys.transpose(0, 1, 3, 2), slot, axis=3)
@@ -109,7 +112,7 @@ class Attention(nnx.Module):
         mixed = jnp.einsum("bhrs,bhsd->bhrd", weights.astype(cache_values.dtype), cache_values)
         return self.output(mixed.reshape(hidden.shape[0], 1, -1)), LayerCache(cache_keys, cache_values)
 
-    def _project(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array]):
+    def _project(self, hidden: jax.Array, rotation: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         batch, length, _ = hidden.shape
 
         def heads(projected: jax.Array) -> jax.Array:
@@ -144,7 +147,7 @@ class Layer(nnx.Module):
         self.ffn_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.ffn = FeedForward(config, rngs)
 
-    def full(self, hidden: jax.Array, rotation: tuple[jax.Array, jax.Array], mask: jax.Array):
+    def full(self, hidden: jax.Array, rotation: Rotation, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The next hidden states, and the attention's keys and values."""
         mixed, keys, values = self.attention.full(self.attention_norm(hidden), rotation, mask)
         hidden = constrained_rows(hidden + mixed)
@@ -185,7 +188,9 @@ class Transformer(nnx.Module):
             kept.append((keys, values))
         return self.final_norm(hidden), kept
 
-    def decode(self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
+    def decode(
+        self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]
+    ) -> tuple[jax.Array, list[LayerCache]]:
         """Logits float32 [B, V] after one more token int32 [B] in `slot`, and the caches that hold it."""
         num_slots = caches[0].values.shape[2]
         self._check_room(num_slots)
@@ -256,17 +261,21 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
     def module(params: Params) -> Transformer:
         state = jax.tree.map(lambda leaf: leaf, abstract)
         nnx.replace_by_pure_dict(state, dict(params))
-        return nnx.merge(graphdef, state)
+        merged: Transformer = nnx.merge(graphdef, state)
+        return merged
 
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(fresh(nnx.Rngs(params=key))))
+        pure: Params = nnx.to_pure_dict(nnx.state(fresh(nnx.Rngs(params=key))))
+        return pure
 
     def apply(params: Params, tokens: jax.Array, remat: bool = False) -> jax.Array:
         decoder = module(params)
         hidden, _ = decoder.full(tokens, jnp.zeros(tokens.shape[0], jnp.int32), remat)
         return decoder.logits(hidden)
 
-    def prefill(params: Params, tokens: jax.Array, starts: jax.Array, num_slots: int):
+    def prefill(
+        params: Params, tokens: jax.Array, starts: jax.Array, num_slots: int
+    ) -> tuple[jax.Array, list[LayerCache]]:
         """Logits [B, V] after the last token of left-padded prompts [B, P], and caches of num_slots slots."""
         decoder = module(params)
         hidden, kept = decoder.full(tokens, starts)
@@ -274,13 +283,16 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         caches = [LayerCache(keys.transpose(0, 1, 3, 2), values).widened(room) for keys, values in kept]
         return decoder.logits(hidden[:, -1:])[:, 0], caches
 
-    def decode(params: Params, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]):
+    def decode(
+        params: Params, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]
+    ) -> tuple[jax.Array, list[LayerCache]]:
         return module(params).decode(token, slot, starts, caches)
 
     def cast(params: Params) -> Params:
-        def read(path, leaf: jax.Array) -> jax.Array:
+        def read(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
             return leaf if path[-1].key == "scale" else leaf.astype(config.compute_dtype)
 
-        return jax.tree_util.tree_map_with_path(read, params)
+        as_read: Params = jax.tree_util.tree_map_with_path(read, params)
+        return as_read
 
     return Architecture(init, apply, prefill, decode, cast)

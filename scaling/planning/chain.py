@@ -30,7 +30,8 @@ def base_policy(cell: Cell) -> Stage:
     Or the import of a checkpoint, which no setting of the study changes. One on this machine is what it holds.
     """
     if cell.policy.hf is not None:
-        policy, name, place = cell.policy, cell.policy.hf, {}
+        policy, name = cell.policy, cell.policy.hf
+        place: dict[str, str] = {}
         if is_path(name):
             path = from_current(name)
             policy, place = policy.model_copy(update={"hf": _content(path)}), {"checkpoint": str(path)}
@@ -61,6 +62,7 @@ def fixed_problems(cell: Cell) -> Stage:
 @once
 def solvable(cell: Cell) -> Stage:
     """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
+    assert isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None  # only such cells ask for it
     settings = plain(cell.problems.solvable)
     inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **tokenizer(cell)}
     problems = teaching(cell.problems) | judging(cell.problems)  # it counts steps

@@ -6,7 +6,7 @@ In: pydantic's ValidationError. Out: one sentence with the dotted key, the value
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -27,7 +27,7 @@ _EXPECTED = {
 }
 
 
-def explain(error: ValidationError, schema: type) -> str:
+def explain(error: ValidationError, schema: type[Any]) -> str:
     """The first mistake that pydantic found, in our words, with how many more there are."""
     first, *others = error.errors()
     location = location_of(first)
@@ -52,7 +52,7 @@ def explain(error: ValidationError, schema: type) -> str:
     return message + (f" ({len(others)} more mistakes after this one.)" if others else "")
 
 
-def known_beside(dotted: str, schema: type) -> tuple[str, ...]:
+def known_beside(dotted: str, schema: type[Any]) -> tuple[str, ...]:
     """The known keys of the section that a key is in; all of them where there is no such section."""
     section = dotted.rpartition(".")[0]
     beside = tuple(dict.fromkeys(key for key in dotted_keys() if section and key.startswith(f"{section}.")))
@@ -61,7 +61,7 @@ def known_beside(dotted: str, schema: type) -> tuple[str, ...]:
     return beside or tuple(schema.model_fields)
 
 
-def _keys_at(path: Sequence[str], schema: type) -> tuple[str, ...]:
+def _keys_at(path: Sequence[str], schema: type[Any]) -> tuple[str, ...]:
     """The keys of the section that a path of sections leads to; none where it leads to none."""
     for name in path:
         annotation = schema.model_fields[name].annotation if name in schema.model_fields else None
@@ -75,7 +75,7 @@ def _keys_at(path: Sequence[str], schema: type) -> tuple[str, ...]:
 def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
     """The keys of the problem family whose settings the location is in; none where it is in none."""
     schemas = _schemas()
-    names = [name for part in location if part in schemas for name in schemas[part].model_fields]
+    names = [name for part in location if str(part) in schemas for name in schemas[str(part)].model_fields]
     return tuple(f"problems.{name}" for name in names)
 
 
@@ -90,7 +90,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def location_of(mistake: Mapping) -> str:
+def location_of(mistake: Mapping[str, Any]) -> str:
     """The dotted key of one of pydantic's errors, [i] for an entry of a list; without the tag of a family."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake["loc"] if part not in _schemas()]
     return "".join(parts).removeprefix(".")

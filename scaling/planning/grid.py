@@ -5,6 +5,7 @@ In: `Sweep`. Out: `Cell`s with every setting resolved, and the dotted keys that 
 
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from scaling.config.sweep import Cell, Sweep, cell_schema
 
@@ -41,7 +42,7 @@ def dotted_keys() -> Iterator[str]:
             yield from _keys_below(section, name, schema["$defs"])
 
 
-def _keys_below(section: str, reference: str, definitions: Mapping) -> Iterator[str]:
+def _keys_below(section: str, reference: str, definitions: Mapping[str, Any]) -> Iterator[str]:
     """The keys of a section, and in place of a section in it that may be null, that one's keys."""
     for key, field in definitions[reference.rsplit("/", 1)[1]]["properties"].items():
         inner = [item["$ref"] for item in field.get("anyOf", []) if "$ref" in item]
@@ -52,12 +53,12 @@ def _keys_below(section: str, reference: str, definitions: Mapping) -> Iterator[
 
 
 def _with_settings(fixed: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
-    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in fixed.items()}
+    merged: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in fixed.items()}
     for dotted, value in settings.items():
         *sections, key = dotted.split(".")
         node = merged
         for section in sections:
-            empty = {"family": "modular_sum"} if section == "problems" else {}
+            empty: dict[str, object] = {"family": "modular_sum"} if section == "problems" else {}
             node[section] = {**empty, **(node.get(section) or {})}
             node = node[section]
         node[key] = value

@@ -66,9 +66,8 @@ class Choice:
     @property
     def chosen(self) -> Candidate | None:
         """The candidate with the lowest mean validation error, the first of equals; None while one is missing."""
-        if any(candidate.error is None for candidate in self.candidates):
-            return None
-        return min(self.candidates, key=lambda candidate: candidate.error)
+        errors = [candidate.error for candidate in self.candidates if candidate.error is not None]
+        return None if len(errors) < len(self.candidates) else self.candidates[errors.index(min(errors))]
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ policy in round 1, and from then on what the round before trained. All else foll
 from collections.abc import Mapping
 
 from scaling.config.algorithms import algorithm_of
-from scaling.config.section import Section, part, plain
+from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.training import Dpo, Pairing, Rft, StepDpo, StepRft
 from scaling.kinds import loaded
@@ -172,7 +172,7 @@ def _greedy(cell: Cell) -> dict[str, object]:
 
 
 def learning_stage(
-    kind: str, cell: Cell, seed: int, settings: Section, data: Mapping[str, Stage], exclude: set[str]
+    kind: str, cell: Cell, seed: int, settings: Rft | StepRft, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base policy or the one that was sampled, with D_syn mixed in where the settings say so."""
     config = {"problems": answers(cell), kind: plain(settings, exclude), **randomness(cell, seed), **adapters(cell)}

@@ -5,15 +5,16 @@ In: a cell. Out: nothing, or a ConfigError that names the key, the number asked 
 
 from pathlib import Path
 
+from data.answers.user_verifiers import verifier_of
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
 from scaling.config.errors import ConfigError
+from scaling.config.problems import ProblemsInLanguage
 from scaling.config.sweep import Cell
 from scaling.config.text_problems import Jsonl
 
 
-def check_set(cell: Cell, path: Path) -> None:
+def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
     """The policy is a pretrained one, the files are there, and data_size fits. path: of the sweep, for messages."""
-    problems = cell.problems
     if cell.policy.hf is None:
         raise ConfigError(
             f"{path}: problems.family is {problems.family!r}, which is plain language, but policy.hf is not set; name a"
@@ -22,6 +23,8 @@ def check_set(cell: Cell, path: Path) -> None:
     if isinstance(problems, Jsonl) and problems.path is None:
         raise ConfigError(f"{path}: problems.family is 'jsonl', but problems.path is not set; name your rows' file.")
     try:
+        if isinstance(problems, Jsonl) and problems.verifier is not None:
+            verifier_of(problems.verifier)
         rows, sizes = rows_known(problems), set_sizes(problems)
         if rows is None or sizes is None:
             return  # the stage that draws the problems will check

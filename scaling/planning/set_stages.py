@@ -4,28 +4,32 @@ In: the settings of `problems`. Out: configs of stages, each with what changes i
 inputs that such a set brings. A local file enters by the digest of its content; its path is not part of an identity.
 """
 
-from data.sets.problem_files import ALL, set_files
+from collections.abc import Mapping
+
+from data.answers.user_verifiers import verifier_of
+from data.sets.problem_files import ALL, SetFile, set_files
 from scaling.config.errors import ConfigError
-from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.problems import Problems, ProblemsInLanguage
+from scaling.config.section import part
 from scaling.config.text_problems import HubProblems, TextProblems
 from scaling.stage import Stage
 
-_ANSWERING = ("family", "answer_forms", "grader")
-_READING = ("family", "answer_forms", "grader", "calculator_marks", "prompt_key", "answer_key", "solution_key")
+_ANSWERING = ("family", "answer_forms", "grader", "verifier")
+_READING = (*_ANSWERING, "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
 
 
-def answering(problems: TextProblems) -> dict[str, object]:
+def answering(problems: ProblemsInLanguage) -> dict[str, object]:
     """What stages see that learn from whole completions, or judge their answers."""
     return _only(problems, _ANSWERING)
 
 
-def judging(problems: TextProblems) -> dict[str, object]:
+def judging(problems: ProblemsInLanguage) -> dict[str, object]:
     """What stages see that look at steps."""
     return _only(problems, (*_ANSWERING, "step_unit"))
 
 
-def teaching(problems: TextProblems) -> dict[str, object]:
+def teaching(problems: ProblemsInLanguage) -> dict[str, object]:
     """What draws training problems: what is held out of the same rows is not taught."""
     held_out = []
     files = _files(problems)
@@ -36,12 +40,12 @@ def teaching(problems: TextProblems) -> dict[str, object]:
     return _only(problems, (*_ANSWERING, "instruction", *held_out))
 
 
-def holding_out(problems: TextProblems) -> dict[str, object]:
+def holding_out(problems: ProblemsInLanguage) -> dict[str, object]:
     """What draws the validation and test problems."""
     return _only(problems, ("family", "instruction", "num_validation", "num_test"))
 
 
-def problem_source(problems: ModularSum | StarGraph | TextProblems) -> dict[str, Stage]:
+def problem_source(problems: Problems) -> dict[str, Stage]:
     """The input `source` of a stage that draws problems; none where a law draws them."""
     if not isinstance(problems, TextProblems):
         return {}
@@ -55,7 +59,7 @@ def problem_source(problems: ModularSum | StarGraph | TextProblems) -> dict[str,
     return {"source": Stage("problem_source", config, slug=problems.family, execution={"paths": paths})}
 
 
-def _files(problems: TextProblems):
+def _files(problems: ProblemsInLanguage) -> Mapping[str, SetFile] | None:
     if problems.path is None:
         return None
     try:
@@ -64,5 +68,8 @@ def _files(problems: TextProblems):
         raise ConfigError(f"problems.path: {error}") from error
 
 
-def _only(problems: TextProblems, keys: tuple[str, ...]) -> dict[str, object]:
-    return {key: value for key, value in problems.model_dump(mode="json").items() if key in keys}
+def _only(problems: ProblemsInLanguage, keys: tuple[str, ...]) -> dict[str, object]:
+    values = part(problems, set(keys))
+    if isinstance(name := values.get("verifier"), str):
+        values["verifier"] = verifier_of(name).identity
+    return values

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -45,7 +46,7 @@ SWEEP_KEYS = (
 class _StrictLoader(yaml.SafeLoader):
     """YAML without duplicate keys, where 1e-4 is a number as it is everywhere else."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
@@ -113,7 +114,7 @@ def _load(text: str | bytes) -> object:
         raise ConfigError(f"this is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _parse(document: dict, path: Path) -> Sweep:
+def _parse(document: dict[str, Any], path: Path) -> Sweep:
     schema_of_cells, schema_of_sweeps = cell_schema(), sweep_schema()
     cell_sections = tuple(schema_of_cells.model_fields)
     for key in document:
@@ -142,7 +143,7 @@ def _parse(document: dict, path: Path) -> Sweep:
     return sweep
 
 
-def _grids(value: object, path: Path) -> tuple[dict[str, tuple], ...]:
+def _grids(value: object, path: Path) -> tuple[dict[str, tuple[Any, ...]], ...]:
     """One grid or a list of grids, each axis a non-empty list."""
     grids = value if isinstance(value, list) else [value]
     if not grids:
@@ -152,7 +153,7 @@ def _grids(value: object, path: Path) -> tuple[dict[str, tuple], ...]:
         where = "grid" if not isinstance(value, list) else f"grid[{index}]"
         if not isinstance(grid, dict) or not grid:
             raise ConfigError(f"{path}: {where} is {_kind(grid)}; it maps dotted keys to lists of values.")
-        axes: dict[str, tuple] = {}
+        axes: dict[str, tuple[Any, ...]] = {}
         for key, values in grid.items():
             _check_key(str(key), f"{where}.{key}", path)
             if not isinstance(values, list):
@@ -182,7 +183,7 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
     pools: dict[str, dict[str, int]] = {}
     for cell in cells(sweep):
         if isinstance(cell.problems, TextProblems):
-            check_set(cell, path)
+            check_set(cell, cell.problems, path)
             continue
         key = cell.problems.model_dump_json()
         pool = pools.setdefault(key, {split: pool_size(cell.problems, split) for split in TENTHS})
@@ -282,10 +283,11 @@ def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
     section, _, key = dotted.partition(".")
     if not key:
         return section in fixed
-    return isinstance(fixed.get(section), Mapping) and _is_set(fixed[section], key)
+    inner = fixed.get(section)
+    return isinstance(inner, Mapping) and _is_set(inner, key)
 
 
-def _override(document: dict, override: str, path: Path) -> None:
+def _override(document: dict[str, Any], override: str, path: Path) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise ConfigError(f"--set {override!r}: write it as dotted.key=value, such as --set rft.max_positives=32.")
@@ -298,7 +300,7 @@ def _override(document: dict, override: str, path: Path) -> None:
     if parents[:1] == ["grid"]:
         parents, leaf = ["grid"], ".".join([*parents[1:], leaf])
     value = _placed_at([*parents, leaf], value)
-    node = document
+    node: Any = document
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
@@ -308,7 +310,7 @@ def _override(document: dict, override: str, path: Path) -> None:
 
 def _placed_at(keys: Sequence[str], value: object) -> object:
     """The value of an override, its paths relative to the current folder."""
-    document = value
+    document: Any = value
     for key in reversed(keys):
         document = {key: document}
     document = placed(document, Path())

@@ -6,13 +6,14 @@ paths; anything else, and a value that is not text where a path belongs, is left
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from scaling.paths import from_current, is_path, written_in
 
 Place = Callable[[Path, str], str]
 
 
-def placed(document: Mapping, folder: Path) -> dict:
+def placed(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The document, its paths taken from `folder`."""
     placed_document = dict(document)
     for dotted, place in _PATHS.items():

@@ -42,7 +42,7 @@ def load_gguf(path: Path) -> Policy:
     grouped = fields["general.architecture"] == "llama"
 
     def read(name: str) -> np.ndarray:
-        array = dequantize(tensors[name].data, tensors[name].tensor_type)
+        array: np.ndarray = dequantize(tensors[name].data, tensors[name].tensor_type)
         if grouped and name.endswith(("q_proj.weight", "k_proj.weight")):
             return _halves(array, config.head_width)
         return array

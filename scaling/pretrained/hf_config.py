@@ -164,7 +164,7 @@ def _check_rope(stated: Mapping[str, Any], path: Path) -> None:
         ):
             continue
         kind = rope.get("rope_type") or rope.get("type")
-        needed = _ROPE_KEYS.get(kind, ())
+        needed = _ROPE_KEYS.get(str(kind), ())
         missing = ["rope_type"] if kind is None else [key for key in needed if rope.get(key) is None]
         if rope.get("original_max_position_embeddings", 0) is None:
             missing.append("original_max_position_embeddings")
@@ -183,15 +183,16 @@ def _stated_scaling(scaling: RopeScaling) -> dict[str, object]:
 
 def _window(config: Any) -> int | None:
     """Mistral has one window in every layer; Qwen says for each layer whether it has one."""
-    if config.model_type == "mistral":
-        return config.sliding_window
     if config.model_type == "llama":
         return None
+    window: int | None = config.sliding_window
+    if config.model_type == "mistral":
+        return window
     kinds = set(config.layer_types)
     if kinds == {"full_attention"}:
         return None
     if kinds == {"sliding_attention"}:
-        return config.sliding_window
+        return window
     raise ValueError(
         f"layer_types has {', '.join(sorted(kinds))}; the decoder has one kind of attention in all layers."
     )

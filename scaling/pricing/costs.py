@@ -6,6 +6,7 @@ that the stage's kind names (scaling.pricing.work). Records hold what a stage re
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from scaling.kinds import kind_of, loaded
 from scaling.planning.sampled_stages import is_on_server
@@ -65,7 +66,7 @@ def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, 
     }
 
 
-def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping]) -> dict[str, float]:
+def observed_rates(stages: Iterable[Stage], records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """FLOPs estimated a second taken, by kind, over stored stages; estimates and times of the same stages."""
     flops: dict[str, float] = {}
     seconds: dict[str, float] = {}

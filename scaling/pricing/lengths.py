@@ -10,9 +10,7 @@ from functools import cache
 
 from data.problems.families import family_of
 from scaling.config.errors import ConfigError
-from scaling.config.problems import ModularSum, Problems, StarGraph
-from scaling.config.section import parse
-from scaling.config.text_problems import TextProblems
+from scaling.config.problems import Problems, problems_of
 from scaling.kinds import kind_of
 from scaling.model.sizes import ModelConfig, model_config
 from scaling.pretrained.shapes import imported_shape, known_shape
@@ -45,19 +43,19 @@ def certain_limit(stage: Stage) -> int | None:
     return longest(stage)[2] if counts_tokens or _own_limit(stage) is not None else None
 
 
-def setting(stage: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelConfig, int]:
+def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
     base = ancestor(stage, "pretrain")
     policy = base.config["policy"]
     if "hf" in policy:
         nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
-        problems = parse(Problems, nearest.config["problems"])
+        problems = problems_of(nearest.config)
         tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
         shape = replace(
             _imported(base.execution.get("checkpoint", policy["hf"]), policy["revision"]), bfloat16=_is_bfloat16(policy)
         )
         return problems, shape, tokens
-    problems = parse(Problems, base.config["problems"])
+    problems = problems_of(base.config)
     words = len(family_of(problems).vocabulary(problems))
     shape = model_config(policy["size"], words + 3)  # and the three specials
     return problems, replace(shape, bfloat16=_is_bfloat16(policy)), 1
@@ -65,7 +63,7 @@ def setting(stage: Stage) -> tuple[ModularSum | StarGraph | TextProblems, ModelC
 
 def shots(stage: Stage) -> int:
     """Worked examples before each prompt: only the choice of solvable problems has them."""
-    return stage.config["solvable"]["shots"] if "solvable" in stage.config else 0
+    return int(stage.config["solvable"]["shots"]) if "solvable" in stage.config else 0
 
 
 def ancestor(stage: Stage, kind: str) -> Stage:
@@ -102,7 +100,8 @@ def _own_limit(stage: Stage) -> int | None:
     if samples is None:
         return None
     section = stage.config if samples.section is None else stage.config[samples.section]
-    return section.get("max_new_tokens")
+    limit: int | None = section.get("max_new_tokens")
+    return limit
 
 
 def _is_bfloat16(policy: Mapping[str, object]) -> bool:

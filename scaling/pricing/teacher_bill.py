@@ -34,8 +34,8 @@ def bill(added: Mapping[Stage, int]) -> list[str]:
         f"Teacher: about {requests * EXPECTED_ATTEMPTS:.0f} requests to {names} are expected for {problems} problems in"
         f" {len(ledgers)} ledgers; replies that are in them already are not asked for again."
     )
-    most = [_most_usd(teacher, size) for teacher, size in teachers]
-    if None in most:
+    most = [usd for teacher, size in teachers if (usd := _most_usd(teacher, size)) is not None]
+    if len(most) < len(teachers):
         lines.append(
             "Some teacher has no prices, so its cost is not known; state usd_per_million_input_tokens and so on."
         )

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from data.problems.families import family_of
 from scaling.config.policy import lora_of
-from scaling.config.problems import Problems
-from scaling.config.section import parse
+from scaling.config.problems import problems_of
 from scaling.kinds import kind_of, loaded
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
@@ -44,7 +43,7 @@ def pretrain(stage: Stage) -> Cost:
 
 
 def evaluation(stage: Stage) -> Cost:
-    held_out = parse(Problems, stage.inputs["problems"].config["problems"])
+    held_out = problems_of(stage.inputs["problems"].config)
     count = held_out.num_test if stage.config["split"] == "test" else held_out.num_validation
     return completions(stage, count * (1 + stage.config["evaluation"]["samples_per_problem"]))
 
@@ -135,20 +134,20 @@ def rows_per_problem(data: Stage) -> float:
 
 
 def problems_of_teacher(stage: Stage) -> int:
-    return stage.config["data_size"]
+    return int(stage.config["data_size"])
 
 
 def problems_of_traces(stage: Stage) -> int:
-    return stage.config["critical_steps"]["problems"]
+    return int(stage.config["critical_steps"]["problems"])
 
 
 def rows_of_positives(stage: Stage) -> int:
     pooled = stage.config.get("round", 1) if "before" in stage.inputs else 1
-    return pooled * stage.config["positives"]["max_positives"]
+    return int(pooled * stage.config["positives"]["max_positives"])
 
 
 def rows_of_pairs(stage: Stage) -> int:
-    return stage.config["pairs"]["pairs_per_problem"]
+    return int(stage.config["pairs"]["pairs_per_problem"])
 
 
 def rows_of_traces(stage: Stage) -> int:
@@ -159,7 +158,7 @@ def rows_of_traces(stage: Stage) -> int:
 def traces_per_problem(step_values: Stage) -> int:
     """As many as are asked for, of the rollouts that there are."""
     sampled = step_values.inputs["rollouts"].config["rollouts"]["samples_per_problem"]
-    return min(step_values.config["traces_per_problem"], sampled)
+    return int(min(step_values.config["traces_per_problem"], sampled))
 
 
 def _mixed_in(stage: Stage) -> int:

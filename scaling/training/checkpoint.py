@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -40,7 +41,7 @@ class Checkpoints:
         self._out = out
         self._files = tuple(files)
         self._last_saved = time.monotonic()
-        self._manager = None
+        self._manager: Any = None  # Orbax's, from the first use on
 
     def restore(self, state: TrainState) -> TrainState:
         """The newest whole checkpoint, or `state` itself when there is none."""
@@ -57,7 +58,8 @@ class Checkpoints:
         for name in self._files:
             if (kept := self.directory / str(steps[-1]) / name).exists():
                 shutil.copyfile(kept, self._out / name)
-        return self._open().restore(steps[-1], args=ocp.args.StandardRestore(state))
+        restored: TrainState = self._open().restore(steps[-1], args=ocp.args.StandardRestore(state))
+        return restored
 
     def maybe_save(self, state: TrainState, update_index: int) -> bool:
         """Save when the last save was long enough ago. Returns whether it did."""
@@ -79,7 +81,7 @@ class Checkpoints:
             self._manager.close()
             self._manager = None
 
-    def _open(self):
+    def _open(self) -> Any:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
@@ -124,7 +126,7 @@ def _steps(directory: Path) -> list[int]:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return json.loads((folder / _LIST).read_bytes()) == _digests(folder)
+        return bool(json.loads((folder / _LIST).read_bytes()) == _digests(folder))
     except (OSError, ValueError, RecursionError):
         return False
 

@@ -14,7 +14,7 @@ from scaling.model.memory_need import SCORING_ROWS
 from scaling.model.policy import Policy
 from scaling.model.sharding import placed_rows, whole
 from scaling.model.sizes import ModelConfig
-from scaling.model.transformer import architecture
+from scaling.model.transformer import Params, architecture
 from scaling.training.batching import Sequences, micro_batches
 
 
@@ -47,7 +47,12 @@ def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
 
 
 @cache
-def _forward(config: ModelConfig) -> Callable:
+def _forward(config: ModelConfig) -> Callable[..., jax.Array]:
     """The compiled log-probabilities of one shape."""
     apply = architecture(config).apply
-    return jax.jit(lambda params, tokens, mask: completion_logps(apply(params, tokens), tokens, mask))
+
+    @jax.jit
+    def forward(params: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        return completion_logps(apply(params, tokens), tokens, mask)
+
+    return forward

@@ -37,7 +37,8 @@ class Sum(NamedTuple):
 
 
 Sums = Mapping[str, Sum]
-Loss = Callable[[Callable, Params, Mapping[str, jax.Array]], Sums]
+Apply = Callable[..., jax.Array]  # (params, tokens) -> logits
+Loss = Callable[[Apply, Params, Mapping[str, jax.Array]], Sums]
 
 
 @struct.dataclass
@@ -71,7 +72,9 @@ def init_state(params: Params) -> TrainState:
 
 
 @cache
-def make_update(config: ModelConfig, loss: Loss, lora: Lora | None = None, remat: bool = False) -> Callable:
+def make_update(
+    config: ModelConfig, loss: Loss, lora: Lora | None = None, remat: bool = False
+) -> Callable[..., tuple[TrainState, Sums]]:
     """The `update(state, micro_batches, constants, settings, frozen) -> (state, sums)` of one shape and loss.
 
     micro_batches: at least one, each a mapping of arrays [B, ...]; constants: arrays that every row shares; frozen: the
@@ -86,17 +89,22 @@ def make_update(config: ModelConfig, loss: Loss, lora: Lora | None = None, remat
         settings: OptimizerSettings,
         frozen: Params = MappingProxyType({}),
     ) -> tuple[TrainState, Sums]:
-        gradients, sums = _zeros(state.params, config), None
+        gradients: Params = _zeros(state.params, config)
+        sums: Sums | None = None
         for batch in micro_batches:
             gradients, more = accumulate(gradients, state.params, dict(frozen), dict(batch), constants)
             sums = more if sums is None else _add(sums, more)
+        if sums is None:
+            raise ValueError("an update has no micro-batches; give at least one.")
         return _step(state, gradients, sums, settings)
 
     return update
 
 
 @cache
-def make_accumulate(config: ModelConfig, loss: Loss, lora: Lora | None, remat: bool) -> Callable:
+def make_accumulate(
+    config: ModelConfig, loss: Loss, lora: Lora | None, remat: bool
+) -> Callable[..., tuple[Params, Sums]]:
     """The compiled `accumulate(gradients, params, frozen, batch, constants) -> (gradients, sums)` of a micro-batch."""
     apply = partial(architecture(config, lora).apply, remat=remat)
     on_cpu = remat and jax.default_backend() == "cpu"
@@ -121,12 +129,14 @@ def make_accumulate(config: ModelConfig, loss: Loss, lora: Lora | None, remat: b
 
 @partial(jax.jit, static_argnames="config")
 def _zeros(params: Params, config: ModelConfig) -> Params:
-    return constrained_params(jax.tree.map(jnp.zeros_like, params), config)
+    zeros: Params = jax.tree.map(jnp.zeros_like, params)
+    return constrained_params(zeros, config)
 
 
 @jax.jit
 def _add(sums: Sums, more: Sums) -> Sums:
-    return jax.tree.map(jnp.add, sums, more)
+    added: Sums = jax.tree.map(jnp.add, sums, more)
+    return added
 
 
 @partial(jax.jit, donate_argnums=0)

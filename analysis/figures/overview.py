@@ -32,9 +32,12 @@ from analysis.figures.style import (
     state_n,
     styled,
 )
+from analysis.fitting.fits import Fit
+from analysis.fitting.joint import Design
+from analysis.multipliers.inverse import before_turning
 from analysis.page.wording import Wording
 from analysis.tables.outcomes import Outcomes
-from analysis.verdicts.judge import label, number
+from analysis.verdicts.judge import label
 from analysis.verdicts.study import Study
 
 _WIDE = 500.0  # an axis of multipliers over a larger factor is cut to what its points need
@@ -54,9 +57,19 @@ def error_table(study: Study) -> pd.DataFrame:
     )
     if study.error_low is not None:
         table["error_low"], table["error_high"] = study.error_low, study.error_high
-    if study.model is not None:
-        table["fitted"] = study.model.constant.fitted[0]
+    if study.curve is not None:
+        table["fitted"] = fitted_errors(study)
     return table
+
+
+def fitted_errors(study: Study) -> np.ndarray:
+    """float64 [P]: an algorithm's errors from its joint fit with the reference, the reference's from its own curve."""
+    outcomes, found = study.outcomes, np.full(len(study.outcomes.data_size), np.nan)
+    if study.curve is not None:
+        found[outcomes.cells_of(study.reference)] = study.curve[0].fitted[0]
+    for name, model in study.models.items():
+        found[outcomes.cells_of(name)] = model.constant.fitted[0, model.design.arm == 1]
+    return found
 
 
 def multiplier_table(study: Study) -> pd.DataFrame:
@@ -66,10 +79,10 @@ def multiplier_table(study: Study) -> pd.DataFrame:
 
 def band_table(study: Study) -> pd.DataFrame:
     """m(D) of the joint fit with a multiplier that may change with D, with limits that hold at all sizes at once."""
-    rows = []
-    if study.model is not None:
-        for band in study.model.bands:
-            rows += [(band.algorithm, *row) for row in zip(band.sizes, band.estimate, band.low, band.high, strict=True)]
+    bands = [model.band for model in study.models.values()]
+    rows = [
+        (one.algorithm, *row) for one in bands for row in zip(one.sizes, one.estimate, one.low, one.high, strict=True)
+    ]
     return pd.DataFrame(rows, columns=["algorithm", "data_size", "m", "low", "high"])
 
 
@@ -86,14 +99,14 @@ def error_figure(study: Study, wording: Wording, base_error: float | None, place
         percent_on_y(axes)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(wording.error_axis)
-        state_n(axes, study, "lines: joint fit" if study.described is not None else "lines join the means")
+        state_n(axes, study, _lines(study))
         legend(axes, place)
         return figure
 
 
 def collapsed_figure(study: Study, wording: Wording, place: Place = OWN) -> Figure | None:
     """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
-    if study.model is None or len(study.model.arms) < 2:
+    if not any(study.described(name) for name in study.models):
         return None
     with styled():
         figure, axes = blank(place=place)
@@ -105,7 +118,7 @@ def collapsed_figure(study: Study, wording: Wording, place: Place = OWN) -> Figu
         sizes_on_x(axes, sizes)
         axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
         axes.set_ylabel(wording.error_axis)
-        state_n(axes, study, "line: joint fit")
+        state_n(axes, study, "line: the reference's curve")
         legend(axes, place)
         return figure
 
@@ -127,7 +140,7 @@ def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Fig
 
 def draw_errors(axes: Axes, study: Study) -> None:
     """Run points, cell means with intervals and the joint fit, or what joins the means, onto axes."""
-    outcomes, model = study.outcomes, study.described
+    outcomes = study.outcomes
     axes.set_yscale("log")
     for index, name in enumerate(ordered(study)):
         cells = outcomes.cells_of(name)
@@ -135,26 +148,49 @@ def draw_errors(axes: Axes, study: Study) -> None:
         for cell in cells:
             shown = outcomes.run_errors[cell][outcomes.present[cell]]
             axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
-        line = "-" if model is None else "none"
+        drawn = _curve_of(study, name)
+        line = "-" if drawn is None else "none"
         means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, short(name), line)
-        if model is not None:
-            turn = np.log(sizes[model.used[cells]].max())
+        if drawn is not None:
+            fit, design, arm, used = drawn
+            turn = np.log(sizes[used].max())
             for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
                 if low < high:
                     grid = np.linspace(low, high, 50)
-                    curve = model.constant.curve(grid, model.arm(name), model.design)[0]
-                    axes.plot(np.exp(grid), curve, style, color=shade, linewidth=0.9)
+                    axes.plot(np.exp(grid), fit.curve(grid, arm, design)[0], style, color=shade, linewidth=0.9)
+
+
+def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | None:
+    """What draws an algorithm: its fit, design, place in it and the cells used; None where no curve describes it."""
+    if name == study.reference:
+        if study.curve is None or not (_described(study) or not study.models):
+            return None
+        fit, design = study.curve
+        return fit, design, 0, before_turning(study.outcomes, study.inversions)[study.outcomes.cells_of(name)]
+    model = study.described(name)
+    return None if model is None else (model.constant, model.design, 1, model.used[model.design.arm == 1])
+
+
+def _described(study: Study) -> bool:
+    return any(study.described(name) is not None for name in study.models)
+
+
+def _lines(study: Study) -> str:
+    return "lines: joint fits" if _described(study) or not study.models else "lines join the means"
 
 
 def draw_collapsed(axes: Axes, study: Study) -> None:
-    """Cell means with intervals at m D, and the reference's curve."""
-    assert study.model is not None
-    outcomes, model = study.outcomes, study.model
+    """Cell means with intervals at m D of the algorithms that one number describes, and the reference's curve."""
+    assert study.curve is not None
+    outcomes, (fit, design) = study.outcomes, study.curve
     axes.set_yscale("log")
     largest = smallest = 0.0
     for index, name in enumerate(ordered(study)):
+        model = study.described(name)
+        if model is None and name != study.reference:
+            continue
         cells = outcomes.cells_of(name)
-        moved = np.log(outcomes.data_size[cells]) + model.constant.log_multiplier(model.arm(name))[0]
+        moved = np.log(outcomes.data_size[cells]) + (0.0 if model is None else np.log(model.multiplier[0]))
         smallest = min(smallest or moved.min(), moved.min())
         largest = max(largest, moved.max())
         limits = _limits(study, cells)
@@ -163,9 +199,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
     for low, high, style in ((smallest, reached, "-"), (reached, largest, "--")):
         if low < high:
             grid = np.linspace(low, high, 80)
-            axes.plot(
-                np.exp(grid), model.constant.curve(grid, 0, model.design)[0], style, color="#000000", linewidth=0.9
-            )
+            axes.plot(np.exp(grid), fit.curve(grid, 0, design)[0], style, color="#000000", linewidth=0.9)
 
 
 def draw_multipliers(axes: Axes, study: Study) -> None:
@@ -197,19 +231,16 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
                 if flag:
                     arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
                     axes.annotate("", (at, end), (0, points), textcoords="offset points", arrowprops=arrow)
-        one = study.one_number(name)
-        text = short(name)
+        found, one = study.verdict(name), study.overall(name)
+        text = short(name) if found.headline is None else f"{short(name)}: {found.headline.text}"
         if one is not None:
-            text += f": {number(one.estimate)} ({number(one.low)} to {number(one.high)})"
-            if one.kind == "overall":
-                axes.axhspan(one.low, one.high, color=shade, alpha=0.12, linewidth=0)
-                axes.axhline(one.estimate, color=shade, linewidth=0.9)
+            axes.axhspan(one.low, one.high, color=shade, alpha=0.12, linewidth=0)
+            axes.axhline(one.estimate, color=shade, linewidth=0.9)
         axes.plot([], [], marker(index), color=shade, markersize=4, label=text, **face(index))
-        if study.varying is not None:
-            for band in study.varying.bands:
-                if band.algorithm == name:
-                    for limit in (band.low, band.high):
-                        axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
+        if found.code == "VARIES":
+            band = study.models[name].band
+            for limit in (band.low, band.high):
+                axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
     bottom, top = low, high = axes.get_ylim()
     if high / low > _WIDE:  # of an arm whose overall multiplier lies outside of all that points show
