@@ -10,7 +10,7 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,9 +22,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.catalogue import STUDY_FIGURES
-from analysis.figures.headline import error_table, multiplier_table
+from analysis.figures.overview import error_table, multiplier_table
 from analysis.figures.style import OWN, Place
 from analysis.page.wording import TABLE
+from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, open_folder
 from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
@@ -114,7 +115,7 @@ class Results:
     @property
     def verdicts(self) -> pd.DataFrame:
         """One row an algorithm: code, sentence, claim and what the data say of it, and the quoted interval of m."""
-        rows = [{**item, **_limits(item.get("quoted"))} for item in self._source.verdicts]
+        rows = [{**item, **_limits(item.get("headline"))} for item in self._source.verdicts]
         return pd.DataFrame(rows, columns=list(_VERDICT))
 
     @property
@@ -126,7 +127,8 @@ class Results:
         """What the terminal shows, as text: a row an algorithm, mean error in percent by size, the multiplier."""
         errors = self._source.errors
         sizes = sorted(set(errors["data_size"].tolist()))
-        return summary(errors, self._source.multipliers, self.reference, sizes)
+        headlines = {item["algorithm"]: item.get("headline_text") for item in self._source.verdicts}
+        return summary(errors, headlines, self.reference, sizes)
 
     def figure(
         self,
@@ -219,7 +221,7 @@ class _FittedTable:
 
     @cached_property
     def verdicts(self) -> Sequence[Mapping[str, Any]]:
-        return [asdict(item) for item in self.study.study.verdicts]
+        return [verdict_document(item) for item in self.study.study.verdicts]
 
     @cached_property
     def figures(self) -> tuple[str, ...]:
@@ -243,6 +245,12 @@ def _place(size: tuple[float, float] | None, ax: Axes | Sequence[Axes] | np.ndar
     return Place(axes=axes)
 
 
-def _limits(quoted: Sequence[float | str] | None) -> Mapping[str, float]:
-    """low and high; JSON has "inf" for what is unbounded."""
-    return {} if quoted is None else dict(zip(("low", "high"), map(float, quoted), strict=True))
+def _limits(headline: Mapping[str, Any] | None) -> Mapping[str, float]:
+    """low and high of the one number, or the outer limits of m at both ends; JSON has "inf" for infinity."""
+    if headline is None:
+        return {}
+    points = headline["points"]
+    return {
+        "low": min(float(point["low"]) for point in points),
+        "high": max(float(point["high"]) for point in points),
+    }

@@ -17,19 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
-from analysis.figures.headline import error_table, multiplier_table
+from analysis.figures.overview import error_table
 from analysis.measures.sections import more_sections
 from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
 from analysis.reporting.drawn_by import code_digest
 from analysis.reporting.fits_file import SCHEMA_VERSION
+from analysis.reporting.material import PROVENANCE, Material, material_in_folder, material_in_store
 from analysis.reporting.report_files import report_output
+from analysis.reporting.results_folder import ResultsError
 from analysis.reporting.sections import Story, sections
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
-from analysis.tables.ledger import ledger
 from analysis.tables.outcomes import from_table
-from analysis.tables.runs import Tables, tabulate
 from analysis.verdicts.compute import flops_by_cell
 from analysis.verdicts.panel import Question, analysed
 from analysis.verdicts.study import Study
@@ -62,12 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
     add_imports(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes, as given to scaling.sweep")
+    parser.add_argument(
+        "--from-results",
+        action="store_true",
+        help="from the tables of the earlier report in that folder, not the store",
+    )
     arguments = parser.parse_args(argv)
     console = Console(highlight=False)
     try:
         load_plugins(arguments.imports)
-        summary = report(arguments.file, arguments.set, arguments.out)
-    except (ConfigError, OutputError) as error:
+        summary = report(arguments.file, arguments.set, arguments.out, arguments.from_results)
+    except (ConfigError, OutputError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if summary is None:
@@ -83,17 +88,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(file: Path, overrides: Sequence[str], out: Path | None = None) -> Summary | None:
+def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_results: bool = False) -> Summary | None:
     """Write the results of a sweep; None where no run is finished yet.
+
+    from_results: draw them again from the tables that an earlier report left, without the store.
 
     Raises ConfigError for a wrong file, OutputError for a folder that is not this sweep's.
     """
     sweep = load_sweep(file, overrides)
     output = report_output(file, overrides, sweep, out)
     output.check()
-    store = open_store(sweep)
-    current = plan(sweep, store.numbers)
-    tables = tabulate(sweep, current, store)
+    if from_results:
+        material, source = material_in_folder(sweep, output.folder), ""
+    else:
+        store = open_store(sweep)
+        current = plan(sweep, store.numbers)
+        material, source = material_in_store(sweep, current, store), source_of(sweep, current, store)
+    tables = material.tables
     if not tables.outcomes:
         return None
     settings = sweep.analysis
@@ -102,11 +113,11 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None) -> Sum
         name: analysed(from_table(outcomes), question, tables.base_errors.get(name), flops_by_cell(tables.runs, name))
         for name, outcomes in tables.outcomes.items()
     }
-    with output.writing(source_of(sweep, current, store)) as directory:
-        _write_tables(directory, tables, ledger(current, store))
+    with output.writing(source) as directory:
+        _write_tables(directory, material)
         write_study_files(directory, panels, question, SWEEP)
-        more = more_sections(directory, sweep, current, store, tables)
-        story = Story(file, sweep, current, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
+        more = more_sections(directory, material.measures)
+        story = Story(file, sweep, material.plan, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
         write_report(directory, file.stem, sections(story, directory))
     studies = {name: panel.study for name, panel in panels.items()}
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
@@ -134,10 +145,13 @@ def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_tables(directory: Path, tables: Tables, costs: pd.DataFrame) -> None:
+def _write_tables(directory: Path, material: Material) -> None:
+    tables = material.tables
+    provenance = json.dumps(tables.provenance, indent=1, sort_keys=True)
+    (directory / PROVENANCE).write_text(provenance + "\n", encoding="utf-8")
     write_csv(tables.runs, directory / "runs.csv")
     write_csv(tables.choices, directory / "choices.csv")
-    write_csv(costs, directory / "ledger.csv")
+    write_csv(material.costs, directory / "ledger.csv")
     outcomes = pd.concat([table.assign(panel=panel) for panel, table in tables.outcomes.items()], ignore_index=True)
     categories = dict.fromkeys(("algorithm", "panel", "problem"), "category")
     outcomes.astype({"wrong": "int8", **categories}).to_parquet(directory / "outcomes.parquet", compression="zstd")
@@ -148,7 +162,8 @@ def _summary_table(studies: dict[str, Study]) -> Table:
     sizes = sorted({int(size) for study in studies.values() for size in study.outcomes.data_size})
     table = Table("algorithm", *(f"D={size}" for size in sizes), MULTIPLIER, box=None)
     for panel, study in studies.items():
-        rows = summary(error_table(study), multiplier_table(study), study.reference, sizes)
+        headlines = {item.algorithm: item.headline.text if item.headline else None for item in study.verdicts}
+        rows = summary(error_table(study), headlines, study.reference, sizes)
         for name, *cells in rows.itertuples():
             table.add_row(f"{name}{f' [{panel}]' if panel else ''}", *cells)
     return table

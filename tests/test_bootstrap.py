@@ -8,7 +8,7 @@ import pytest
 from planted import planted
 
 from analysis.fitting.bootstrap import crossed_bootstrap, overdispersion
-from analysis.multipliers.run_noise import run_noise
+from analysis.fitting.run_noise import run_noise
 from analysis.tables.outcomes import from_table
 
 

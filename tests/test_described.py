@@ -5,7 +5,7 @@ import pytest
 from planted import planted, power_law
 
 from analysis import plots
-from analysis.figures import headline
+from analysis.figures import overview
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.study_sections import study_sections
@@ -46,14 +46,14 @@ def test_the_same_headline_stands_in_the_legend_the_sentence_and_the_table(studi
 
 def test_the_multiplier_figure_has_a_band_only_for_one_number(studies):
     for study, lines in zip(studies, (True, False), strict=True):
-        assert bool(headline.multiplier_figure(study, SWEEP).axes[0].patches) == lines
+        assert bool(overview.multiplier_figure(study, SWEEP).axes[0].patches) == lines
 
 
 def test_the_error_figure_joins_the_means_where_no_fit_describes_them(studies):
     styles = [
         {
             container.lines[0].get_linestyle()
-            for container in headline.error_figure(study, SWEEP, None).axes[0].containers
+            for container in overview.error_figure(study, SWEEP, None).axes[0].containers
         }
         for study in studies
     ]
@@ -62,8 +62,8 @@ def test_the_error_figure_joins_the_means_where_no_fit_describes_them(studies):
 
 def test_the_captions_say_what_is_drawn(studies, tmp_path):
     (tmp_path / "figures").mkdir()
-    headline.save(headline.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
-    headline.save(headline.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
+    overview.save(overview.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
+    overview.save(overview.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
     sections = [study_sections("", Panel(study), tmp_path, SWEEP) for study in studies]
     captions = [" ".join(figure.caption for figure in figures.figures) for figures, *_ in sections]
     assert "lines: joint fits" in captions[0] and "Lines and bands: one number" in captions[0]
@@ -73,11 +73,11 @@ def test_the_captions_say_what_is_drawn(studies, tmp_path):
 def test_a_study_of_the_reference_alone_compares_nothing(studies, tmp_path):
     table = planted({"sft": 1.0}, num_problems=100)
     alone = analyse(from_table(table), "sft", {}, num_draws=50)
-    assert alone.curve is not None and headline.collapsed_figure(alone, SWEEP) is None
-    assert headline.collapsed_figure(studies[0], SWEEP) is not None
+    assert alone.curve is not None and overview.collapsed_figure(alone, SWEEP) is None
+    assert overview.collapsed_figure(studies[0], SWEEP) is not None
     (tmp_path / "figures").mkdir()
     for name, study in (("error", alone), ("error-both", studies[0])):
-        headline.save(headline.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
+        overview.save(overview.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
     captions = [
         study_sections(panel, Panel(study), tmp_path, SWEEP)[0].figures[0].caption
         for panel, study in (("", alone), ("both", studies[0]))

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from planted import SIZES, planted
 
 from analysis import diagnostic_plots
-from analysis.figures import diagnostics, headline
+from analysis.figures import diagnostics, overview
 from analysis.figures.style import styled
 from analysis.page.wording import SWEEP
 from analysis.tables.outcomes import from_table
@@ -65,7 +65,7 @@ def test_every_figure_is_drawn_and_is_the_same_twice(study, tmp_path):
         for index in range(2):
             figure = getattr(diagnostic_plots, f"{name}_figure")(shown(name, study), *extra)
             with styled():
-                headline.save(figure, tmp_path / f"{name}{index}.png")
+                overview.save(figure, tmp_path / f"{name}{index}.png")
         for ending in ("svg", "png", "pdf"):
             assert (tmp_path / f"{name}0.{ending}").read_bytes() == (tmp_path / f"{name}1.{ending}").read_bytes()
         legend = figure.legends or [axes.get_legend() for axes in figure.axes]

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from planted import planted
 
-from analysis.figures import diagnostics, headline
+from analysis.figures import diagnostics, overview
 from analysis.figures.compute import cost_figure
 from analysis.figures.style import colour, face, marker, short, styled
 from analysis.measures.base_plots import base_figure
@@ -43,9 +43,9 @@ def figures(study):
         (str(name), int(size)): 1e9 * size for name, size in zip(outcomes.algorithm, outcomes.data_size, strict=True)
     }
     return {
-        "error": headline.error_figure(study, SWEEP, 0.9),
-        "collapsed": headline.collapsed_figure(study, SWEEP),
-        "multiplier": headline.multiplier_figure(study, SWEEP),
+        "error": overview.error_figure(study, SWEEP, 0.9),
+        "collapsed": overview.collapsed_figure(study, SWEEP),
+        "multiplier": overview.multiplier_figure(study, SWEEP),
         "compute": cost_figure(study, flops, SWEEP.error_axis),
         "holdout": diagnostics.holdout_figure(study),
         "density": diagnostics.density_figure(study, CLAIMS),

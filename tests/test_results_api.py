@@ -13,7 +13,7 @@ from planted import planted
 from test_counts import counted
 
 from analysis.api import OutcomesError, ResultsError, fit_table, load
-from analysis.figures.headline import error_table, multiplier_table
+from analysis.figures.overview import error_table, multiplier_table
 from analysis.reporting.study_files import write_csv
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from analysis.curves.laws import FORMULAS, PARAMETERS, STEEPEST, Curve, bootstra
 from analysis.curves.plots import curve_figure, surface_figure
 from analysis.curves.points import NO_EFFECT, PointsError, check_falls, check_surface, read_points, slopes
 from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
-from analysis.figures.headline import save
+from analysis.figures.overview import save
 from analysis.page.rendering import Section, TextTable, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
 from scaling.engine.output import Output

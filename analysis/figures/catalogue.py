@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
-from analysis.figures import diagnostics, headline
+from analysis.figures import diagnostics, overview
 from analysis.figures.compute import cost_figure
 from analysis.figures.style import Place
 from analysis.page.wording import Wording
@@ -24,13 +24,13 @@ def _cost_figure(panel: Panel, _: Claims, wording: Wording, place: Place) -> Fig
 
 STUDY_FIGURES: Mapping[str, Drawing] = MappingProxyType(
     {
-        "error": lambda panel, _, words, place: headline.error_figure(panel.study, words, panel.base_error, place),
-        "collapsed": lambda panel, _, words, place: headline.collapsed_figure(panel.study, words, place),
-        "multiplier": lambda panel, _, words, place: headline.multiplier_figure(panel.study, words, place),
+        "error": lambda panel, _, words, place: overview.error_figure(panel.study, words, panel.base_error, place),
+        "collapsed": lambda panel, _, words, place: overview.collapsed_figure(panel.study, words, place),
+        "multiplier": lambda panel, _, words, place: overview.multiplier_figure(panel.study, words, place),
         "compute": _cost_figure,
         "holdout": lambda panel, _, __, place: diagnostics.holdout_figure(panel.study, place),
         "density": lambda panel, claims, _, place: diagnostics.density_figure(panel.study, claims, place),
-        "spread": lambda panel, _, __, place: diagnostics.spread_figure(panel.study, place),
+        "spread": lambda panel, _, __, place: diagnostics.spread_figure(panel, place),
         "residual": lambda panel, _, words, place: diagnostics.residual_figure(panel.study, words, place),
     }
 )

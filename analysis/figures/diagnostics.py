@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.headline import fitted_errors
+from analysis.figures.overview import fitted_errors
 from analysis.figures.style import (
     FARTHEST,
     OWN,

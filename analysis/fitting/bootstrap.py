@@ -17,7 +17,7 @@ import hashlib
 import numpy as np
 from scipy.stats import binom
 
-from analysis.multipliers.run_noise import run_noise
+from analysis.fitting.run_noise import run_noise
 from analysis.tables.cells import Cells
 from analysis.tables.outcomes import Outcomes
 

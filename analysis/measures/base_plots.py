@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.figures.headline import save
+from analysis.figures.overview import save
 from analysis.figures.style import (
     HEIGHT,
     OWN,

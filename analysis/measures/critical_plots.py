@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.headline import figure_suffix, save
+from analysis.figures.overview import figure_suffix, save
 from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, means_with_bars, pictures, short, styled
 from analysis.page.rendering import Section, TextTable, picture
 from analysis.verdicts.judge import label

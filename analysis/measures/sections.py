@@ -5,13 +5,17 @@ sweep has such axes or measurements, and the report's sections on them; and a se
 `problems.solvable`: how many training problems were tried, and how many the base policy solves.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.measures.base_plots import base_sections
+from analysis.measures.base_table import COLUMNS as base_table_columns
 from analysis.measures.base_table import base_table
 from analysis.measures.critical_plots import critical_sections
+from analysis.measures.critical_table import COLUMNS as critical_columns
 from analysis.measures.critical_table import critical_table, traces_of
 from analysis.measures.trend_plots import trend_sections
 from analysis.measures.trends import trend_table
@@ -25,8 +29,17 @@ from scaling.planning.plan import Plan
 _ORDERS = {"fewest_steps": "those with the fewest steps first", "random": "drawn at random"}
 
 
-def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> tuple[Section, ...]:
-    """Write the tables and figures; nothing, and no file, where nothing of the kind was measured."""
+@dataclass(frozen=True)
+class Measures:
+    """Tables of what was measured beside errors; empty ones where nothing was."""
+
+    base: pd.DataFrame  # base.csv
+    trends: pd.DataFrame
+    critical: pd.DataFrame
+
+
+def measures_in_store(sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> Measures:
+    """Of the runs in a store."""
     settings = sweep.analysis
     panel_keys, label_keys = (axes(sweep, plan, of_critical_steps) for axes in (panel_axes, label_axes))
     traces = traces_of(
@@ -36,8 +49,25 @@ def more_sections(directory: Path, sweep: Sweep, plan: Plan, store: Store, table
         label_of=lambda run: label_of(run, label_keys[run.cell.algorithm]),
     )
     critical = critical_table(traces, settings.reference, settings.bootstrap_draws, settings.seed)
-    trends = trend_table(tables.runs)
-    base = base_table(plan, store)
+    return Measures(base_table(plan, store), trend_table(tables.runs), critical)
+
+
+def measures_in_folder(folder: Path, tables: Tables) -> Measures:
+    """As an earlier report has them; trends follow from the table of runs."""
+
+    def read(name: str, columns: Sequence[str]) -> pd.DataFrame:
+        if not (folder / name).exists():
+            return pd.DataFrame(columns=list(columns))
+        table = pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
+        return table.fillna({"panel": ""}) if "panel" in table else table
+
+    base = read("base.csv", base_table_columns)
+    return Measures(base, trend_table(tables.runs), read("critical_steps.csv", critical_columns))
+
+
+def more_sections(directory: Path, measures: Measures) -> tuple[Section, ...]:
+    """Write the tables and figures; nothing, and no file, where nothing of the kind was measured."""
+    base, trends, critical = measures.base, measures.trends, measures.critical
     _write(base if len(base) > 1 else base.iloc[:0], directory / "base.csv")
     _write(trends, directory / "trends.csv")
     _write(critical, directory / "critical_steps.csv")

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figures.headline import figure_suffix, save
+from analysis.figures.overview import figure_suffix, save
 from analysis.figures.style import (
     HEIGHT,
     OWN,

@@ -15,6 +15,7 @@ from analysis.multipliers.questions import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
 from analysis.tables.counts import Counts
 from analysis.tables.outcomes import Outcomes
+from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
 from analysis.verdicts.study import Study
 
@@ -79,7 +80,7 @@ def _panel(panel: Panel, wording: Wording) -> dict:
         "multipliers": [asdict(item) for item in study.multipliers],
         "differences": [asdict(item) for item in study.differences],
         "multipliers_per_flop": [asdict(item) for item in panel.compute],
-        "verdicts": [asdict(item) for item in study.verdicts],
+        "verdicts": [verdict_document(item) for item in study.verdicts],
     }
     if study.models:
         document["noise_over_luck"] = study.noise_over_luck
@@ -90,6 +91,12 @@ def _panel(panel: Panel, wording: Wording) -> dict:
         document["adjusted"] = [asdict(item) for item in study.adjusted]
         document["monotonicity"] = monotonicity_document(study)
     return document
+
+
+def verdict_document(verdict: Verdict) -> dict[str, object]:
+    """A verdict as plain values, its headline as readers see it beside its numbers."""
+    text = None if verdict.headline is None else verdict.headline.text
+    return {**asdict(verdict), "headline_text": text}
 
 
 def model_document(model: Model, asked: Questions) -> dict:

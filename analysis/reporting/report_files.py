@@ -14,7 +14,16 @@ from scaling.engine.results_dir import results_dir
 PAGES = ("report.md", "report.html")
 FIGURES = tuple(f"figures/*.{suffix}" for suffix in ("png", "svg", "pdf", "csv"))
 STUDY_FILES = ("errors.csv", "multipliers.csv", "compute_multipliers.csv", "fits.json", *FIGURES)
-TABLES = ("runs.csv", "outcomes.parquet", "choices.csv", "ledger.csv", "base.csv", "trends.csv", "critical_steps.csv")
+TABLES = (
+    "runs.csv",
+    "outcomes.parquet",
+    "choices.csv",
+    "ledger.csv",
+    "provenance.json",
+    "base.csv",
+    "trends.csv",
+    "critical_steps.csv",
+)
 
 
 def report_output(file: Path, overrides: Sequence[str], sweep: Sweep, out: Path | None = None) -> Output:

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.catalogue import STUDY_FIGURES
-from analysis.figures.headline import figure_suffix, multiplier_table
+from analysis.figures.overview import figure_suffix, multiplier_table
 from analysis.figures.style import Place
 from analysis.measures.base_plots import base_figure
 from analysis.measures.critical_plots import critical_figure, shown_size
@@ -36,6 +36,14 @@ _SAME = 1e-4  # relative; another processor rounds otherwise, another version of
 
 class ResultsError(ValueError):
     """A folder or a name is wrong; the message says what was expected and the cure."""
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file of a report; names stay text."""
+    settings: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+    text = dict.fromkeys(("panel", "algorithm", "size"), str)
+    table: pd.DataFrame = pd.read_csv(path, dtype=text, **settings)
+    return table
 
 
 @dataclass(frozen=True)
@@ -127,11 +135,7 @@ class ResultsFolder:
         return self.directory / "figures" / f"{name}{suffix}.png"
 
     def _read(self, name: str) -> pd.DataFrame:
-        """A CSV file of the report; names stay text."""
-        settings: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
-        text = dict.fromkeys(("panel", "algorithm", "size"), str)
-        table: pd.DataFrame = pd.read_csv(self.directory / name, dtype=text, **settings)
-        return table
+        return read_table(self.directory / name)
 
     def _of_panel(self, table: pd.DataFrame) -> pd.DataFrame:
         mine = table["panel"].fillna("") == self.panel

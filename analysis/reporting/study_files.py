@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures import diagnostics, headline
+from analysis.figures import diagnostics, overview
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.compute import cost_table
 from analysis.figures.style import OWN
@@ -21,8 +21,8 @@ from analysis.verdicts.panel import Panel, Question
 
 def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording) -> None:
     """errors.csv, multipliers.csv, fits.json and figures/; compute_multipliers.csv where costs are known."""
-    write_csv(over_panels(panels, lambda panel: headline.error_table(panel.study)), directory / "errors.csv")
-    write_csv(over_panels(panels, lambda panel: headline.multiplier_table(panel.study)), directory / "multipliers.csv")
+    write_csv(over_panels(panels, lambda panel: overview.error_table(panel.study)), directory / "errors.csv")
+    write_csv(over_panels(panels, lambda panel: overview.multiplier_table(panel.study)), directory / "multipliers.csv")
     if any(panel.flops for panel in panels.values()):
         write_csv(
             over_panels(panels, lambda panel: compute_table(panel.compute)), directory / "compute_multipliers.csv"
@@ -32,7 +32,7 @@ def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Qu
     folder = directory / "figures"
     folder.mkdir()
     for name, panel in panels.items():
-        _draw(folder, headline.figure_suffix(name), panel, question.claims, wording)
+        _draw(folder, overview.figure_suffix(name), panel, question.claims, wording)
 
 
 def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | str], wording: Wording) -> None:
@@ -40,11 +40,11 @@ def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | 
     for name, draw in STUDY_FIGURES.items():
         figure = draw(panel, claims, wording, OWN)
         if figure is not None:
-            headline.save(figure, folder / f"{name}{suffix}.png")
+            overview.save(figure, folder / f"{name}{suffix}.png")
     numbers = {
-        "error": headline.error_table(study),
-        "multiplier": headline.multiplier_table(study),
-        "multiplier_band": headline.band_table(study),
+        "error": overview.error_table(study),
+        "multiplier": overview.multiplier_table(study),
+        "multiplier_band": overview.band_table(study),
         "holdout": diagnostics.holdout_table(study),
         "density": diagnostics.density_table(study),
         "spread": diagnostics.spread_table(panel),

@@ -6,7 +6,7 @@ In: a `Study` and the tables it was made of. Out: `Section`s; every number carri
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.figures.headline import figure_suffix
+from analysis.figures.overview import figure_suffix
 from analysis.page.rendering import Section, TextTable, picture
 from analysis.page.wording import Wording, interval_kind, sample_size
 from analysis.reporting.conclusions import verdict_table

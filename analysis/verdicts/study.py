@@ -16,6 +16,7 @@ from analysis.fitting.bootstrap import MIN_SEEDS, crossed_bootstrap
 from analysis.fitting.fits import Fit
 from analysis.fitting.isotonic import non_increasing, running_minimum
 from analysis.fitting.joint import Design
+from analysis.fitting.run_noise import run_noise
 from analysis.multipliers.contrasts import Adjusted, Ratio, adjusted, ratio
 from analysis.multipliers.estimates import (
     Difference,
@@ -27,7 +28,6 @@ from analysis.multipliers.estimates import (
 )
 from analysis.multipliers.inverse import Inversion, before_turning, inversions
 from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_curve
-from analysis.multipliers.run_noise import run_noise
 from analysis.tables.outcomes import Outcomes
 from analysis.verdicts.claims import claim_of
 from analysis.verdicts.evidence import MIN_SIZES, Evidence

@@ -1,0 +1,80 @@
+"""What a report is made of: from the store where the runs are, or again from the tables that a report left.
+
+In: a sweep, and its store or its results folder. Out: `Material`. A results folder holds every outcome, so that a new
+version of the analysis can be applied to it without the artifacts; what a report cannot tell from its own tables (which
+settings selection has not decided) is taken from them as it was.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.measures.sections import Measures, measures_in_folder, measures_in_store
+from analysis.reporting.results_folder import ResultsError, read_table
+from analysis.tables.ledger import ledger
+from analysis.tables.runs import Tables, tabulate
+from scaling.config.sweep import Sweep
+from scaling.engine.store import Store
+from scaling.planning.plan import Plan, plan
+
+PROVENANCE = "provenance.json"
+_BULLET = re.compile(r"^- (commits|python|packages|hosts|devices): (.*)$", re.M)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report says, before it is analysed."""
+
+    plan: Plan
+    tables: Tables
+    costs: pd.DataFrame  # ledger.csv
+    measures: Measures  # beside errors
+
+
+def material_in_store(sweep: Sweep, current: Plan, store: Store) -> Material:
+    """From the records of a store."""
+    tables = tabulate(sweep, current, store)
+    costs = ledger(current, store)
+    return Material(current, tables, costs, measures_in_store(sweep, current, store, tables))
+
+
+def material_in_folder(sweep: Sweep, folder: Path) -> Material:
+    """From the tables of an earlier report of the same sweep. Raises ResultsError where one is missing."""
+    needed = ("runs.csv", "choices.csv", "ledger.csv", "outcomes.parquet", "fits.json", "report.md")
+    for name in needed:
+        if not (folder / name).is_file():
+            raise ResultsError(f"{folder} has no {name}; only a folder that a report wrote whole can be drawn again.")
+    runs, choices = read_table(folder / "runs.csv"), read_table(folder / "choices.csv")
+    runs["panel"] = runs["panel"].fillna("")
+    outcomes = pd.read_parquet(folder / "outcomes.parquet")
+    outcomes = outcomes.astype(dict.fromkeys(("panel", "algorithm", "problem"), str))
+    document = json.loads((folder / "fits.json").read_text(encoding="utf-8"))
+    base_errors = {name: entry.get("base_error") for name, entry in document["panels"].items()}
+    status = runs["status"]
+    tables = Tables(
+        runs=runs,
+        outcomes={
+            panel: part.drop(columns="panel").reset_index(drop=True)
+            for panel, part in outcomes.groupby("panel", sort=False)
+        },
+        base_errors={name: float(error) for name, error in base_errors.items() if error is not None},
+        choices=choices,
+        provenance=_provenance(folder),
+        num_missing=int(status.isin(["missing", "waiting"]).sum()),
+        num_failed=int((status == "failed").sum()),
+    )
+    current = plan(sweep, lambda stage: None)
+    return Material(current, tables, read_table(folder / "ledger.csv"), measures_in_folder(folder, tables))
+
+
+def _provenance(folder: Path) -> Mapping[str, list[str]]:
+    """As the earlier report has it; those from before provenance.json say it in their last section."""
+    if (folder / PROVENANCE).is_file():
+        found: dict[str, list[str]] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        return found
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    return {name: [] if values == "not recorded" else values.split(", ") for name, values in _BULLET.findall(text)}
