@@ -32,6 +32,7 @@ class Fault:
     mounts: bool = False  # needs root on Linux
     small: bool = False  # the store is on a file system of a few megabytes
     reruns: bool = True  # a stage may run to its end more than once because of it
+    early: bool = False  # what it breaks is gone again before the end
     damages: bool = False  # contents, which `scaling.store verify` finds where no stage reads them
 
 
@@ -105,6 +106,9 @@ def _file(pattern: str, change: Callable[[Path, random.Random], None], *, after_
     @contextlib.contextmanager
     def apply(trial: Trial) -> Iterator[str]:
         path = trial.some(pattern)
+        if path is not None and after_kill:
+            trial.wait_for(lambda: False, trial.rng.uniform(0, 0.2))
+            path = trial.some(pattern) or path
         if after_kill:
             trial.kill_first()
         hit = ""
@@ -265,11 +269,11 @@ FAULTS = (
     Fault("record: bit flipped", _file(_RECORDS, _flip), damages=True),
     Fault("record: emptied", _file(_RECORDS, _empty), damages=True),
     Fault("record: removed", _file(_RECORDS, _remove), damages=True),
-    Fault("checkpoint: file cut", _file(_CHECKPOINTS, _cut, after_kill=True)),
-    Fault("checkpoint: bit flipped", _file(_CHECKPOINTS, _flip, after_kill=True)),
-    Fault("checkpoint: file emptied", _file(_CHECKPOINTS, _empty, after_kill=True)),
-    Fault("checkpoint: file removed", _file(_CHECKPOINTS, _remove, after_kill=True)),
-    Fault("checkpoint: folder emptied", _checkpoint_emptied),
+    Fault("checkpoint: file cut", _file(_CHECKPOINTS, _cut, after_kill=True), early=True),
+    Fault("checkpoint: bit flipped", _file(_CHECKPOINTS, _flip, after_kill=True), early=True),
+    Fault("checkpoint: file emptied", _file(_CHECKPOINTS, _empty, after_kill=True), early=True),
+    Fault("checkpoint: file removed", _file(_CHECKPOINTS, _remove, after_kill=True), early=True),
+    Fault("checkpoint: folder emptied", _checkpoint_emptied, early=True),
     Fault("lease: torn", _file(_LEASES, _cut), reruns=False),
     Fault("lease: torn, its driver killed", _file(_LEASES, _cut, after_kill=True)),
     Fault("lease: binary, its driver killed", _file(_LEASES, _garble, after_kill=True)),

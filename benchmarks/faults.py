@@ -59,7 +59,7 @@ def trial(fault: Fault, seed: str, reference: "Reference", *, inline: bool) -> R
         one.start()
         stack.callback(_end, one)
         moment = reference.first_stage + rng.uniform(0, 0.9) * (reference.seconds - reference.first_stage)
-        one.wait_for(lambda: False, moment)
+        one.wait_for(lambda: False, 0 if fault.early else moment)
         with fault.apply(one) as hit:
             if fault.small:
                 one.wait_for(lambda: False, rng.uniform(0, 2))
