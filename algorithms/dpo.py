@@ -115,8 +115,9 @@ def fit_pairs(
 
 def pair_sequences(pairs: pd.DataFrame) -> Sequences:
     """Rows 2i and 2i + 1 are the chosen and the rejected completion of pair i, each after the pair's context."""
-    contexts, completions = [], []
-    for pair in pairs.itertuples(index=False):
-        contexts += [list(pair.context)] * 2
-        completions += [list(pair.chosen), list(pair.rejected)]
+    contexts: list[list[int]] = []
+    completions: list[list[int]] = []
+    for context, chosen, rejected in zip(pairs["context"], pairs["chosen"], pairs["rejected"], strict=True):
+        contexts += [list(context)] * 2
+        completions += [list(chosen), list(rejected)]
     return sequences(contexts, completions)

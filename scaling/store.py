@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 all is well, 1 something is damaged, 2 wrong usage or no such store."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(_store(arguments.store), arguments)
+        status: int = arguments.command(_store(arguments.store), arguments)
+        return status
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE

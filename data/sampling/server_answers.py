@@ -20,7 +20,8 @@ _TOKEN_ID = re.compile(r"token_id:(\d+)")
 class Encoder(Protocol):
     """A tokenizer, as far as text of a server needs one."""
 
-    vocab_size: int
+    @property
+    def vocab_size(self) -> int: ...
 
     def encode(self, text: str) -> list[int]: ...
 

@@ -6,7 +6,7 @@ In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated.
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ SWEEP_KEYS = (
 class _StrictLoader(yaml.SafeLoader):
     """YAML without duplicate keys, where 1e-4 is a number as it is everywhere else."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1

@@ -90,7 +90,7 @@ def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
 
 def prompt_lines(stages: Iterable[Stage]) -> list[str]:
     """How a checkpoint is asked, for each that has no chat template of its own or is given another."""
-    lines = {}
+    lines: dict[str, None] = {}
     for stage in stages:
         policy = stage.config.get("policy", {})
         if stage.kind != "pretrain" or "hf" not in policy:
