@@ -1,4 +1,4 @@
-"""Files of JSON lines that are only ever appended to, and stay readable whatever happens to a write.
+"""Files of JSON lines that are only ever appended to, and stay readable when a write is cut off.
 
 In: a descriptor opened for appending, and a row. Out: one more line of the file, or none. A full disk takes part of a
 line: what it took is cut off again, since the next line would be glued to it.

@@ -24,6 +24,6 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         "problems_without_positive_fraction": float((table.groupby("problem")["reward"].max() == 0).mean()),
         "problems_without_negative_fraction": float((table.groupby("problem")["reward"].min() == 1).mean()),
     }
-    if positives["spurious_steps"].notna().any():  # the share among no positives, or of unknown steps, is no number
+    if positives["spurious_steps"].notna().any():  # the share among no positives, or of unknown steps, is not a number
         numbers["spurious_positive_fraction"] = float((positives["spurious_steps"] > 0).mean())
     return numbers

@@ -1,4 +1,4 @@
-"""What a kind of stage is, said once: its version, who runs it, what it costs, and what it samples.
+"""The record of a kind of stage: its version, who runs it, what it costs, and what it samples.
 
 Out: `kind_of(name)`, the one record that everything asks that depends on a stage's kind. Functions are named as
 "module:function" and loaded when they are called, so that planning imports neither jax nor ray. A module from outside

@@ -1,4 +1,4 @@
-"""What a stage is computed by: a digest of a module and of all that it imports from around it.
+"""The code that computes a stage: a digest of a module and of all local modules that it imports.
 
 In: the name of a module, and the folder below which it and its local imports lie. Out: a digest of their syntax trees.
 Comments, docstrings and layout do not count; imports inside functions are followed as well. A user's module is

@@ -208,7 +208,7 @@ def _trace(numbers: list[int], rng: np.random.Generator, add: Callable[[int, int
 
 @cache
 def _numbers(modulus: int) -> dict[str, int]:
-    """Number words as they are written: `007` is none."""
+    """Number words as they are written: `007` is not one."""
     return {str(value): value for value in range(modulus)}
 
 

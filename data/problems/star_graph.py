@@ -77,7 +77,7 @@ def solve(config: StarGraph, problem: Problem, rng: np.random.Generator) -> str:
 
 
 def web_facts(config: StarGraph, seed: int) -> None:
-    """Nothing: the edges are in the prompt, there is no fact to be wrong about."""
+    """Nothing: the edges are in the prompt, so there is no fact to be wrong about."""
     return None
 
 

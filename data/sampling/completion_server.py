@@ -98,7 +98,7 @@ class CompletionServer:
         return Served(card["id"], card.get("max_model_len"), told | ({} if version is None else {"version": version}))
 
     async def _version(self) -> str | None:
-        """What vLLM tells beside its API; None where a server tells nothing there."""
+        """What vLLM says beside its API; None where a server says nothing there."""
         parts = urlsplit(self._settings.endpoint)
         try:
             told = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)

@@ -2,7 +2,7 @@
 
 In: a policy's artifact, its tokenizer, and the folder of the exports. Out: `<folder>/policy-<digest>`; the digest is
 that of the params and the shape, so a server that has this folder has this policy. It appears by rename, whole or not
-at all, and is made once, whoever needs it.
+at all, and is made once for all who need it.
 """
 
 import hashlib

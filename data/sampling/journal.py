@@ -38,7 +38,7 @@ class Journal:
         self.answers[request] = answer
 
     def add_server(self, told: Mapping[str, object]) -> None:
-        """Keep what a server tells of itself, once."""
+        """Keep what a server says about itself, once."""
         if told not in self.servers:
             append(self._descriptor, {"server": told})
             self.servers.append(told)

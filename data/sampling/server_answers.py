@@ -4,8 +4,8 @@ In: a prompt's ids with its seed and settings. Out: the body of the request; and
 the same tokens that this project's sampler would record: up to the first stop token, or as many as the limit.
 
 vLLM, and SGLang where it follows it, answer `return_token_ids` with ids, older ones `return_tokens_as_token_ids`. Other
-servers answer with text alone: it is encoded again, marked so, and compared with the number of tokens that they count.
-Everything that changes the distribution is sent, so that no default of the server or of the checkpoint applies.
+servers answer with text alone: it is encoded again, marked as such, and compared with the number of tokens that they
+count. Everything that changes the distribution is sent, so that no default of the server or of the checkpoint applies.
 """
 
 import math
@@ -71,7 +71,7 @@ class Answer:
     """One completion."""
 
     tokens: list[int]  # its stop token included, where the policy wrote one
-    logp: float | None  # of the completion, as the server tells it; None where it does not
+    logp: float | None  # of the completion, as the server gives it; None where it does not
     from_text: bool = False  # the server gave no ids: encoded from its text
     round_trip: bool = True  # False where a text surely has other ids than the policy wrote
 
@@ -119,7 +119,7 @@ def _check_prompt(wanted: Wanted, choice: Mapping[str, Any], usage: Mapping[str,
 
 
 def _is_finite(logp: object) -> bool:
-    """Whether a server's log-probability is one: of a token that was sampled -inf is none, nor is null."""
+    """Whether a server's log-probability is one: for a token that was sampled, neither -inf nor null is one."""
     return isinstance(logp, int | float) and math.isfinite(logp)
 
 

@@ -59,7 +59,7 @@ def parts(config: ProblemsInLanguage, source: Path) -> Parts:
 
 
 def set_sizes(config: ProblemsInLanguage) -> dict[str, int] | None:
-    """Problems that each split offers, as far as a plan can tell: duplicates are found later. None: the hub knows."""
+    """Problems that each split offers, as far as a plan can know: duplicates are found later. None: the hub knows."""
     rows = rows_known(config)
     if rows is None:
         return None

@@ -1,6 +1,6 @@
 """Which local files a problem set is in, and what a plan can know of them: their content's digest and their rows.
 
-In: the path of a file or a folder. Out: split -> `SetFile`. A folder has train and test, and validation if it likes,
+In: the path of a file or a folder. Out: split -> `SetFile`. A folder has train and test, and optionally validation,
 each as NAME.jsonl, NAME.parquet, or as the hub's downloads are called, NAME-00000-of-00001.parquet. A file alone
 holds everything: the split is then `all`, to be parted by a seed. Nothing here needs the package datasets.
 
@@ -81,7 +81,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_array(text: str) -> bool:
-    """Whether the text as a whole is one array. A line that is an array of its own is no row, and named later."""
+    """Whether the text as a whole is one array. A line that is an array of its own is reported later."""
     first_line = text.strip().partition("\n")[0].rstrip()
     return first_line.startswith("[") and (first_line == text.strip() or not first_line.endswith("]"))
 

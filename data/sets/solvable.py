@@ -2,7 +2,7 @@
 
 In: the imported set, the base policy and its tokenizer. Out: `solvable.jsonl`, one row a kept problem, and the counts
 of what was tried and kept. The base policy is asked, not the SFT policy, so that the choice is one for all sizes and
-seeds of a study. Completions are keyed by (candidate, sample), of a seed that no run has.
+seeds of a study. Completions are keyed by (candidate, sample), with a seed that no run has.
 """
 
 from collections.abc import Mapping

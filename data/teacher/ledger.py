@@ -1,9 +1,10 @@
-"""The ledger: every reply that was paid for, kept before it is used, so that no crash loses one and none is paid twice.
+"""The ledger: every reply that was paid for, kept before it is used. No crash loses one, and none is paid for twice.
 
 In: a folder and the seed of a run. Out: `Ledger`, which gives a reply by the digest of its request. One file of JSON
-lines for each seed, only ever appended to, each line flushed to the disk. What is asked for the same use in the same
+lines for each seed, only ever appended to, each line flushed to the disk. A request for the same use in the same
 words is paid once, so all sizes of a study share replies, and settings that only sift them cost nothing to change. The
-folder is locked while a stage asks: stages do not ask the same at once, nor together exceed a rate limit or a budget.
+folder is locked while a stage asks: stages neither ask the same thing at once nor together exceed a rate limit or a
+budget.
 """
 
 import fcntl

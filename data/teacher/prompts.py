@@ -1,4 +1,4 @@
-"""The two prompts that a chat model is taught by, and the reading of its replies.
+"""The two prompts that a chat model is asked with, and the reading of its replies.
 
 In: a seed problem's text, or a question. Out: the text to send; and a reply's fields, or None where one is missing.
 The first prompt has a new question written, worked through and revised at once, the second has it solved. Both follow

@@ -1,8 +1,8 @@
 """What a chat model reads about a problem family in plain language, and how its solutions become the family's.
 
 In: the family's config, and the artifact with the problems of every split. Out: a `Subject`: the bare questions of the
-training problems to start from, those held out to stay clear of, and the family's own form of prompts, completions and
-answers.
+training problems to start from, the held-out ones that must not be repeated, and the family's own form of prompts,
+completions and answers.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What an algorithm is, said once: its settings with their defaults, its recipe, whose choices it uses, its label.
+"""The record of an algorithm: its settings with their defaults, its recipe, whose choices it uses, its label.
 
 Out: `algorithm_of(name)`. The schema of a sweep file, its axes, selection, tables and figures follow from these
 records. A module from outside of the repository registers its own (docs/plugins.md).

@@ -1,7 +1,7 @@
 """The settings of the problem families, with their defaults: the section `problems` of a sweep file.
 
 In: plain mappings. Out: the frozen config that a family's functions in `data.problems` take. Those of sets in plain
-language are in `text_problem_config`.
+language are in `scaling.config.text_problems`.
 """
 
 from collections.abc import Mapping

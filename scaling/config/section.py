@@ -79,7 +79,7 @@ def parse(schema: type[S], value: Mapping[str, Any]) -> S:
 
 
 def parse_with(adapter: TypeAdapter[S], value: Mapping[str, Any]) -> S:
-    """The same for a schema that is no class, such as a union of sections."""
+    """The same for a schema that is not a class, such as a union of sections."""
     return _stated(adapter.validate_python(value), value)
 
 

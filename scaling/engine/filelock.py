@@ -1,6 +1,6 @@
 """An exclusive lock on a file that ends with its process: keeps two workers out of one work directory.
 
-In: a path. Out: a `FileLock`, held until `release` or the end of the process, however that comes.
+In: a path. Out: a `FileLock`, held until `release` or the end of the process, for any reason.
 
 Not the package `filelock`: only its fourth major version notices that a lock's folder was renamed, it raises
 FileNotFoundError then, and it has no answer to a file system that refuses flock with ENOTSUP or ENOLCK.

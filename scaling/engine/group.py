@@ -8,8 +8,9 @@ training continues at its checkpoint.
 
 Own actors, not `ray.train`'s JaxTrainer (Ray 2.60, alpha): that starts fresh processes for each run, so every stage of
 a sweep would import and compile again; it has a controller, retries and result folders of its own beside the engine's
-leases, losses and store; and it sets CUDA_VISIBLE_DEVICES to 0..n-1 whatever GPUs Ray has assigned, so two groups on a
-node would share them. What it adds, slices of TPU pods by topology, can be asked for as a custom resource.
+leases, losses and store; and it sets CUDA_VISIBLE_DEVICES to 0..n-1 regardless of the GPUs that Ray has assigned, so
+two groups on a node would share them. What it adds, slices of TPU pods by topology, can be asked for as a custom
+resource.
 """
 
 from collections.abc import Mapping
@@ -62,5 +63,5 @@ def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, .
     places = tuple(actor.node.remote() for actor in actors)
     address = actors[0].address.remote()
     for index, actor in enumerate(actors):
-        actor.join.remote(address, index, shape.hosts)  # before whatever comes after it
+        actor.join.remote(address, index, shape.hosts)  # before any later call
     return Group(actors, placement, places)

@@ -1,7 +1,7 @@
-"""What Ctrl-C and a batch system's SIGTERM do to a sweep: it stops, tidies up in peace, and ends with 128 + the signal.
+"""What Ctrl-C and a batch system's SIGTERM do to a sweep: it stops, cleans up in peace, and ends with 128 + the signal.
 
-In: the program as a function, or a stretch of it that must come to its end. Out: an exit status. While workers are
-ended, further signals are ignored: every such stretch is bounded by scaling.engine.ray_session.
+In: the program as a function, or a part of it that must finish. Out: an exit status. While workers are
+ended, further signals are ignored: every such part is bounded by scaling.engine.ray_session.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 In: an environment. Out: the same without the variables of jax, flax and XLA that are not on the list here, and with
 what jax would otherwise take from them set. A stage's identity does not cover the environment, so a variable that
-changes numbers would leave two results under one digest. What is allowed is for memory, devices, logging, dumping and
-caches.
+changes numbers would leave two results under one digest. The variables allowed are for memory, devices, logging,
+dumping and caches.
 """
 
 import sys

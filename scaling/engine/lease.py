@@ -41,7 +41,7 @@ class Holder:
 
     stage: str  # name, for readers
     host: str
-    machine: str  # tells process ids of one boot and one container apart from those of another
+    machine: str  # distinguishes process ids of one boot and one container from those of another
     pid: int
     process_start: str  # guards against a process id used again
     since: float  # seconds since the epoch
@@ -194,7 +194,7 @@ def _create(path: Path, holder: Holder) -> bool:
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(holder), file)
-    except OSError:  # a full disk: nobody is to wait for a lease that nobody holds
+    except OSError:  # a full disk: nobody must wait for a lease that nobody holds
         path.unlink(missing_ok=True)
         raise
     return True

@@ -4,8 +4,8 @@ In: a store's root, the resources of each class of stages, and optionally the ad
 scaling.engine.run. Workers are made when a stage needs one and a node has room; idle ones of another shape are
 ended when they hold what a ready stage needs. On a cluster that is not this machine alone, the project's packages
 are sent to the nodes; its dependencies must be installed there, and the store must be one that all nodes see. What
-other jobs of a shared cluster use is not known here, nor at once that a node has died: a worker that does not come
-to be within a bounded time is given up, and its stage goes to an idle worker or back to the queue.
+other jobs of a shared cluster use is not known here, nor at once that a node has died: a worker that does not start
+within a bounded time is given up, and its stage goes to an idle worker or back to the queue.
 """
 
 import itertools
@@ -307,7 +307,7 @@ class RayPool:
         self._cores = sorted([*self._cores, *worker.cores])
 
     def _free(self, holders: Sequence[_Worker]) -> dict[str, dict[str, float]]:
-        """What each node that is alive has besides what these workers hold."""
+        """What each living node has left beside what these workers hold."""
         free = {node: dict(amounts) for node, amounts in self._nodes.items()}
         for worker in holders:
             for node in worker.nodes:

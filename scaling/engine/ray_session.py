@@ -1,7 +1,7 @@
 """Ray itself: started here or joined, watched while stages run, and ended, each within a bounded time.
 
-In: the address of a cluster, or None for one of this machine alone. Out: a `Session`; `CannotStart` when there is none
-to be had, `ClusterLost` when it dies, each with one sentence for the user. Ray does not tell a driver that its raylet
+In: the address of a cluster, or None for one of this machine alone. Out: a `Session`; `CannotStart` when there is none,
+`ClusterLost` when it dies, each with one sentence for the user. Ray does not tell a driver that its raylet
 or its control service (GCS) is dead: calls wait, for a minute or for ever. So a thread looks after both, and ends this
 process if the main thread is stuck in one of those calls.
 """

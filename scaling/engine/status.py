@@ -35,7 +35,7 @@ class Status:
     """Every stage that is needed, in the state it is in."""
 
     done: tuple[Stage, ...]
-    running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder tells host, process and since when
+    running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder has host, process and start
     activities: Mapping[Stage, "Activity"]  # of those that run and have written something
     failed: tuple[tuple[Stage, dict[str, Any]], ...]  # with the failure as Store.failure gives it
     blocked: tuple[Stage, ...]

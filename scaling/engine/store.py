@@ -4,7 +4,7 @@ In: a root (any path etils.epath opens) and, read-only, a folder of shipped arti
 artifacts of stages, at `<kind>/<slug>-<digest>`; the slug is for readers, only the digest is identity. A stage writes
 into a work directory; `commit` adds record.json and makes the artifact appear: by rename on a local store; on gs://
 and s3://, which have none, the files go up under a name of their own and record.json, written last, points at them,
-so that two writers cannot mix their files. Broken artifacts are never found. `checked` is for who reads an artifact:
+so that two writers cannot mix their files. Broken artifacts are never found. `checked` is for readers of an artifact:
 it compares contents with the record. What is broken or damaged is moved to `<root>/quarantine` and made again.
 """
 
@@ -79,7 +79,7 @@ class Store:
         return numbers
 
     def checked(self, stage: Stage) -> Path | None:
-        """The artifact as a local folder, its contents compared with the record; None when there is no such here.
+        """The artifact as a local folder, its contents compared with the record; None when it is not here.
 
         The first time in this process every file is read. A damaged artifact is moved to quarantine with a warning; a
         shipped one, which belongs to the repository, is left alone and no longer counts.

@@ -1,4 +1,4 @@
-"""What pydantic found in a sweep file, in our words.
+"""Turn pydantic's errors in a sweep file into sentences of our own.
 
 In: pydantic's ValidationError. Out: one sentence with the dotted key, the value, what was expected and "did you mean".
 """

@@ -1,4 +1,4 @@
-"""The paths in a sweep's document, put so that they lead from the current folder where they led from the file's.
+"""Rewrite the paths in a sweep's document, which are relative to its file, relative to the current folder.
 
 In: the document as it was read, and the folder that its paths are relative to. Out: the same document with other
 paths; anything else, and a value that is not text where a path belongs, is left for the checks that follow.

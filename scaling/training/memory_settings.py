@@ -1,7 +1,7 @@
 """The memory settings of this worker, which no stage's config holds: they change no result.
 
 In: the section `memory` of the sweep, from the worker around a stage. Out: what the training loop and the batches ask
-for, the defaults where nobody said anything.
+for, the defaults where the sweep states none.
 """
 
 from collections.abc import Iterator
