@@ -220,7 +220,8 @@ def _slopes(theta: np.ndarray, data: _Data) -> np.ndarray:
 
 def _fitted(miss: np.ndarray, data: _Data) -> np.ndarray:
     """Losses [P]; the clip keeps far-off trial steps finite."""
-    return np.exp(data.shift[2]) * data.loss * np.exp(np.clip(miss, -50, 50))
+    fitted: NDArray[np.float64] = np.exp(data.shift[2]) * data.loss * np.exp(np.clip(miss, -50, 50))
+    return fitted
 
 
 def _miss_and_shares(theta: np.ndarray, data: _Data) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ import pandas as pd
 from data.problems.families import family_of
 from scaling.config.sweep import Cell
 from scaling.engine.store import Store
+from scaling.planning.chain import base_policy
 from scaling.planning.plan import Plan
-from scaling.planning.recipes import base_evaluation, base_policy
+from scaling.planning.recipes import base_evaluation
 
 COLUMNS = (
     *("size", "pretrain_seed", "num_updates", "num_texts", "training_flops", "loss", "entropy", "excess_loss"),
@@ -44,4 +45,4 @@ def _entropy(cell: Cell) -> float:
     """Nats a token of a completion, its end included; all completions of a family's web text are as long."""
     family = family_of(cell.problems)
     facts = family.web_facts(cell.problems, cell.pretrain.seed)
-    return family.web_entropy(cell.problems, facts) / (family.max_completion_words(cell.problems) + 1)
+    return float(family.web_entropy(cell.problems, facts) / (family.max_completion_words(cell.problems) + 1))
