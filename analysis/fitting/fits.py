@@ -37,7 +37,7 @@ class Fit:
 
     @property
     def num_parameters(self) -> int:
-        return self.theta.shape[1]
+        return int(self.theta.shape[1])
 
     def log_multiplier(self, arm: int) -> np.ndarray:
         """float64 [B], log m at the centre D0; 0 for the reference and under H0."""
@@ -59,7 +59,7 @@ class Fit:
 
     @property
     def _num_others(self) -> int:
-        return (self.theta.shape[1] - self.form.num_parameters) // 2  # under H2 and H3
+        return int(self.theta.shape[1] - self.form.num_parameters) // 2  # under H2 and H3
 
     def curve(self, log_size: np.ndarray, arm: int, design: Design) -> np.ndarray:
         """float64 [B, X], an arm's curve at other sizes, under H0, H1 or H2."""
