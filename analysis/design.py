@@ -8,8 +8,9 @@ half of it and from 1. With --suggest N, suggest.md and suggest.csv: which cells
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
@@ -29,6 +30,7 @@ from scaling.plugins import add_imports, load_plugins
 
 NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
 _DEFAULTS = Defaults()
+_Number = TypeVar("_Number", int, float)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,11 +180,10 @@ def _positive(text: str) -> float:
     return _number(text, float, 0.0, 20.0, "a number from 0 to 20")
 
 
-def _number(text: str, kind: type, low: float, high: float, expected: str):
-    try:
+def _number(text: str, kind: Callable[[str], _Number], low: float, high: float, expected: str) -> _Number:
+    value: _Number | None = None
+    with suppress(ValueError):
         value = kind(text)
-    except ValueError:
-        value = None
     if value is None or not low <= value <= high:
         raise argparse.ArgumentTypeError(f"it is {text!r}; give {expected}")
     return value

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"pow2": ("a", "b"), "pow3": ("a", "b", "c"), "shift4": ("a", "b", "c", "d")}
@@ -53,7 +54,8 @@ class Curve:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """float64 [B, X], y at x [X]."""
-        return np.exp(_log_value(self.theta, np.log(x) - self.units.log_x)[0] + self.units.log_y)
+        value: NDArray[np.float64] = np.exp(_log_value(self.theta, np.log(x) - self.units.log_x)[0] + self.units.log_y)
+        return value
 
     @property
     def natural(self) -> np.ndarray:

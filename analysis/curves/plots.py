@@ -5,6 +5,7 @@ In: points and fitted values as tables. Out: matplotlib figures.
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -45,7 +46,7 @@ def surface_figure(points: pd.DataFrame, y: str, text: str) -> Figure:
         return figure
 
 
-def _plain_ticks(axis) -> None:
+def _plain_ticks(axis: Axis) -> None:
     """Few ticks with plain numbers: within a decade, powers of ten alone would be too few."""
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

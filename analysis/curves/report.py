@@ -4,10 +4,12 @@ In: a table, its columns, the form. Out: fits.json, fit.csv, figures/, report.md
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose
 from analysis.curves.laws import FORMULAS, PARAMETERS, STEEPEST, Curve, bootstrap_curve
@@ -21,6 +23,8 @@ from scaling.engine.output import Output
 
 FORM_NAMES = ("auto", *PARAMETERS, "chinchilla")
 _INTERVAL = "95 % percentile, bootstrap over points"
+# fits.json, the points as fitted, their figure, the conclusions and the tables of the page
+_Fitted = tuple[dict[str, object], pd.DataFrame, Figure, tuple[str, ...], tuple[TextTable, ...]]
 _FORMULA = "E + A / N^alpha + B / D^beta"
 
 
@@ -73,7 +77,9 @@ def fit_points(
     return sentences
 
 
-def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: ChosenCurve, num_draws: int, seed: int):
+def _curve(
+    x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: ChosenCurve, num_draws: int, seed: int
+) -> _Fitted:
     curve = choice.curve
     draws = bootstrap_curve(x, y, curve, num_draws, seed)
     intervals = _intervals(PARAMETERS[curve.form], curve.natural[0], draws.natural)
@@ -116,7 +122,12 @@ def _curve(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: Chose
 
 
 def _curve_sentences(
-    choice: ChosenCurve, intervals: dict, ahead: pd.DataFrame, x: np.ndarray, values: np.ndarray, y: str
+    choice: ChosenCurve,
+    intervals: dict[str, dict[str, float]],
+    ahead: pd.DataFrame,
+    x: np.ndarray,
+    values: np.ndarray,
+    y: str,
 ) -> tuple[str, ...]:
     curve = choice.curve
     others = ", ".join(item.form for item in choice.curves)
@@ -163,7 +174,7 @@ def _at_bound(name: str, b: float) -> str:
 
 def _surface(
     at: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str, kind: Loss, num_draws: int, seed: int
-):
+) -> _Fitted:
     fit = fit_surface(*at, y, kind=kind)
     draws = bootstrap_surface(*at, y, fit, num_draws, seed, kind)
     intervals = _intervals(Surface._fields, np.array(fit.surface), draws)
@@ -233,7 +244,7 @@ def _parameter_table(intervals: dict[str, dict[str, float]], at_bounds: Sequence
     return TextTable(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
 
 
-def _form_table(forms: list[dict]) -> TextTable:
+def _form_table(forms: Sequence[Mapping[str, Any]]) -> TextTable:
     rows = tuple(
         (i["form"], i["formula"], f"{i['rmsle']:.5f}", f"{i['aicc']:.1f}", f"{i['num_agree']} of {i['num_starts']}")
         for i in forms

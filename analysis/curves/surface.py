@@ -78,7 +78,7 @@ class _Data(NamedTuple):
     def repeated(self, counts: NDArray[np.int64]) -> "_Data":
         """Each point as often as `counts` [P] says."""
         rows = np.repeat(np.arange(len(self.loss)), counts)
-        return _Data(*(column[rows] for column in self[:4]), self.shift, self.kind)
+        return _Data(self.log_n[rows], self.log_d[rows], self.log_loss[rows], self.loss[rows], self.shift, self.kind)
 
 
 def fit_surface(
@@ -171,7 +171,8 @@ def _surface(theta: np.ndarray, data: _Data) -> Surface:
     a, b, e = theta[:3]
     alpha, beta = np.exp(theta[3:])
     logs = (a + alpha * n + level, b + beta * d + level, e + level)
-    return Surface(*(float(np.exp(min(value, 700.0))) for value in logs), float(alpha), float(beta))
+    big_a, big_b, big_e = (float(np.exp(min(value, 700.0))) for value in logs)
+    return Surface(big_a, big_b, big_e, float(alpha), float(beta))
 
 
 def _grid(data: _Data) -> list[np.ndarray]:
@@ -190,10 +191,20 @@ def _grid(data: _Data) -> list[np.ndarray]:
 def _polish(data: _Data, theta: np.ndarray, tolerance: float = _TOLERANCE) -> tuple[np.ndarray, float]:
     """The minimum nearest to a start, and its scaled objective."""
     low, high = _BOUNDS.T
-    loss = "huber" if data.kind == "huber" else "linear"
-    stop = {"xtol": tolerance, "ftol": tolerance, "gtol": tolerance, "max_nfev": _MAX_EVALUATIONS}
-    settings = {"bounds": (low, high), "loss": loss, "f_scale": HUBER_DELTA, "x_scale": "jac", **stop}
-    fit = least_squares(_residuals, np.clip(theta, low, high), _slopes, args=(data,), **settings)
+    fit = least_squares(
+        _residuals,
+        np.clip(theta, low, high),
+        _slopes,
+        bounds=(low, high),
+        loss="huber" if data.kind == "huber" else "linear",
+        f_scale=HUBER_DELTA,
+        x_scale="jac",
+        xtol=tolerance,
+        ftol=tolerance,
+        gtol=tolerance,
+        max_nfev=_MAX_EVALUATIONS,
+        args=(data,),
+    )
     return fit.x, _objective(fit.x, data)
 
 
@@ -220,7 +231,8 @@ def _slopes(theta: np.ndarray, data: _Data) -> np.ndarray:
 
 def _fitted(miss: np.ndarray, data: _Data) -> np.ndarray:
     """Losses [P]; the clip keeps far-off trial steps finite."""
-    return np.exp(data.shift[2]) * data.loss * np.exp(np.clip(miss, -50, 50))
+    fitted: NDArray[np.float64] = np.exp(data.shift[2]) * data.loss * np.exp(np.clip(miss, -50, 50))
+    return fitted
 
 
 def _miss_and_shares(theta: np.ndarray, data: _Data) -> tuple[np.ndarray, np.ndarray]:

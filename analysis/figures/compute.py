@@ -3,7 +3,7 @@
 In: a `Study` and the FLOPs of a run of each of its cells. Out: a matplotlib figure and the numbers in it as a table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_labe
         return figure
 
 
-def draw_costs(axes: Axes, table: pd.DataFrame, names) -> None:
+def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
     """Cell means with intervals, joined by lines; the reference's with their data sizes."""
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
@@ -81,7 +82,7 @@ class ShownFigure(Figure):
         return file.getvalue()
 
 
-def styled() -> AbstractContextManager:
+def styled() -> AbstractContextManager[None]:
     """The settings under which figures are made and saved."""
     return matplotlib.rc_context(_STYLE)
 
@@ -226,7 +227,7 @@ def percent_on_y(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def multipliers_on(axis, logarithmic: bool = True) -> None:
+def multipliers_on(axis: Axis, logarithmic: bool = True) -> None:
     """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2, that shows all it will show."""
     low, high = axis.get_view_interval()
     span = high / low if logarithmic else 2.0 ** (high - low)

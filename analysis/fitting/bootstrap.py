@@ -15,6 +15,7 @@ the same, bit by bit, whatever other algorithms are in the table.
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binom
 
 from analysis.fitting.run_noise import run_noise
@@ -127,4 +128,5 @@ def overdispersion(outcomes: Cells) -> np.ndarray:
         pooled = squares.sum() / max(freedom.sum(), 1)
         return np.full(len(errors), max(pooled, 0.3))
     slope, intercept = np.polyfit(np.log(sizes), np.log(np.maximum(ratio, 0.05)), 1, w=np.sqrt(freedom))
-    return np.maximum(np.exp(intercept + slope * np.log(outcomes.data_size)), 0.3)
+    variance: NDArray[np.float64] = np.maximum(np.exp(intercept + slope * np.log(outcomes.data_size)), 0.3)
+    return variance

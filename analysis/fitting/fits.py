@@ -8,6 +8,7 @@ the point fit is polished, and how many agree is kept. Weak Gaussian priors only
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.fitting.forms import Form
 from analysis.fitting.joint import Design, Hypothesis, predict, prior_precision
@@ -36,7 +37,7 @@ class Fit:
 
     @property
     def num_parameters(self) -> int:
-        return self.theta.shape[1]
+        return int(self.theta.shape[1])
 
     def log_multiplier(self, arm: int) -> np.ndarray:
         """float64 [B], log m at the centre D0; 0 for the reference and under H0."""
@@ -58,7 +59,7 @@ class Fit:
 
     @property
     def _num_others(self) -> int:
-        return (self.theta.shape[1] - self.form.num_parameters) // 2  # under H2 and H3
+        return int(self.theta.shape[1] - self.form.num_parameters) // 2  # under H2 and H3
 
     def curve(self, log_size: np.ndarray, arm: int, design: Design) -> np.ndarray:
         """float64 [B, X], an arm's curve at other sizes, under H0, H1 or H2."""
@@ -190,15 +191,19 @@ def polish(
     return Fit(form, hypothesis, theta, objective, deviance, value, done)
 
 
-def _objective(weights: np.ndarray, errors: np.ndarray, value: np.ndarray, theta: np.ndarray, precision: np.ndarray):
-    return 0.5 * _deviance(weights, errors, value) + 0.5 * (precision * theta**2).sum(axis=1)
+def _objective(
+    weights: np.ndarray, errors: np.ndarray, value: np.ndarray, theta: np.ndarray, precision: np.ndarray
+) -> np.ndarray:
+    penalty: NDArray[np.float64] = (precision * theta**2).sum(axis=1)
+    return 0.5 * _deviance(weights, errors, value) + 0.5 * penalty
 
 
 def _deviance(weights: np.ndarray, errors: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Binomial quasi-deviance [B] of errors [B, P], weighted [B, P], from fitted values; 0 where they agree."""
     y, f = np.clip(errors, _CLIP, 1 - _CLIP), np.clip(value, _CLIP, 1 - _CLIP)
     terms = y * np.log(y / f) + (1 - y) * np.log((1 - y) / (1 - f))
-    return 2 * (weights * terms).sum(axis=1)
+    deviance: NDArray[np.float64] = 2 * (weights * terms).sum(axis=1)
+    return deviance
 
 
 def by_qaicc(fits: list[Fit], num_cells: int) -> list[tuple[float, Fit]]:

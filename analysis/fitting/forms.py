@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Half-widths of the bounds of squeezed parameters: alpha within e^+-2.5, break within e^+-8 of D0, and so on.
 BOUNDS: Mapping[str, float] = MappingProxyType({"log_alpha": 2.5, "turn": 4.0, "log_break": 8.0, "log_f": 3.0})
@@ -185,7 +186,8 @@ def _squeeze(value: np.ndarray, bound: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sigmoid(value: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * value))
+    share: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * value))
+    return share
 
 
 _FLOORED = ("log_a", "log_b", "floor")

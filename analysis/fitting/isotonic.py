@@ -6,6 +6,7 @@ where more data made the reference worse; and the inverse D_ref(e) = inf{D : g_r
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 _CLIP = 1e-6
 
@@ -53,5 +54,6 @@ def log_size_reaching(levels: np.ndarray, log_size: np.ndarray, error: np.ndarra
 
 
 def _logit(value: np.ndarray) -> np.ndarray:
-    value = np.clip(value, _CLIP, 1 - _CLIP)
-    return np.log(value) - np.log1p(-value)
+    inside = np.clip(value, _CLIP, 1 - _CLIP)
+    logit: NDArray[np.float64] = np.log(inside) - np.log1p(-inside)
+    return logit

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.fitting.forms import Form
 
@@ -74,7 +75,8 @@ def predict(design: Design, form: Form, hypothesis: Hypothesis, theta: np.ndarra
 
 def own_floor_logit(theta: np.ndarray, c_max: float) -> np.ndarray:
     """H3's parameter of a floor, its logit, for the form's, the logit of its share of c_max."""
-    return np.log(c_max) - np.log1p(np.exp(-theta) - c_max)
+    logit: NDArray[np.float64] = np.log(c_max) - np.log1p(np.exp(-theta) - c_max)
+    return logit
 
 
 def _own_floors(design: Design, form: Form, theta: np.ndarray, shifted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

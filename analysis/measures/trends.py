@@ -64,7 +64,7 @@ def trend_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(("mean", "low", "high"), float))
 
 
-def _rows(trend: Trend, runs: pd.DataFrame) -> list[tuple]:
+def _rows(trend: Trend, runs: pd.DataFrame) -> list[tuple[object, ...]]:
     placed = _placed(trend, runs)
     if placed["at"].nunique() < 2:
         return []

@@ -22,7 +22,7 @@ from analysis.verdicts.study import Study
 SCHEMA_VERSION = 3
 
 
-def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict:
+def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict[str, object]:
     """The document; one entry for each panel."""
     kinds = dict.fromkeys(interval_kind(panel.study.outcomes) for panel in panels.values())
     return {
@@ -35,7 +35,7 @@ def fits_document(panels: Mapping[str, Panel], question: Question, wording: Word
     }
 
 
-def dump(document: dict) -> str:
+def dump(document: Mapping[str, object]) -> str:
     """Canonical text of a document."""
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
@@ -51,7 +51,7 @@ def data_hash(outcomes: Outcomes | Counts) -> str:
     return digest.hexdigest()[:16]
 
 
-def _panel(panel: Panel, wording: Wording) -> dict:
+def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
     study, outcomes = panel.study, panel.study.outcomes
     document = {
         "data_hash": data_hash(outcomes),
@@ -99,7 +99,7 @@ def verdict_document(verdict: Verdict) -> dict[str, object]:
     return {**asdict(verdict), "headline_text": text}
 
 
-def model_document(model: Model, asked: Questions) -> dict:
+def model_document(model: Model, asked: Questions) -> dict[str, object]:
     """The entry of one algorithm in `models`."""
     estimate, low, high = model.multiplier
     return {
@@ -129,7 +129,7 @@ def model_document(model: Model, asked: Questions) -> dict:
     }
 
 
-def monotonicity_document(study: Study) -> dict:
+def monotonicity_document(study: Study) -> dict[str, object]:
     """The `monotonicity` entry of a panel: who gets worse with more data, and how the reference then counts."""
     return {
         "reference_levels": "running minimum" if study.best_so_far else "isotonic",
@@ -137,11 +137,11 @@ def monotonicity_document(study: Study) -> dict:
     }
 
 
-def _listed(record: dict) -> dict:
+def _listed(record: Mapping[str, object]) -> dict[str, object]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}
 
 
-def _joint_fit(fit: Fit, c_max: float) -> dict:
+def _joint_fit(fit: Fit, c_max: float) -> dict[str, object]:
     return {
         "parameters": fit.form.natural(fit.theta[0], c_max),
         "theta": fit.theta[0].tolist(),

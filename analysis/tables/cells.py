@@ -134,7 +134,9 @@ def first(mask: pd.Series) -> int:
     return int(np.argmax(mask.to_numpy()))
 
 
-def arrange(table: pd.DataFrame, order: Sequence[str]) -> tuple[list, tuple[int, ...], np.ndarray, np.ndarray]:
+def arrange(
+    table: pd.DataFrame, order: Sequence[str]
+) -> tuple[list[tuple[str, int]], tuple[int, ...], np.ndarray, np.ndarray]:
     """Cells sorted by algorithm and size, seeds, and for every row its cell [n] and the place of its seed [n]."""
     pairs = list(zip(table["algorithm"], table["data_size"].tolist(), strict=True))
     cells = sorted(set(pairs), key=lambda cell: (order.index(cell[0]), cell[1]))

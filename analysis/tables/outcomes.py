@@ -98,7 +98,9 @@ def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> 
     )
 
 
-def _check_problems(count: np.ndarray, cells: Sequence, seeds: Sequence[int], problems: Sequence[str]) -> None:
+def _check_problems(
+    count: np.ndarray, cells: Sequence[tuple[str, int]], seeds: Sequence[int], problems: Sequence[str]
+) -> None:
     """Every run that is there was measured on all problems: otherwise cells do not compare."""
     incomplete = count.any(axis=2) & ~count.all(axis=2)
     if incomplete.any():
