@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scaling.config.problems import Problems, problems_of
-from scaling.engine.results_dir import SHIPPED, open_store
+from scaling.engine.results_dir import open_store
+from scaling.paths import SHIPPED
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
 
