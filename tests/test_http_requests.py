@@ -195,7 +195,7 @@ def test_the_time_limit_is_of_the_whole_answer_not_of_each_part(section):
             await asyncio.sleep(0.05)  # a tenth of the limit: no part is late, the whole takes ten limits
 
     began = time.monotonic()
-    with pytest.raises(Refused, match=r"gives no whole answer within 0\.5 s"):
+    with pytest.raises(Refused, match=r"gives no complete answer within 0\.5 s"):
         ask(section, Script(drips), timeout_seconds=0.5, max_tries=1)
     assert 0.5 <= time.monotonic() - began < 3.0
 

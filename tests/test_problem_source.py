@@ -163,7 +163,7 @@ def test_own_rows_are_read_as_people_write_them(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"prompt": "1+1?", "answer": 2', "rows.jsonl, line 1 is .*, no JSON object"),
+        ('{"prompt": "1+1?", "answer": 2', "rows.jsonl, line 1 is .*, not a JSON object"),
         ('{"prompt": "1+1?", "answer": 1, "answer": 2}', "it has the key 'answer' twice"),
         ('["1+1?", 2]\n["1+2?", 3]', "all, row 1 is .*, a list; expected an object with keys"),
         ('"1+1?"', "all, row 1 is '1\\+1\\?', a str; expected an object"),

@@ -130,7 +130,7 @@ def test_waiting_for_teachers_is_said_apart_from_the_hardwares_time():
     work = [Cost(training_flops=2.8e15), Cost(request_seconds=7200.0)]
     alone, waiting = time_lines(work, EIGHT)
     assert alone == time_lines(work[:1], EIGHT)[0] and "take 1 s" in alone
-    assert "Waiting for the teachers' replies takes 2 h 00 min besides" in waiting
+    assert "Waiting for the teachers' replies takes another 2 h 00 min" in waiting
 
 
 def test_the_shipped_shape_of_deepseek_math_is_the_one_its_authors_state():
