@@ -243,6 +243,7 @@ _FILES = "[a-z]*/[a-z0-9]*/[sm][te]*"  # state and metrics.jsonl of artifacts
 _RECORDS = "[a-z]*/[a-z0-9]*/record.json"
 _CHECKPOINTS = "*/.partial-*/checkpoints/[0-9]*/**/*"
 _LEASES = "leases/[0-9a-f]*"
+WORKER = "ray::StageW"  # Ray has agents whose names begin with ray:: too
 
 FAULTS = (
     Fault("driver: SIGKILL", _signals(signal.SIGKILL)),
@@ -253,9 +254,9 @@ FAULTS = (
     Fault("two drivers", _second_driver, reruns=False),
     Fault("two drivers, one killed", _killed_beside_another),
     Fault("driver suspended past its leases", _suspended, reruns=False),
-    Fault("worker: SIGKILL", _process("ray::", signal.SIGKILL), with_ray=True),
-    Fault("worker: SIGTERM", _process("ray::", signal.SIGTERM), with_ray=True),
-    Fault("worker: SIGSTOP, SIGCONT", _process("ray::", signal.SIGSTOP, signal.SIGCONT), with_ray=True, reruns=False),
+    Fault("worker: SIGKILL", _process(WORKER, signal.SIGKILL), with_ray=True),
+    Fault("worker: SIGTERM", _process(WORKER, signal.SIGTERM), with_ray=True),
+    Fault("worker: SIGSTOP, SIGCONT", _process(WORKER, signal.SIGSTOP, signal.SIGCONT), with_ray=True, reruns=False),
     Fault("raylet: SIGKILL", _process("raylet", signal.SIGKILL), with_ray=True),
     Fault("raylet: SIGSTOP, SIGCONT", _process("raylet", signal.SIGSTOP, signal.SIGCONT), with_ray=True),
     Fault("gcs_server: SIGKILL", _process("gcs_server", signal.SIGKILL), with_ray=True),
