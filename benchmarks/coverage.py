@@ -158,8 +158,8 @@ def document(table: pd.DataFrame) -> str:
     lines += [
         "",
         "Regimes. Unless said otherwise: errors c + a D^-b with c = .15, a = .5 at D = 256, b = .25; reference at 64 to"
-        " 2,048, algorithms at 64 to 512; three seeds, 500 problems of difficulty sd 2, run effects of sd .12, in logits"
-        " and independent.",
+        " 2,048, algorithms at 64 to 512; three seeds, 500 problems of difficulty sd 2, run effects of sd .12, in"
+        " logits and independent.",
         "",
         *(f"- **{regime.name}**: {regime.what}" for regime in shown),
         "",
