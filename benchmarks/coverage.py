@@ -6,6 +6,7 @@ depend on the seeds, not on the machine or on how many processes there are.
 """
 
 import argparse
+import textwrap
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -156,13 +157,14 @@ def document(table: pd.DataFrame) -> str:
         lines.append(f"| {row['regime']} | {row['arm']} | {row['studies']} | {' | '.join([*shares, *numbers])} |")
     lines += [
         "",
-        "Regimes. Unless said otherwise: errors c + a D^-b with c = .15, a = .5 at D = 256, b = .25; reference at",
+        "Regimes. Unless said otherwise: errors c + a D^-b with c = .15, a = .5 at D = 256, b = .25; reference at 64 to"
+        " 2,048, algorithms at 64 to 512; three seeds, 500 problems of difficulty sd 2, run effects of sd .12, in"
+        " logits and independent.",
+        "",
+        *(f"- **{regime.name}**: {regime.what}" for regime in shown),
+        "",
     ]
-    lines += [
-        "64 to 2,048, algorithms at 64 to 512; three seeds, 500 problems of difficulty sd 2, run effects of sd .12, in"
-    ]
-    lines += ["logits and independent.", "", *(f"- **{regime.name}**: {regime.what}" for regime in shown), ""]
-    return "\n".join(lines)
+    return "\n".join(line if line.startswith("|") else textwrap.fill(line, 120) for line in lines)
 
 
 def _share(value: float, is_rejected: bool) -> str:
