@@ -17,6 +17,7 @@ pytest.importorskip("transformers", reason="needs transformers: pip install -e '
 pytest.importorskip("gguf", reason="needs gguf: pip install -e '.[hf]'")
 
 from random_checkpoint import random_policy, save_random
+from stage_config import whole
 from tiny_tokenizer import WORDS
 
 SHAPE = replace(CONFIG, vocab_size=264, max_positions=64, stop_tokens=(2, 7))
@@ -25,7 +26,7 @@ PARAMS = random_policy(SHAPE).params
 
 def imported(source, out, revision=None):
     out.mkdir()
-    numbers = import_policy.run({"policy": {"hf": str(source), "revision": revision}}, {}, out)
+    numbers = import_policy.run(whole({"policy": {"hf": str(source), "revision": revision}}), {}, out)
     return numbers, load_policy(out)
 
 
@@ -47,7 +48,7 @@ def test_a_checkpoint_is_taken_in_whole_and_its_folder_needed_no_more(checkpoint
 
 
 def test_a_template_of_the_study_is_taken_in_with_the_checkpoint(checkpoint, tmp_path):
-    config = {"policy": {"hf": str(checkpoint), "prompt_template": "Q: {prompt}"}}
+    config = whole({"policy": {"hf": str(checkpoint), "prompt_template": "Q: {prompt}"}})
     (tmp_path / "out").mkdir()
     import_policy.run(config, {}, tmp_path / "out")
     tokenizer = load_tokenizer(tmp_path / "out", SHAPE)
@@ -84,7 +85,7 @@ def test_a_checkpoint_is_imported_to_compute_in_bfloat16_where_the_sweep_says_so
     out = tmp_path / "out"
     out.mkdir()
     settings = {"hf": str(checkpoint), "revision": None, "compute_dtype": "bfloat16"}
-    import_policy.run({"policy": settings}, {}, out)
+    import_policy.run(whole({"policy": settings}), {}, out)
     policy = load_policy(out)
     assert policy.config == replace(SHAPE, bfloat16=True)
     jax.tree.map(np.testing.assert_array_equal, policy.params, dict(PARAMS))  # float32, not rounded
