@@ -246,7 +246,7 @@ def test_jax_behind_a_module_of_this_project_is_refused_in_a_sentence(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "imports a module of this project that imports jax" in done.stderr
+    assert "imports a module of this project that imports " in done.stderr
 
 
 # ORPO's loss.
