@@ -13,7 +13,7 @@ from toy_stages import journal
 from scaling.engine.store import Store
 
 pytestmark = [
-    pytest.mark.nodes,
+    pytest.mark.long,
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.skipif(bool(ray_nodes.why_not()), reason=ray_nodes.why_not() or "-"),

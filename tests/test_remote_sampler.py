@@ -80,7 +80,7 @@ def test_a_seed_follows_from_the_rows_key_alone(policy, tmp_path):
 @pytest.mark.parametrize("fault", [429, 500, 503, "drop", "hang"])
 def test_what_passes_by_itself_is_asked_again_and_changes_nothing(policy, tmp_path, fault, caplog):
     caplog.set_level(logging.INFO)
-    settings = {"timeout_seconds": 1.0} if fault == "hang" else {}
+    settings = {"timeout_seconds": 8.0} if fault == "hang" else {}
     with ScriptedServer("mine", lambda number: fault if number in (0, 3, 7) else None) as server:
         assert sample(sampler(policy, tmp_path, server.url, **settings)) == EXPECTED
     assert len(server.bodies) == 24 + 3
