@@ -147,7 +147,7 @@ def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
 
 def _write_tables(directory: Path, material: Material) -> None:
     tables = material.tables
-    provenance = json.dumps(tables.provenance, indent=1, sort_keys=True)
+    provenance = json.dumps(tables.provenance, indent=1)
     (directory / PROVENANCE).write_text(provenance + "\n", encoding="utf-8")
     write_csv(tables.runs, directory / "runs.csv")
     write_csv(tables.choices, directory / "choices.csv")
