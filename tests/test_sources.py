@@ -195,7 +195,7 @@ def test_plan_and_status_say_what_changed_and_accept_and_rerun_settle_it(tiny, t
 
     file = tiny(grid={"algorithm": ["sft"], "data_size": [8]}, seeds=[0])
     now = {"digest": "before"}
-    monkeypatch.setattr("scaling.engine.worker._sources", lambda runner: now["digest"])
+    monkeypatch.setattr("scaling.engine.worker.sources_of", lambda kind: now["digest"])
     monkeypatch.setattr(
         sweep,
         "changed",

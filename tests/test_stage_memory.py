@@ -163,7 +163,7 @@ def test_a_checkpoint_with_a_shipped_shape_plans_without_the_hub():
 
 def test_a_file_that_holds_no_shape_is_named(tmp_path):
     (tmp_path / "broken.json").write_text('{"width": 8}')
-    with pytest.raises(ValueError, match=r"broken\.json is no shape of a decoder: .*vocab_size.* ModelConfig"):
+    with pytest.raises(ValueError, match=r"broken\.json is not the shape of a decoder: .*vocab_size.* ModelConfig"):
         known_shape("broken", tmp_path)
 
 

@@ -246,7 +246,7 @@ def _run(
         "wall_seconds": time.perf_counter() - start,
         "committed_at": time.time(),
     }
-    sources = None if stage.kind in runners else sources_of(stage.kind)
+    sources = sources_of(stage.kind)
     record |= {"sources": sources} if sources else {}
     return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
 
