@@ -12,7 +12,7 @@ from scaling.engine.progress import Progress
 from scaling.engine.run import execute
 from scaling.engine.store import Store
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.slow]
 
 CORE = {"cpu": 1}
 OVER_TWO = {"data": 1, "fsdp": 2, "tensor": 1}

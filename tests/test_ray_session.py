@@ -112,7 +112,9 @@ def _runs(pid: int, name: str) -> bool:
     return f"({name})" in text and text.rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("variables", "words"),
@@ -129,7 +131,9 @@ def test_what_keeps_ray_from_starting_is_one_sentence(tiny, tmp_path, variables,
     assert errors.startswith("error: ") and words in errors and errors.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 def test_workers_that_ray_ends_for_want_of_memory_are_called_that(tiny, tmp_path):
     strict = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "200"}
@@ -140,7 +144,9 @@ def test_workers_that_ray_ends_for_want_of_memory_are_called_that(tiny, tmp_path
     assert "running low on memory" in output and "batch size" not in output
 
 
+@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
@@ -156,7 +162,9 @@ def test_the_death_of_ray_itself_is_noticed_and_nothing_is_left(tiny, tmp_path, 
         assert not left_of(started)
 
 
+@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(("stop", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 4)])
@@ -171,7 +179,9 @@ def test_a_signal_is_the_exit_status_however_often_it_comes(tiny, tmp_path, stop
         assert not left_of(started)
 
 
+@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
