@@ -138,7 +138,6 @@ def test_an_interrupted_sweep_does_not_wait_for_the_interpreters_end_while_jax_c
     assert (ended.returncode, ended.stdout) == (143, "said\n"), ended.stderr
 
 
-@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_with_its_exit_status_and_leaves_no_half_artifact(tiny, tmp_path, stop):
