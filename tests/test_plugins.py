@@ -1,11 +1,6 @@
-"""Plug-ins: docs/plugins.md executed, what enters the identity, clear refusals, and ORPO's loss by hand."""
+"""Plug-ins: what enters the identity, what reaches a worker, clear refusals, and ORPO's loss by hand."""
 
-import contextlib
-import importlib
-import io
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,122 +8,20 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
-from rich.console import Console
+from plugin_page import ORPO, ROOT, block, forgetting, on_workers, planned
 
-from scaling import kinds, plugins
-from scaling.config import algorithms
 from scaling.config.errors import ConfigError
-from scaling.engine.pool import RayPool
-from scaling.engine.progress import Progress
-from scaling.engine.results_dir import open_store
-from scaling.engine.run import execute
 from scaling.engine.store import Store
-from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import load_plugins
 from scaling.stage import Stage
-
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
-ORPO = ROOT / "docs/plugins/orpo.py"
-
-
-def block(language: str) -> str:
-    return re.search(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S).group(1)
-
-
-@contextlib.contextmanager
-def forgetting():
-    """Everything that is registered inside is unknown again afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
-        patch.setattr(algorithms, "_ALGORITHMS", dict(algorithms._ALGORITHMS))
-        patch.setattr(plugins, "_loaded", {})
-        patch.setattr(sys, "path", list(sys.path))
-        yield patch
-        for plugin in plugins._loaded.values():
-            for file in plugin.files:
-                sys.modules.pop(Path(file).stem, None)
 
 
 @pytest.fixture
 def forgotten():
     with forgetting() as patch:
         yield patch
-
-
-def said(command: str) -> str:
-    """What a command of the page prints; it runs in this process, and so do its stages."""
-    words = shlex.split(command, comments=True)
-    assert words[:2] == ["python", "-m"]
-    inline = ["--inline"] if words[2] == "scaling.sweep" and "--plan" not in words else []
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert importlib.import_module(words[2]).main([*words[3:], *inline]) == 0
-    return printed.getvalue()
-
-
-def planned(file: Path) -> Plan:
-    sweep = load_sweep(file)
-    return plan(sweep, open_store(sweep).numbers)
-
-
-# The page.
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """The page's folder after its commands, and what each of them printed."""
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "orpo.py").write_text(ORPO.read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "study.yaml").write_text(block("yaml"), encoding="utf-8")
-    (folder / "short_rft.py").write_text(block("python"), encoding="utf-8")
-    with forgetting() as patch:
-        patch.chdir(folder)
-        yield folder, [said(line) for line in block("bash").splitlines()]
-
-
-@pytest.mark.slow
-def test_the_pages_plan_prices_both_plug_ins(study):
-    _, (shown, *_) = study
-    for kind in ("orpo", "shortest", "rft"):
-        assert re.search(rf"^ {kind} +2 +0 +2 ", shown, re.M), shown
-    assert re.search(r"^ orpo .*\d\.\de\+0\d", shown, re.M)
-    assert "pairs" in shown and "dpo/" not in shown
-
-
-@pytest.mark.slow
-def test_the_pages_run_finishes_and_its_report_has_both_labels(study):
-    folder, (_, ran, drawn) = study
-    assert "Finished in" in ran
-    assert "Report: " in drawn
-    page = (folder / "results/study/report.md").read_text(encoding="utf-8")
-    assert "ORPO" in page and "RFT on short solutions" in page
-    runs = pd.read_csv(folder / "results/study/runs.csv")
-    assert sorted(runs["algorithm"].unique()) == ["orpo", "sft", "short_rft"]
-    assert runs.loc[runs["algorithm"] == "short_rft", "num_shortest"].notna().all()
-
-
-@pytest.mark.slow
-def test_a_second_run_has_nothing_left_to_do(study):
-    assert "Nothing is left to run" in said(block("bash").splitlines()[1])
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_a_worker_trains_with_orpo_as_this_process_did(study, ray_cluster):
-    folder, _ = study
-    sweep = load_sweep(folder / "study.yaml")
-    store = open_store(sweep)
-    stage = next(stage for stage in planned(folder / "study.yaml").stages if stage.kind == "orpo")
-    here = store.record(stage)["numbers"]
-    store.retire(stage)
-    report = _on_workers([stage], store, {"train": {"cpu": 1}})
-    assert report.done == (stage,)
-    there = store.record(stage)["numbers"]
-    assert there["num_pairs"] == here["num_pairs"] and there["training_flops"] == here["training_flops"]
 
 
 @pytest.mark.slow
@@ -143,14 +36,9 @@ def test_a_worker_gets_the_plug_in_and_its_local_modules_as_text(forgotten, ray_
     )
     load_plugins([tmp_path / "sent.py"])
     store, stage = Store(tmp_path / "store"), Stage("sent", {})
-    assert _on_workers([stage], store, {"host": {"cpu": 1}}).done == (stage,)
+    assert on_workers([stage], store, {"host": {"cpu": 1}}).done == (stage,)
     word, _, file = (store.find(stage) / "text").read_text().partition(" ")
     assert word == "here" and "scaling-plugin-sent-" in file
-
-
-def _on_workers(stages, store, resources):
-    with RayPool(store.root, None, resources) as pool:
-        return execute(stages, store, pool, Progress(Console(file=io.StringIO())))
 
 
 # What identifies a result.

@@ -206,14 +206,16 @@ def test_a_reference_that_does_not_fall_has_no_multipliers():
 def test_the_interval_covers_the_truth_in_planted_studies():
     # 40 studies at a nominal 95 %: fewer than 35 covered has a chance of about 1 % if the true coverage is 95 %.
     covered = {"rft": 0, "step_dpo": 0}
-    logs = []
+    logs: dict[str, list[float]] = {"rft": [], "step_dpo": []}
     for seed in range(40):
-        table = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 8.0}, num_seeds=3, num_problems=300, seed=100 + seed)
+        table = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 8.0}, WIDE, num_seeds=3, num_problems=300, seed=100 + seed)
+        # The reference alone has the larger sizes, so that 8x stays in the range that was measured.
+        table = table[(table["algorithm"] == "sft") | (table["data_size"] <= SIZES[-1])]
         found = analyse(from_table(table), "sft", {}, num_draws=200)
         for name, m in (("rft", 2.0), ("step_dpo", 8.0)):
-            item = found.overall(name)
-            covered[name] += item.low <= m <= item.high
-        logs.append(np.log(found.overall("rft").estimate / 2.0))
+            item = found.overall(name)  # none where the multiplier is said to vary with D: not covered
+            covered[name] += item is not None and item.low <= m <= item.high
+            logs[name].extend([] if item is None else [np.log(item.estimate / m)])
     assert min(covered.values()) >= 35
     # Nearly unbiased: the mean of 40 logs with sd about 0.2 has a standard error of 0.03.
-    assert abs(np.mean(logs)) < 0.1
+    assert max(abs(np.mean(values)) for values in logs.values()) < 0.1

@@ -1,0 +1,54 @@
+"""Plug-ins in tests: what docs/plugins.md shows, and processes that forget what they loaded."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from scaling import kinds, plugins
+from scaling.config import algorithms
+from scaling.engine.pool import RayPool
+from scaling.engine.progress import Progress
+from scaling.engine.results_dir import open_store
+from scaling.engine.run import Report, execute
+from scaling.engine.store import Store
+from scaling.planning.plan import Plan, plan
+from scaling.planning.sweep_file import load_sweep
+from scaling.stage import Stage
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+ORPO = ROOT / "docs/plugins/orpo.py"
+
+
+def block(language: str) -> str:
+    return re.search(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S).group(1)
+
+
+@contextlib.contextmanager
+def forgetting():
+    """Everything that is registered inside is unknown again afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
+        patch.setattr(algorithms, "_ALGORITHMS", dict(algorithms._ALGORITHMS))
+        patch.setattr(plugins, "_loaded", {})
+        patch.setattr(sys, "path", list(sys.path))
+        yield patch
+        for plugin in plugins._loaded.values():
+            for file in plugin.files:
+                sys.modules.pop(Path(file).stem, None)
+
+
+def planned(file: Path) -> Plan:
+    sweep = load_sweep(file)
+    return plan(sweep, open_store(sweep).numbers)
+
+
+def on_workers(stages: Sequence[Stage], store: Store, resources: dict) -> Report:
+    with RayPool(store.root, None, resources) as pool:
+        return execute(stages, store, pool, Progress(Console(file=io.StringIO())))
