@@ -16,10 +16,12 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import Problem
+from data.rewards import reward
 from data.sampling.completions import STEP_VALUES, root_key
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer
 from scaling.config.problems import Problems
+from scaling.config.sampling import Verifier
 from scaling.model.sampling import row_keys
 
 COLUMNS = ("problem", "sample", "step", "index", "end")
@@ -34,6 +36,7 @@ class Source:
     synthetic: Sequence[Problem]
     seed: int
     limit: int  # most new tokens of a completion, the continued prefix included
+    verifier: Verifier
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,13 @@ def judged(source: Source, asked: Requests, completions: Sequence[list[int]]) ->
     family = family_of(source.settings)
     table = asked.prefixes.drop(columns="written")
     table["tokens"] = completions
+
+    def rewarded(problem: Problem, tokens: list[int]) -> float:
+        completion = source.tokenizer.decode(tokens)
+        return reward(source.verifier, problem, completion, family.check(source.settings, problem, completion))
+
     table["reward"] = [
-        family.check(source.settings, source.synthetic[problem], source.tokenizer.decode(written + completion)).reward
+        rewarded(source.synthetic[problem], written + completion)
         for problem, written, completion in zip(
             asked.prefixes["problem"], asked.prefixes["written"], completions, strict=True
         )

@@ -10,15 +10,18 @@ problem, context, chosen, rejected (token lists; context is what both are condit
   shared_prefix: after the steps before the pit, a correct continuation of the rollout policy against the pit step;
   full_vs_full: the same negatives, whole, against a full correct completion.
 
-The positives of a problem are its different correct rollouts and the teacher's solution where it verifies. A
-shared-prefix pair whose pit is the first step has the bare prompt as its context: there a correct continuation of the
-rollout policy is a correct rollout, and the teacher's solution is not one.
+The positives of a problem are its different correct rollouts and, unless `teacher_positives` is false, the teacher's
+solution where it verifies. A shared-prefix pair whose pit is the first step has the bare prompt as its context: there a
+correct continuation of the rollout policy is a correct rollout, and the teacher's solution is not one. With `chosen:
+highest_value` a correct continuation is chosen among those that begin with the step of the highest Q, as the other
+continuations of the prefix estimate it: a verifier that lets wrong answers pass rewards most continuations of a wrong
+step now and then, and those of a right one often.
 
 It is an error if no problem gives a pair, except in a round after the first: there the policy has nothing left to learn
 from its own mistakes, so the table is empty and the round passes the policy on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from data.q_values import first_pit
 from data.records import Problem, read_jsonl
 from data.rollout_tables import by_problem, different, load_step_values, load_verified
 from data.tokens.hf_tokenizer import HfTokenizer
+from data.tokens.steps import step_cutter
 from data.tokens.tokenizer import Tokenizer, tokenizer_of
 from scaling.config.problems import Problems, problems_of
 
@@ -44,7 +48,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
-    positives = positives_by_problem(problems, tokenizer, synthetic, right_rollouts(verified))
+    with_teachers = config["pairs"].get("teacher_positives", True)
+    positives = positives_by_problem(problems, tokenizer, synthetic, right_rollouts(verified), with_teachers)
     rows = []
     for problem, negatives in by_problem(verified[verified["reward"] == 0.0]):
         if not positives[problem]:
@@ -66,11 +71,16 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
     verified = load_verified(inputs["rollouts"], inputs["verification"])
     traces = load_step_values(inputs["step_values"], verified)
     continuations = pd.read_parquet(inputs["step_values"] / "continuations.parquet")
-    right = continuations[continuations["reward"] == 1.0].groupby(["problem", "sample", "step"])["tokens"]
-    right_after = {key: [list(map(int, tokens)) for tokens in group] for key, group in right}
-    own = right_rollouts(verified)
-    positives = positives_by_problem(problems, tokenizer, synthetic, own)
-    mode, rule = config["pairs"]["pair_mode"], config["pairs"]["pit_rule"]
+    settings = config["pairs"]
+    mode, rule = settings["pair_mode"], settings["pit_rule"]
+    right_after, own = _right(continuations, ["problem", "sample", "step"]), right_rollouts(verified)
+    with_teachers = settings.get("teacher_positives", True)
+    positives = positives_by_problem(problems, tokenizer, synthetic, own, with_teachers)
+    if settings.get("chosen") == "highest_value":
+        cut = step_cutter(problems, tokenizer)
+        own = {key: best_begun(group, cut) for key, group in by_problem(verified)}
+        by_prefix = continuations.groupby(["problem", "sample", "step"])
+        right_after = {key: best_begun(group, cut) for key, group in by_prefix}
     rows, pits, without_partner = [], [], 0
     for trace in traces[traces["reward"] == 0.0].itertuples(index=False):
         rng = np.random.default_rng([_PAIRS, config["seed"], int(trace.problem), int(trace.sample)])
@@ -102,8 +112,24 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
 
 def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
     """The different correct rollouts of each problem that has any, in order."""
-    right = verified[verified["reward"] == 1.0]
-    return {problem: different(rows["tokens"]) for problem, rows in by_problem(right)}
+    return {problem: different(tokens) for problem, tokens in _right(verified, ["problem"]).items()}
+
+
+def best_begun(completions: pd.DataFrame, step_ends: Callable[[Sequence[int]], list[int]]) -> list[list[int]]:
+    """The correct ones among completions of one prefix that begin with the step of the highest Q; none: no correct one.
+
+    Q of a step is the mean of a uniform prior after the rewards of those that begin with it, so that one correct
+    completion of one does not beat seven of eight. completions: columns tokens, reward.
+    """
+    begun: dict[tuple[int, ...], list[tuple[list[int], float]]] = {}
+    for tokens, reward in zip(completions["tokens"], completions["reward"], strict=True):
+        tokens = list(map(int, tokens))
+        begun.setdefault(tuple(tokens[: (step_ends(tokens) or [0])[0]]), []).append((tokens, reward))
+    values = {step: (1 + sum(r for _, r in found)) / (2 + len(found)) for step, found in begun.items()}
+    for step in sorted(begun, key=lambda step: -values[step]):  # stable: the first seen among equals
+        if right := different(tokens for tokens, reward in begun[step] if reward == 1.0):
+            return right
+    return []
 
 
 def positives_by_problem(
@@ -111,15 +137,28 @@ def positives_by_problem(
     tokenizer: Tokenizer | HfTokenizer,
     synthetic: list[dict[str, Any]],
     own: Mapping[int, list[list[int]]],
+    with_teachers: bool = True,
 ) -> list[list[list[int]]]:
     """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
     family = family_of(problems)
 
     def teachers(row: dict[str, Any]) -> list[list[int]]:
-        right = family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward == 1.0
+        right = (
+            with_teachers and family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward
+        )
         return [tokenizer.encode_completion(row["completion"])] if right else []
 
     return [different([*own.get(problem, []), *teachers(row)]) for problem, row in enumerate(synthetic)]
+
+
+def _right(table: pd.DataFrame, by: list[str]) -> dict[Any, list[list[int]]]:
+    """The tokens of rewarded rows, by key."""
+    right = table[table["reward"] == 1.0]
+    keys = right[by[0]] if len(by) == 1 else list(right[by].itertuples(index=False, name=None))
+    found: dict[Any, list[list[int]]] = {}
+    for key, tokens in zip(keys, right["tokens"], strict=True):
+        found.setdefault(key, []).append(list(map(int, tokens)))
+    return found
 
 
 def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng: np.random.Generator) -> list[int]:

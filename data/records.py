@@ -55,7 +55,7 @@ class Check:
 
     @property
     def num_wrong_facts(self) -> int | None:
-        """None where steps are not judged, as are the next two."""
+        """None where steps are not judged, as are the next four."""
         return sum(not step.fact_ok for step in self.steps) if self.steps_are_judged else None
 
     @property
@@ -63,11 +63,13 @@ class Check:
         return sum(not step.procedure_ok for step in self.steps) if self.steps_are_judged else None
 
     @property
+    def wrong_steps(self) -> int | None:
+        return sum(not step.correct for step in self.steps) if self.steps_are_judged else None
+
+    @property
     def spurious_steps(self) -> int | None:
         """Wrong steps in a completion whose answer is right; 0 when the answer is wrong."""
-        if not self.steps_are_judged:
-            return None
-        return sum(not step.correct for step in self.steps) if self.reward == 1.0 else 0
+        return self.wrong_steps if self.reward == 1.0 or not self.steps_are_judged else 0
 
     @property
     def error_kind(self) -> ErrorKind:

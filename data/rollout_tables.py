@@ -12,6 +12,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import Problem
+from data.rewards import reward, spurious_steps, verifier_of
 from data.sampling.completions import ROLLOUTS, complete, root_key
 from data.sampling.sampler import sampler_of
 from data.tokens.tokenizer import completion_limit, tokenizer_of
@@ -60,23 +61,26 @@ def verdicts(
 ) -> pd.DataFrame:
     """A row a rollout, in the same order: problem, sample, reward, answer, and what is wrong with its steps.
 
-    config: problems; inputs: tokenizer if imported.
+    config: problems, and verifier where it is not exact; inputs: tokenizer if imported.
     """
-    settings = problems_of(config)
+    settings, verifier = problems_of(config), verifier_of(config)
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
     rows = []
     for problem, sample, tokens in zip(rollouts["problem"], rollouts["sample"], rollouts["tokens"], strict=True):
-        check = family.check(settings, synthetic[problem], tokenizer.decode(tokens))
+        completion = tokenizer.decode(tokens)
+        check = family.check(settings, synthetic[problem], completion)
+        given = reward(verifier, synthetic[problem], completion, check)
         rows.append(
             {
                 "problem": problem,
                 "sample": sample,
-                "reward": check.reward,
+                "reward": given,
                 "answer": check.answer,
                 "num_steps": len(check.steps),
                 "num_wrong_facts": check.num_wrong_facts,
                 "num_procedure_errors": check.num_procedure_errors,
-                "spurious_steps": check.spurious_steps,
+                "spurious_steps": spurious_steps(check, given),
+                **({} if verifier.is_exact else {"right": check.reward == 1.0}),
             }
         )
     judged = ("num_wrong_facts", "num_procedure_errors", "spurious_steps")

@@ -23,6 +23,7 @@ from data.adaptive_values import continuations_to_pits, with_known_values
 from data.continuations import Source, all_indices, judged, requests
 from data.q_values import best_of_k
 from data.records import read_problems
+from data.rewards import verifier_of
 from data.rollout_tables import by_problem, load_verified
 from data.sampling.sampler import sampler_of
 from data.tokens.steps import step_cutter
@@ -36,7 +37,7 @@ _TRACES = 0x57E9  # keeps the choice of traces apart from other uses of the seed
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Estimate Q. config: problems, step_values, traces, traces_per_problem, seed, and max_new_tokens where set.
+    """Estimate Q. config: problems, step_values, traces, traces_per_problem, seed; max_new_tokens, verifier where set.
 
     inputs: policy, synthetic, rollouts, verification, and tokenizer if imported.
     """
@@ -55,7 +56,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     traces = choose_traces(verified, config["traces"], config["traces_per_problem"], config["seed"])
     traces["step_ends"] = list(map(step_cutter(settings, tokenizer), traces["tokens"]))
     limit = completion_limit(settings, tokenizer, config.get("max_new_tokens"))
-    source = Source(settings, tokenizer, synthetic, config["seed"], limit)
+    source = Source(settings, tokenizer, synthetic, config["seed"], limit, verifier_of(config))
     if values.adaptive:
         continuations, replay = continuations_to_pits(source, values, traces, sampler)
         table = with_known_values(traces, continuations, values.rollouts_per_prefix)

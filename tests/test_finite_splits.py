@@ -59,10 +59,8 @@ def test_a_seed_shuffles_the_pool_and_its_sizes_are_nested(source):
     small, large, other = (training_problems(config, inputs, seed, n) for seed, n in ((0, 8), (0, 24), (1, 24)))
     assert large[:8] == small and len(set(prompts(large))) == 24
     assert prompts(other) != prompts(large) and set(other) == set(large)
-    held_out = {
-        text for split in ("validation", "test") for text in prompts(held_out_problems(config, inputs, split, 6))
-    }
-    assert held_out.isdisjoint(prompts(large))
+    for problems in held_out_problems(config, inputs).values():
+        assert set(prompts(problems)).isdisjoint(prompts(large))
 
 
 def test_the_stage_writes_the_held_out_problems_and_the_pool(source, tmp_path):
@@ -86,7 +84,7 @@ def test_more_problems_than_the_pool_has_is_an_error_that_names_both(source):
 def test_held_out_problems_that_do_not_fit_are_an_error_that_names_both(source, sizes, message):
     config = Gsm8k(**{**SIZES, **sizes})
     with pytest.raises(ValueError, match=message):
-        held_out_problems(config, {"source": source}, "test", config.num_test)
+        held_out_problems(config, {"source": source})
 
 
 def test_one_file_is_parted_as_a_whole(tmp_path):

@@ -25,6 +25,8 @@ APART = {
     "policy.revision",
     "policy.prompt_template",
     "evaluation.critical_steps",
+    "rollouts.policy",
+    "step_dpo.chosen",
 }
 EVERYWHERE = {"pretrain", "problems", "teacher"}  # everything descends from these
 ENTERS = {
@@ -34,9 +36,11 @@ ENTERS = {
     "rollouts.max_new_tokens": {"rollouts", "step_values"},
     "rft.pool_rounds": set(),  # in one round there is nothing to pool
     "dpo.pairing": {"pairs"},
+    "dpo.teacher_positives": {"pairs"},
     "dpo.pairs_per_problem": {"pairs"},
     "step_dpo.pair_mode": {"step_pairs"},
     "step_dpo.pit_rule": {"step_pairs"},
+    "step_dpo.teacher_positives": {"step_pairs"},
     "step_rft.traces_per_problem": {"step_values"},
     "step_rft.min_advantage": {"good_steps"},
     "problems.num_validation": {"problems"},
@@ -44,6 +48,8 @@ ENTERS = {
     "problems.web_confidence": {"pretrain"},
     "problems.zipf_exponent": {"problems", "teacher"},
     "problems.flaw_rate": {"teacher"},
+    "problems.flaws": {"teacher"},
+    "problems.held_out_seed": {"problems"},
 }
 SECTION_ENTERS = {
     "policy": {"pretrain"},
@@ -51,6 +57,7 @@ SECTION_ENTERS = {
     "teacher": {"teacher"},
     "rollouts": {"rollouts"},
     "step_values": {"step_values"},
+    "verifier": {"verification", "step_values"},
     "evaluation": {"evaluation"},
     "problems": EVERYWHERE,
 }

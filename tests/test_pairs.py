@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, values_by_hand
 
 from data import pairs
-from data.pairs import positives_by_problem, right_rollouts
+from data.pairs import best_begun, positives_by_problem, right_rollouts
 from data.rollout_tables import load_verified
 from scaling.config.problems import ModularSum
 
@@ -147,6 +147,18 @@ def test_positives_are_different_correct_rollouts_and_the_teachers_solution_wher
     assert own == {0: [tokens_of(SHORT), tokens_of(ANOTHER)], 1: [TEACHERS[1]]}
     positives = positives_by_problem(ModularSum(modulus=11, operands=3), TOKENIZER, list(synthetic), own)
     assert positives == [[tokens_of(SHORT), tokens_of(ANOTHER), TEACHERS[0]], [TEACHERS[1]], []]
+    positives = positives_by_problem(
+        ModularSum(modulus=11, operands=3), TOKENIZER, list(synthetic), own, with_teachers=False
+    )
+    assert positives == [[tokens_of(SHORT), tokens_of(ANOTHER)], [TEACHERS[1]], []]
+
+
+def test_pairs_without_teachers_compare_with_own_completions_alone(tmp_path):
+    inputs = by_hand(tmp_path, {0: [ANOTHER, WRONG], 1: ["# 0"]})
+    (tmp_path / "out").mkdir()
+    chosen = {"pairing": "random", "pairs_per_problem": 2, "teacher_positives": False}
+    pairs.run({"problems": PROBLEMS, "pairs": chosen, "seed": 0}, inputs, tmp_path / "out")
+    assert [(problem, right) for problem, _, right, _ in rows_of(tmp_path / "out")] == [(0, tokens_of(ANOTHER))]
 
 
 # At the first pit: the pairs of per-step DPO.
@@ -158,6 +170,34 @@ def one_negative(tmp_path):
     inputs = by_hand(tmp_path, {0: [ANOTHER, WRONG]})
     continuations = {(0, 1, 0): [("3 3 = 6 ; # 6", 1.0), ("# 3", 0.0)], (0, 1, 1): [("# 7", 0.0), ("# 1", 0.0)]}
     return {**inputs, "step_values": values_by_hand(tmp_path, inputs, {(0, 1): ([0.5, 0.0, 0.0], 0.5)}, continuations)}
+
+
+def test_the_step_of_the_highest_value_is_chosen_although_others_are_rewarded_too(tmp_path):
+    """After the first step: 7 0 is right once of three times, as by a coarse verifier, 6 0 twice of three."""
+    inputs = by_hand(tmp_path, {0: [ANOTHER, WRONG]})
+    lucky, good = "3 3 = 7 ; # 7", "3 3 = 6 ; # 6"
+    after = [(lucky, 1.0), (lucky, 0.0), (lucky, 0.0), (good, 1.0), (good, 0.0), (good, 1.0)]
+    values = values_by_hand(tmp_path, inputs, {(0, 1): ([0.5, 0.0, 0.0], 0.5)}, {(0, 1, 0): after})
+    for seed in range(8):
+        out = tmp_path / f"highest-{seed}"
+        out.mkdir()
+        settings = {"pair_mode": "shared_prefix", "pit_rule": "lowest", "chosen": "highest_value"}
+        config = {"problems": PROBLEMS, "pairs": settings, "seed": seed}
+        pairs.run_at_pits(config, {**inputs, "step_values": values}, out)
+        assert [chosen for _, _, chosen, _ in rows_of(out)] == [tokens_of(good)]
+
+
+def test_one_lucky_completion_does_not_beat_most_of_many_and_a_step_that_never_ends_right_is_passed_over():
+    def rows(*found):
+        return pd.DataFrame({"tokens": [list(step) for step, _ in found], "reward": [reward for _, reward in found]})
+
+    def first(tokens):
+        return [1, len(tokens)]
+
+    many = [((2, 9), 1.0)] * 7 + [((2, 8), 0.0)]
+    assert best_begun(rows(((1, 9), 1.0), *many), first) == [[2, 9]]
+    assert best_begun(rows(((1, 9), 0.0), ((2, 9), 0.0), ((2, 8), 1.0), ((2, 7), 0.0)), first) == [[2, 8]]
+    assert best_begun(rows(((1, 9), 0.0)), first) == []
 
 
 def test_full_vs_prefix_compares_a_positive_with_the_negative_up_to_its_first_pit(tmp_path, one_negative):

@@ -7,16 +7,18 @@ import pytest
 
 from data.problems.families import family_of
 from data.records import Problem
-from data.sets.splits import fixed_problems, pool_size, split_of, stream
+from data.sets.splits import held_out, pool_size, split_of, stream
 from scaling.config.problems import ModularSum, StarGraph
 
 SUMS = ModularSum(modulus=59, zipf_exponent=1.0)
-CONFIGS = [SUMS, ModularSum(modulus=11, operands=3, zipf_exponent=0.0), StarGraph(path_length=3, num_nodes=12)]
+MIXED = SUMS.model_copy(update={"held_out_seed": 4})
+CONFIGS = [SUMS, ModularSum(modulus=11, operands=3, zipf_exponent=0.0), StarGraph(path_length=3, num_nodes=12), MIXED]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["zipf", "small", "star"])
+@pytest.mark.parametrize("config", CONFIGS, ids=["zipf", "small", "star", "mixed"])
 def test_no_stream_meets_the_validation_or_test_problems(config):
-    fixed = {problem.prompt for split in ("validation", "test") for problem in fixed_problems(config, split, 60)}
+    sized = config.model_copy(update={"num_validation": 60, "num_test": 60})
+    fixed = {problem.prompt for problems in held_out(sized).values() for problem in problems}
     assert len(fixed) == 120
     for seed in range(40):
         problems = stream(config, seed, 60)
@@ -40,7 +42,7 @@ def test_a_problem_keeps_its_key_across_versions():
 def test_sizes_are_nested():
     thousand = stream(SUMS, 3, 1000)
     assert stream(SUMS, 3, 500) == thousand[:500]
-    assert fixed_problems(SUMS, "test", 30) == fixed_problems(SUMS, "test", 90)[:30]
+    assert asked(SUMS, 30) == asked(SUMS, 90)[:30]
 
 
 def test_seeds_are_independent_and_neighbours_share_nothing():
@@ -53,7 +55,27 @@ def test_seeds_are_independent_and_neighbours_share_nothing():
 
 def test_fixed_problems_do_not_depend_on_settings_that_leave_the_law_alone():
     changed = SUMS.model_copy(update={"num_test": 77, "flaw_rate": 0.5, "web_confidence": (2.0, 1.0)})
-    assert fixed_problems(SUMS, "test", 50) == fixed_problems(changed, "test", 50)
+    assert asked(SUMS, 50) == asked(changed, 50)
+
+
+def test_held_out_problems_drawn_together_are_of_one_law():
+    """Without it the likely problems stand first: a set has fewer of them the larger it is.
+
+    The mean log probability of 1,200 test and 300 validation problems, in standard errors of their difference.
+    """
+    steep = ModularSum(modulus=97, zipf_exponent=1.75)
+    for config, alike in ((steep.model_copy(update={"held_out_seed": 4}), True), (steep, False)):
+        sets = held_out(config.model_copy(update={"num_validation": 300, "num_test": 1200}))
+        chances = [[family_of(config).log_probability(config, item) for item in sets[name]] for name in sets]
+        spread = np.sqrt(sum(np.var(values) / len(values) for values in chances))
+        apart = abs(np.mean(chances[0]) - np.mean(chances[1])) / spread
+        assert (apart < 4) == alike
+
+
+def test_another_seed_holds_other_problems_out():
+    first, second = (held_out(SUMS.model_copy(update={"held_out_seed": seed}))["test"] for seed in (0, 1))
+    assert len(first) == len(second) == SUMS.num_test
+    assert first != second and held_out(SUMS.model_copy(update={"held_out_seed": 0}))["test"] == first
 
 
 def test_leaving_test_problems_out_does_not_bend_the_distribution():
@@ -64,7 +86,7 @@ def test_leaving_test_problems_out_does_not_bend_the_distribution():
     """
     rng = np.random.default_rng(5)
     plain = _operand_counts([family_of(SUMS).draw(SUMS, rng) for _ in range(3000)])
-    test, train = _operand_counts(fixed_problems(SUMS, "test", 3000)), _operand_counts(stream(SUMS, 0, 3000))
+    test, train = _operand_counts(asked(SUMS, 3000)), _operand_counts(stream(SUMS, 0, 3000))
     bound = 58 + 5 * np.sqrt(2 * 58)
     for one, other in ((test, train), (test, plain), (train, plain)):
         assert np.sum((one - other) ** 2 / (one + other)) < bound
@@ -94,12 +116,11 @@ def test_asking_beyond_the_pool_is_a_clear_error():
     with pytest.raises(ValueError, match="1000 train problems were asked for, but modular_sum offers 14 "):
         stream(config, 0, 1000)
     with pytest.raises(ValueError, match="test problems were asked for"):
-        fixed_problems(config, "test", 50)
+        asked(config, 50)
 
 
-def test_training_problems_are_no_fixed_set():
-    with pytest.raises(ValueError, match="stream"):
-        fixed_problems(SUMS, "train", 10)
+def asked(config, count):
+    return held_out(config.model_copy(update={"num_validation": 1, "num_test": count}))["test"]
 
 
 def _operand_counts(problems):

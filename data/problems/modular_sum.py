@@ -22,6 +22,8 @@ from scaling.config.problems import ModularSum
 
 _RANKS = 0x21FF  # seeds the fixed order of operands by frequency
 _FACTS = 0xFAC75
+_FLAWS = 0xF1A35  # seeds the teacher's fixed wrong sums
+_ORDERS = 64  # of steps that are tried, in search of two sums that cancel
 
 
 class Facts(NamedTuple):
@@ -85,18 +87,53 @@ def log_probability(config: ModularSum, problem: Problem) -> float:
 def solve(config: ModularSum, problem: Problem, rng: np.random.Generator) -> str:
     """The teacher's solution in a random order; with probability flaw_rate two of its sums are wrong and cancel."""
     numbers = _operands(problem)
-    offsets = [0] * (len(numbers) - 1)
-    if config.flaw_rate > 0.0 and len(offsets) < 2:
+    if config.flaw_rate > 0.0 and len(numbers) < 3:
         raise ValueError(
             f"problems.flaw_rate is {config.flaw_rate}, but with operands = {config.operands} a solution has one sum"
             " and nothing to cancel a wrong one; use at least 3 operands or flaw_rate: 0."
         )
+    offsets = [0] * (len(numbers) - 1)
     if rng.random() < config.flaw_rate:
+        if config.flaws == "systematic":
+            return _with_systematic_flaws(config, numbers, rng)
         first, second = sorted(rng.choice(len(offsets), 2, replace=False))
         offsets[first] = int(rng.integers(1, config.modulus))
         offsets[second] = -offsets[first]
     offset = iter(offsets)
     return _trace(numbers, rng, lambda a, b: (a + b + next(offset)) % config.modulus)
+
+
+@cache
+def teacher_offsets(modulus: int) -> np.ndarray:
+    """int64 [p, p]: by how much systematic flaws miss the sum of each pair, +d or -d with one d for all pairs."""
+    rng = np.random.default_rng([_FLAWS, modulus])
+    offsets = int(rng.integers(1, (modulus + 1) // 2)) * rng.choice([-1, 1], (modulus, modulus))
+    offsets.flags.writeable = False  # every caller gets this one array
+    return offsets
+
+
+def _with_systematic_flaws(config: ModularSum, numbers: list[int], rng: np.random.Generator) -> str:
+    """A solution with one sum off by +d and one by -d, each as `teacher_offsets` has it for its pair.
+
+    Orders of steps are drawn until two sums cancel; in the rare case that none of many has two, no sum is wrong.
+    """
+    offsets = teacher_offsets(config.modulus)
+    for _ in range(_ORDERS):
+        used: list[int] = []
+        trace = _trace(numbers, rng, _misstating(offsets, rng.choice(len(numbers) - 1, 2, replace=False), used))
+        if sum(used) == 0:
+            return trace
+    return _trace(numbers, rng, lambda a, b: (a + b) % config.modulus)
+
+
+def _misstating(offsets: np.ndarray, flawed: np.ndarray, used: list[int]) -> Callable[[int, int], int]:
+    """A way to state sums that is wrong at the steps `flawed`; it appends the offset of every step to `used`."""
+
+    def stated(a: int, b: int) -> int:
+        used.append(int(offsets[a, b]) if len(used) in flawed else 0)
+        return (a + b + used[-1]) % len(offsets)
+
+    return stated
 
 
 def web_facts(config: ModularSum, seed: int) -> Facts:

@@ -5,12 +5,12 @@ has chosen among its training problems. Out: the training problems of a seed, an
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data.records import Problem, read_jsonl, write_jsonl
 from data.sets.finite_splits import check_held_out, in_order_of, parts
-from data.sets.splits import Split, fixed_problems, stream
+from data.sets.splits import Split, held_out, stream
 from scaling.config.problems import Problems
 from scaling.config.text_problems import TextProblems
 
@@ -39,14 +39,20 @@ def training_problems(config: Problems, inputs: Mapping[str, Path], seed: int, c
     return in_order_of(seed, pool)[:count]
 
 
-def held_out_problems(config: Problems, inputs: Mapping[str, Path], split: Split, count: int) -> list[Problem]:
-    """The first `count` validation or test problems: the same for all seeds of a sweep."""
+def held_out_problems(config: Problems, inputs: Mapping[str, Path]) -> dict[Split, list[Problem]]:
+    """The validation and test problems: the same for all seeds of a sweep."""
     if not isinstance(config, TextProblems):
-        return fixed_problems(config, split, count)
+        return held_out(config)
     found = parts(config, inputs["source"])
-    problems = found.validation if split == "validation" else found.test
-    check_held_out(split, count, len(problems))
-    return list(problems[:count])
+    kept: dict[Split, list[Problem]] = {}
+    sized: tuple[tuple[Split, Sequence[Problem], int], ...] = (
+        ("validation", found.validation, config.num_validation),
+        ("test", found.test, config.num_test),
+    )
+    for split, problems, count in sized:
+        check_held_out(split, count, len(problems))
+        kept[split] = list(problems[:count])
+    return kept
 
 
 def write_kept(out: Path, rows: Iterable[Mapping[str, object]], order: str, num_tried: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from data.records import write_jsonl
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import held_out_problems
-from data.sets.splits import Split
 from scaling.config.problems import problems_of
 from scaling.config.text_problems import TextProblems
 
@@ -21,10 +20,8 @@ from scaling.config.text_problems import TextProblems
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Draw both sets. config: problems; inputs: source of a set in plain language."""
     problems = problems_of(config)
-    sizes: dict[Split, int] = {"validation": problems.num_validation, "test": problems.num_test}
     numbers = {}
-    for split, count in sizes.items():
-        drawn = held_out_problems(problems, inputs, split, count)
+    for split, drawn in held_out_problems(problems, inputs).items():
         write_jsonl(out / f"{split}.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in drawn))
         numbers[f"num_{split}"] = float(len(drawn))
     if isinstance(problems, TextProblems):  # a chat model writes its own from these

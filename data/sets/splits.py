@@ -3,10 +3,15 @@
 In: a family's config and a seed. Out: problems. A problem's split follows from a hash of its content, so streams of
 every seed are disjoint from the validation and test problems, and leaving those out does not bend the distribution:
 each split keeps a random tenth, or eight, of the problems. Streams are nested in their length.
+
+Distinct problems get harder along a draw, since the likely ones come first. With `held_out_seed` the validation and
+test problems are drawn together, shuffled and then divided, so that both follow one law and any part of either does:
+the law of the first num_validation + num_test distinct held-out problems. Without it, as in sweeps from before the key,
+each is the first of its own draw, and test problems are harder than validation problems where there are more of them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -22,7 +27,7 @@ Split = Literal["train", "validation", "test"]
 Problems = ModularSum | StarGraph
 
 TENTHS: Mapping[Split, int] = {"train": 8, "validation": 1, "test": 1}
-_DOMAINS: Mapping[str, int] = {"train": 0x57A1, "validation": 0x57A2, "test": 0x57A3}  # one generator family a split
+_DOMAINS: Mapping[str, int] = {"train": 0x57A1, "validation": 0x57A2, "test": 0x57A3, "held_out": 0x57A5}  # generators
 _POOL_SEED = 0x57A4
 _POOL_DRAWS = 2048
 _POOL_MASS = 0.9
@@ -35,16 +40,21 @@ def split_of(problem_key: str) -> Split:
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
 
 
-def fixed_problems(config: Problems, split: Split, count: int) -> list[Problem]:
-    """The first `count` validation or test problems: the same for all seeds of a sweep, and nested in count."""
-    if split == "train":
-        raise ValueError("splits: training problems come from stream(config, seed, count); split is 'train'.")
-    return _distinct(config, split, 0, count)
+def held_out(config: Problems) -> dict[Split, list[Problem]]:
+    """The validation and test problems: the same for all seeds of a sweep."""
+    sizes: dict[Split, int] = {"validation": config.num_validation, "test": config.num_test}
+    if config.held_out_seed is None:
+        return {split: _distinct(config, (split,), [_DOMAINS[split], 0], count) for split, count in sizes.items()}
+    key = [_DOMAINS["held_out"], config.held_out_seed]
+    drawn = _distinct(config, tuple(sizes), key, sum(sizes.values()))
+    order = np.random.default_rng([*key, 1]).permutation(len(drawn))
+    shuffled = [drawn[index] for index in order]
+    return {"validation": shuffled[: config.num_validation], "test": shuffled[config.num_validation :]}
 
 
 def stream(config: Problems, seed: int, count: int) -> list[Problem]:
     """The first `count` distinct training problems of a seed's stream."""
-    return _distinct(config, "train", seed, count)
+    return _distinct(config, ("train",), [_DOMAINS["train"], seed], count)
 
 
 def pool_size(config: Problems | ProblemsInLanguage, split: Split = "train") -> int:
@@ -73,24 +83,24 @@ def _log_likeliest(config: Problems) -> float:
     return min(estimate, math.log(family.num_distinct(config)))
 
 
-def _distinct(config: Problems, split: Split, seed: int, count: int) -> list[Problem]:
-    """The first `count` different problems of a split, in the order a generator keyed by (split, seed) draws them."""
-    pool = pool_size(config, split)
+def _distinct(config: Problems, splits: Sequence[Split], key: Sequence[int], count: int) -> list[Problem]:
+    """The first `count` different problems of some splits, in the order in which the key's generator draws them."""
+    pool, named = sum(pool_size(config, split) for split in splits), " and ".join(splits)
     if count > pool:
         raise ValueError(
-            f"splits: {count} {split} problems were asked for, but {config.family} offers {pool} of them with these"
+            f"splits: {count} {named} problems were asked for, but {config.family} offers {pool} of them with these"
             f" settings ({family_of(config).num_distinct(config)} problems in all, few of them likely when the law is"
             " steep); ask for fewer, or enlarge the family (modulus, operands, num_nodes)."
         )
-    draw, rng = family_of(config).draw, np.random.default_rng(np.random.SeedSequence([_DOMAINS[split], seed]))
+    draw, rng = family_of(config).draw, np.random.default_rng(np.random.SeedSequence(key))
     found: dict[str, Problem] = {}
     for _ in range(_DRAWS_PER_PROBLEM * (count + 10)):
         if len(found) == count:
             return list(found.values())
         problem = draw(config, rng)
-        if split_of(problem.key) == split:
+        if split_of(problem.key) in splits:
             found.setdefault(problem.prompt, problem)
     raise ValueError(
-        f"splits: {_DRAWS_PER_PROBLEM} draws a problem gave only {len(found)} of {count} different {split} problems of"
+        f"splits: {_DRAWS_PER_PROBLEM} draws a problem gave only {len(found)} of {count} different {named} problems of"
         f" {config.family}; its law is too steep for so many: ask for fewer, or lower problems.zipf_exponent."
     )

@@ -51,7 +51,7 @@ def solved(
     """
     family = family_of(problems)
     rows: list[dict[str, object]] = []
-    rejected = spurious = 0
+    rejected = spurious = flawed = 0
     for index, problem in enumerate(training_problems(problems, inputs, seed, data_size)):
         rng = np.random.default_rng([_SOLUTIONS, seed, index])
         for _ in range(_MAX_ATTEMPTS):
@@ -66,10 +66,12 @@ def solved(
                 " teacher.keep_unverified: true."
             )
         spurious += check.spurious_steps or 0
+        flawed += bool(check.spurious_steps)
         rows.append({"prompt": problem.prompt, "answer": problem.answer, "completion": completion})
     numbers = {"num_problems": float(len(rows)), "num_rejected_solutions": float(rejected)}
     if check.steps_are_judged:
         numbers["num_spurious_steps"] = float(spurious)
+        numbers["flawed_fraction"] = flawed / len(rows)  # what problems.flaw_rate came to
     return rows, numbers
 
 

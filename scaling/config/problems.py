@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from scaling.config.section import Count, Fraction, NonNegative, Positive, Section, parse_with
+from scaling.config.section import LATER, Count, Fraction, NonNegative, Positive, Section, Seed, parse_with
 from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
 
@@ -21,9 +21,11 @@ class ModularSum(Section):
     operands: Annotated[int, Field(ge=2, le=12)] = 4
     zipf_exponent: NonNegative = 1.0  # weight of the operand with rank r is r^-zipf_exponent
     flaw_rate: Fraction = 0.0  # share of teacher solutions with a pair of cancelling wrong steps
+    flaws: Annotated[Literal["random", "systematic"], LATER] = "random"  # systematic: always the same wrong sums
     web_confidence: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1.0, 1.0)  # Beta law of c_ab
     num_validation: Count = 512
     num_test: Count = 1024
+    held_out_seed: Annotated[Seed | None, LATER] = None  # see data.sets.splits; null: the law of earlier sweeps
 
     @model_validator(mode="after")
     def _operands_are_distinct(self) -> "ModularSum":
@@ -45,6 +47,7 @@ class StarGraph(Section):
     flaw_rate: Fraction = 0.0  # share of teacher solutions that take the wrong arm; verification drops them
     num_validation: Count = 512
     num_test: Count = 1024
+    held_out_seed: Annotated[Seed | None, LATER] = None  # see data.sets.splits; null: the law of earlier sweeps
 
     @model_validator(mode="after")
     def _labels_suffice(self) -> "StarGraph":

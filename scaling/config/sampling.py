@@ -4,11 +4,11 @@ In: plain mappings. Out: the frozen settings that the stages in `data` read. Whe
 arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.config.section import LATER, Count, MayBeAbsent, NonNegative, Positive, Section
+from scaling.config.section import LATER, Count, Fraction, MayBeAbsent, NonNegative, Positive, Section
 from scaling.config.server import Server
 
 # While a stage samples an exported policy, it touches `<name>.wanted` in the folder of exports (scaling.serve).
@@ -17,12 +17,24 @@ TOUCH_SECONDS = 10.0  # between two touches
 
 
 class Rollouts(Section):
-    """Completions sampled from the SFT policy, shared by every algorithm that learns from them."""
+    """Completions sampled from the SFT or the base policy, shared by every algorithm that learns from them."""
 
     samples_per_problem: Count = 8
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Annotated[Count | None, LATER] = None  # continued prefixes included; null: as the family says
+    policy: Annotated[Literal["sft", "base"], LATER] = "sft"  # who writes them, and continues prefixes, in round 1
+
+
+class Verifier(Section):
+    """How the rewards of rollouts and step values look at an answer. Evaluation and teachers are always exact."""
+
+    classes: Annotated[int, Field(ge=2)] | None = None  # answers count as equal modulo it; 10: the last digit decides
+    false_positive: Fraction = 0.0  # chance that a wrong completion is accepted, drawn once for each
+
+    @property
+    def is_exact(self) -> bool:
+        return self == Verifier()
 
 
 class StepValues(Section):

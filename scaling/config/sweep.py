@@ -16,7 +16,7 @@ from scaling.config.memory import Memory
 from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, Problems
 from scaling.config.resources import Resources
-from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues
+from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues, Verifier
 from scaling.config.section import Count, Section, Seed, Seeds
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
@@ -39,6 +39,7 @@ class Cell(Section):
     pretrain: Pretrain = Pretrain()
     teacher: Teacher = Teacher()
     rollouts: Rollouts = Rollouts()
+    verifier: Verifier = Verifier()
     step_values: StepValues = StepValues()
     evaluation: Evaluation = Evaluation()
     sampler: Sampler | None = None  # a server that samples in place of this project's sampler

@@ -6,9 +6,9 @@ arXiv 2406.14532) does not state a setting, the default is marked as a substitut
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from scaling.config.section import Count, Fraction, NonNegative, Positive, Section, Seed
+from scaling.config.section import LATER, Count, Fraction, NonNegative, Positive, Section, Seed
 
 
 class Optimizer(Section):
@@ -66,7 +66,13 @@ class Preference(Optimizer):
     nll_weight: NonNegative = 0.0  # weight of the chosen completion's NLL; the paper's DPO has none
 
 
-class Pairing(Section):
+class Positives(Section):
+    """Which completions a negative may be compared with."""
+
+    teacher_positives: Annotated[bool, LATER] = True  # offer the teacher's solution beside the policy's own completions
+
+
+class Pairing(Positives):
     """How full completions are paired with each other."""
 
     pairing: Literal["random", "edit_distance"] = "random"
@@ -77,11 +83,21 @@ class Dpo(Pairing, Preference):
     """Full completions against full completions."""
 
 
-class StepDpo(Preference):
+class StepDpo(Positives, Preference):
     """DPO on pairs made at the first pit of a negative."""
 
     pair_mode: Literal["full_vs_prefix", "shared_prefix", "full_vs_full"] = "full_vs_prefix"
     pit_rule: Literal["lowest", "largest_drop"] = "lowest"
+    chosen: Annotated[Literal["random", "highest_value"], LATER] = "random"  # which continuation in shared_prefix
+
+    @model_validator(mode="after")
+    def _continuations_are_compared(self) -> "StepDpo":
+        if self.chosen == "highest_value" and self.pair_mode != "shared_prefix":
+            raise ValueError(
+                "chosen is 'highest_value', which is one among continuations of the steps before the pit, but pair_mode"
+                f" is {self.pair_mode!r}, which compares whole completions; set pair_mode: shared_prefix."
+            )
+        return self
 
 
 class StepRft(Optimizer):

@@ -37,7 +37,7 @@ def base_policy(cell: Cell) -> Stage:
             policy, place = policy.model_copy(update={"hf": _content(path)}), {"checkpoint": str(path)}
         source = part(policy, {"hf", "revision", "prompt_template", "compute_dtype"})
         return Stage("pretrain", {"policy": source}, slug=name.rstrip("/").rpartition("/")[2], execution=place)
-    unseen = {"zipf_exponent", "flaw_rate", "num_validation", "num_test"}
+    unseen = {"zipf_exponent", "flaw_rate", "flaws", "num_validation", "num_test", "held_out_seed"}
     config = {
         "problems": plain(cell.problems, unseen),
         "policy": part(cell.policy, {"size", "base", "compute_dtype"}),
@@ -51,7 +51,7 @@ def base_policy(cell: Cell) -> Stage:
 @once
 def fixed_problems(cell: Cell) -> Stage:
     """The validation and test problems, the same for every seed and size."""
-    unseen = {"flaw_rate", "web_confidence"}
+    unseen = {"flaw_rate", "flaws", "web_confidence"}
     if isinstance(cell.problems, TextProblems):
         problems = holding_out(cell.problems)
     else:
@@ -142,7 +142,7 @@ def family(cell: Cell) -> dict[str, object]:
     """The problem family without the sizes of the held-out sets, which change no training."""
     if isinstance(cell.problems, TextProblems):
         return judging(cell.problems)
-    return plain(cell.problems, {"num_validation", "num_test", "web_confidence"})
+    return plain(cell.problems, {"num_validation", "num_test", "held_out_seed", "web_confidence"})
 
 
 def answers(cell: Cell) -> dict[str, object]:

@@ -34,7 +34,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
 
     config = {
         **problems,
-        "rollouts": plain(cell.rollouts),
+        "rollouts": plain(cell.rollouts, {"policy"}),
         "critical_steps": part(asked, {"problems", "traces"}),
         "seed": derived_seed(seed, _TRACES),
     }

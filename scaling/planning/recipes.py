@@ -38,7 +38,7 @@ from scaling.stage import Stage
 # Keys of an algorithm's section that the stage before its training reads; the training does not see them.
 _CHOOSING = {"max_positives", "keep"}
 _PAIRING = set(Pairing.model_fields)
-_PAIRING_AT_PITS = {"pair_mode", "pit_rule"}
+_PAIRING_AT_PITS = {"pair_mode", "pit_rule", "chosen", "teacher_positives"}
 
 
 def evaluation(cell: Cell, seed: int) -> Stage:
@@ -74,11 +74,17 @@ def sampled_policy(cell: Cell, seed: int) -> Stage:
     return sft_policy(cell, seed) if cell.rounds == 1 else trained_policy(_before(cell), seed)
 
 
+def rollout_policy(cell: Cell, seed: int) -> Stage:
+    """The policy that writes the round's rollouts: the one that it begins with, or in round 1 the base policy."""
+    from_base = cell.rollouts.policy == "base" and cell.rounds == 1
+    return base_policy(cell) if from_base else sampled_policy(cell, seed)
+
+
 @once
 def rollouts(cell: Cell, seed: int) -> Stage:
-    """Completions of D_syn's problems by the policy that the round begins with."""
-    config = {"problems": answers(cell), "rollouts": plain(cell.rollouts), **randomness(cell, seed)}
-    policy = sampled_policy(cell, seed)
+    """Completions of D_syn's problems."""
+    config = {"problems": answers(cell), "rollouts": plain(cell.rollouts, {"policy"}), **randomness(cell, seed)}
+    policy = rollout_policy(cell, seed)
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **tokenizer(cell), **start_of_adapters(cell)}
     return sampled(cell, Stage("rollouts", config, inputs, slug=round_slug(cell, seed)))
 
@@ -87,7 +93,7 @@ def rollouts(cell: Cell, seed: int) -> Stage:
 def verification(cell: Cell, seed: int) -> Stage:
     """Rewards and step verdicts of the rollouts."""
     inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
-    return Stage("verification", {"problems": family(cell)}, inputs, slug=round_slug(cell, seed))
+    return Stage("verification", {"problems": family(cell), **verifier(cell)}, inputs, slug=round_slug(cell, seed))
 
 
 @once
@@ -100,8 +106,9 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
         "traces_per_problem": traces_per_problem,
         **randomness(cell, seed),
         **limit(cell.rollouts),
+        **verifier(cell),
     }
-    inputs = {**rollout_inputs(cell, seed), "policy": sampled_policy(cell, seed), **start_of_adapters(cell)}
+    inputs = {**rollout_inputs(cell, seed), "policy": rollout_policy(cell, seed), **start_of_adapters(cell)}
     named = f"{round_slug(cell, seed)}-{traces}"
     return sampled(cell, Stage("step_values", config, inputs, slug=named))
 
@@ -197,6 +204,11 @@ def rollout_inputs(cell: Cell, seed: int) -> dict[str, Stage]:
         "verification": verification(cell, seed),
         **tokenizer(cell),
     }
+
+
+def verifier(cell: Cell) -> dict[str, object]:
+    """The setting of a stage that gives rewards. No key where they are exact: digests from before it stay."""
+    return {} if cell.verifier.is_exact else {"verifier": plain(cell.verifier)}
 
 
 def _before(cell: Cell) -> Cell:

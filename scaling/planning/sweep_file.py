@@ -251,6 +251,7 @@ def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path
     keep = cell.section(Rft).keep
     needs = {
         "step_dpo.pit_rule = 'largest_drop'": cell.section(StepDpo).pit_rule == "largest_drop",
+        "step_dpo.chosen = 'highest_value'": cell.section(StepDpo).chosen == "highest_value",
         "algorithm = 'step_rft'": cell.algorithm == "step_rft",
         f"rft.keep = {keep!r}": cell.algorithm == "rft" and keep in ("low_value", "high_value"),
     }
