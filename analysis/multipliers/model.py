@@ -157,7 +157,7 @@ def fit_model(
         lack_of_fit(design, errors, draws, constant),
         lack_of_fit(design, errors, draws, varying),
         tuple(FormScore(fit.form.name, score, float(np.exp(fit.log_multiplier(_ARM)[0]))) for score, fit in fits),
-        _slopes(design, errors, draws, varying, varying_draws, forms),
+        _slopes(design, errors, draws, varying, varying_draws, forms, alike),
         holdout,
         hold_out_headline(design, errors, draws, constant, _ARM, names[1]),
         band(design, varying, varying_draws, names[1]),
@@ -174,16 +174,28 @@ def candidates(num_sizes: int, ceiling: float | None, smallest: float) -> list[F
 
 
 def _slopes(
-    design: Design, errors: np.ndarray, draws: np.ndarray, varying: Fit, varying_draws: Fit, forms: Sequence[Form]
+    design: Design,
+    errors: np.ndarray,
+    draws: np.ndarray,
+    varying: Fit,
+    varying_draws: Fit,
+    forms: Sequence[Form],
+    alike: Sequence[Form],
 ) -> tuple[Slope, ...]:
-    """Under the chosen form; where that excludes 0, also under all that fit about as well with a varying multiplier."""
+    """Under the chosen form; where that excludes 0, also under all that fit about as well, with one m or a varying one.
+
+    Where the curve has a floor and a form without one is chosen, its slope takes up what the form lacks.
+    """
     chosen = _slope(varying, varying_draws)
     if chosen.low <= 0 <= chosen.high:
         return (chosen,)
     others = [fit_point(design, errors, form, "H2") for form in forms if form.name != varying.form.name]
     scored = by_qaicc([varying, *others], int((~np.isnan(errors)).sum()))
-    alike = [fit for score, fit in scored if score <= scored[0][0] + SPREAD_QAICC and fit.form.name != chosen.form]
-    return (chosen, *(_slope(fit, fit_replicates(design, draws[:NUM_REPLICATES], fit)) for fit in alike))
+    as_well = {form.name for form in alike} | {
+        fit.form.name for score, fit in scored if score <= scored[0][0] + SPREAD_QAICC
+    }
+    tried = [fit for _, fit in scored if fit.form.name in as_well - {chosen.form}]
+    return (chosen, *(_slope(fit, fit_replicates(design, draws[:NUM_REPLICATES], fit)) for fit in tried))
 
 
 def _slope(point: Fit, replicates: Fit) -> Slope:
