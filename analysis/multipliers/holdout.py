@@ -17,7 +17,7 @@ from analysis.fitting.joint import Design
 MIN_SIZES = 7  # of the reference; below, hold-out leaves too few sizes to choose a form by
 NUM_REPLICATES = 500
 _CLIP = 1e-6
-_TAIL = 0.025
+_TAIL = 0.0125  # with the test of fit (analysis.verdicts.evidence) it refuses at most 5 % of constant multipliers
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class HeldOut:
     algorithm: str
     data_size: int
     predicted: float
-    low: float  # 95 % predictive interval: of the fit, the runs and the problems
+    low: float  # 97.5 % predictive interval: of the fit, the runs and the problems
     high: float
     observed: float
 

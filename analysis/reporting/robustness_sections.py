@@ -102,7 +102,7 @@ def _held_out(study: Study) -> TextTable:
         if item is not None
     )
     note = (
-        "One multiplier, fitted without an algorithm's largest size, predicts its error there in percent; the 95 %"
+        "One multiplier, fitted without an algorithm's largest size, predicts its error there in percent; the 97.5 %"
         " interval is that of the fit, new runs and problems together."
     )
     return TextTable(("algorithm", "D left out", "predicted", "observed", ""), rows, note)

@@ -26,6 +26,7 @@ Code = Literal[
     "NOT_RESOLVED",
 ]
 REJECTED = 0.05
+NOT_CONSTANT = 0.025  # p of fit below which no one number is given; the hold-out may refuse as many
 NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
 MIN_SIZES = 3  # of an algorithm, for one number over them; with fewer there is m at each
 MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyond it at every size is refused
@@ -77,7 +78,7 @@ class Evidence:
     @property
     def one_number(self) -> bool:
         """Whether a constant multiplier describes the curves."""
-        return self.lack_of_fit >= REJECTED and self.forms_agree
+        return self.lack_of_fit >= NOT_CONSTANT and self.forms_agree
 
     @property
     def in_reach(self) -> bool:

@@ -16,7 +16,7 @@ from analysis.verdicts.claims import (
     holds_at_every_size,
     upper_bound,
 )
-from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, REJECTED, Code, Evidence
+from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, NOT_CONSTANT, Code, Evidence
 from analysis.verdicts.headline import LARGEST, Headline, ends, headline, number
 from scaling.config.algorithms import algorithms
 
@@ -197,7 +197,7 @@ def _span(low: float, high: float) -> str:
 def _why(e: Evidence) -> str:
     """Why there is no supported multiplier."""
     low, high = e.quoted
-    if e.lack_of_fit < REJECTED:
+    if e.lack_of_fit < NOT_CONSTANT:
         return "no multiplier fits the curves under the forms tried"
     if not e.forms_agree:
         return "the joint fit disagrees with m at single sizes"
