@@ -6,6 +6,7 @@ jax nor ray; docs/results.md explains everything.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from analysis.reporting.study_files import write_study_files
 from analysis.reporting.study_sections import study_sections
 from analysis.tables.cells import OutcomesError
 from analysis.verdicts.judge import label
-from analysis.verdicts.outcome_file import MIN_DRAWS, parse_claims, read_outcomes, read_table
+from analysis.verdicts.outcome_file import MIN_DRAWS, checked_pairs, parse_claims, read_outcomes, read_table
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
@@ -54,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             sentences = fit_points(table, arguments.table.name, columns, arguments.y, output, *settings)
         else:
             sentences = fit_outcomes(
-                arguments.table, arguments.reference, arguments.claims, output, arguments.draws, arguments.seed
+                arguments.table,
+                arguments.reference,
+                arguments.claims,
+                output,
+                arguments.draws,
+                arguments.seed,
+                arguments.compare,
             )
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,19 +77,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fit_outcomes(
-    file: Path, reference: str, claims: str, output: Output, num_draws: int = 2000, seed: int = 0
+    file: Path,
+    reference: str,
+    claims: str,
+    output: Output,
+    num_draws: int = 2000,
+    seed: int = 0,
+    compare: Sequence[Sequence[str]] = (),
 ) -> tuple[str, ...]:
     """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table."""
     outcomes = read_outcomes(file, reference)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
-    question = Question(reference, claimed, num_draws, seed)
+    question = Question(reference, claimed, num_draws, seed, checked_pairs(compare, outcomes.algorithms))
     panel = analysed(outcomes, question)
     with output.writing() as directory:
         write_study_files(directory, {"": panel}, question, TABLE)
         parts = [*_conclusions(panel), *study_sections("", panel, directory, TABLE)]
-        parts.append(_provenance(panel.study, file.name, claims, num_draws, seed))
+        parts.append(_provenance(panel.study, file.name, claims, question))
         write_report(directory, f"{file.stem}: data multipliers", parts)
-    return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in panel.study.verdicts)
+    found = [item for study in (panel.study, *panel.comparisons) for item in study.verdicts]
+    return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in found)
 
 
 def _conclusions(panel: Panel) -> list[Section]:
@@ -102,9 +116,11 @@ def _conclusions(panel: Panel) -> list[Section]:
     return opening({"": panel}, (data,))
 
 
-def _provenance(study: Study, name: str, claims: str, num_draws: int, seed: int) -> Section:
-    command = f"python -m analysis.fit {name} --reference {study.reference}"
-    command += (f" --claims '{claims}'" if claims else "") + f" --draws {num_draws} --seed {seed} --out DIR"
+def _provenance(study: Study, name: str, claims: str, question: Question) -> Section:
+    command = f"python -m analysis.fit {name} --reference {shlex.quote(study.reference)}"
+    command += f" --claims {shlex.quote(claims)}" if claims else ""
+    command += "".join(f" --compare {shlex.join(pair)}" for pair in question.compare)
+    command += f" --draws {question.num_draws} --seed {question.seed} --out DIR"
     return Section("Provenance", bullets=(f"data: {name}, hash {data_hash(study.outcomes)}", f"regenerate: {command}"))
 
 
@@ -120,6 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     parser.add_argument("--reference", metavar="NAME", help="the algorithm that the others are compared with")
     parser.add_argument("--claims", default="", metavar="NAME=M,...", help="such as rft=2,step_dpo=8,dpo=<=1")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "NAME"),
+        help="also compare two algorithms with each other, the second as reference; may be repeated",
+    )
     parser.add_argument("--x", metavar="COLUMN[,COLUMN]", help="size, or parameters and tokens of a surface")
     parser.add_argument("--y", metavar="COLUMN", help="error or loss")
     parser.add_argument("--form", default="auto", choices=FORM_NAMES, help="auto chooses among the one-variable forms")

@@ -108,7 +108,7 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
     if not tables.outcomes:
         return None
     settings = sweep.analysis
-    question = Question(settings.reference, settings.claims, settings.bootstrap_draws, settings.seed)
+    question = Question(settings.reference, settings.claims, settings.bootstrap_draws, settings.seed, settings.compare)
     panels = {
         name: analysed(from_table(outcomes), question, tables.base_errors.get(name), flops_by_cell(tables.runs, name))
         for name, outcomes in tables.outcomes.items()

@@ -46,6 +46,25 @@ def test_an_algorithm_that_costs_three_times_as_much_a_problem_is_worth_a_third(
     assert overall_compute(dear, "step_dpo") == overall_compute(cheap, "step_dpo")
 
 
+def test_the_break_even_price_is_where_both_cost_the_same(study):
+    flops = flops_of(study, sft=5.0, rft=15.0, step_dpo=5.0)
+    of_reference = {size: value for (name, size), value in flops.items() if name == "sft"}
+    for item in compute_multipliers(study, flops):
+        m = next(
+            one.estimate
+            for one in study.multipliers
+            if (one.algorithm, one.kind) == (item.algorithm, item.kind) and one.data_size in (item.data_size, None)
+        )
+        if not 1 < m < np.inf:
+            assert np.isnan(item.break_even)
+        elif item.algorithm == "step_dpo":
+            assert item.break_even == 0.0  # cheaper in compute already
+        else:
+            ours = item.flops + item.break_even * item.data_size
+            theirs = reference_flops(of_reference, m * item.data_size) + item.break_even * m * item.data_size
+            assert ours == pytest.approx(max(theirs, item.flops))
+
+
 def test_the_reference_costs_what_was_measured_and_keeps_its_cost_a_problem_beyond():
     known = {64: 64.0, 256: 512.0}
     found = [reference_flops(known, size) for size in (32, 64, 128, 256, 1024)]

@@ -31,7 +31,8 @@ def test_item_level_outcomes_give_everything(items, tmp_path, capsys):
     assert fit(items, tmp_path, "--reference", "sft", "--claims", "rft=2") == 0
     out = tmp_path / "out"
     assert {entry.name for entry in out.iterdir()} == {
-        *("fits.json", "errors.csv", "multipliers.csv", "figures", "report.md", "report.html", "source.txt"),
+        *("fits.json", "errors.csv", "multipliers.csv", "tables.tex", "figures"),
+        *("report.md", "report.html", "source.txt"),
     }
     document = json.loads((out / "fits.json").read_text())
     panel = document["panels"][""]
@@ -41,7 +42,7 @@ def test_item_level_outcomes_give_everything(items, tmp_path, capsys):
     text = (out / "report.md").read_text()
     assert "n = 300 test problems, 4 seeds" in text
     assert "greedy" not in text
-    assert "python -m analysis.fit table.csv --reference sft --claims 'rft=2' --draws 200 --seed 0" in text
+    assert "python -m analysis.fit table.csv --reference sft --claims rft=2 --draws 200 --seed 0" in text
     assert "RFT" in capsys.readouterr().out
 
 

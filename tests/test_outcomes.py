@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from planted import planted
 
-from analysis.tables.outcomes import OutcomesError, from_table
+from analysis.tables.outcomes import OutcomesError, from_parts, from_table
 
 
 def table() -> pd.DataFrame:
@@ -65,3 +65,26 @@ def test_a_fault_is_named_with_its_place(change, message):
 def test_an_unknown_cell_is_an_error():
     with pytest.raises(OutcomesError, match="no cell"):
         from_table(table()).index("sft", 11)
+
+
+def test_a_table_in_parts_is_the_table():
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=40, seed=5).sample(frac=1.0, random_state=0)
+    rows = np.array_split(np.arange(len(table)), 7)
+    whole, parted = from_table(table), from_parts(lambda: (table.iloc[part] for part in rows))
+    for name in ("algorithm", "data_size", "seeds", "problems", "wrong", "present"):
+        assert np.array_equal(getattr(whole, name), getattr(parted, name)), name
+
+
+@pytest.mark.parametrize(("column", "value"), [("wrong", 2), ("data_size", 0)])
+def test_a_fault_in_a_later_part_has_the_row_of_the_whole_table(column, value):
+    table = planted({"sft": 1.0}, num_problems=20)
+    table.loc[70, column] = value
+    with pytest.raises(OutcomesError, match=rf"^row 70: {column} is {value}"):
+        from_parts(lambda: (table.iloc[start : start + 32] for start in range(0, len(table), 32)))
+
+
+def test_a_row_that_repeats_one_of_an_earlier_part_is_refused():
+    table = planted({"sft": 1.0}, num_problems=20)
+    table = pd.concat([table, table.iloc[[3]]], ignore_index=True)
+    with pytest.raises(OutcomesError, match=rf"^row {len(table) - 1} repeats algorithm=sft"):
+        from_parts(lambda: (table.iloc[start : start + 32] for start in range(0, len(table), 32)))

@@ -31,6 +31,7 @@ def fits_document(panels: Mapping[str, Panel], question: Question, wording: Word
         "bootstrap_draws": question.num_draws,
         "seed": question.seed,
         "claims": dict(question.claims),
+        **({"compare": [list(pair) for pair in question.compare]} if question.compare else {}),
         "panels": {name: _panel(panel, wording) for name, panel in panels.items()},
     }
 
@@ -82,6 +83,16 @@ def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
         "multipliers_per_flop": [asdict(item) for item in panel.compute],
         "verdicts": [verdict_document(item) for item in study.verdicts],
     }
+    if panel.comparisons:
+        document["comparisons"] = [
+            {
+                "reference": one.reference,
+                "multipliers": [asdict(item) for item in one.multipliers],
+                "differences": [asdict(item) for item in one.differences],
+                "verdicts": [verdict_document(item) for item in one.verdicts],
+            }
+            for one in panel.comparisons
+        ]
     if study.models:
         document["noise_over_luck"] = study.noise_over_luck
         document["models"] = {

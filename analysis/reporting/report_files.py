@@ -13,7 +13,7 @@ from scaling.engine.results_dir import results_dir
 
 PAGES = ("report.md", "report.html")
 FIGURES = tuple(f"figures/*.{suffix}" for suffix in ("png", "svg", "pdf", "csv"))
-STUDY_FILES = ("errors.csv", "multipliers.csv", "compute_multipliers.csv", "fits.json", *FIGURES)
+STUDY_FILES = ("errors.csv", "multipliers.csv", "compute_multipliers.csv", "fits.json", "tables.tex", *FIGURES)
 TABLES = (
     "runs.csv",
     "outcomes.parquet",

@@ -120,7 +120,8 @@ class ResultsFolder:
                 f"{self.directory}: fits.json was made of other outcomes than outcomes.parquet; {redraw}"
             )
         numbers = (self.document["claims"], self.document["bootstrap_draws"], self.document["seed"])
-        question = Question(self.fits["reference"], *numbers)
+        pairs = tuple((a, b) for a, b in self.document.get("compare", ()))
+        question = Question(self.fits["reference"], *numbers, compare=pairs)
         flops = flops_by_cell(self.runs.assign(panel=self.panel), self.panel)
         found = analysed(outcomes, question, self.fits.get("base_error"), flops)
         if not _agree(multiplier_table(found.study), self.multipliers):

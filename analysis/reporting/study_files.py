@@ -12,15 +12,17 @@ from analysis.figures import diagnostics, overview
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.compute import cost_table
 from analysis.figures.style import OWN
+from analysis.page.latex import to_latex
 from analysis.page.rendering import write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
+from analysis.reporting.study_sections import paper_tables
 from analysis.verdicts.compute import compute_table
 from analysis.verdicts.panel import Panel, Question
 
 
 def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording) -> None:
-    """errors.csv, multipliers.csv, fits.json and figures/; compute_multipliers.csv where costs are known."""
+    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv where costs are known."""
     write_csv(over_panels(panels, lambda panel: overview.error_table(panel.study)), directory / "errors.csv")
     write_csv(over_panels(panels, lambda panel: overview.multiplier_table(panel.study)), directory / "multipliers.csv")
     if any(panel.flops for panel in panels.values()):
@@ -29,6 +31,7 @@ def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Qu
         )
     document = fits_document(panels, question, wording)
     (directory / "fits.json").write_text(dump(document), encoding="utf-8")
+    (directory / "tables.tex").write_text(to_latex(paper_tables(panels, wording)), encoding="utf-8")
     folder = directory / "figures"
     folder.mkdir()
     for name, panel in panels.items():

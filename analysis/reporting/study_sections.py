@@ -3,7 +3,8 @@
 In: a `Study` and the tables it was made of. Out: `Section`s; every number carries its n, its interval and its form.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.figures.overview import figure_suffix
@@ -25,7 +26,17 @@ def study_sections(
     verdicts = Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),))
     errors = Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables))
     parts = [_figures(name, study, directory, wording), verdicts, errors, *_multipliers(name, panel)]
-    return [*parts, *question_sections(name, panel)]
+    return [*parts, *_comparisons(name, panel), *question_sections(name, panel)]
+
+
+def paper_tables(panels: Mapping[str, Panel], wording: Wording) -> list[tuple[str, TextTable]]:
+    """What a paper prints of every panel: errors, verdicts, and multipliers by size."""
+    found = []
+    for name, panel in panels.items():
+        found += [(f"Test error{_of(name)}", _errors(panel.study, wording))]
+        found += [(f"Verdicts{_of(name)}", verdict_table(panel))]
+        found += [(f"Multipliers{_of(name)}", _by_size(panel))] if panel.study.multipliers else []
+    return found
 
 
 def percent(value: float, low: float | None, high: float | None) -> str:
@@ -103,6 +114,15 @@ def _multipliers(name: str, panel: Panel) -> list[Section]:
     return [Section(title, reason, tables=tuple(tables))] if reason or tables else []
 
 
+def _comparisons(name: str, panel: Panel) -> list[Section]:
+    """Two algorithms against each other, the second as the reference."""
+    if not panel.comparisons:
+        return []
+    bullets = tuple(verdict.sentence for study in panel.comparisons for verdict in study.verdicts)
+    tables = tuple(_by_size(Panel(study)) for study in panel.comparisons if study.multipliers)
+    return [Section(f"Algorithms compared with each other{_of(name)}", bullets=bullets, tables=tables)]
+
+
 def _joint(study: Study) -> TextTable:
     rows = []
     means = {item.algorithm: item for item in study.multipliers if item.kind == "mean"}
@@ -158,16 +178,22 @@ def _by_size(panel: Panel) -> TextTable:
             row = [label(item.algorithm), f"{item.data_size:,}", *limits, bound]
             if per_flop:
                 compute = per_flop[item.algorithm, item.data_size]
-                row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high)]
+                price = "-" if math.isnan(compute.break_even) else f"{compute.break_even:.2e}"
+                row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high), price]
             rows.append(tuple(row))
     columns = ("algorithm", "D", "m(D)", "95 % interval", "for all sizes at once", "supported bound")
     if per_flop:
-        columns += ("FLOPs of a run", "m per FLOP", "95 % interval")
+        columns += ("FLOPs of a run", "m per FLOP", "95 % interval", "break-even price")
     note = (
-        "From the isotonic reference, without a form; intervals of each size alone, and for all of an algorithm's"
-        " sizes at once (Bonferroni). 'above range': the algorithm's error is below every one of the"
-        " reference; 'below range': above every one."
+        f"Against {label(panel.study.reference)}, from its isotonic curve, without a form; intervals of each size"
+        " alone, and for all of an algorithm's sizes at once (Bonferroni). 'above range': the algorithm's error is"
+        " below every one of the reference; 'below range': above every one."
     )
+    if per_flop:
+        note += (
+            " Break-even price: FLOPs that one synthetic problem must cost for both to cost the same; above it the"
+            " algorithm is the cheaper one."
+        )
     return TextTable(columns, tuple(rows), note)
 
 

@@ -4,7 +4,8 @@ In: a long table with the columns algorithm, data_size, seed, problem, wrong, on
 `Outcomes`. Every fault of the table is an error that names the row or the cell and the cure; nothing is dropped.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,13 @@ from analysis.tables.cells import (
     OutcomesError,
     arrange,
     check_columns,
-    check_repeats,
     first,
     seed_groups,
     with_whole_numbers,
 )
 
 COLUMNS = ("algorithm", "data_size", "seed", "problem", "wrong")
+_UNSEEN = 2  # stands for an outcome that no row has given yet
 
 
 @dataclass(frozen=True)
@@ -61,53 +62,108 @@ class Outcomes(Cells):
 
 def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> Outcomes:
     """Check a long table and arrange it. algorithms: their order; by default that of their first rows."""
-    check_columns(table, COLUMNS, "run and problem")
-    table = with_whole_numbers(table[list(COLUMNS)], {"data_size": 1, "seed": 0})
-    bad = ~pd.to_numeric(table["wrong"], errors="coerce").isin([0, 1])
-    if bad.any():
-        row = first(bad)
-        raise OutcomesError(
-            f"row {row}: wrong is {table['wrong'].iloc[row]}; it is 1 for a wrong answer and 0 for a right one."
-        )
-    table = table.assign(wrong=pd.to_numeric(table["wrong"]).astype(np.uint8))
-    check_repeats(table, COLUMNS[:-1], "run and problem")
-    order = tuple(algorithms) if algorithms is not None else tuple(dict.fromkeys(table["algorithm"]))
-    cells, seeds, rows, columns = arrange(table, order)
-    problems = tuple(sorted(set(table["problem"].astype(str))))
-    depth = pd.Categorical(table["problem"].astype(str), categories=list(problems)).codes
-    wrong = np.zeros((len(cells), len(seeds), len(problems)), np.uint8)
-    count = np.zeros(wrong.shape, np.uint8)
-    wrong[rows, columns, depth] = table["wrong"].to_numpy()
-    count[rows, columns, depth] = 1
-    _check_problems(count, cells, seeds, problems)
-    group, places = seed_groups(count.any(axis=2))
+    return from_parts(lambda: [table], algorithms)
+
+
+def from_parts(parts: Callable[[], Iterable[pd.DataFrame]], algorithms: Sequence[str] | None = None) -> Outcomes:
+    """The same of a table that comes in parts, so that it need not fit into memory; parts is called twice."""
+    found, names = [], set()
+    for part in _numbered(parts()):
+        found.append(part[["algorithm", "data_size", "seed"]].drop_duplicates())
+        names.update(part["problem"].cat.categories)
+    runs = pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+    order = tuple(algorithms) if algorithms is not None else tuple(dict.fromkeys(runs["algorithm"]))
+    cells, seeds, rows, columns = arrange(runs, order)
+    present = np.zeros((len(cells), len(seeds)), bool)
+    present[rows, columns] = True
+    group, places = seed_groups(present)
     if group is not None:  # number the seeds anew within each group
         columns = places[group[rows], columns]
         seeds = tuple(range(int(columns.max()) + 1))
-        wrong, count = np.zeros((2, len(cells), len(seeds), len(problems)), np.uint8)
-        wrong[rows, columns, depth] = table["wrong"].to_numpy()
-        count[rows, columns, depth] = 1
+        present = np.zeros((len(cells), len(seeds)), bool)
+        present[rows, columns] = True
+    problems = tuple(sorted(names))
+    wrong = np.full((*present.shape, len(problems)), _UNSEEN, np.uint8)
+    names_of_runs = runs.itertuples(index=False, name=None)
+    places_of_runs = dict(zip(names_of_runs, zip(rows, columns, strict=True), strict=True))
+    _fill(wrong, _numbered(parts()), places_of_runs, problems)
+    _check_problems(wrong != _UNSEEN, cells, seeds, problems)
+    wrong[~present] = 0
     return Outcomes(
         algorithm=np.array([cell[0] for cell in cells], dtype=object),
         data_size=np.array([cell[1] for cell in cells], dtype=np.int64),
         seeds=seeds,
         problems=problems,
         wrong=wrong,
-        present=count.any(axis=2),
+        present=present,
         seed_group=group,
     )
 
 
+def _numbered(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Each part checked, with the columns that are read; its index counts the rows of the whole table."""
+    start = 0
+    for part in parts:
+        try:
+            yield _checked(part).set_index(pd.RangeIndex(start, start + len(part)))
+        except OutcomesError as error:  # it counts the rows of this part
+            raise OutcomesError(_moved(str(error), start)) from error
+        start += len(part)
+
+
+def _moved(message: str, start: int) -> str:
+    return re.sub(r"^row (\d+)", lambda row: f"row {start + int(row[1])}", message)
+
+
+def _checked(part: pd.DataFrame) -> pd.DataFrame:
+    check_columns(part, COLUMNS, "run and problem")
+    part = with_whole_numbers(part[list(COLUMNS)], {"data_size": 1, "seed": 0})
+    numbers = pd.to_numeric(part["wrong"], errors="coerce")
+    bad = ~numbers.isin([0, 1])
+    if bad.any():
+        row = first(bad)
+        raise OutcomesError(
+            f"row {row}: wrong is {part['wrong'].iloc[row]}; it is 1 for a wrong answer and 0 for a right one."
+        )
+    return part.assign(wrong=numbers.astype(np.uint8), problem=_categories(part["problem"]))
+
+
+def _categories(problems: pd.Series) -> pd.Series:
+    """The names as text, each once, with the place of every row's: 10^8 rows are not compared as text."""
+    known = problems.astype("category").cat.remove_unused_categories()
+    return known.cat.rename_categories(known.cat.categories.astype(str))
+
+
+def _fill(
+    wrong: np.ndarray,
+    parts: Iterable[pd.DataFrame],
+    places: Mapping[tuple[str, int, int], tuple[int, int]],
+    problems: Sequence[str],
+) -> None:
+    """Write every outcome into wrong [P, R, N]. places: run -> its cell and the column of its seed."""
+    index = pd.Index(problems)
+    for part in parts:
+        part["place"] = index.get_indexer(part["problem"].cat.categories)[part["problem"].cat.codes]
+        for run, rows in part.groupby(["algorithm", "data_size", "seed"], sort=False, observed=True):
+            of_run, place = wrong[places[run]], rows["place"].to_numpy()
+            repeated = rows["place"].duplicated().to_numpy() | (of_run[place] != _UNSEEN)
+            if repeated.any():
+                row = rows.iloc[int(np.argmax(repeated))]
+                what = ", ".join(f"{name}={row[name]}" for name in COLUMNS[:-1])
+                raise OutcomesError(f"row {row.name} repeats {what}; keep one row for each run and problem.")
+            of_run[place] = rows["wrong"]
+
+
 def _check_problems(
-    count: np.ndarray, cells: Sequence[tuple[str, int]], seeds: Sequence[int], problems: Sequence[str]
+    seen: np.ndarray, cells: Sequence[tuple[str, int]], seeds: Sequence[int], problems: Sequence[str]
 ) -> None:
     """Every run that is there was measured on all problems: otherwise cells do not compare."""
-    incomplete = count.any(axis=2) & ~count.all(axis=2)
+    incomplete = seen.any(axis=2) & ~seen.all(axis=2)
     if incomplete.any():
         cell, seed = np.argwhere(incomplete)[0]
-        absent = problems[int(np.argmin(count[cell, seed]))]
+        absent = problems[int(np.argmin(seen[cell, seed]))]
         raise OutcomesError(
             f"the run ({cells[cell][0]}, data_size={cells[cell][1]}, seed={seeds[seed]}) has"
-            f" {count[cell, seed].sum()} of {len(problems)} problems; {absent!r} is absent. All runs must be measured"
+            f" {seen[cell, seed].sum()} of {len(problems)} problems; {absent!r} is absent. All runs must be measured"
             " on the same problems: measure it again, or leave the run out."
         )

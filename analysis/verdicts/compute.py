@@ -7,6 +7,10 @@ Let C(D) be the least compute of a reference run on D problems or more: where a 
 epochs were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth
 C(m D) / c times the compute. C never falls, so the limits of m become those of the compute multiplier. Between the
 reference's sizes C is interpolated in logs; beyond them the compute per problem is that of the end.
+
+A synthetic problem has its price too. The algorithm needs D of them where the reference needs m D, and c FLOPs where
+the reference needs C(m D): it is the cheaper one where a problem costs more than (c - C(m D)) / ((m - 1) D) FLOPs, the
+break-even price. 0: it is cheaper at any price.
 """
 
 from collections.abc import Mapping
@@ -18,7 +22,7 @@ import pandas as pd
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION
 from analysis.verdicts.study import Study
 
-COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high", "extrapolation")
+COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high", "extrapolation", "break_even")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class ComputeMultiplier:
     low: float
     high: float
     extrapolation: float  # m D over the reference's largest size; above 1 the reference's cost a problem carries it
+    break_even: float  # FLOPs that a synthetic problem must cost for both to cost the same; NaN where m is not above 1
 
 
 def flops_by_cell(runs: pd.DataFrame, panel: str) -> dict[tuple[str, int], float]:
@@ -102,6 +107,8 @@ def _priced(
     """multipliers: estimate, low and high of m."""
     own = flops[algorithm, size]
     worth = [m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers]
-    return ComputeMultiplier(
-        algorithm, kind, size, own, *worth, extrapolation=multipliers[0] * size / max(of_reference)
-    )
+    m, reach = multipliers[0], multipliers[0] * size / max(of_reference)
+    saved = (m - 1) * size  # problems
+    more = own - reference_flops(of_reference, m * size) if 1 < m < np.inf else np.nan  # FLOPs
+    break_even = max(more, 0.0) / saved if saved > 0 else np.nan
+    return ComputeMultiplier(algorithm, kind, size, own, *worth, extrapolation=reach, break_even=float(break_even))

@@ -5,20 +5,25 @@ A table that cannot be analysed is an error that names the row or cell and the c
 the header.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from analysis.fitting.bootstrap import MIN_SEEDS
 from analysis.fitting.forms import FORMS
 from analysis.tables import counts, outcomes
 from analysis.tables.cells import OutcomesError
 from analysis.tables.counts import Counts, from_counts
-from analysis.tables.outcomes import Outcomes, from_table
+from analysis.tables.outcomes import Outcomes, from_parts, from_table
 from analysis.verdicts.claims import upper_bound
 
+_PARQUET = (".parquet", ".pq")
+_ROWS_AT_ONCE = 1_000_000
 MIN_DRAWS = 200  # of the bootstrap; fewer say nothing of a 2.5 % quantile
 
 
@@ -27,7 +32,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise OutcomesError("it does not exist.")
     try:
-        if path.suffix in (".parquet", ".pq"):
+        if path.suffix in _PARQUET:
             return pd.read_parquet(path)
         text = {"algorithm": str, "problem": str}
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
@@ -36,13 +41,43 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_outcomes(path: Path, reference: str) -> Outcomes | Counts:
-    """Read, check and arrange. Raises OutcomesError."""
-    return outcomes_of(read_table(path), reference)
+    """Read, check and arrange; outcomes in parquet part by part, since there may be 10^8. Raises OutcomesError."""
+    if path.suffix not in _PARQUET or not path.exists():
+        return outcomes_of(read_table(path), reference)
+    try:
+        file = parquet.ParquetFile(path)
+    except (ValueError, OSError) as error:
+        raise OutcomesError(f"it cannot be read: {error}".rstrip(".") + ". Give a CSV or parquet file.") from error
+    if not set(outcomes.COLUMNS) <= set(file.schema_arrow.names) or _counted(file.schema_arrow.names):
+        return outcomes_of(read_table(path), reference)
+    found = from_parts(lambda: _parts(file))
+    check_usable(found, reference)
+    return found
+
+
+def _parts(file: parquet.ParquetFile) -> Iterator[pd.DataFrame]:
+    """The rows in parts of some million, whatever the file's row groups are; names as places in a list of names."""
+    held: list[pa.RecordBatch] = []
+    for batch in itertools.chain(file.iter_batches(_ROWS_AT_ONCE, columns=list(outcomes.COLUMNS)), [None]):
+        if held and (batch is None or sum(map(len, held)) + len(batch) > _ROWS_AT_ONCE):
+            table = pa.Table.from_batches(held)
+            for name in ("algorithm", "problem"):
+                if not pa.types.is_dictionary(table[name].type):
+                    place = table.schema.get_field_index(name)
+                    table = table.set_column(place, name, table[name].dictionary_encode())
+            yield table.unify_dictionaries().to_pandas()
+            held = []
+        if batch is not None:
+            held.append(batch)
+
+
+def _counted(names: Iterable[str]) -> bool:
+    return bool({"num_problems", "num_wrong"} & set(names))
 
 
 def outcomes_of(table: pd.DataFrame, reference: str) -> Outcomes | Counts:
     """Check a table of outcomes or of counts, and arrange it. Raises OutcomesError."""
-    has_counts = {"num_problems", "num_wrong"} & set(table.columns)
+    has_counts = _counted(table.columns)
     if has_counts and "wrong" in table.columns:
         raise OutcomesError(
             "the table has both wrong and counts; give either"
@@ -97,6 +132,19 @@ def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapp
     parts = [part.strip() for part in text.split(",") if part.strip()]
     pairs = {name: value for name, _, value in (part.partition("=") for part in parts)}
     return checked_claims(pairs, algorithms, reference, "--claims")
+
+
+def checked_pairs(pairs: Sequence[Sequence[str]], algorithms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Pairs of two different algorithms of the table. Raises OutcomesError for any other."""
+    for one, other in pairs:
+        for name in (one, other):
+            if name not in algorithms:
+                raise OutcomesError(
+                    f"--compare names {name!r}, but the table's algorithms are {', '.join(algorithms)}."
+                )
+        if one == other:
+            raise OutcomesError(f"--compare names {one!r} twice; name two different algorithms.")
+    return tuple((one, other) for one, other in pairs)
 
 
 def checked_claims(

@@ -4,7 +4,7 @@ In: a `Study`, or outcomes and the question that they answer; the error without 
 which files, figures and reports are made of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -24,6 +24,7 @@ class Question:
     claims: Mapping[str, float | str]  # algorithm -> a multiplier, or "<=x"
     num_draws: int  # of the bootstrap
     seed: int
+    compare: tuple[tuple[str, str], ...] = ()  # pairs of algorithms to compare with each other, the second as reference
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Panel:
     study: Study
     base_error: float | None = None  # of the base policy
     flops: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of one run; empty where costs are not known
+    comparisons: tuple[Study, ...] = ()  # of two algorithms each
 
     @cached_property
     def compute(self) -> tuple[ComputeMultiplier, ...]:
@@ -52,5 +54,17 @@ def analysed(
     flops: Mapping[tuple[str, int], float] = MappingProxyType({}),
 ) -> Panel:
     """Analyse one panel. base_error: of the base policy, where known: a curve that starts flat begins there."""
-    numbers = (question.reference, question.claims, question.num_draws, question.seed)
-    return Panel(analyse(outcomes, *numbers, ceiling=base_error), base_error, flops)
+    numbers = (question.claims, question.num_draws, question.seed, base_error)
+    pairs = compared(question.compare, outcomes.algorithms)
+    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers[1:]) for a, b in pairs)
+    return Panel(analyse(outcomes, question.reference, *numbers), base_error, flops, comparisons)
+
+
+def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of a panel's algorithms that are asked for; an algorithm stands for all its variants."""
+
+    def variants(name: str) -> list[str]:
+        return [one for one in names if one == name or one.startswith(f"{name},")]
+
+    found = [(one, other) for a, b in pairs for one in variants(a) for other in variants(b) if one != other]
+    return list(dict.fromkeys(found))

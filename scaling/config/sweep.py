@@ -89,11 +89,15 @@ class Cell(Section):
         return self
 
 
+Pair = Annotated[tuple[str, str], Field(strict=False)]
+
+
 class Analysis(Section):
     """The claims to test and how the intervals are made."""
 
     reference: str = "sft"
     claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
+    compare: Annotated[tuple[Pair, ...], Field(strict=False)] = ()  # algorithms to compare with each other
     bootstrap_draws: Annotated[int, Field(ge=200, le=100_000)] = 2000
     seed: Seed = 0
 

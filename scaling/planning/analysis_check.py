@@ -30,6 +30,19 @@ def check_analysis(sweep: Sweep, path: Path) -> None:
                 f"{where} claims {claim} for an algorithm that no cell of the grid runs; the grid runs {there}: take"
                 " the claim out of analysis.claims, or the algorithm into grid.algorithm."
             )
+    for place, pair in enumerate(sweep.analysis.compare):
+        names = [name.partition(",")[0] for name in pair]
+        for name in names:
+            if name not in run:
+                hint = did_you_mean(name, sorted(run)) if name not in algorithm_names() else ""
+                raise ConfigError(
+                    f"{path}: analysis.compare[{place}] names {name!r}, which no cell of the grid runs; the grid runs"
+                    f" {there}.{hint}"
+                )
+        if pair[0] == pair[1]:
+            raise ConfigError(
+                f"{path}: analysis.compare[{place}] names {pair[0]!r} twice; a pair is two different algorithms."
+            )
     if len(run) > 1 and sweep.analysis.reference not in run:
         raise ConfigError(
             f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({there});"

@@ -1,0 +1,84 @@
+"""Two algorithms against each other: in a table, in a sweep's report, and what is refused."""
+
+import json
+
+import pytest
+from planted import SIZES, planted
+
+from analysis.fit import main
+from analysis.page.latex import escaped
+from analysis.tables.outcomes import from_table
+from analysis.verdicts.panel import Question, analysed, compared
+from analysis.verdicts.study import analyse
+from scaling.config.errors import ConfigError
+from scaling.planning.sweep_file import load_sweep
+
+WIDE = (*SIZES, 2048, 4096)
+
+
+@pytest.fixture(scope="module")
+def table():
+    found = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 4.0}, WIDE, num_problems=300, seed=3)
+    return found[(found["algorithm"] == "sft") | (found["data_size"] <= SIZES[-1])]
+
+
+def test_a_comparison_is_the_study_of_the_two_alone(table):
+    outcomes = from_table(table)
+    panel = analysed(outcomes, Question("sft", {}, 200, 0, (("step_dpo", "rft"),)))
+    (study,) = panel.comparisons
+    alone = analyse(outcomes.part(["rft", "step_dpo"]), "rft", {}, 200, 0)
+    assert (study.reference, study.verdicts) == ("rft", alone.verdicts)
+    found = [item for item in study.multipliers if item.kind == "pointwise" and item.data_size <= 256]
+    assert len(found) == 3 and all(item.low <= 2.0 <= item.high for item in found)
+
+
+def test_a_name_stands_for_its_variants():
+    names = ("sft", "rft, K=4", "rft, K=16", "dpo")
+    assert compared([("rft", "dpo")], names) == [("rft, K=4", "dpo"), ("rft, K=16", "dpo")]
+    assert compared([("rft, K=16", "rft, K=4"), ("rft", "rft")], names)[0] == ("rft, K=16", "rft, K=4")
+    assert compared([("step_dpo", "dpo")], names) == []
+
+
+def test_the_command_writes_comparisons_and_a_papers_tables(table, tmp_path, capsys):
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    command = [str(tmp_path / "runs.csv"), "--reference", "sft", "--draws", "200", "--out", str(tmp_path / "out")]
+    assert main([*command, "--compare", "step_dpo", "rft"]) == 0
+    assert "Per-step DPO" in capsys.readouterr().out
+    entry = json.loads((tmp_path / "out" / "fits.json").read_text())["panels"][""]["comparisons"][0]
+    assert entry["reference"] == "rft" and entry["verdicts"][0]["algorithm"] == "step_dpo"
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "## Algorithms compared with each other" in report and "--compare step_dpo rft" in report
+    text = (tmp_path / "out" / "tables.tex").read_text()
+    assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == 3
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert rows and all(line.count(" & ") >= 4 for line in rows)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [(("dpo", "rft"), "--compare names 'dpo', but the table's algorithms are sft, rft, step_dpo"),
+     (("rft", "rft"), "--compare names 'rft' twice")],
+)  # fmt: skip
+def test_pairs_that_are_not_two_algorithms_of_the_table_are_refused(table, pair, message, tmp_path, capsys):
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    command = [str(tmp_path / "runs.csv"), "--reference", "sft", "--out", str(tmp_path / "out"), "--compare", *pair]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [(["rft", "dpo"], r"analysis.compare\[0\] names 'dpo', which no cell of the grid runs; the grid runs sft, rft"),
+     (["rft", "sftt"], "Did you mean 'sft'"),
+     (["rft", "rft"], r"analysis.compare\[0\] names 'rft' twice")],
+)  # fmt: skip
+def test_pairs_of_a_sweep_are_checked_before_it_runs(pair, message, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    grid = "grid: {algorithm: [sft, rft], data_size: [64]}\nseeds: [0]\nquestion: which?\n"
+    file.write_text(f"{grid}analysis: {{compare: [{json.dumps(pair)}]}}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_sweep(file)
+
+
+def test_text_is_escaped_for_latex():
+    assert escaped("rft, K=4_5 & 95 % <=1") == r"rft, K=4\_5 \& 95 \% \textless{}=1"
