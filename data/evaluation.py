@@ -1,7 +1,8 @@
 """Evaluation: the 0/1 outcome of every (run, problem), which the statistics need.
 
 In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem: problem (its key), wrong (greedy),
-error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions. Samples are keyed by (seed,
+error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions; and `completions.parquet`,
+the tokens of the greedy completions, for readers. Samples are keyed by (seed,
 problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). On
 request also what the sampled completions look like: spurious steps, wrong facts, misconceptions, diversity.
 """
@@ -57,6 +58,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             "error_kind": [check.error_kind for check in greedy],
         }
     )
+    written = pd.DataFrame({"problem": frame["problem"], "tokens": found.tokens})
     numbers = {
         "error": float(frame["wrong"].mean()),
         "num_problems": float(len(frame)),
@@ -77,6 +79,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         if evaluation.describe:
             numbers |= describe(settings, sampled, num_samples, config.get("web_seed"))
     frame.to_parquet(out / "outcomes.parquet")
+    written.to_parquet(out / "completions.parquet")
     return {**numbers, "evaluation_flops": flops, **sampler.numbers()}
 
 

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scaling.config.errors import ConfigError
 from scaling.config.problems import Problems, problems_of
 from scaling.engine.results_dir import open_store
 from scaling.paths import SHIPPED
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.planning.which_run import left_open, runs_with
 
 if TYPE_CHECKING:  # these bring jax
     from data.sampling.sampler import LocalSampler
@@ -60,6 +62,8 @@ class LoadedPolicy:
     _sampler: "LocalSampler"
     _tokenizer: "Tokenizer | HfTokenizer"
     _limit: int  # new tokens by default
+    _inputs: Mapping[str, Path]  # as a stage that samples has them
+    _problems: Problems | None
 
     def generate(
         self,
@@ -105,6 +109,31 @@ class LoadedPolicy:
             )
             for (prompt, sample), tokens, logp in zip(rows, sampled.completions, sampled.logps, strict=True)
         ]
+
+    def judge(self, prompt: str, answer: str, text: str) -> tuple[bool, str | None]:
+        """Whether the family's verifier accepts a completion of a problem with this answer, and the answer it states.
+
+        Raises PolicyError for a checkpoint that was imported for no family.
+        """
+        from data.problems.families import family_of
+        from data.records import Problem
+
+        if self._problems is None:
+            raise PolicyError(f"{self.name} states no problem family, so that nothing judges its answers.")
+        check = family_of(self._problems).check(self._problems, Problem(prompt, answer), text)
+        return check.reward == 1.0, check.answer
+
+    def export(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a Hugging Face checkpoint in float32, adapters merged, with its tokenizer, for others to load.
+
+        folder: is made by this call. Raises PolicyError where it is there already.
+        """
+        from data.sampling.export import export_policy
+
+        target = Path(folder).expanduser().absolute()
+        if target.exists():
+            raise PolicyError(f"{target} is there already; name a folder that this call can make.")
+        return export_policy(self._inputs, self._tokenizer, target.parent, target.name)
 
     def __repr__(self) -> str:
         return f"<Policy {self.name}: {self._sampler.shape.num_params:,} parameters>"
@@ -197,38 +226,16 @@ def _from_sweep(file: Path, where: Mapping[str, object], overrides: Sequence[str
 
 def _only_run(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> Run:
     """The run with these values; runs that differ in an axis without effect on them share one policy."""
-    named = [({**run.axis_values, "algorithm": run.cell.algorithm, "seed": run.seed}, run) for run in runs]
-    known = {key: _distinct(values[key] for values, _ in named) for key in named[0][0]}
-    for key, value in where.items():
-        if key not in known:
-            raise PolicyError(
-                f"where has {key!r}, which does not vary between runs of {file}; expected {', '.join(known)}."
-            )
-        if value not in known[key]:
-            raise PolicyError(f"where has {key} = {value!r}; the runs of {file} have {_listed(known[key])}.")
-    found = [(values, run) for values, run in named if all(values[key] == where[key] for key in where)]
-    if not found:
-        raise PolicyError(f"{file} has no run with {dict(where)}: its grids do not combine these values.")
-    if len({run.stage.inputs["policy"].digest for _, run in found}) > 1:
-        open_keys = [key for key in known if len({repr(values[key]) for values, _ in found}) > 1]
+    try:
+        found = runs_with(runs, where, file)
+    except ConfigError as error:
+        raise PolicyError(str(error)) from error
+    if len({run.stage.inputs["policy"].digest for run in found}) > 1:
         raise PolicyError(
             f"{len(found)} runs of {file} have {dict(where) or 'no value asked for'}; also say which"
-            f" {', '.join(f'{key} ({_listed(_distinct(values[key] for values, _ in found))})' for key in open_keys)}."
+            f" {left_open(found)}."
         )
-    return found[0][1]
-
-
-def _distinct(values: Iterable[object]) -> list[object]:
-    """In the order of their first; an axis may have lists as values, which no set can hold."""
-    found: list[object] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
-
-
-def _listed(values: Iterable[object]) -> str:
-    return ", ".join(map(repr, values))
+    return found[0]
 
 
 def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) -> LoadedPolicy:
@@ -245,7 +252,7 @@ def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) ->
         assert problems is not None
         tokenizer = for_problems(problems)
     limit = WITHOUT_FAMILY if problems is None else completion_limit(problems, tokenizer, None)
-    return LoadedPolicy(name, LocalSampler(policy_of(inputs, "policy")), tokenizer, limit)
+    return LoadedPolicy(name, LocalSampler(policy_of(inputs, "policy")), tokenizer, limit, inputs, problems)
 
 
 def _check_settings(

@@ -1,0 +1,165 @@
+"""What artifacts hold, as text that a person can read: problems, solutions, rollouts, step values, pairs.
+
+In: a family's config, a tokenizer, and artifacts. Out: `Example`s, each a problem with completions cut into steps. A
+step carries what is known of it: whether it is wrong, where the family judges steps; Q and the advantage, where they
+were estimated; whether it is the first pit.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.problems.families import family_of
+from data.q_values import first_pit
+from data.records import Problem, load_problems, read_jsonl
+from data.rollout_tables import by_problem, load_step_values, load_verified
+from data.tokens.hf_tokenizer import HfTokenizer
+from data.tokens.steps import step_cutter
+from data.tokens.tokenizer import Tokenizer
+from scaling.config.problems import Problems
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a completion."""
+
+    text: str
+    wrong: bool | None = None  # None: the family does not judge steps
+    q: float | None = None  # chance to end right after it
+    advantage: float | None = None  # what the step adds to that chance
+    pit: bool = False  # the first pit of a negative
+
+
+@dataclass(frozen=True)
+class Written:
+    """One completion."""
+
+    who: str  # such as "teacher", "sample 3", "chosen"
+    steps: tuple[Step, ...]
+    right: bool | None = None  # whether its answer is accepted; None where nobody looked
+    answer: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A problem and what was written for it."""
+
+    problem: str  # its index or key
+    prompt: str
+    answer: str
+    completions: tuple[Written, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns tokens into steps."""
+
+    settings: Problems
+    tokenizer: Tokenizer | HfTokenizer
+
+    def written(self, who: str, problem: Problem, text: str, right: bool | None = None, note: str = "") -> Written:
+        """A completion as its text says it; right: the reward that it had, by default that of an exact verifier."""
+        check = family_of(self.settings).check(self.settings, problem, text)
+        steps = tuple(Step(step.text, None if step.correct is None else not step.correct) for step in check.steps)
+        return Written(who, steps, check.reward == 1.0 if right is None else right, check.answer, note)
+
+    def cut(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of the steps of a completion."""
+        ends = step_cutter(self.settings, self.tokenizer)(tokens)
+        return [self.tokenizer.decode(tokens[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def problems(folder: Path, split: str) -> Iterator[Example]:
+    """The held-out problems."""
+    for problem in load_problems(folder, split):
+        yield Example(problem.key, problem.prompt, problem.answer)
+
+
+def solutions(reader: Reader, synthetic: Path) -> Iterator[Example]:
+    """D_syn: the problems with the teacher's solutions."""
+    for index, problem, text in _synthetic(synthetic):
+        yield Example(str(index), problem.prompt, problem.answer, (reader.written("teacher", problem, text),))
+
+
+def rollouts(reader: Reader, synthetic: Path, sampled: Path, verification: Path) -> Iterator[Example]:
+    """The problems of D_syn with the policy's completions, each as the verifier judged it."""
+    known = {index: problem for index, problem, _ in _synthetic(synthetic)}
+    for index, rows in by_problem(load_verified(sampled, verification)):
+        problem = known[index]
+        found = [
+            reader.written(f"sample {row.sample}", problem, reader.tokenizer.decode(row.tokens), row.reward == 1.0)
+            for row in rows.itertuples()
+        ]
+        yield Example(str(index), problem.prompt, problem.answer, tuple(found))
+
+
+def values(
+    reader: Reader, synthetic: Path, sampled: Path, verification: Path, step_values: Path, rule: str
+) -> Iterator[Example]:
+    """The traces whose steps have values, with Q and the advantage of each step, and the first pit of negatives."""
+    known = {index: problem for index, problem, _ in _synthetic(synthetic)}
+    table = load_step_values(step_values, load_verified(sampled, verification))
+    for index, rows in by_problem(table):
+        problem = known[index]
+        found = [_valued(reader, problem, row, rule) for row in rows.to_dict("records")]
+        yield Example(str(index), problem.prompt, problem.answer, tuple(found))
+
+
+def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
+    """Preference pairs: what is given, what is chosen, what is rejected."""
+    known = {index: problem for index, problem, _ in _synthetic(synthetic)}
+    for row in pd.read_parquet(folder / "pairs.parquet").itertuples():
+        problem = known[int(row.problem)]
+        given = list(map(int, row.context))[len(reader.tokenizer.encode_prompt(problem.prompt)) :]
+        shared = (Written("both begin", tuple(map(Step, reader.cut(given)))),) if given else ()
+        sides = []
+        for who, tokens in (("chosen", row.chosen), ("rejected", row.rejected)):
+            texts = reader.cut([*given, *map(int, tokens)])[len(reader.cut(given)) if given else 0 :]
+            sides.append(Written(who, tuple(map(Step, texts))))
+        yield Example(str(row.problem), problem.prompt, problem.answer, (*shared, *sides))
+
+
+def wrong(
+    reader: Reader, folder: Path, split: str, outcomes: Path, complete: Callable[[list[Problem]], list[str]]
+) -> Iterator[Example]:
+    """The test problems that a policy gets wrong, with its greedy completions.
+
+    complete: samples them again, where the evaluation is from before it kept them.
+    """
+    known = {problem.key: problem for problem in load_problems(folder, split)}
+    table = pd.read_parquet(outcomes / "outcomes.parquet")
+    failed = [known[key] for key in table.loc[table["wrong"] == 1, "problem"]]
+    kept = outcomes / "completions.parquet"
+    if kept.is_file():
+        tokens = pd.read_parquet(kept).set_index("problem")["tokens"]
+        texts = [reader.tokenizer.decode(map(int, tokens[problem.key])) for problem in failed]
+    else:
+        texts = complete(failed)
+    for problem, text in zip(failed, texts, strict=True):
+        yield Example(problem.key, problem.prompt, problem.answer, (reader.written("greedy", problem, text),))
+
+
+def _synthetic(folder: Path) -> Iterator[tuple[int, Problem, str]]:
+    rows = read_jsonl(folder / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
+    for index, row in enumerate(rows):
+        yield index, Problem(row["prompt"], row["answer"]), row["completion"]
+
+
+def _valued(reader: Reader, problem: Problem, row: Mapping[Hashable, Any], rule: str) -> Written:
+    tokens, q_values, right = list(row["tokens"]), list(row["q_values"]), row["reward"] == 1.0
+    judged = reader.written("", problem, reader.tokenizer.decode(tokens), right)
+    texts = reader.cut(tokens)
+    alike = len(judged.steps) == len(texts)  # a verdict on steps is shown where both cut alike
+    before: float | None = float(row["prompt_value"])
+    pit = None if right else first_pit(q_values, float(row["prompt_value"]), rule)
+    steps = []
+    for place, (text, q) in enumerate(zip(texts, q_values, strict=True)):
+        advantage = None if q is None or before is None else q - before
+        steps.append(Step(text, judged.steps[place].wrong if alike else None, q, advantage, place == pit))
+        before = q
+    note = f"chance from the bare prompt {row['prompt_value']:.2f}"
+    return Written(f"sample {row['sample']}", tuple(steps), right, judged.answer, note)

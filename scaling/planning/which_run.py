@@ -1,0 +1,78 @@
+"""Which runs of a plan somebody means, by their axis values.
+
+In: runs, and values such as {"algorithm": "rft", "data_size": 256, "seed": 6}. Out: the runs that have them.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from scaling.config.errors import ConfigError
+from scaling.planning.plan import Run
+
+
+def values_of(run: Run) -> dict[str, object]:
+    """What tells a run from the others of its sweep."""
+    return {**run.axis_values, "algorithm": run.cell.algorithm, "seed": run.seed}
+
+
+def runs_with(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> list[Run]:
+    """The runs with these values, at least one. Raises ConfigError for a key or value that no run has."""
+    named = [(values_of(run), run) for run in runs]
+    known = {key: distinct(values[key] for values, _ in named) for key in named[0][0]}
+    for key, value in where.items():
+        if key not in known:
+            raise ConfigError(
+                f"where has {key!r}, which does not vary between runs of {file}; expected {', '.join(known)}."
+            )
+        if value not in known[key]:
+            raise ConfigError(f"where has {key} = {value!r}; the runs of {file} have {listed(known[key])}.")
+    found = [run for values, run in named if all(values[key] == where[key] for key in where)]
+    if not found:
+        raise ConfigError(f"{file} has no run with {dict(where)}: its grids do not combine these values.")
+    return found
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that looks at one run."""
+    parser.add_argument("--algorithm", metavar="NAME")
+    parser.add_argument("--data-size", type=int, metavar="D")
+    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="the run's value on an axis")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
+
+
+def asked_where(arguments: argparse.Namespace) -> dict[str, object]:
+    """The values that these options give. Raises ConfigError for one without a value."""
+    chosen: dict[str, object] = {}
+    for pair in arguments.where:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--where {pair}: expected KEY=VALUE, such as data_size=256.")
+        chosen[key] = yaml.safe_load(value)
+    for key in ("algorithm", "data_size", "seed"):
+        if getattr(arguments, key) is not None:
+            chosen[key] = getattr(arguments, key)
+    return chosen
+
+
+def left_open(runs: Iterable[Run]) -> str:
+    """The keys in which the runs differ, with their values."""
+    named = [values_of(run) for run in runs]
+    several = {key: found for key in named[0] if len(found := distinct(values[key] for values in named)) > 1}
+    return ", ".join(f"{key} ({listed(found)})" for key, found in several.items())
+
+
+def distinct(values: Iterable[object]) -> list[object]:
+    """In the order of their first; an axis may have lists as values, which no set can hold."""
+    found: list[object] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def listed(values: Iterable[object]) -> str:
+    return ", ".join(map(repr, values))

@@ -1,0 +1,285 @@
+"""Look at what a run learned from and what it wrote: `python -m scaling.show sweeps/NAME.yaml rollouts`.
+
+In: a sweep file, which of its runs, and what to show. Out: text for a terminal, a page (`--html`) or JSON (`--json`).
+Nothing is run and nothing is written but the page. What an artifact holds is read by data.readable.
+"""
+
+import argparse
+import html
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
+from scaling.config.errors import ConfigError
+from scaling.engine.results_dir import open_store
+from scaling.engine.store import Store
+from scaling.planning.plan import Run, plan
+from scaling.planning.sweep_file import load_sweep
+from scaling.planning.which_run import add_where, asked_where, left_open, runs_with, values_of
+from scaling.plugins import add_imports, load_plugins
+from scaling.stage import Stage, in_order
+
+if TYPE_CHECKING:  # it brings jax
+    from data.readable import Example, Reader, Step, Written
+
+WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "wrong", "curves")
+_TRAINS = ("rft", "dpo", "step_rft", "sft")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 shown, 2 wrong usage, no such run, or nothing stored yet."""
+    arguments = _parser().parse_args(argv)
+    try:
+        load_plugins(arguments.imports)
+        return _show(arguments)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    sweep = load_sweep(arguments.file, arguments.set)
+    store = open_store(sweep)
+    current = plan(sweep, store.numbers)
+    where = asked_where(arguments)
+    stored = [run for run in runs_with(current.runs, where, arguments.file) if store.record(run.stage)]
+    if not stored:
+        raise ConfigError(f"no run of {arguments.file} with {where or 'any values'} is stored in {store.root} yet.")
+    run = _with_all(stored, arguments.what, store)
+    title = f"{arguments.what} of {', '.join(f'{key}={value}' for key, value in values_of(run).items())}"
+    if others := left_open(stored):
+        print(f"{title}. Other runs: --where with {others}.", file=sys.stderr)
+    if arguments.what == "curves":
+        return _curves(run, store, title, arguments)
+    examples: Iterator[Example] = _examples(run, store, arguments)
+    if arguments.problem is not None:
+        examples = (example for example in examples if example.problem == arguments.problem)
+    shown = list(itertools.islice(examples, arguments.limit))
+    if not shown:
+        what = "example" if arguments.problem is None else f"problem {arguments.problem!r}"
+        raise ConfigError(f"{title}: there is no {what}.")
+    if arguments.json:
+        print(json.dumps([asdict(example) for example in shown], ensure_ascii=False, indent=1))
+    elif arguments.html is not None:
+        arguments.html.write_text(gallery(title, shown), encoding="utf-8")
+        print(f"Page: {arguments.html}")
+    else:
+        console = Console(highlight=False)
+        for example in shown:
+            console.print(as_text(example))
+    return 0
+
+
+def _with_all(runs: Sequence[Run], what: str, store: Store) -> Run:
+    """The first run whose stages have what is asked for. Raises ConfigError where none has."""
+    needed = _KINDS[what]
+    for run in runs:
+        kinds = {stage.kind for stage in in_order([run.stage])}
+        if any(kind in kinds for kind in needed):
+            return run
+    raise ConfigError(
+        f"no stored run has {' or '.join(needed)} among its stages; give one that does, such as --algorithm step_dpo."
+    )
+
+
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "problems": ("problems",),
+    "teacher": ("teacher",),
+    "rollouts": ("rollouts",),
+    "values": ("step_values",),
+    "pairs": ("pairs", "step_pairs"),
+    "wrong": ("evaluation",),
+    "curves": _TRAINS,
+}
+
+
+def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator["Example"]:
+    from data import readable
+    from data.tokens.tokenizer import tokenizer_of
+
+    stages = {stage.kind: stage for stage in in_order([run.stage])}  # of several rounds the last
+
+    def place(kind: str) -> Path:
+        folder = store.find(stages[kind])
+        if folder is None:
+            raise ConfigError(f"{stages[kind].name} is not in {store.root}; run the sweep again to make it.")
+        return Path(store.local(folder))
+
+    def reader() -> "Reader":
+        settings = run.cell.problems
+        inputs = {"tokenizer": place("pretrain")} if run.cell.policy.hf is not None else {}
+        return readable.Reader(settings, tokenizer_of(settings, inputs))
+
+    def again(problems: Sequence[object]) -> list[str]:
+        from scaling.api import load_policy
+
+        policy = load_policy(arguments.file, values_of(run), arguments.set)
+        return [item.text for item in policy.generate([problem.prompt for problem in problems])]  # type: ignore[attr-defined]
+
+    ways: Mapping[str, Callable[[], Iterator[Example]]] = {
+        "problems": lambda: readable.problems(place("problems"), "test"),
+        "teacher": lambda: readable.solutions(reader(), place("teacher")),
+        "rollouts": lambda: readable.rollouts(reader(), place("teacher"), place("rollouts"), place("verification")),
+        "values": lambda: readable.values(
+            reader(), place("teacher"), place("rollouts"), place("verification"), place("step_values"), _rule(stages)
+        ),
+        "pairs": lambda: readable.pairs(
+            reader(), place("teacher"), place("step_pairs" if "step_pairs" in stages else "pairs")
+        ),
+        "wrong": lambda: readable.wrong(reader(), place("problems"), "test", place("evaluation"), again),
+    }
+    return ways[arguments.what]()
+
+
+def _rule(stages: Mapping[str, Stage]) -> str:
+    """The pit rule of the run's pairs; the default for runs that make none."""
+    if "step_pairs" not in stages:
+        return "lowest"
+    settings = stages["step_pairs"].config["pairs"]
+    assert isinstance(settings, Mapping)
+    return str(settings["pit_rule"])
+
+
+def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -> int:
+    """The logged metrics of the run's own training, the last of several rounds."""
+    trained = run.stage.inputs["policy"]
+    folder = store.find(trained)
+    if folder is None or not (folder / "metrics.jsonl").exists():
+        raise ConfigError(f"{trained.name} has no metrics.jsonl: it was not trained by this project.")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([_figure(row.get(name)) for name in names] for row in rows)]
+    if arguments.html is not None:
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+        arguments.html.write_text(_page(title, f"<table>{body}</table>"), encoding="utf-8")
+        print(f"Page: {arguments.html}")
+        return 0
+    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    print(title)
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    return 0
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+# In a terminal.
+
+
+def as_text(example: "Example") -> Text:
+    """An example for a terminal."""
+    text = Text()
+    text.append(f"problem {example.problem}: ", "bold").append(f"{example.prompt}\n").append(
+        f"  answer: {example.answer}\n", "dim"
+    )
+    for written in example.completions:
+        text.append(f"  {written.who}", "bold")
+        if written.right is not None:
+            text.append(" right" if written.right else " wrong", "green" if written.right else "red")
+        text.append(f"  {_about(written)}\n", "dim")
+        for step in written.steps:
+            text.append("    ").append(step.text.strip() or "(blank)", "red" if step.wrong else "")
+            text.append(f"   {_marks(step)}\n" if _marks(step) else "\n", "yellow" if step.pit else "dim")
+    return text
+
+
+def _about(written: "Written") -> str:
+    judged = [step.wrong for step in written.steps]
+    told = [f"answer {written.answer}"] if written.answer is not None else []
+    if written.right is not None and None in judged:
+        told.append("steps not judged")
+    elif written.right and any(judged):
+        told.append(f"{sum(map(bool, judged))} spurious steps")
+    return "; ".join([*told, *([written.note] if written.note else [])])
+
+
+def _marks(step: "Step") -> str:
+    marks = [f"Q {step.q:.2f}"] if step.q is not None else []
+    marks += [f"A {step.advantage:+.2f}"] if step.advantage is not None else []
+    marks += ["wrong step"] if step.wrong else []
+    return ", ".join([*marks, *(["<- first pit"] if step.pit else [])])
+
+
+# A page.
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+article { border-top: 1px solid #8884; padding: .75rem 0; }
+.completions { display: flex; flex-wrap: wrap; gap: 1rem; }
+section { flex: 1 1 18rem; border: 1px solid #8886; border-radius: .4rem; padding: .5rem .75rem; min-width: 0; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .1rem 0; }
+.wrong { color: #c0392b; } .right { color: #1e8449; } .pit { background: #f1c40f55; } small { opacity: .75; }
+table { border-collapse: collapse; } td { padding: .1rem .6rem; text-align: right; }
+"""
+
+
+def gallery(title: str, examples: Sequence["Example"]) -> str:
+    """A self-contained page."""
+    return _page(title, "".join(map(_article, examples)))
+
+
+def _page(title: str, body: str) -> str:
+    name = html.escape(title)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{name}</title><style>{_STYLE}</style><body><h1>{name}</h1>{body}</body></html>\n"
+    )
+
+
+def _article(example: "Example") -> str:
+    head = f"<h2>Problem {html.escape(example.problem)}</h2><pre>{html.escape(example.prompt)}</pre>"
+    completions = "".join(map(_section, example.completions))
+    answer = f"<p>Answer: <b>{html.escape(example.answer)}</b></p>"
+    return f'<article>{head}{answer}<div class="completions">{completions}</div></article>'
+
+
+def _section(written: "Written") -> str:
+    verdict = "" if written.right is None else "right" if written.right else "wrong"
+    about = f"<small>{html.escape(_about(written))}</small>"
+    return f'<section><b>{html.escape(written.who)}</b> <span class="{verdict}">{verdict}</span> {about}' + (
+        "".join(map(_line, written.steps)) + "</section>"
+    )
+
+
+def _line(step: "Step") -> str:
+    classes = " ".join(name for name, holds in (("wrong", step.wrong), ("pit", step.pit)) if holds)
+    marks = f" <small>{html.escape(_marks(step))}</small>" if _marks(step) else ""
+    return f'<pre class="{classes}">{html.escape(step.text.strip())}{marks}</pre>'
+
+
+# The command line.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scaling.show",
+        description="Show what a run learned from and what it wrote. The first stored run that has it, unless told.",
+    )
+    parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
+    parser.add_argument("what", choices=WHAT, help="wrong: test problems that the policy fails; curves: training")
+    add_where(parser)
+    parser.add_argument("--problem", metavar="ID", help="one problem, by its index or key")
+    parser.add_argument("--limit", type=int, default=5, metavar="N", help="problems or pairs, default 5")
+    add_imports(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--html", type=Path, metavar="FILE", help="write a page of its own")
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

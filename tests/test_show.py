@@ -1,0 +1,183 @@
+"""What artifacts hold as readers see it, and the commands that show a run, ask its policy and export it."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_chain import SETTINGS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, values_by_hand
+
+from data import readable
+from data.readable import Reader
+from data.records import Problem, write_jsonl
+from scaling import chat, export, show
+from scaling.api import load_policy
+
+READER = Reader(SETTINGS, TOKENIZER)
+WRONG = "1 2 = 3 3 ; 3 3 = 7 ; # 7"  # problem 0, wrong in its second step
+LUCKY = "1 2 = 4 3 ; 4 3 = 6 ; # 6"  # right by two wrong steps
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return by_hand(tmp_path, {0: [WRONG, LUCKY], 1: [SYNTHETIC[1]["completion"]]})
+
+
+def texts(written):
+    return [step.text for step in written.steps]
+
+
+def test_a_teachers_solution_is_cut_into_steps_that_join_to_it(inputs):
+    first, *_ = readable.solutions(READER, inputs["synthetic"])
+    assert (first.problem, first.prompt, first.answer) == ("0", "1 2 3 ?", "6")
+    (solution,) = first.completions
+    assert " ".join(texts(solution)) == SYNTHETIC[0]["completion"]
+    assert solution.right and [step.wrong for step in solution.steps] == [False, False, False]
+
+
+def test_rollouts_show_wrong_steps_of_right_answers(inputs):
+    first, second = readable.rollouts(READER, inputs["synthetic"], inputs["rollouts"], inputs["verification"])
+    wrong, lucky = first.completions
+    assert (wrong.who, wrong.right, wrong.answer) == ("sample 0", False, "7")
+    assert [step.wrong for step in wrong.steps] == [False, True, False]
+    assert lucky.right and [step.wrong for step in lucky.steps] == [True, True, False]
+    assert "2 spurious steps" in show.as_text(first).plain
+    assert second.problem == "1" and "spurious" not in show.as_text(second).plain
+
+
+def test_values_stand_beside_their_steps_with_the_advantage_and_the_first_pit(inputs, tmp_path):
+    folder = values_by_hand(tmp_path, inputs, {(0, 0): ([0.5, 0.0, 0.0], 0.75)})
+    (example,) = readable.values(
+        READER, inputs["synthetic"], inputs["rollouts"], inputs["verification"], folder, "lowest"
+    )
+    (trace,) = example.completions
+    assert [(step.q, step.advantage, step.pit) for step in trace.steps] == [
+        (0.5, -0.25, False),
+        (0.0, -0.5, True),
+        (0.0, 0.0, False),
+    ]
+    assert "Q 0.00, A -0.50, wrong step, <- first pit" in show.as_text(example).plain
+
+
+def test_a_value_that_is_not_known_has_no_advantage_either(inputs, tmp_path):
+    folder = values_by_hand(tmp_path, inputs, {(0, 0): ([None, 0.0, 0.0], 0.75)})
+    (example,) = readable.values(
+        READER, inputs["synthetic"], inputs["rollouts"], inputs["verification"], folder, "lowest"
+    )
+    assert [step.advantage for step in example.completions[0].steps] == [None, None, 0.0]
+
+
+def test_a_pair_shows_what_both_begin_with_and_each_side(inputs, tmp_path):
+    context = [*TOKENIZER.encode_prompt("1 2 3 ?"), *TOKENIZER.encode("1 2 = 3 3 ;")]
+    row = (0, context, tokens_of("3 3 = 6 ; # 6"), TOKENIZER.encode("3 3 = 7 ;"))
+    frame = pd.DataFrame([row], columns=["problem", "context", "chosen", "rejected"])
+    frame.to_parquet(tmp_path / "pairs.parquet")
+    (example,) = readable.pairs(READER, inputs["synthetic"], tmp_path)
+    assert {item.who: texts(item) for item in example.completions} == {
+        "both begin": ["1 2 = 3 3 ;"],
+        "chosen": ["3 3 = 6 ;", "# 6"],
+        "rejected": ["3 3 = 7 ;"],
+    }
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_wrong_test_problems_have_the_completions_that_were_kept_or_are_sampled_again(tmp_path, kept):
+    problems = [Problem(row["prompt"], row["answer"]) for row in SYNTHETIC]
+    write_jsonl(tmp_path / "test.jsonl", ({"prompt": item.prompt, "answer": item.answer} for item in problems))
+    frame = pd.DataFrame({"problem": [item.key for item in problems], "wrong": np.array([1, 0, 0], np.int8)})
+    frame.to_parquet(tmp_path / "outcomes.parquet")
+    if kept:
+        frame.assign(tokens=[tokens_of(WRONG)] * 3).drop(columns="wrong").to_parquet(tmp_path / "completions.parquet")
+    asked = []
+
+    def complete(failed):
+        asked.extend(failed)
+        return [WRONG for _ in failed]
+
+    (example,) = readable.wrong(READER, tmp_path, "test", tmp_path, complete)
+    assert example.problem == problems[0].key and example.completions[0].answer == "7"
+    assert asked == ([] if kept else [problems[0]])
+
+
+def test_a_page_escapes_what_it_shows_and_needs_nothing_else(inputs):
+    example, *_ = readable.solutions(READER, inputs["synthetic"])
+    hostile = readable.Example("0", "<script>alert(1)</script>", "6", example.completions)
+    page = show.gallery("a & b", [hostile])
+    assert "<script" not in page and "&lt;script&gt;" in page and "a &amp; b" in page
+    assert "http" not in page and page.count("<section>") == 1
+
+
+OPTIMIZER = {"epochs": 1, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A tiny sweep of SFT and per-step DPO, run."""
+    from scaling import sweep
+
+    folder = tmp_path_factory.mktemp("show")
+    file = folder / "tiny.yaml"
+    file.write_text(
+        json.dumps(
+            {
+                "question": "What is in there?",
+                "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_test": 8, "num_validation": 4},
+                "policy": {"size": "xxs", "base": "random"},
+                "sft": OPTIMIZER,
+                "step_dpo": OPTIMIZER | {"pair_mode": "full_vs_prefix"},
+                "rollouts": {"samples_per_problem": 4},
+                "step_values": {"rollouts_per_prefix": 1},
+                "evaluation": {"samples_per_problem": 0, "pass_at": []},
+                "grid": {"algorithm": ["sft", "step_dpo"], "data_size": [12]},
+                "seeds": [0],
+                "store": str(folder / "store"),
+                "results": str(folder / "results"),
+            }
+        )
+    )
+    assert sweep.main([str(file), "--inline"]) == 0
+    return file
+
+
+@pytest.mark.slow
+def test_the_commands_show_every_kind_ask_the_policy_and_export_it(ran, tmp_path, capsys):
+    for what in ("problems", "teacher", "rollouts", "values", "pairs", "wrong"):
+        assert show.main([str(ran), what, "--json", "--limit", "2"]) == 0, what
+        shown = json.loads(capsys.readouterr().out)
+        assert 1 <= len(shown) <= 2 and all(example["prompt"].endswith("?") for example in shown)
+    assert show.main([str(ran), "curves", "--algorithm", "step_dpo"]) == 0
+    assert "train/loss" in capsys.readouterr().out
+    assert show.main([str(ran), "teacher", "--html", str(tmp_path / "page.html")]) == 0
+    assert "<article>" in (tmp_path / "page.html").read_text()
+    assert chat.main([str(ran), "--algorithm", "sft", "--prompt", "1 2 3 ?", "--answer", "6"]) == 0
+    assert "log-probability" in capsys.readouterr().out
+    assert export.main([str(ran), "--algorithm", "step_dpo", "--out", str(tmp_path / "policy")]) == 0
+    assert (tmp_path / "policy" / "model.safetensors").is_file()
+    assert export.main([str(ran), "--algorithm", "step_dpo", "--out", str(tmp_path / "policy")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pairs", "--algorithm", "sft"], "no stored run has pairs or step_pairs among its stages"),
+        (["teacher", "--where", "data_size=13"], "the runs of .* have 12"),
+        (["teacher", "--where", "data_size"], "expected KEY=VALUE"),
+        (["teacher", "--where", "colour=red"], "which does not vary between runs"),
+        (["teacher", "--problem", "12"], "there is no problem '12'"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_a_sentence(ran, arguments, message, capsys):
+    assert show.main([str(ran), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) <= 2
+    assert re.search(message, err)
+
+
+@pytest.mark.slow
+def test_a_loaded_policy_judges_an_answer(ran):
+    policy = load_policy(ran, {"algorithm": "sft"})
+    assert policy.judge("1 2 3 ?", "6", "1 2 = 3 3 ; 3 3 = 6 ; # 6") == (True, "6")
+    assert policy.judge("1 2 3 ?", "6", WRONG) == (False, "7")
