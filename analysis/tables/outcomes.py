@@ -47,6 +47,10 @@ class Outcomes(Cells):
     def run_errors(self) -> np.ndarray:
         return np.where(self.present, self.wrong.mean(axis=2), np.nan)
 
+    @property
+    def contents(self) -> tuple[tuple[str, ...], np.ndarray]:
+        return self.problems, self.wrong
+
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Outcomes":
         return Outcomes(
             self.algorithm[cells],
@@ -80,7 +84,7 @@ def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> 
     wrong[rows, columns, depth] = table["wrong"].to_numpy()
     count[rows, columns, depth] = 1
     _check_problems(count, cells, seeds, problems)
-    group, places = seed_groups(count.any(axis=2))
+    group, places = seed_groups(count.max(axis=2) > 0)
     if group is not None:  # number the seeds anew within each group
         columns = places[group[rows], columns]
         seeds = tuple(range(int(columns.max()) + 1))
@@ -93,7 +97,7 @@ def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> 
         seeds=seeds,
         problems=problems,
         wrong=wrong,
-        present=count.any(axis=2),
+        present=count.max(axis=2) > 0,
         seed_group=group,
     )
 

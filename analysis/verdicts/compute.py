@@ -101,7 +101,8 @@ def _priced(
 ) -> ComputeMultiplier:
     """multipliers: estimate, low and high of m."""
     own = flops[algorithm, size]
-    worth = [m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers]
-    return ComputeMultiplier(
-        algorithm, kind, size, own, *worth, extrapolation=multipliers[0] * size / max(of_reference)
+    estimate, low, high = (
+        m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers
     )
+    extrapolation = multipliers[0] * size / max(of_reference)
+    return ComputeMultiplier(algorithm, kind, size, own, estimate, low, high, extrapolation)
