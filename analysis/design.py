@@ -86,8 +86,8 @@ def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Pl
     with _studies_shown(arguments.suggest * studies) as on_study:
         candidates = suggest(sweep, item.grid.panel, item.assumptions, open_store(sweep).numbers, *settings, on_study)
     command = _command(arguments, str(studies))
-    settings = (studies, arguments.seed, command)
-    return suggestion_page(arguments.file.name, item.grid, item.assumptions, candidates, *settings)
+    name = arguments.file.name
+    return suggestion_page(name, item.grid, item.assumptions, candidates, studies, arguments.seed, command)
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def continuations_to_pits(
     def rewards_of(asked: list[Continuation]) -> Sequence[float]:
         now = requests(source, traces, asked)
         rounds.append(judged(source, now, replay.complete(now.starts, now.keys, now.limits)))
-        return rounds[-1]["reward"].tolist()
+        rewards: list[float] = rounds[-1]["reward"].tolist()
+        return rewards
 
     scan([len(ends) - 1 for ends in traces["step_ends"]], values.rollouts_per_prefix, rewards_of)
     found = pd.concat(rounds[1:] or rounds, ignore_index=True)

@@ -224,9 +224,9 @@ def failure_in(response: Response) -> Passing | Refused | None:
     if not isinstance(body, dict) or body.get("choices") or not (body.get("error") or body.get("object") == "error"):
         return None
     error = body.get("error") or body
-    stated = [error.get("code"), error.get("status"), error.get("type")] if isinstance(error, dict) else []
-    statuses = [int(item) for item in stated if str(item).isdecimal() and 400 <= int(item) < 600]
-    refused = 429 if NO_QUOTA & set(map(str, stated)) else 400 if _REFUSALS & set(map(str, stated)) else 500
+    stated = [str(error.get(key)) for key in ("code", "status", "type")] if isinstance(error, dict) else []
+    statuses = [int(item) for item in stated if item.isdecimal() and 400 <= int(item) < 600]
+    refused = 429 if NO_QUOTA & set(stated) else 400 if _REFUSALS & set(stated) else 500
     return failure_of(response, statuses[0] if statuses else refused)
 
 

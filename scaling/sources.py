@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,7 +47,7 @@ def sources_digest(module: str, search: Path, packages: tuple[str, ...] | None =
     return _sha256("\n".join(f"{name} {_source(path).digest}" for name, path in sorted(files.items())))
 
 
-def closure(module: str, search: Path, packages: Collection[str] | None = None) -> Mapping[str, Path]:
+def closure(module: str, search: Path, packages: tuple[str, ...] | None = None) -> Mapping[str, Path]:
     """The module and everything that it imports, directly or not, from below `search`: name -> file."""
     found: dict[str, Path] = {}
     frontier = [module]
@@ -69,7 +69,7 @@ def parse(text: str, file: str = "<unknown>") -> Source:
 
 
 @cache
-def _file_of(module: str, search: Path, packages: Collection[str] | None) -> Path | None:
+def _file_of(module: str, search: Path, packages: tuple[str, ...] | None) -> Path | None:
     top = module.partition(".")[0]
     if not top or (packages is not None and top not in packages):
         return None

@@ -87,7 +87,7 @@ def check_surface(x: Sequence[np.ndarray], names: Sequence[str]) -> None:
 
 
 def _column(table: pd.DataFrame, name: str) -> np.ndarray:
-    numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+    numbers: np.ndarray = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
     bad = ~(np.isfinite(numbers) & (numbers > 0))
     if bad.any():
         row = int(np.argmax(bad))

@@ -52,7 +52,7 @@ def fit_points(
     command = f"python -m analysis.fit {name} --x {','.join(x)} --y {y} --form {form} --draws {num_draws} --seed {seed}"
     if form == "chinchilla":
         check_surface(at, x)
-        document, fitted, figure, sentences, tables = _surface(at, x, values, y, loss, num_draws, seed)
+        document, fitted, figure, sentences, tables = _surface((at[0], at[1]), x, values, y, loss, num_draws, seed)
         command += f" --loss {loss}"
         caption = f"How far each of {len(values)} points lies from the surface {_FORMULA}, against N D."
     else:
@@ -173,7 +173,13 @@ def _at_bound(name: str, b: float) -> str:
 
 
 def _surface(
-    at: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str, kind: Loss, num_draws: int, seed: int
+    at: tuple[np.ndarray, np.ndarray],
+    names: Sequence[str],
+    y: np.ndarray,
+    y_name: str,
+    kind: Loss,
+    num_draws: int,
+    seed: int,
 ) -> _Fitted:
     fit = fit_surface(*at, y, kind=kind)
     draws = bootstrap_surface(*at, y, fit, num_draws, seed, kind)

@@ -24,8 +24,6 @@ from analysis.figures.style import (
 )
 from analysis.verdicts.study import Study
 
-_SMALL = {"fontsize": 6, "color": "#444444"}
-
 
 def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
     """algorithm, data_size, flops of one run, error and its interval where there is one."""
@@ -60,8 +58,10 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
         limits = (part["error_low"], part["error_high"])
         means_with_bars(axes, part["flops"], part["error"], limits, index, short(str(name)))
         for row in part.itertuples() if index == 0 else ():
-            place = ((row.flops, row.error), (-3, -8))  # below a falling line
-            axes.annotate(f"{row.data_size:,}", *place, textcoords="offset points", ha="right", **_SMALL)
+            at, below = (row.flops, row.error), (-3, -8)  # the line falls
+            axes.annotate(
+                f"{row.data_size:,}", at, below, textcoords="offset points", ha="right", fontsize=6, color="#444444"
+            )
     least, most = table["flops"].min(), table["flops"].max()
     if most < 1.01 * least:  # one cost alone leaves the axis no width
         axes.set_xlim(least / 2, 2 * most)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.figures.overview import fitted_errors
 from analysis.figures.style import (
     FARTHEST,
+    HOLLOW,
     OWN,
     WIDTH,
     Place,
@@ -73,7 +74,8 @@ def density_table(study: Study) -> pd.DataFrame:
 
 def spread_table(panel: Panel) -> pd.DataFrame:
     """m in every way of fitting: the joint fit with its interval, other forms, other losses, without a form."""
-    study, rows = panel.study, []
+    study = panel.study
+    rows: list[tuple[object, ...]] = []
     for name, model in study.models.items():
         form, best = model.constant.form.name, model.scores[0].qaicc
         rows.append((name, "joint fit", form, *model.multiplier))
@@ -172,15 +174,15 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
     for row in table.itertuples():
         index = places[row.algorithm]
         at = forms.index(row.form) + 0.7 * ((index + 0.5) / len(places) - 0.5)
-        fill = {"mfc": colour(index), **face(index)} if row.num_dropped == 1 else {"mfc": "none"}
+        fill = face(index) if row.num_dropped == 1 else HOLLOW
         axes.plot(
             at, 100 * (row.observed - row.predicted), marker(index), color=colour(index), markersize=4, mew=0.8, **fill
         )
     for name, index in places.items():
         if (table["algorithm"] == name).any():
             axes.plot([], [], marker(index), color=colour(index), markersize=4, label=short(name), **face(index))
-    for fill, text in (("#444444", "one size left out"), ("none", "two left out")):
-        axes.plot([], [], "o", color="#444444", markersize=4, mfc=fill, mew=0.8, label=text)
+    for inside, text in (("#444444", "one size left out"), ("none", "two left out")):
+        axes.plot([], [], "o", color="#444444", markersize=4, mfc=inside, mew=0.8, label=text)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
     chosen = set(table.loc[table["chosen"], "form"])
     axes.set_xticks(range(len(forms)), [f"{form}\n(chosen)" if form in chosen else form for form in forms])
@@ -193,8 +195,8 @@ def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], cla
         index, claim = places[str(name)], claimed[str(name)]
         dash = _DASHES[(index - 1) % len(_DASHES)]
         axes.plot(part["log2_m"], part["density"], linestyle=dash, color=colour(index), label=short(str(name)))
-        alike = [one for one in claimed if claim is not None and claimed[one] == claim]
-        if alike and alike[0] == name:  # one line for all of them
+        alike = [one for one in claimed if claimed[one] == claim]
+        if claim is not None and alike[0] == name:  # one line for all of them
             at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(alike) > 1
             who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
             shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
@@ -244,7 +246,7 @@ def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -
         miss = 100 * (part["observed"] - part["fitted"])
         axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
         axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)
-        for used, fill in ((True, {"mfc": colour(index), **face(index)}), (False, {"mfc": "none"})):
+        for used, fill in ((True, face(index)), (False, HOLLOW)):
             kept, text = (part["used"] == used).to_numpy(), short(str(name)) if used else None
             axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, label=text, **fill)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")

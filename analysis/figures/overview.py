@@ -36,7 +36,7 @@ from analysis.fitting.fits import Fit
 from analysis.fitting.joint import Design
 from analysis.multipliers.inverse import before_turning
 from analysis.page.wording import Wording
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 from analysis.verdicts.judge import label
 from analysis.verdicts.study import Study
 
@@ -227,10 +227,10 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
             reach += [shown, *ends]
             axes.plot([at, at], ends, color=shade, linewidth=0.8)
             axes.plot(at, shown, marker(index), color=shade, markersize=4, **face(index))
-            for flag, end, points in ((up, ends[1], 8), (down, ends[0], -8)):
+            for flag, end, away in ((up, ends[1], 8), (down, ends[0], -8)):
                 if flag:
                     arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
-                    axes.annotate("", (at, end), (0, points), textcoords="offset points", arrowprops=arrow)
+                    axes.annotate("", (at, end), (0, away), textcoords="offset points", arrowprops=arrow)
         found, one = study.verdict(name), study.overall(name)
         text = short(name) if found.headline is None else f"{short(name)}: {found.headline.text}"
         if one is not None:
@@ -252,9 +252,10 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
     multipliers_on(axes.yaxis)
 
 
-def outcomes_sizes(outcomes: Outcomes, algorithm: str) -> np.ndarray:
+def outcomes_sizes(outcomes: Cells, algorithm: str) -> np.ndarray:
     """Data sizes of an algorithm, growing."""
-    return outcomes.data_size[outcomes.cells_of(algorithm)]
+    sizes: np.ndarray = outcomes.data_size[outcomes.cells_of(algorithm)]
+    return sizes
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -8,9 +8,10 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.typing import RcKeyType
 from numpy.typing import ArrayLike
 
 from analysis.page.wording import sample_size
@@ -30,7 +32,7 @@ WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
 _AGAIN = len(COLOURS) - 1
 _JOIN = "\N{NO-BREAK SPACE}"
 FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of a figure
-_STYLE = {
+_STYLE: dict[RcKeyType, object] = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,10 +46,8 @@ _STYLE = {
 }
 _LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend, and what a handle with its space takes
 _MOST_INSIDE = 5  # entries of a legend in the axes
-_ROWS_ABOVE, _ROW_HEIGHT = (
-    3,
-    0.16,
-)  # rows above the axes for which a figure has room, and what more of them take, inches
+_ROWS_ABOVE = 3  # rows of a legend above the axes for which a figure has room
+_ROW_HEIGHT = 0.16  # inches, of each more
 _AXES_SHARE, _DIGIT_WIDTH = 0.76, 0.073  # of a figure's width; inches
 _ABOVE_TITLE = 1.07  # of the height of axes, where a legend above their title begins
 _MOST_BESIDE = 5  # algorithms that stand at full distance beside each other
@@ -70,6 +70,17 @@ class Place:
 
 
 OWN = Place()
+
+
+class Face(TypedDict, total=False):
+    """How markers are filled, as matplotlib's keywords; empty: with their colour."""
+
+    fillstyle: Literal["left", "none"]
+    markerfacecolor: str
+    markerfacecoloralt: str
+
+
+HOLLOW: Face = {"markerfacecolor": "none"}
 
 
 class ShownFigure(Figure):
@@ -103,7 +114,7 @@ def pictures(
     if len(place.axes) != number:
         expected = "one pair of axes" if number == 1 else f"{number} pairs of axes, in a sequence"
         raise ValueError(f"ax has {len(place.axes)} pairs of axes; this figure takes {expected}.")
-    return place.axes[0].get_figure(root=True), place.axes
+    return _figure_of(place.axes[0]), place.axes
 
 
 def ordered(study: Study) -> Sequence[str]:
@@ -122,7 +133,7 @@ def marker(index: int) -> str:
     return MARKERS[0] if index == 0 else MARKERS[1 + sum(divmod(index - 1, _AGAIN)) % (len(MARKERS) - 1)]
 
 
-def face(index: int) -> Mapping[str, str]:
+def face(index: int) -> Face:
     """How markers are filled: half where colours come again. Open ones mean something else in some figures."""
     again = index > 0 and (index - 1) // _AGAIN % 2 == 1
     return {"fillstyle": "left", "markerfacecoloralt": "#FFFFFF"} if again else {}
@@ -147,7 +158,7 @@ def means_with_bars(
     index: int,
     text: str,
     line: str = "-",
-    filled: Mapping[str, str] | None = None,
+    filled: Face | None = None,
 ) -> None:
     """One algorithm's means with their intervals, in its colour and marker. limits: low and high; NaN: no bar there.
 
@@ -185,7 +196,7 @@ def legend(axes: Axes, place: Place = OWN) -> None:
     if len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
         axes.legend(loc="lower left")
     else:
-        legend_above(axes.get_figure(root=True), room=0, place=place)
+        legend_above(_figure_of(axes), room=0, place=place)
 
 
 def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) -> None:
@@ -235,7 +246,7 @@ def multipliers_on(axis: Axis, logarithmic: bool = True) -> None:
     if span > 2.0**_MOST_DOUBLINGS:
         apart = 2 ** math.ceil(math.log2(math.log2(span) / _MOST_DOUBLINGS) + 0.5)
         ticks = {2.0**power for power in range(-16 * apart, 16 * apart + 1, apart)}
-    axis.set_major_locator(FixedLocator(sorted(ticks) if logarithmic else np.log2(sorted(ticks))))
+    axis.set_major_locator(FixedLocator(sorted(ticks) if logarithmic else np.log2(sorted(ticks)).tolist()))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value if logarithmic else 2.0**value:.3g}x"))
     axis.set_minor_locator(NullLocator())
 
@@ -254,7 +265,14 @@ def say_cut(axes: Axes) -> None:
 
 def beside(index: int, num: int, step: float) -> float:
     """A factor on a logarithmic axis that sets points of several algorithms beside each other, not on top."""
-    return step ** ((index - (num - 1) / 2) * min(1.0, _MOST_BESIDE / num))
+    factor: float = step ** ((index - (num - 1) / 2) * min(1.0, _MOST_BESIDE / num))
+    return factor
+
+
+def _figure_of(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # only axes that were removed have none
+    return figure
 
 
 def _letters(texts: Sequence[str], columns: int) -> int:
@@ -282,8 +300,9 @@ def _inches(axes: Axes) -> float:
     """About how wide axes will be: layouts are made later. Axes that stand in no grid have their place already."""
     figure, spec = axes.get_figure(), axes.get_subplotspec()
     if spec is None or not isinstance(figure, Figure):
-        return axes.get_window_extent().width / axes.get_figure(root=True).dpi
-    return _AXES_SHARE * figure.get_figwidth() / spec.get_gridspec().ncols
+        return float(axes.get_window_extent().width) / _figure_of(axes).dpi
+    columns: int = spec.get_gridspec().ncols
+    return _AXES_SHARE * figure.get_figwidth() / columns
 
 
 def _apart(axes: Axes, places: Sequence[int]) -> set[int]:

@@ -35,12 +35,12 @@ def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str
     Raises ValueError below three seeds: no honest interval can be made from fewer runs.
     """
     _check_seeds(outcomes)
-    paired = isinstance(outcomes, Outcomes)
-    drawn = _on_shared_problems(outcomes, num_draws, seed) if paired else np.empty((num_draws, len(outcomes.data_size)))
+    paired = _on_shared_problems(outcomes, num_draws, seed) if isinstance(outcomes, Outcomes) else None
+    drawn = np.empty((num_draws, len(outcomes.data_size)))
     shared = set(outcomes.groups[outcomes.cells_of(reference or outcomes.algorithms[0])].tolist())
     for algorithm in outcomes.algorithms:
         cells, own = outcomes.cells_of(algorithm), outcomes.part([algorithm])
-        means = drawn[:, cells].T if paired else _on_problems_of_each_cell(own, algorithm, num_draws, seed)
+        means = _on_problems_of_each_cell(own, algorithm, num_draws, seed) if paired is None else paired[:, cells].T
         whose = "" if shared & set(outcomes.groups[cells].tolist()) else algorithm
         drawn[:, cells] = _moved(means, _run_effects(own, algorithm, whose, num_draws, seed)).T
     return drawn
@@ -60,14 +60,16 @@ def _run_effects(own: Cells, algorithm: str, whose: str, num_draws: int, seed: i
     shared = (noise.of_seed[:, None] * of_seed).sum(axis=0) / scale
     errors, num_runs = own.errors, own.present.sum(axis=1)
     steep = noise.slope / np.maximum(errors * (1 - errors), 1e-12)  # of the mean error's logit by the effect
-    return (steep / np.sqrt(num_runs))[:, None] * (np.sqrt(variance) * alone + shared)
+    effects: np.ndarray = (steep / np.sqrt(num_runs))[:, None] * (np.sqrt(variance) * alone + shared)
+    return effects
 
 
 def _moved(means: np.ndarray, effects: np.ndarray) -> np.ndarray:
     """means moved by effects on their logits; an error of 0 or 1 stays."""
     inside = (means > 0) & (means < 1)
     safe = np.where(inside, means, 0.5)
-    return np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
+    moved: np.ndarray = np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
+    return moved
 
 
 def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.ndarray:
@@ -79,7 +81,8 @@ def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.nda
         size = min(_CHUNK, num_draws - first)
         drawn = generator.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=size)
         means[first : first + size] = (wrong @ drawn.T.astype(np.float32)).T  # exact: whole numbers below 2^24
-    return means / (outcomes.present.sum(axis=1) * num_problems)
+    means /= outcomes.present.sum(axis=1) * num_problems
+    return means
 
 
 def _on_problems_of_each_cell(own: Cells, algorithm: str, num_draws: int, seed: int) -> np.ndarray:
@@ -89,7 +92,8 @@ def _on_problems_of_each_cell(own: Cells, algorithm: str, num_draws: int, seed: 
     the intervals of errors would be too narrow, and those of multipliers where algorithms fail on different problems.
     """
     quantile = np.stack([_generator(seed, _CELL, algorithm, size).random(num_draws) for size in own.data_size])
-    return binom.ppf(np.maximum(quantile, 1e-12), own.num_problems, own.errors[:, None]) / own.num_problems
+    wrong = np.asarray(binom.ppf(np.maximum(quantile, 1e-12), own.num_problems, own.errors[:, None]))
+    return wrong / own.num_problems
 
 
 def _check_seeds(outcomes: Cells) -> None:

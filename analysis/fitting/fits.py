@@ -49,13 +49,15 @@ class Fit:
         """float64 [B], slope of log m in log D; 0 but under H2."""
         if arm == 0 or self.hypothesis != "H2":
             return np.zeros(len(self.theta))
-        return self.theta[:, self.form.num_parameters + self._num_others + arm - 1]
+        delta: np.ndarray = self.theta[:, self.form.num_parameters + self._num_others + arm - 1]
+        return delta
 
     def natural_floor(self, arm: int, design: Design) -> np.ndarray:
         """float64 [B], the floor of an arm's curve; the reference's but under H3. The form must have one."""
         own = arm > 0 and self.hypothesis == "H3"
         index = self.form.num_parameters + self._num_others + arm - 1 if own else self.form.parameters.index("floor")
-        return (1.0 if own else design.c_max) / (1 + np.exp(-self.theta[:, index]))
+        floor: np.ndarray = (1.0 if own else design.c_max) / (1 + np.exp(-self.theta[:, index]))
+        return floor
 
     @property
     def _num_others(self) -> int:

@@ -53,7 +53,7 @@ def critical_table(traces: pd.DataFrame, reference: str, num_draws: int, seed: i
                         continue
                     counts = (own["seed"].nunique(), own["problem"].nunique(), len(own))
                     found = draws.means(own)
-                    numbers = _with_limits(found, draws.has_limits)
+                    numbers: tuple[float, ...] = _with_limits(found, draws.has_limits)
                     if compared is not None and algorithm != reference:
                         numbers += _with_limits(found - compared, draws.has_limits)
                     else:
@@ -94,7 +94,8 @@ class _Draws:
         total, number = (
             ((self._seed_weights @ matrix) * self._problem_weights).sum(axis=1) for matrix in (sums, counts)
         )
-        return np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+        means: np.ndarray = np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+        return means
 
 
 def _with_limits(means: np.ndarray, has_limits: bool) -> tuple[float, float, float]:

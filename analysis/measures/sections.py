@@ -41,7 +41,8 @@ class Measures:
 def measures_in_store(sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> Measures:
     """Of the runs in a store."""
     settings = sweep.analysis
-    panel_keys, label_keys = (axes(sweep, plan, of_critical_steps) for axes in (panel_axes, label_axes))
+    panel_keys = panel_axes(sweep, plan, of_critical_steps)
+    label_keys = label_axes(sweep, plan, of_critical_steps)
     traces = traces_of(
         plan,
         store,
@@ -88,7 +89,7 @@ def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:
     bullets = [_asked(item) for item in filters if item is not None]
     if "num_solvable" in runs:
         found = runs.dropna(subset=["num_solvable"]).drop_duplicates(["panel", "num_candidates", "num_solvable"])
-        bullets += [_found(row) for row in found.itertuples()]
+        bullets += [_found(row.panel, int(row.num_candidates), int(row.num_solvable)) for row in found.itertuples()]
     paragraph = (
         "The training problems are those that the base policy solves sometimes, so D counts easy problems. The"
         " validation and test problems are not filtered."
@@ -112,7 +113,6 @@ def _asked(settings: Solvable) -> str:
     )
 
 
-def _found(row) -> str:
-    tried, kept = int(row.num_candidates), int(row.num_solvable)
-    where = f"{row.panel}: " if row.panel else ""
+def _found(panel: str, tried: int, kept: int) -> str:
+    where = f"{panel}: " if panel else ""
     return f"{where}{tried:,} were tried and {kept:,} kept ({100 * kept / tried:.1f} %)."

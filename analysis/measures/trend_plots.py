@@ -16,6 +16,7 @@ from analysis.figures.style import (
     HEIGHT,
     OWN,
     WIDTH,
+    Face,
     Place,
     face,
     legend_above,
@@ -32,7 +33,7 @@ from analysis.verdicts.judge import label
 _SHARE = 0.62  # of a figure's width that one of several pictures takes
 _X_LETTERS, _Y_LETTERS = 30, 30  # of a line of an axis' name
 _DODGE = 0.012  # of the axis' length between the points of two lines at one place
-_OPEN = {"fillstyle": "none"}
+_OPEN: Face = {"fillstyle": "none"}
 _LINES = ("-", "--", ":", "-.")
 
 

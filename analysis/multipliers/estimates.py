@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fitting.isotonic import log_size_reaching, non_increasing
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 
 LEVEL = 0.95
 MAX_CENSORED = 0.05  # a size with more censored replicates stays out of the mean multiplier; fewer count at the bound
@@ -48,7 +48,7 @@ class Difference:
 
 
 def pointwise(
-    outcomes: Outcomes,
+    outcomes: Cells,
     reference: str,
     draws: np.ndarray,
     falling: Callable[[np.ndarray], np.ndarray] = non_increasing,
@@ -111,7 +111,7 @@ def _mean(algorithm: str, in_range: list[tuple[float, np.ndarray]]) -> Multiplie
     return Multiplier(algorithm, "mean", None, estimate, low, high, 0.0, 0.0, at_least=low, extrapolation=1.0)
 
 
-def differences(outcomes: Outcomes, reference: str, draws: np.ndarray) -> list[Difference]:
+def differences(outcomes: Cells, reference: str, draws: np.ndarray) -> list[Difference]:
     """Mean difference in error over shared sizes; paired, because a replicate's problems and seeds are the same."""
     found = []
     for algorithm in outcomes.algorithms:
@@ -126,7 +126,7 @@ def differences(outcomes: Outcomes, reference: str, draws: np.ndarray) -> list[D
     return found
 
 
-def rise_after_best(outcomes: Outcomes, algorithm: str, draws: np.ndarray) -> tuple[float, float, float]:
+def rise_after_best(outcomes: Cells, algorithm: str, draws: np.ndarray) -> tuple[float, float, float]:
     """(estimate, low, high) of error at the largest size minus the smallest error before it; above 0: inverse scaling.
 
     The minimum is selected, so the test leans a little towards flagging.
@@ -155,5 +155,5 @@ def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float
     return float(low), float(high)
 
 
-def _sizes(outcomes: Outcomes, algorithm: str) -> list[int]:
+def _sizes(outcomes: Cells, algorithm: str) -> list[int]:
     return [int(size) for size in outcomes.data_size[outcomes.cells_of(algorithm)]]

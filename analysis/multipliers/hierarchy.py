@@ -30,7 +30,8 @@ class Comparison:
 
 def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit, num_replicates: int | None = None) -> np.ndarray:
     """float64 [B, P], data that do follow the fit, with the replicates' scatter; NaN where errors are."""
-    return np.clip(fit.fitted + draws[:num_replicates] - errors, 0.0, 1.0)
+    moved: np.ndarray = np.clip(fit.fitted + draws[:num_replicates] - errors, 0.0, 1.0)
+    return moved
 
 
 def lack_of_fit(design: Design, errors: np.ndarray, draws: np.ndarray, fit: Fit) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.fitting.isotonic import log_size_reaching
 from analysis.multipliers.estimates import percentile_interval, rise_after_best
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Inversion:
 
 
 def inversions(
-    outcomes: Outcomes, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
+    outcomes: Cells, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[Inversion, ...]:
     """Every flagged algorithm, the reference among them; falling: what makes the reference's levels fall."""
     found = []
@@ -53,7 +53,7 @@ def inversions(
     return tuple(found)
 
 
-def before_turning(outcomes: Outcomes, found: tuple[Inversion, ...]) -> np.ndarray:
+def before_turning(outcomes: Cells, found: tuple[Inversion, ...]) -> np.ndarray:
     """bool [P], the cells that a falling curve may describe: all but those beyond a turning point."""
     used = np.ones(len(outcomes.data_size), bool)
     for item in found:
@@ -62,7 +62,7 @@ def before_turning(outcomes: Outcomes, found: tuple[Inversion, ...]) -> np.ndarr
 
 
 def _at_last(
-    outcomes: Outcomes,
+    outcomes: Cells,
     reference: str,
     draws: np.ndarray,
     falling: Callable[[np.ndarray], np.ndarray],

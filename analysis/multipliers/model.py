@@ -19,7 +19,7 @@ from analysis.multipliers.contrasts import Band, band
 from analysis.multipliers.estimates import percentile_interval
 from analysis.multipliers.hierarchy import lack_of_fit
 from analysis.multipliers.holdout import MIN_SIZES, NUM_REPLICATES, HeldOut, HoldOut, hold_out_headline, rolling
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 
 MIN_FALL = 0.01  # of the reference's error, from its smallest size to its best
 SPREAD_QAICC = 4.0  # a form within this of the best counts as fitting about as well
@@ -50,7 +50,7 @@ class Model:
     """The joint fit of the chosen form."""
 
     algorithm: str
-    outcomes: Outcomes  # the reference's cells, then the algorithm's
+    outcomes: Cells  # the reference's cells, then the algorithm's
     design: Design
     errors: np.ndarray  # float64 [P], NaN where not fitted
     draws: np.ndarray  # float64 [B, P], likewise
@@ -70,7 +70,8 @@ class Model:
     @property
     def used(self) -> np.ndarray:
         """bool [P], cells fitted; those beyond a turning point are not."""
-        return ~np.isnan(self.errors)
+        used: np.ndarray = ~np.isnan(self.errors)
+        return used
 
     @property
     def multiplier(self) -> tuple[float, float, float]:
@@ -87,7 +88,7 @@ class Model:
         return min(values), max(values)
 
 
-def design_of(outcomes: Outcomes, names: Sequence[str], errors: np.ndarray) -> Design:
+def design_of(outcomes: Cells, names: Sequence[str], errors: np.ndarray) -> Design:
     """What a joint fit is told of the cells. names: the reference first; errors: [P], NaN where none is fitted."""
     return Design(
         log_size=np.log(outcomes.data_size.astype(float)),
@@ -97,7 +98,7 @@ def design_of(outcomes: Outcomes, names: Sequence[str], errors: np.ndarray) -> D
     )
 
 
-def why_no_curve(outcomes: Outcomes, reference: str, used: np.ndarray) -> str | None:
+def why_no_curve(outcomes: Cells, reference: str, used: np.ndarray) -> str | None:
     """Why nothing can be compared with this reference, if so. used: bool [P], cells a falling curve may describe."""
     cells = outcomes.cells_of(reference)
     errors = outcomes.errors[cells][used[cells]]
@@ -112,7 +113,7 @@ def why_no_curve(outcomes: Outcomes, reference: str, used: np.ndarray) -> str | 
     return None
 
 
-def fit_curve_of(outcomes: Outcomes, reference: str, used: np.ndarray, ceiling: float | None) -> tuple[Fit, Design]:
+def fit_curve_of(outcomes: Cells, reference: str, used: np.ndarray, ceiling: float | None) -> tuple[Fit, Design]:
     """The reference's own curve, which figures draw: the form of smallest QAICc."""
     own = outcomes.part([reference])
     errors = np.where(used[outcomes.cells_of(reference)], own.errors, np.nan)
@@ -123,7 +124,7 @@ def fit_curve_of(outcomes: Outcomes, reference: str, used: np.ndarray, ceiling: 
 
 
 def fit_model(
-    outcomes: Outcomes, names: tuple[str, str], draws: np.ndarray, used: np.ndarray, ceiling: float | None = None
+    outcomes: Cells, names: tuple[str, str], draws: np.ndarray, used: np.ndarray, ceiling: float | None = None
 ) -> tuple[Model | None, str | None]:
     """The model, or why there is none.
 

@@ -67,9 +67,10 @@ def _in_logs(design: Design, errors: np.ndarray, constant: Fit, loss: Literal["h
     (steepness,) = (index for index, name in enumerate(constant.form.parameters) if name in ("log_b", "log_s"))
     upper[steepness] = _STEEPEST
     start = np.clip(constant.theta[0], -_FAR + 1e-3, upper - 1e-3)
-    settings = {"method": "trf", "x_scale": "jac", "xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12, "max_nfev": 2000}
-    settings |= {"loss": loss, "f_scale": HUBER_DELTA, "bounds": (-_FAR, upper)}
-    fit = least_squares(residuals, start, jacobian, **settings)
+    fit = least_squares(
+        residuals, start, jacobian, (-_FAR, upper), ftol=1e-12, xtol=1e-12, gtol=1e-12, x_scale="jac", loss=loss,
+        f_scale=HUBER_DELTA, max_nfev=2000,
+    )  # fmt: skip
     return fit.x[constant.form.num_parameters :]
 
 

@@ -133,7 +133,8 @@ def measured_assumptions(
     fit, design = study.curve
 
     def curve(size: np.ndarray) -> np.ndarray:
-        return np.clip(fit.curve(np.log(size), 0, design)[0], *_LIMITS)
+        error: np.ndarray = np.clip(fit.curve(np.log(size), 0, design)[0], *_LIMITS)
+        return error
 
     multipliers = claimed_multipliers(grid, reference, claims)
     known = [name for name in multipliers if name in study.models]

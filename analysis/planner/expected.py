@@ -6,7 +6,7 @@ analysis is the project's own, at fewer draws; same seed, same numbers.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,7 +143,7 @@ def _expected(
     )
 
 
-def _share(flags) -> float:
+def _share(flags: Iterable[bool]) -> float:
     return float(np.mean(list(flags)))
 
 

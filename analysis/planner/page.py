@@ -67,8 +67,8 @@ def design_page(
         panel = f"[{grid.panel}] " if grid.panel else ""
         sentences += [panel + sentence(one, reference) for one in of_panel]
         tables[_title(grid, assumptions)] = [_expected_row(one) for one in of_panel]
-        about = {"panel": grid.panel, "num_seeds": grid.num_seeds, "num_problems": grid.num_problems}
-        rows += [{**about, **asdict(one), "reach": one.reach} for one in of_panel]
+        design = {"panel": grid.panel, "num_seeds": grid.num_seeds, "num_problems": grid.num_problems}
+        rows += [{**design, **asdict(one), "reach": one.reach} for one in of_panel]
     counts = " and ".join(str(count) for count in sorted({one.num_studies for found in expected for one in found}))
     about = (
         f"{counts} simulated studies, {num_draws} draws each, seed {seed}. Width: upper limit over lower in the median"

@@ -70,7 +70,9 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
                 " a curve needs; add sizes."
             )
         outcomes = None if arguments.truth == "defaults" else first_run(folder, grid.panel)
-        measured = outcomes and measured_assumptions(grid, reference, claims, outcomes, shown(folder))
+        measured = None
+        if outcomes is not None:
+            measured = measured_assumptions(grid, reference, claims, outcomes, shown(folder))
         if measured is None and defaults.run_sd is None:
             raise ConfigError(
                 f"{arguments.file}: how much runs differ decides what a grid can show, and no first run says it. Give"

@@ -98,16 +98,16 @@ def _seed_variance(deviation: np.ndarray, slope: np.ndarray) -> float:
     weights = (weight.sum(axis=0) ** 2 - (weight**2).sum(axis=0)).sum()
     if weights == 0:
         return 0.0
-    num_seeds = deviation.shape[1]
+    num_seeds = len(deviation[0])
     return float(products / weights) * num_seeds / (num_seeds - 1)
 
 
 def logit_of_mean(error: np.ndarray, spread: float) -> np.ndarray:
     """eta with E[sigmoid(eta + spread z)] = error, z standard normal; by bisection."""
-    low, high = np.full(error.shape, -40.0), np.full(error.shape, 40.0)
+    low, middle, high = np.full(error.shape, -40.0), np.zeros(error.shape), np.full(error.shape, 40.0)
     weights = _WEIGHTS / _WEIGHTS.sum()
     for _ in range(60):
-        middle = 0.5 * (low + high)
         above = (weights / (1 + np.exp(-(middle[..., None] + spread * _NODES)))).sum(axis=-1) > error
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return 0.5 * (low + high)
+        middle = 0.5 * (low + high)
+    return middle

@@ -211,10 +211,10 @@ def _unused_seed(sweep: Sweep) -> int:
     return next(seed for seed in range(max(sweep.seeds) + 1, 2**32) if seed not in taken)
 
 
-def _with_size(sweep: Sweep, algorithm: str, size: int) -> list[dict[str, tuple]]:
+def _with_size(sweep: Sweep, algorithm: str, size: int) -> list[dict[str, tuple[object, ...]]]:
     """The grids of an algorithm, at another size."""
     default = (sweep.fixed.get("algorithm", "sft"),)
-    found: list[dict[str, tuple]] = []
+    found: list[dict[str, tuple[object, ...]]] = []
     for grid in sweep.grid:
         enlarged = {**grid, "algorithm": (algorithm,), "data_size": (size,)}
         if algorithm in grid.get("algorithm", default) and enlarged not in found:
@@ -229,17 +229,19 @@ def _twice_the_problems(sweep: Sweep, before: Plan) -> Sweep | None:
     count = 2 * counts.pop()
     if any(count > pool_size(run.cell.problems, "test") for run in before.runs):
         return None
-    problems = {"family": before.runs[0].cell.problems.family, **sweep.fixed.get("problems", {}), "num_test": count}
+    given = sweep.fixed.get("problems")
+    family = {"family": before.runs[0].cell.problems.family}
+    problems = {**family, **(given if isinstance(given, Mapping) else {}), "num_test": count}
     return sweep.model_copy(update={"fixed": {**sweep.fixed, "problems": problems}})
 
 
-def _evaluation_key(stage: Stage) -> tuple | None:
+def _evaluation_key(stage: Stage) -> tuple[object, ...] | None:
     if stage.kind != "evaluation":
         return None
     return stage.inputs["policy"].digest, stage.config["split"], stage.config["seed"]
 
 
-def _known_evaluations(before: Plan, numbers_of: NumbersOf) -> dict[tuple | None, Mapping[str, float]]:
+def _known_evaluations(before: Plan, numbers_of: NumbersOf) -> dict[tuple[object, ...] | None, Mapping[str, float]]:
     evaluations = [run.stage for run in before.search_runs]
     return {_evaluation_key(stage): numbers for stage in evaluations if (numbers := numbers_of(stage))}
 

@@ -110,7 +110,7 @@ def verdict_table(panel: Panel) -> TextTable:
                 + ("" if per_flop.extrapolation <= 1 else ", extrapolated")
             )
         rows.append(tuple(row))
-    columns = ("algorithm", "verdict on m", "m, per problem", "claim", "what the data say of it")
+    columns: tuple[str, ...] = ("algorithm", "verdict on m", "m, per problem", "claim", "what the data say of it")
     note = (
         "m: one number for all sizes with its 95 % interval where it describes the curves, else m at the smallest and"
         " the largest size, with limits for all sizes at once; docs/results.md has the verdicts."

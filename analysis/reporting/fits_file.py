@@ -13,8 +13,7 @@ from analysis.fitting.fits import Fit
 from analysis.multipliers.model import Model
 from analysis.multipliers.questions import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
-from analysis.tables.counts import Counts
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
 from analysis.verdicts.study import Study
@@ -41,12 +40,12 @@ def dump(document: Mapping[str, object]) -> str:
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
 
-def data_hash(outcomes: Outcomes | Counts) -> str:
+def data_hash(outcomes: Cells) -> str:
     """Sixteen hex digits over every outcome and what it belongs to."""
-    items = isinstance(outcomes, Outcomes)
+    problems, wrong = outcomes.contents
     digest = hashlib.sha256(repr((outcomes.algorithm.tolist(), outcomes.data_size.tolist())).encode())
-    digest.update(repr((outcomes.seeds, outcomes.problems if items else outcomes.num_problems)).encode())
-    digest.update(outcomes.present.tobytes() + (outcomes.wrong if items else outcomes.num_wrong).tobytes())
+    digest.update(repr((outcomes.seeds, problems)).encode())
+    digest.update(outcomes.present.tobytes() + wrong.tobytes())
     if outcomes.seed_group is not None:
         digest.update(repr(outcomes.seed_group.tolist()).encode())
     return digest.hexdigest()[:16]
@@ -54,7 +53,7 @@ def data_hash(outcomes: Outcomes | Counts) -> str:
 
 def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
     study, outcomes = panel.study, panel.study.outcomes
-    document = {
+    document: dict[str, object] = {
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
         "base_error": panel.base_error,

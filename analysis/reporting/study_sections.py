@@ -171,7 +171,7 @@ def _by_size(panel: Panel) -> TextTable:
     per_flop = {(item.algorithm, item.data_size): item for item in panel.compute if item.kind == "pointwise"}
     rows = []
     for item in panel.study.multipliers:
-        if item.kind == "pointwise":
+        if item.data_size is not None:  # that of one size
             bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
             at_once = _limits(item.estimate, item.low_at_once or 0.0, item.high_at_once or float("inf"))[1]
             limits = (*_limits(item.estimate, item.low, item.high), at_once)
@@ -181,7 +181,7 @@ def _by_size(panel: Panel) -> TextTable:
                 price = "-" if math.isnan(compute.break_even) else f"{compute.break_even:.2e}"
                 row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high), price]
             rows.append(tuple(row))
-    columns = ("algorithm", "D", "m(D)", "95 % interval", "for all sizes at once", "supported bound")
+    columns: tuple[str, ...] = ("algorithm", "D", "m(D)", "95 % interval", "for all sizes at once", "supported bound")
     if per_flop:
         columns += ("FLOPs of a run", "m per FLOP", "95 % interval", "break-even price")
     note = (

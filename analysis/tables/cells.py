@@ -41,6 +41,11 @@ class Cells(ABC):
         """float64 [P, R], error of each run; a missing run's is NaN, so that no mean can forget it."""
 
     @property
+    @abstractmethod
+    def contents(self) -> tuple[tuple[str, ...] | int, np.ndarray]:
+        """The problems by name, or how many a run has; what every run got wrong."""
+
+    @property
     def algorithms(self) -> tuple[str, ...]:
         """In the order of the table."""
         return tuple(dict.fromkeys(self.algorithm))
@@ -59,7 +64,8 @@ class Cells(ABC):
     @property
     def errors(self) -> np.ndarray:
         """float64 [P], mean error of each cell over the runs that are present."""
-        return np.nanmean(self.run_errors, axis=1)
+        errors: np.ndarray = np.nanmean(self.run_errors, axis=1)
+        return errors
 
     @abstractmethod
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> Self:

@@ -44,6 +44,10 @@ class Counts(Cells):
     def run_errors(self) -> np.ndarray:
         return np.where(self.present, self.num_wrong / self.problems_per_run, np.nan)
 
+    @property
+    def contents(self) -> tuple[int, np.ndarray]:
+        return self.problems_per_run, self.num_wrong
+
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Counts":
         return Counts(
             self.algorithm[cells],

@@ -29,10 +29,10 @@ def ledger(plan: Plan, store: Store) -> pd.DataFrame:
     order = list(dict.fromkeys(run.cell.algorithm for run in plan.runs))
     keys = {(run.cell.algorithm, run.cell.data_size) for run in done}
     for key in sorted(keys, key=lambda key: (order.index(key[0]), key[1])):
-        runs = {run.stage.digest: run for run in done if (run.cell.algorithm, run.cell.data_size) == key}
-        costs = [costs_of_run(run, store) for run in runs.values()]
+        own_runs = {run.stage.digest: run for run in done if (run.cell.algorithm, run.cell.data_size) == key}
+        costs = [costs_of_run(run, store) for run in own_runs.values()]
         mean = {name: sum(cost[name] for cost in costs) / len(costs) for name in COSTS}
-        rows.append({"part": "run", "algorithm": key[0], "data_size": key[1], "num_runs": len(runs), **mean})
+        rows.append({"part": "run", "algorithm": key[0], "data_size": key[1], "num_runs": len(own_runs), **mean})
     final = {stage.digest for stage in in_order(run.stage for run in done)}
     counted: set[str] = set()  # a search stage that two algorithms share is the first one's
     for algorithm in dict.fromkeys(choice.algorithm for choice in plan.choices):

@@ -48,6 +48,10 @@ class Outcomes(Cells):
     def run_errors(self) -> np.ndarray:
         return np.where(self.present, self.wrong.mean(axis=2), np.nan)
 
+    @property
+    def contents(self) -> tuple[tuple[str, ...], np.ndarray]:
+        return self.problems, self.wrong
+
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Outcomes":
         return Outcomes(
             self.algorithm[cells],

@@ -18,7 +18,7 @@ from scaling.engine.changed import changed
 from scaling.engine.store import Store
 from scaling.kinds import kind_of
 from scaling.planning.grid import axes
-from scaling.planning.plan import Plan, Run
+from scaling.planning.plan import Candidate, Plan, Run
 from scaling.planning.recipes import base_evaluation, trained_policy
 from scaling.stage import in_order
 
@@ -33,9 +33,7 @@ class Tables:
     outcomes: Mapping[str, pd.DataFrame]  # panel -> algorithm, data_size, seed, problem, wrong
     base_errors: Mapping[str, float]  # panel -> error of the base policy on the test problems
     choices: pd.DataFrame  # one row a candidate of selection
-    provenance: Mapping[
-        str, list[str]
-    ]  # commits, versions, hosts and devices of all records, and what other sources computed
+    provenance: Mapping[str, list[str]]  # of all records: commits, versions, hosts, devices, and other sources' results
     num_missing: int
     num_failed: int
 
@@ -45,7 +43,8 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
     store.look_up_all([run.stage for run in (*plan.runs, *plan.search_runs)])
     waiting = set(plan.waiting_digests)
     panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
-    rows, outcomes, seen = [], {}, set()
+    rows, seen = [], set()
+    outcomes: dict[str, list[tuple[str, int, int, pa.Table]]] = {}
     for run in plan.runs:
         panel, label = panel_of(run, panel_keys), label_of(run, label_keys[run.cell.algorithm])
         if (panel, label, run.cell.data_size, run.seed) in seen:
@@ -233,10 +232,11 @@ def _base_errors(plan: Plan, store: Store, panel_keys: tuple[str, ...]) -> dict[
     return found
 
 
-def _is_at_edge(chosen: Mapping[str, object], candidates: Iterable) -> bool:
+def _is_at_edge(chosen: Mapping[str, object], candidates: Iterable[Candidate]) -> bool:
     """Whether a numeric setting was chosen at the end of its candidates, where a better one may lie beyond."""
     for key, value in chosen.items():
-        values = sorted({item.settings[key] for item in candidates if isinstance(item.settings[key], int | float)})
+        tried = (item.settings[key] for item in candidates)
+        values = sorted({setting for setting in tried if isinstance(setting, int | float)})
         if len(values) > 1 and value in (values[0], values[-1]):
             return True
     return False

@@ -106,9 +106,11 @@ def _priced(
 ) -> ComputeMultiplier:
     """multipliers: estimate, low and high of m."""
     own = flops[algorithm, size]
-    worth = [m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers]
+    estimate, low, high = (
+        m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers
+    )
     m, reach = multipliers[0], multipliers[0] * size / max(of_reference)
     saved = (m - 1) * size  # problems
     more = own - reference_flops(of_reference, m * size) if 1 < m < np.inf else np.nan  # FLOPs
     break_even = max(more, 0.0) / saved if saved > 0 else np.nan
-    return ComputeMultiplier(algorithm, kind, size, own, *worth, extrapolation=reach, break_even=float(break_even))
+    return ComputeMultiplier(algorithm, kind, size, own, estimate, low, high, reach, float(break_even))

@@ -268,7 +268,7 @@ def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code
     if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
         limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
         return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
-    if code == "AT_SIZES":
+    if outcome is None:  # the sizes are the answer
         return f"The claim of {text} is not decided by m at {len(e.sizes)} {'sizes' if len(e.sizes) > 1 else 'size'}."
     if not e.in_reach:
         return f"The claim of {text} cannot be tested without more data of the reference."

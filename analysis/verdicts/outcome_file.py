@@ -17,9 +17,9 @@ from pyarrow import parquet
 from analysis.fitting.bootstrap import MIN_SEEDS
 from analysis.fitting.forms import FORMS
 from analysis.tables import counts, outcomes
-from analysis.tables.cells import OutcomesError
-from analysis.tables.counts import Counts, from_counts
-from analysis.tables.outcomes import Outcomes, from_parts, from_table
+from analysis.tables.cells import Cells, OutcomesError
+from analysis.tables.counts import from_counts
+from analysis.tables.outcomes import from_parts, from_table
 from analysis.verdicts.claims import upper_bound
 
 _PARQUET = (".parquet", ".pq")
@@ -40,7 +40,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise OutcomesError(f"it cannot be read: {error}".rstrip(".") + ". Give a CSV or parquet file.") from error
 
 
-def read_outcomes(path: Path, reference: str) -> Outcomes | Counts:
+def read_outcomes(path: Path, reference: str) -> Cells:
     """Read, check and arrange; outcomes in parquet part by part, since there may be 10^8. Raises OutcomesError."""
     if path.suffix not in _PARQUET or not path.exists():
         return outcomes_of(read_table(path), reference)
@@ -75,7 +75,7 @@ def _counted(names: Iterable[str]) -> bool:
     return bool({"num_problems", "num_wrong"} & set(names))
 
 
-def outcomes_of(table: pd.DataFrame, reference: str) -> Outcomes | Counts:
+def outcomes_of(table: pd.DataFrame, reference: str) -> Cells:
     """Check a table of outcomes or of counts, and arrange it. Raises OutcomesError."""
     has_counts = _counted(table.columns)
     if has_counts and "wrong" in table.columns:
@@ -88,7 +88,7 @@ def outcomes_of(table: pd.DataFrame, reference: str) -> Outcomes | Counts:
     return found
 
 
-def check_usable(found: Outcomes | Counts, reference: str) -> None:
+def check_usable(found: Cells, reference: str) -> None:
     """Raise OutcomesError where no multiplier could come out: one algorithm, few sizes or runs, errors all 0 or 1."""
     if reference not in found.algorithms:
         names = ", ".join(found.algorithms)

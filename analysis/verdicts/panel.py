@@ -10,8 +10,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from analysis.multipliers.questions import Questions, questions
-from analysis.tables.counts import Counts
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 from analysis.verdicts.compute import ComputeMultiplier, compute_multipliers
 from analysis.verdicts.study import Study, analyse
 
@@ -48,7 +47,7 @@ class Panel:
 
 
 def analysed(
-    outcomes: Outcomes | Counts,
+    outcomes: Cells,
     question: Question,
     base_error: float | None = None,
     flops: Mapping[tuple[str, int], float] = MappingProxyType({}),

@@ -28,7 +28,7 @@ from analysis.multipliers.estimates import (
 )
 from analysis.multipliers.inverse import Inversion, before_turning, inversions
 from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_curve
-from analysis.tables.outcomes import Outcomes
+from analysis.tables.cells import Cells
 from analysis.verdicts.claims import claim_of
 from analysis.verdicts.evidence import MIN_SIZES, Evidence
 from analysis.verdicts.judge import Verdict, verdict
@@ -38,7 +38,7 @@ from analysis.verdicts.judge import Verdict, verdict
 class Study:
     """Everything that plots and reports draw."""
 
-    outcomes: Outcomes
+    outcomes: Cells
     reference: str
     refusal: str | None  # why there are no multipliers; then there are no models, and perhaps no intervals
     draws: np.ndarray | None  # float64 [B, P], replicates of the errors
@@ -102,7 +102,7 @@ class Study:
 
 
 def analyse(
-    outcomes: Outcomes,
+    outcomes: Cells,
     reference: str,
     claims: Mapping[str, float | str],
     num_draws: int = 2000,
@@ -127,26 +127,27 @@ def analyse(
     turned = inversions(outcomes, reference, draws, falling)
     used = before_turning(outcomes, turned)
     points, differ = pointwise(outcomes, reference, draws, falling), differences(outcomes, reference, draws)
-    why = why_no_curve(outcomes.part([reference]), reference, used[outcomes.cells_of(reference)])
-    if why is not None:
-        verdicts = _refused(outcomes, reference, claims, why)
-        found = {"multipliers": tuple(points), "differences": tuple(differ), "inversions": turned}
-        return Study(outcomes, reference, why, draws, *limits, verdicts, **found)
+    no_curve = why_no_curve(outcomes.part([reference]), reference, used[outcomes.cells_of(reference)])
+    if no_curve is not None:
+        refused = _refused(outcomes, reference, claims, no_curve)
+        return Study(outcomes, reference, no_curve, draws, *limits, refused, {}, tuple(points), tuple(differ), turned)
     models, verdicts, multipliers = {}, [], []
     for name in (name for name in outcomes.algorithms if name != reference):
         own = [item for item in points if item.algorithm == name]
-        model, why = _model(outcomes, reference, name, draws, used, ceiling)
+        model, no_model = _model(outcomes, reference, name, draws, used, ceiling)
         if model is not None:
             models[name] = model
-        evidence = _evidence(outcomes, reference, name, turned, draws, model, why, own, differ)
+        evidence = _evidence(outcomes, reference, name, turned, draws, model, no_model, own, differ)
         verdicts.append(verdict(evidence, claim_of(name, claims)))
         multipliers += [*own, *_overall(outcomes, reference, verdicts[-1], model)]
-    found = {"models": models, "multipliers": tuple(multipliers), "differences": tuple(differ), "inversions": turned}
-    return Study(outcomes, reference, None, draws, *limits, tuple(verdicts), **found, ceiling=ceiling)
+    return Study(
+        outcomes, reference, None, draws, *limits, tuple(verdicts), models, tuple(multipliers), tuple(differ), turned,
+        ceiling,
+    )  # fmt: skip
 
 
 def _model(
-    outcomes: Outcomes, reference: str, name: str, draws: np.ndarray, used: np.ndarray, ceiling: float | None
+    outcomes: Cells, reference: str, name: str, draws: np.ndarray, used: np.ndarray, ceiling: float | None
 ) -> tuple[Model | None, str | None]:
     """The joint fit of an algorithm and the reference, or why there is none; neither where sizes are too few."""
     cells = np.concatenate([outcomes.cells_of(one) for one in (reference, name)])
@@ -156,7 +157,7 @@ def _model(
     return fit_model(pair, (reference, name), np.ascontiguousarray(draws[:, cells]), used[cells], ceiling)
 
 
-def _overall(outcomes: Outcomes, reference: str, found: Verdict, model: Model | None) -> list[Multiplier]:
+def _overall(outcomes: Cells, reference: str, found: Verdict, model: Model | None) -> list[Multiplier]:
     """The verdict's one number as a multiplier. It may extrapolate, which is stated."""
     if found.headline is None or found.headline.kind != "one number" or model is None:
         return []
@@ -181,7 +182,7 @@ def _overall(outcomes: Outcomes, reference: str, found: Verdict, model: Model | 
 
 
 def _evidence(
-    outcomes: Outcomes,
+    outcomes: Cells,
     reference: str,
     algorithm: str,
     turned: tuple[Inversion, ...],
@@ -240,12 +241,12 @@ def _with_model(e: Evidence, model: Model) -> Evidence:
     )
 
 
-def _ends(outcomes: Outcomes, algorithm: str) -> tuple[int, int]:
+def _ends(outcomes: Cells, algorithm: str) -> tuple[int, int]:
     sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
     return int(sizes.min()), int(sizes.max())
 
 
-def _refused(outcomes: Outcomes, reference: str, claims: Mapping[str, float | str], why: str) -> tuple[Verdict, ...]:
+def _refused(outcomes: Cells, reference: str, claims: Mapping[str, float | str], why: str) -> tuple[Verdict, ...]:
     return tuple(
         verdict(Evidence(name, reference, not_estimable=why), claim_of(name, claims))
         for name in outcomes.algorithms

@@ -24,13 +24,12 @@ SOURCE_FILE = "source.json"
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Import. config: problems, and where the set is local files (split -> sha256) and paths (split -> path)."""
     problems = problems_in_language_of(config)
-    files = config.get("files")
     raw: dict[str, list[dict[str, Any]]]
-    if files is None:
+    if isinstance(problems, HubProblems) and config.get("files") is None:
         raw, told = _from_hub(problems)
     else:
         raw, named_files = {}, {}
-        for split, digest in files.items():
+        for split, digest in config["files"].items():
             path = Path(config["paths"][split])
             _check_digest(path, digest)
             raw[split] = read_rows(path)

@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
+from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from scaling.engine.placement import Shape
-from scaling.engine.worker import StageWorker
+from scaling.engine.worker import Outcome, StageWorker
 from scaling.stage import Stage
 
 
@@ -29,11 +30,11 @@ from scaling.stage import Stage
 class Group:
     """The actors that run one stage together; usually one."""
 
-    actors: tuple[ray.actor.ActorHandle, ...]
+    actors: tuple[ActorHandle[StageWorker], ...]
     placement: PlacementGroup | None
-    places: tuple[ray.ObjectRef, ...]  # of each member the id of its node, once it is alive
+    places: tuple[ray.ObjectRef[str], ...]  # of each member the id of its node, once it is alive
 
-    def run(self, stage: Stage) -> tuple[ray.ObjectRef, ...]:
+    def run(self, stage: Stage) -> tuple[ray.ObjectRef[Outcome], ...]:
         """Start a stage on all members; the first reference is that of the outcome."""
         first, *others = self.actors
         return (first.run.remote(stage), *(actor.follow.remote(stage) for actor in others))
@@ -50,18 +51,19 @@ def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, .
     """Make the members; they wait in Ray's queue until there is room for all. arguments: of each StageWorker."""
     options = {**shape.options(), "max_restarts": 0, "runtime_env": {"env_vars": dict(variables)}}
     if shape.hosts == 1:
-        actor = ray.remote(StageWorker).options(**options).remote(*arguments)
+        actor = _actor(options, arguments)
         return Group((actor,), None, (actor.node.remote(),))
     # PACK: as few nodes as hold them, for the fastest links; where a member asks for a whole node, a node each.
     placement = placement_group([dict(shape.amounts)] * shape.hosts, strategy="PACK")
-    actors = tuple(
-        ray.remote(StageWorker)
-        .options(**options, scheduling_strategy=PlacementGroupSchedulingStrategy(placement, index))
-        .remote(*arguments)
-        for index in range(shape.hosts)
-    )
+    strategies = (PlacementGroupSchedulingStrategy(placement, index) for index in range(shape.hosts))
+    actors = tuple(_actor({**options, "scheduling_strategy": strategy}, arguments) for strategy in strategies)
     places = tuple(actor.node.remote() for actor in actors)
-    address = actors[0].address.remote()
+    address: ray.ObjectRef[str] = actors[0].address.remote()
     for index, actor in enumerate(actors):
         actor.join.remote(address, index, shape.hosts)  # before any later call
     return Group(actors, placement, places)
+
+
+def _actor(options: Mapping[str, object], arguments: tuple[object, ...]) -> ActorHandle[StageWorker]:
+    # Ray types a new actor as a handle or the class, for classes whose methods are marked as remote.
+    return ray.remote(StageWorker).options(**options).remote(*arguments)  # type: ignore[return-value]  # above

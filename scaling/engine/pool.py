@@ -96,7 +96,7 @@ class RayPool:
         self._runners = dict(runners)
         self._memory = memory
         self._workers: list[_Worker] = []
-        self._calls: dict[Handle, tuple[list[ray.ObjectRef], _Worker]] = {}  # with what is not there yet
+        self._calls: dict[Handle, tuple[list[ray.ObjectRef[Outcome]], _Worker]] = {}  # with what is not there yet
         self._outcomes: dict[Handle, Outcome] = {}  # of the first member of a group, while others go on
         self._failures: dict[Handle, tuple[Failed, float]] = {}  # of a member, until when it may be explained
         self._numbers = itertools.count()
@@ -182,12 +182,12 @@ class RayPool:
         worker.stage = handle.stage
         self._calls[handle] = (list(worker.group.run(handle.stage)), worker)
 
-    def _outcome(self, handle: Handle, reference: ray.ObjectRef) -> Outcome | None:
+    def _outcome(self, handle: Handle, reference: ray.ObjectRef[Outcome]) -> Outcome | None:
         """What a member says: the stage's outcome when it is the last, or has failed or died; else None."""
         references, worker = self._calls[handle]
         references.remove(reference)
         try:
-            outcome: Outcome = ray.get(reference)
+            outcome = ray.get(reference)
         except ray.exceptions.RayTaskError:  # outside of the stage itself: the store cannot be reached, say
             outcome = Failed(self._store.fail(handle.stage, traceback.format_exc(), ""))
         except ray.exceptions.RayError as error:

@@ -36,7 +36,6 @@ CLIENT_PORT = 10001  # of ray://HOST
 SOCKET_PATH_LIMIT = 107  # bytes, the kernel's
 SOCKET_PATH = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 ESSENTIAL = {"raylet": "raylet", "gcs_server": "control service (GCS)"}
-QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 class Session:
@@ -128,7 +127,8 @@ class _Refusals:
 
 
 def _dead_process() -> str | None:
-    for name, process in _node().dead_processes():
+    node = _node()
+    for name, process in node.dead_processes() if node else ():
         if name in ESSENTIAL:
             return _lost(f"Ray's {ESSENTIAL[name]} on this machine has ended (exit status {process.returncode})")
     return None
@@ -138,8 +138,8 @@ def _lost(what: str) -> str:
     return f"{what}, so no stage can run. What is done is stored: run the same command again to continue."
 
 
-def _node() -> ray._private.node.Node:
-    """The processes that ray.init started; Ray has no public name for them."""
+def _node() -> ray._private.node.Node | None:
+    """The processes that ray.init started, until ray.shutdown; Ray has no public name for them."""
     return ray._private.worker._global_node
 
 
@@ -148,7 +148,8 @@ def _processes() -> list[Any]:
     import psutil  # comes with Ray
 
     found = []
-    for processes in _node().all_processes.values() if _node() else ():
+    node = _node()
+    for processes in node.all_processes.values() if node else ():
         for started in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(started.process.pid)
@@ -184,7 +185,8 @@ def _start() -> None:
                 num_cpus=len(usable_cores()),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                **QUIET,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
             return
         except Exception as error:  # Ray has no class of its own for what keeps it from starting
@@ -225,7 +227,8 @@ def _join(address: str) -> None:
     packages = [os.fspath(PROJECT / name) for name in PACKAGES]
     try:
         _check_that_something_listens(address)
-        ray.init(address=address, runtime_env={"py_modules": packages}, **QUIET)
+        runtime_env = {"py_modules": packages}
+        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:  # no cluster there, or no address
         found = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(

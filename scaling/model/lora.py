@@ -47,7 +47,8 @@ def add_adapters(decoder: Any, lora: Lora) -> None:
         for target in lora.targets:
             part, name = PLACES[target]
             linear = getattr(getattr(layer, part), name)
-            linear.adapter = Adapter(*linear.kernel.shape, lora, linear.dtype)
+            fan_in, fan_out = linear.kernel.shape
+            linear.adapter = Adapter(fan_in, fan_out, lora, linear.dtype)
 
 
 def init_adapters(params: Mapping[str, Any], lora: Lora, key: jax.Array) -> dict[str, object]:

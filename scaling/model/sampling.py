@@ -13,7 +13,7 @@ Rows with the same prompt, the M continuations of a prefix, stand together, and 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ import numpy as np
 
 from scaling.model.sharding import placed_params, repeated
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
-from scaling.model.transformer import Params, architecture
+from scaling.model.transformer import LayerCache, Params, architecture
 
 BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
 WIDE_BUCKET = 64  # the same above SMALL_VOCABULARY, where a compilation takes longer than the filler
@@ -119,7 +119,9 @@ def row_keys(root: jax.Array, ids: np.ndarray) -> jax.Array:
 
 def chosen_keys(keys: jax.Array, rows: np.ndarray) -> jax.Array:
     """keys[rows], on the host: indexing on the device compiles anew for every number of keys and of rows."""
-    return jax.random.wrap_key_data(np.asarray(jax.random.key_data(keys))[rows], impl=jax.random.key_impl(keys))
+    data = np.asarray(jax.random.key_data(keys))[rows]
+    chosen: jax.Array = jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
+    return chosen
 
 
 @jax.jit
@@ -131,6 +133,19 @@ def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
         return key
 
     return jax.vmap(fold)(ids)
+
+
+class _Carry(NamedTuple):
+    """What goes from one new token of a batch to the next."""
+
+    position: jax.Array  # int32 [], in the completions
+    logits: jax.Array  # float32 [B, V], of the token there
+    tokens: jax.Array  # int32 [B, num_new]
+    lengths: jax.Array  # int32 [B]
+    done: jax.Array  # bool [B]
+    logps: jax.Array  # float32 [B]
+    logits_kept: jax.Array | None  # float32 [B, num_new, V], where asked for
+    caches: list[LayerCache]
 
 
 @partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus", "keep_logits"))
@@ -164,14 +179,13 @@ def _generate(
             token = _first_of_largest(scaled + gumbel_noise(keys, places, logits.shape[-1]))
         return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
-    def unfinished(carry: Any) -> jax.Array:
-        position, _, _, _, done, *_ = carry
-        return (position < num_new) & ~jnp.all(done)
+    def unfinished(carry: _Carry) -> jax.Array:
+        return (carry.position < num_new) & ~jnp.all(carry.done)
 
-    def advance(carry: Any) -> Any:
+    def advance(carry: _Carry) -> _Carry:
         position, logits, tokens, lengths, done, logps, kept, caches = carry
         token, token_logps = pick(logits, position)
-        if keep_logits:
+        if kept is not None:
             kept = jax.lax.dynamic_update_slice_in_dim(kept, logits[:, None], position, axis=1)
         token = jnp.where(done, PAD, token)
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], position, axis=1)
@@ -180,9 +194,9 @@ def _generate(
         stopped = jnp.any(token[:, None] == jnp.array(stop_tokens(config))[None], axis=-1)
         done = done | stopped | (lengths >= limits)
         logits, caches = model.decode(params, token, prompt_length + position, starts, caches)
-        return position + 1, logits, tokens, lengths, done, logps, kept, caches
+        return _Carry(position + 1, logits, tokens, lengths, done, logps, kept, caches)
 
-    carry = (
+    carry = _Carry(
         jnp.int32(0),
         logits,
         jnp.full((batch, num_new), PAD, jnp.int32),
@@ -192,8 +206,8 @@ def _generate(
         jnp.zeros((batch, num_new, logits.shape[-1]), jnp.float32) if keep_logits else None,
         caches,
     )
-    _, _, tokens, lengths, _, logps, kept, _ = jax.lax.while_loop(unfinished, advance, carry)
-    return repeated((tokens, lengths, logps, kept))
+    last: _Carry = jax.lax.while_loop(unfinished, advance, carry)
+    return repeated((last.tokens, last.lengths, last.logps, last.logits_kept))
 
 
 def gumbel_noise(keys: jax.Array, positions: jax.Array, vocabulary: int) -> jax.Array:

@@ -165,8 +165,8 @@ def _dotted(path: tuple[Any, ...]) -> str:
 
 
 def _spec(*axes: str | tuple[str, ...] | None) -> P:
-    return P(*axes)  # type: ignore[no-untyped-call]  # jax leaves it without annotations
+    return P(*axes)
 
 
 def _constrained(leaf: Any, spec: P) -> Any:
-    return jax.lax.with_sharding_constraint(leaf, spec)  # type: ignore[no-untyped-call]  # jax: no annotations
+    return jax.lax.with_sharding_constraint(leaf, spec)

@@ -26,7 +26,6 @@ from scaling.training.memory_settings import current_memory
 from scaling.training.update import (
     Loss,
     OptimizerSettings,
-    Sum,
     Sums,
     init_state,
     learning_rate_at,
@@ -134,11 +133,11 @@ def run_updates(
 
 def _means(window: list[Sums], update_index: int) -> dict[str, float]:
     """Total over count for each metric of the window that ends at this update; raises when one is not finite."""
-    fetched = jax.device_get(window)
+    fetched: list[Sums] = jax.device_get(window)
     means = {}
     for name in sorted(fetched[0], key=lambda name: name != "loss"):  # a broken loss is named before what it breaks
         metric = name if "/" in name else f"train/{name}"
-        sums = [Sum(*entry[name]) for entry in fetched]
+        sums = [entry[name] for entry in fetched]
         mean = float(sum(s.total for s in sums)) / max(float(sum(s.count for s in sums)), 1.0)
         if not math.isfinite(mean):
             raise FloatingPointError(

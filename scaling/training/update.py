@@ -29,7 +29,8 @@ from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
 
-class Sum(NamedTuple):
+@struct.dataclass
+class Sum:
     """A masked total and how many terms it has; only the loop divides."""
 
     total: jax.Array  # float32 []
@@ -96,7 +97,8 @@ def make_update(
             sums = more if sums is None else _add(sums, more)
         if sums is None:
             raise ValueError("an update has no micro-batches; give at least one.")
-        return _step(state, gradients, sums, settings)
+        stepped: tuple[TrainState, Sums] = _step(state, gradients, sums, settings)
+        return stepped
 
     return update
 
