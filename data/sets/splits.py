@@ -15,11 +15,10 @@ import numpy as np
 from data.problems.families import family_of
 from data.records import Problem
 from data.sets.finite_splits import set_sizes
-from scaling.config.problems import ModularSum, ProblemsInLanguage, StarGraph
+from scaling.config.problems import DrawnProblems, Problems
 from scaling.config.text_problems import TextProblems
 
 Split = Literal["train", "validation", "test"]
-Problems = ModularSum | StarGraph
 
 TENTHS: Mapping[Split, int] = {"train": 8, "validation": 1, "test": 1}
 _DOMAINS: Mapping[str, int] = {"train": 0x57A1, "validation": 0x57A2, "test": 0x57A3}  # one generator family a split
@@ -35,19 +34,19 @@ def split_of(problem_key: str) -> Split:
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
 
 
-def fixed_problems(config: Problems, split: Split, count: int) -> list[Problem]:
+def fixed_problems(config: DrawnProblems, split: Split, count: int) -> list[Problem]:
     """The first `count` validation or test problems: the same for all seeds of a sweep, and nested in count."""
     if split == "train":
         raise ValueError("splits: training problems come from stream(config, seed, count); split is 'train'.")
     return _distinct(config, split, 0, count)
 
 
-def stream(config: Problems, seed: int, count: int) -> list[Problem]:
+def stream(config: DrawnProblems, seed: int, count: int) -> list[Problem]:
     """The first `count` distinct training problems of a seed's stream."""
     return _distinct(config, "train", seed, count)
 
 
-def pool_size(config: Problems | ProblemsInLanguage, split: Split = "train") -> int:
+def pool_size(config: Problems, split: Split = "train") -> int:
     """How many distinct problems a split offers without endless rejection.
 
     The rule: the split's share of the likeliest problems that together hold nine tenths of the drawing
@@ -60,7 +59,7 @@ def pool_size(config: Problems | ProblemsInLanguage, split: Split = "train") -> 
 
 
 @lru_cache
-def _log_likeliest(config: Problems) -> float:
+def _log_likeliest(config: DrawnProblems) -> float:
     """Natural logarithm of the number of likeliest problems that hold nine tenths of the drawing probability.
 
     Estimated from draws of a fixed generator, in log space: the sum of 1 / probability over the likeliest nine
@@ -73,7 +72,7 @@ def _log_likeliest(config: Problems) -> float:
     return min(estimate, math.log(family.num_distinct(config)))
 
 
-def _distinct(config: Problems, split: Split, seed: int, count: int) -> list[Problem]:
+def _distinct(config: DrawnProblems, split: Split, seed: int, count: int) -> list[Problem]:
     """The first `count` different problems of a split, in the order a generator keyed by (split, seed) draws them."""
     pool = pool_size(config, split)
     if count > pool:
