@@ -8,8 +8,9 @@ import shlex
 
 import pandas as pd
 import pytest
-from plugin_page import ORPO, block, forgetting, on_workers, planned
+from plugin_page import ORPO, PARITY, block, forgetting, on_workers, planned
 
+from analysis.measures.base_table import base_table
 from scaling.engine.results_dir import open_store
 from scaling.planning.sweep_file import load_sweep
 
@@ -76,3 +77,43 @@ def test_a_worker_trains_with_orpo_as_this_process_did(study, ray_cluster):
     assert report.done == (stage,)
     there = store.record(stage)["numbers"]
     assert there["num_pairs"] == here["num_pairs"] and there["training_flops"] == here["training_flops"]
+
+
+# The problem family of the page.
+
+
+@pytest.fixture(scope="module")
+def parities(tmp_path_factory):
+    """The folder of the family's study after its commands, and what each of them printed."""
+    folder = tmp_path_factory.mktemp("parities")
+    (folder / "parity.py").write_text(PARITY.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "parities.yaml").write_text(block("yaml", "A problem family"), encoding="utf-8")
+    with forgetting() as patch:
+        patch.chdir(folder)
+        yield folder, [said(line) for line in block("bash", "A problem family").splitlines()]
+
+
+@pytest.mark.slow
+def test_the_pages_family_is_planned_priced_run_and_reported(parities):
+    folder, (shown, ran, drawn) = parities
+    assert re.search(r"^ pretrain +1 +0 +1 +\d\.\de\+0\d", shown, re.M), shown
+    assert "Finished in" in ran and "Report: " in drawn
+    runs = pd.read_csv(folder / "results/parities/runs.csv")
+    assert sorted(runs["algorithm"]) == ["rft", "rft", "sft", "sft"] and runs["error"].between(0, 1).all()
+    file = folder / "parities.yaml"
+    (base,) = base_table(planned(file), open_store(load_sweep(file))).to_dict("records")
+    assert base["num_texts"] == 50 * 32 and base["entropy"] == pytest.approx(10 / 11 * 0.325083, rel=1e-5)
+    assert "Nothing is left to run" in said(block("bash", "A problem family").splitlines()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_worker_draws_the_pages_problems_as_this_process_did(parities, ray_cluster):
+    folder, _ = parities
+    store = open_store(load_sweep(folder / "parities.yaml"))
+    stage = next(stage for stage in planned(folder / "parities.yaml").stages if stage.kind == "teacher")
+    before = (store.find(stage) / "synthetic.jsonl").read_text()
+    store.retire(stage)
+    assert on_workers([stage], store, {"host": {"cpu": 1}}).done == (stage,)
+    assert (store.find(stage) / "synthetic.jsonl").read_text() == before
+    assert store.record(stage)["sources"].endswith(f"+{stage.plugins[0]}")

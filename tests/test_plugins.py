@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plugin_page import ORPO, ROOT, block, forgetting, on_workers, planned
+from plugin_page import ORPO, PARITY, ROOT, block, forgetting, on_workers, planned
 
 from scaling.config.errors import ConfigError
 from scaling.engine.store import Store
@@ -76,8 +76,60 @@ def test_comments_and_docstrings_change_no_digest_and_local_modules_do(tmp_path)
     assert near["orpo"].isdisjoint(first["orpo"]) and near["sft"] == first["sft"]
 
 
+def family_digests(folder: Path, parity: str, family: str) -> dict[str, str]:
+    """Stage kind and slug -> digest of the page's study of a family, with this text of parity.py."""
+    folder.mkdir()
+    (folder / "parity.py").write_text(parity, encoding="utf-8")
+    text = block("yaml", "A problem family").replace("{family: parity, length: 10", f"{{family: {family}")
+    (folder / "parities.yaml").write_text(text, encoding="utf-8")
+    with forgetting() as patch:
+        patch.chdir(folder)
+        return {f"{stage.kind} {stage.slug}": stage.digest for stage in planned(folder / "parities.yaml").stages}
+
+
+def test_an_edit_of_a_family_changes_the_digests_of_all_stages_on_its_problems_alone(tmp_path):
+    text = PARITY.read_text(encoding="utf-8")
+    edited = text.replace("RIGHT = 0.9", "RIGHT = 0.8")
+    first, second = (
+        family_digests(tmp_path / name, version, "parity") for name, version in (("one", text), ("two", edited))
+    )
+    assert first.keys() == second.keys() and all(first[name] != second[name] for name in first)
+    assert family_digests(tmp_path / "said", text.replace("RIGHT = 0.9", "RIGHT = 0.9  # of steps"), "parity") == first
+    sums = [
+        family_digests(tmp_path / f"sums {name}", version, "modular_sum")
+        for name, version in (("one", text), ("two", edited))
+    ]
+    assert sums[0] == sums[1]
+
+
+def test_an_unknown_family_is_refused_with_those_that_are_registered(tmp_path, forgotten):
+    (tmp_path / "parity.py").write_text(PARITY.read_text(encoding="utf-8"))
+    (tmp_path / "parities.yaml").write_text(
+        block("yaml", "A problem family").replace("family: parity", "family: pairty")
+    )
+    with pytest.raises(ConfigError, match=r"problems\.family is 'pairty'; expected one of 'modular_sum', .*'parity'\."):
+        load_sweep(tmp_path / "parities.yaml")
+
+
+def test_a_wrong_key_of_a_family_is_refused_with_its_own_keys(tmp_path, forgotten):
+    (tmp_path / "parity.py").write_text(PARITY.read_text(encoding="utf-8"))
+    (tmp_path / "parities.yaml").write_text(block("yaml", "A problem family").replace("length", "lenght"))
+    with pytest.raises(ConfigError, match=r"unknown key 'problems.lenght'.*Did you mean 'problems.length'"):
+        load_sweep(tmp_path / "parities.yaml")
+
+
+def test_a_family_that_lacks_a_function_is_refused_by_name(tmp_path, forgotten):
+    (tmp_path / "parity.py").write_text(PARITY.read_text(encoding="utf-8").replace("def solve(", "def _solve("))
+    (tmp_path / "parities.yaml").write_text(block("yaml", "A problem family"))
+    with pytest.raises(ConfigError, match="the problem family 'parity' lacks solve; its module parity defines"):
+        load_sweep(tmp_path / "parities.yaml")
+
+
 # Refusals.
 
+FAMILY = (
+    "from typing import Literal\nfrom scaling.config.problems import DrawnProblems, ProblemFamily, register_family\n"
+)
 KIND = "from scaling.kinds import Kind, register_kind\n"
 ALGORITHM = (
     "from scaling.config.algorithms import Algorithm, register_algorithm\nfrom scaling.config.training import Sft\n"
@@ -87,6 +139,20 @@ REFUSED = {
     "taken_algorithm": (
         ALGORITHM + "register_algorithm(Algorithm('dpo', Sft, print, 'x'))\n",
         r"line 3: .*'dpo' is built in",
+    ),
+    "taken_family": (
+        FAMILY + "class Sums(DrawnProblems):\n    family: Literal['star_graph'] = 'star_graph'\n"
+        "register_family(ProblemFamily(Sums, __name__))\n",
+        r"line 5: .*'star_graph' is built in",
+    ),
+    "nameless_family": (
+        FAMILY + "class Sums(DrawnProblems):\n    family: str = 'sums'\n"
+        "register_family(ProblemFamily(Sums, __name__))\n",
+        r"line 5: .*Sums does not name its family",
+    ),
+    "rows_as_family": (
+        FAMILY + "from scaling.config.text_problems import Jsonl\nregister_family(ProblemFamily(Jsonl, __name__))\n",
+        r"line 4: .*Jsonl are no DrawnProblems",
     ),
     "misspelled": ("x = 1\ndef f(:\n", r"misspelled\.py, line 2: invalid syntax"),
     "heavy": ("x = 1\nimport jax.numpy as jnp\n", r"heavy\.py imports jax when it is loaded.*inside of the functions"),
