@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from analysis.fitting import forms
 from scaling import kinds, plugins
 from scaling.config import algorithms, problems
 from scaling.engine.pool import RayPool
@@ -41,6 +42,8 @@ def forgetting():
         patch.setattr(plugins, "_loaded", {})
         patch.setattr(sys, "path", list(sys.path))
         yield patch
+        for name in forms.registered():
+            del forms._FORMS[name]
         for plugin in plugins._loaded.values():
             for file in plugin.files:
                 sys.modules.pop(Path(file).stem, None)

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from plugin_page import ORPO, PARITY, ROOT, block, forgetting, on_workers, planned
 
+from analysis.fitting.fits import fit_point
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design
+from analysis.multipliers.model import candidates
 from scaling.config.errors import ConfigError
 from scaling.engine.store import Store
 from scaling.planning.sweep_file import load_sweep
@@ -125,10 +129,25 @@ def test_a_family_that_lacks_a_function_is_refused_by_name(tmp_path, forgotten):
         load_sweep(tmp_path / "parities.yaml")
 
 
+def test_the_pages_form_competes_in_studies_and_finds_a_planted_multiplier(tmp_path, forgotten):
+    (tmp_path / "log_power.py").write_text(block("python", "A curve form"))
+    load_plugins([tmp_path / "log_power.py"])
+    assert [form.name for form in candidates(5, None, 0.1)] == ["pow2", "pow3", "log_power"]
+    log_size, arm = np.log(np.tile(64.0 * 2 ** np.arange(7), 2)), np.repeat([0, 1], 7)
+    x = np.exp(log_size + arm * np.log(4.0)) / 512
+    errors = 0.02 + 0.2 * np.log1p(x) ** -0.5
+    design = Design(log_size, arm, np.full(14, 1e4), float(errors.min()))
+    fit = fit_point(design, errors, FORMS["log_power"], "H1")
+    assert fit.converged[0] and fit.log_multiplier(1)[0] == pytest.approx(np.log(4.0), abs=1e-3)
+
+
 # Refusals.
 
 FAMILY = (
     "from typing import Literal\nfrom scaling.config.problems import DrawnProblems, ProblemFamily, register_family\n"
+)
+FORM = (
+    "import numpy as np\nfrom analysis.fitting.forms import FORMS, Form, register_form\npow3 = FORMS['pow3'].evaluate\n"
 )
 KIND = "from scaling.kinds import Kind, register_kind\n"
 ALGORITHM = (
@@ -153,6 +172,23 @@ REFUSED = {
     "rows_as_family": (
         FAMILY + "from scaling.config.text_problems import Jsonl\nregister_family(ProblemFamily(Jsonl, __name__))\n",
         r"line 4: .*Jsonl are no DrawnProblems",
+    ),
+    "taken_form": (
+        FORM + "register_form(Form('pow3', '', ('log_a', 'log_b', 'floor'), 5, pow3))\n",
+        r"line 4: .*'pow3' is built in",
+    ),
+    "form_in_another_order": (
+        FORM + "register_form(Form('mine', '', ('log_a', 'floor', 'log_b'), 5, pow3))\n",
+        r"line 4: .*expected log_a, log_b, then floor",
+    ),
+    "form_without_starts": (
+        FORM + "register_form(Form('mine', '', ('log_a', 'log_b', 'floor', 'log_d'), 5, pow3))\n",
+        r"line 4: .*expected one value of each start for each parameter",
+    ),
+    "form_with_a_wrong_derivative": (
+        FORM + "def evaluate(*at):\n    found = pow3(*at)\n    return found._replace(by_log_x=-found.by_log_x)\n"
+        "register_form(Form('mine', '', ('log_a', 'log_b', 'floor'), 5, evaluate))\n",
+        r"line 7: .*mine: the derivative by log x is \S+ where the values change by -",
     ),
     "misspelled": ("x = 1\ndef f(:\n", r"misspelled\.py, line 2: invalid syntax"),
     "heavy": ("x = 1\nimport jax.numpy as jnp\n", r"heavy\.py imports jax when it is loaded.*inside of the functions"),
