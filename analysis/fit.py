@@ -13,7 +13,7 @@ from pathlib import Path
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.curves.points import PointsError
-from analysis.curves.report import FORM_NAMES, fit_points
+from analysis.curves.report import fit_points
 from analysis.page.rendering import Section, write_report
 from analysis.page.wording import TABLE, is_paired
 from analysis.reporting.conclusions import measurement, opening
@@ -146,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--x", metavar="COLUMN[,COLUMN]", help="size, or parameters and tokens of a surface")
     parser.add_argument("--y", metavar="COLUMN", help="error or loss")
-    parser.add_argument("--form", default="auto", choices=FORM_NAMES, help="auto chooses among the one-variable forms")
+    parser.add_argument(
+        "--form", default="auto", metavar="FORM", help="pow2, pow3, shift4, chinchilla or a plug-in's; auto chooses"
+    )
     parser.add_argument("--loss", default="huber", choices=("huber", "squares"), help="of a surface; default huber")
     parser.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap draws, default 2000")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap, default 0")

@@ -40,7 +40,7 @@ from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
-from scaling.plugins import add_imports, load_plugins
+from scaling.plugins import add_imports, load_plugins, loaded_plugins
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,12 @@ def is_current(file: Path, overrides: Sequence[str], out: Path | None = None) ->
 
 
 def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
-    """A digest of all that a report is drawn from: the sweep but for its folders, its runs, and the code that draws."""
+    """A digest of all that a report is drawn from: the sweep but for its folders, its runs, code and plug-ins."""
     targets = [(run, stage) for run in current.runs for stage in run.targets]
     runs = [[run.name, stage.digest, store.record(stage) is not None] for run, stage in targets]
     told = sweep.model_dump(mode="json", exclude={"store", "results"})
-    text = json.dumps([SCHEMA_VERSION, code_digest(), told, runs], sort_keys=True)
+    plugins = sorted(plugin.digest for plugin in loaded_plugins())  # labels and curve forms are theirs too
+    text = json.dumps([SCHEMA_VERSION, code_digest(), plugins, told, runs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

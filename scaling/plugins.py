@@ -1,4 +1,4 @@
-"""Modules from outside of this repository, which register algorithms and stage kinds.
+"""Modules from outside of this repository, which register algorithms, stage kinds, problem families and more.
 
 In: paths of Python files (`--import FILE`, `imports:` in a sweep file). Out: `Plugin`s. They are imported here, so that
 what they register is known from now on; a worker imports them again from the texts that it is sent. The digest of a
@@ -42,7 +42,7 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a Python file of yours that registers algorithms or stage kinds (docs/plugins.md)",
+        help="a Python file of yours that registers algorithms, problem families and the like (docs/plugins.md)",
     )
 
 

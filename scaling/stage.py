@@ -1,8 +1,8 @@
 """A stage: one node of a plan, with an identity that holds what changes its result and nothing else.
 
-Identity = kind + the kind's version (scaling.kinds) + config + the digests of the inputs, as canonical JSON, sha256,
-ten hex digits. Paths, devices, worker counts and log intervals never enter it. Bump a version in the commit that
-changes what the stage computes; a refactoring does not bump.
+Identity = kind + the kind's version (scaling.kinds) + config + the digests of the inputs, and of the plug-ins that its
+kind and its problem family come from, as canonical JSON, sha256, ten hex digits. Paths, devices, worker counts and log
+intervals never enter it. Bump a version in the commit that changes what the stage computes; a refactoring does not.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from scaling.config.problems import family_source
 from scaling.kinds import kind_of
 
 DIGEST_LENGTH = 10
@@ -44,7 +45,17 @@ class Stage:
         }
         if kind.source:
             identity["source"] = kind.source
+        if family := family_source(self.config):
+            identity["family_source"] = family
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:DIGEST_LENGTH]
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """Digests of the plug-ins that compute it: of its kind, its problem family, and the verifier of its rows."""
+        problems = self.config.get("problems")
+        verifier = problems.get("verifier") if isinstance(problems, Mapping) else None
+        sources = (kind_of(self.kind).source, family_source(self.config), str(verifier or "").partition("@")[2])
+        return tuple(dict.fromkeys(filter(None, sources)))
 
     @cached_property
     def name(self) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from analysis.fitting import forms
 from scaling import kinds, plugins
-from scaling.config import algorithms
+from scaling.config import algorithms, problems
 from scaling.engine.pool import RayPool
 from scaling.engine.progress import Progress
 from scaling.engine.results_dir import open_store
@@ -23,11 +24,12 @@ from scaling.stage import Stage
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
-ORPO = ROOT / "docs/plugins/orpo.py"
+ORPO, PARITY = ROOT / "docs/plugins/orpo.py", ROOT / "docs/plugins/parity.py"
 
 
-def block(language: str) -> str:
-    return re.search(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S).group(1)
+def block(language: str, section: str = "The study") -> str:
+    """The first block of a language from the heading of a section on."""
+    return re.search(rf"^## {section}\n.*?^```{language}\n(.*?)^```", PAGE, re.M | re.S).group(1)
 
 
 @contextlib.contextmanager
@@ -36,9 +38,12 @@ def forgetting():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
         patch.setattr(algorithms, "_ALGORITHMS", dict(algorithms._ALGORITHMS))
+        patch.setattr(problems, "_FAMILIES", dict(problems._FAMILIES))
         patch.setattr(plugins, "_loaded", {})
         patch.setattr(sys, "path", list(sys.path))
         yield patch
+        for name in forms.registered():
+            del forms._FORMS[name]
         for plugin in plugins._loaded.values():
             for file in plugin.files:
                 sys.modules.pop(Path(file).stem, None)

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pydantic import TypeAdapter, ValidationError
 
 from scaling.config.policy import Lora, Policy
-from scaling.config.problems import Problems
+from scaling.config.problems import families, settings_of
 from scaling.config.sampling import CriticalSteps, Evaluation, Rollouts, StepValues
 from scaling.config.section import Section, plain
 from scaling.config.text_problems import Solvable, TextProblems
 from scaling.config.training import Preference, Pretrain, Rft, Sft, StepRft
 
 _SCHEMAS: Mapping[str, object] = {
-    "problems": Problems,
+    "problems": settings_of(families()),
     "policy": Policy,
     "lora": Lora,
     "pretrain": Pretrain,

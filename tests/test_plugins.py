@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plugin_page import ORPO, ROOT, block, forgetting, on_workers, planned
+from plugin_page import ORPO, PARITY, ROOT, block, forgetting, on_workers, planned
 
+from analysis.fitting.fits import fit_point
+from analysis.fitting.forms import FORMS
+from analysis.fitting.joint import Design
+from analysis.multipliers.model import candidates
 from scaling.config.errors import ConfigError
 from scaling.engine.store import Store
 from scaling.planning.sweep_file import load_sweep
@@ -76,8 +80,75 @@ def test_comments_and_docstrings_change_no_digest_and_local_modules_do(tmp_path)
     assert near["orpo"].isdisjoint(first["orpo"]) and near["sft"] == first["sft"]
 
 
+def family_digests(folder: Path, parity: str, family: str) -> dict[str, str]:
+    """Stage kind and slug -> digest of the page's study of a family, with this text of parity.py."""
+    folder.mkdir()
+    (folder / "parity.py").write_text(parity, encoding="utf-8")
+    text = block("yaml", "A problem family").replace("{family: parity, length: 10", f"{{family: {family}")
+    (folder / "parities.yaml").write_text(text, encoding="utf-8")
+    with forgetting() as patch:
+        patch.chdir(folder)
+        return {f"{stage.kind} {stage.slug}": stage.digest for stage in planned(folder / "parities.yaml").stages}
+
+
+def test_an_edit_of_a_family_changes_the_digests_of_all_stages_on_its_problems_alone(tmp_path):
+    text = PARITY.read_text(encoding="utf-8")
+    edited = text.replace("RIGHT = 0.9", "RIGHT = 0.8")
+    first, second = (
+        family_digests(tmp_path / name, version, "parity") for name, version in (("one", text), ("two", edited))
+    )
+    assert first.keys() == second.keys() and all(first[name] != second[name] for name in first)
+    assert family_digests(tmp_path / "said", text.replace("RIGHT = 0.9", "RIGHT = 0.9  # of steps"), "parity") == first
+    sums = [
+        family_digests(tmp_path / f"sums {name}", version, "modular_sum")
+        for name, version in (("one", text), ("two", edited))
+    ]
+    assert sums[0] == sums[1]
+
+
+def test_an_unknown_family_is_refused_with_those_that_are_registered(tmp_path, forgotten):
+    (tmp_path / "parity.py").write_text(PARITY.read_text(encoding="utf-8"))
+    (tmp_path / "parities.yaml").write_text(
+        block("yaml", "A problem family").replace("family: parity", "family: pairty")
+    )
+    with pytest.raises(ConfigError, match=r"problems\.family is 'pairty'; expected one of 'modular_sum', .*'parity'\."):
+        load_sweep(tmp_path / "parities.yaml")
+
+
+def test_a_wrong_key_of_a_family_is_refused_with_its_own_keys(tmp_path, forgotten):
+    (tmp_path / "parity.py").write_text(PARITY.read_text(encoding="utf-8"))
+    (tmp_path / "parities.yaml").write_text(block("yaml", "A problem family").replace("length", "lenght"))
+    with pytest.raises(ConfigError, match=r"unknown key 'problems.lenght'.*Did you mean 'problems.length'"):
+        load_sweep(tmp_path / "parities.yaml")
+
+
+def test_a_family_that_lacks_a_function_is_refused_by_name(tmp_path, forgotten):
+    (tmp_path / "parity.py").write_text(PARITY.read_text(encoding="utf-8").replace("def solve(", "def _solve("))
+    (tmp_path / "parities.yaml").write_text(block("yaml", "A problem family"))
+    with pytest.raises(ConfigError, match="the problem family 'parity' lacks solve; its module parity defines"):
+        load_sweep(tmp_path / "parities.yaml")
+
+
+def test_the_pages_form_competes_in_studies_and_finds_a_planted_multiplier(tmp_path, forgotten):
+    (tmp_path / "log_power.py").write_text(block("python", "A curve form"))
+    load_plugins([tmp_path / "log_power.py"])
+    assert [form.name for form in candidates(5, None, 0.1)] == ["pow2", "pow3", "log_power"]
+    log_size, arm = np.log(np.tile(64.0 * 2 ** np.arange(7), 2)), np.repeat([0, 1], 7)
+    x = np.exp(log_size + arm * np.log(4.0)) / 512
+    errors = 0.02 + 0.2 * np.log1p(x) ** -0.5
+    design = Design(log_size, arm, np.full(14, 1e4), float(errors.min()))
+    fit = fit_point(design, errors, FORMS["log_power"], "H1")
+    assert fit.converged[0] and fit.log_multiplier(1)[0] == pytest.approx(np.log(4.0), abs=1e-3)
+
+
 # Refusals.
 
+FAMILY = (
+    "from typing import Literal\nfrom scaling.config.problems import DrawnProblems, ProblemFamily, register_family\n"
+)
+FORM = (
+    "import numpy as np\nfrom analysis.fitting.forms import FORMS, Form, register_form\npow3 = FORMS['pow3'].evaluate\n"
+)
 KIND = "from scaling.kinds import Kind, register_kind\n"
 ALGORITHM = (
     "from scaling.config.algorithms import Algorithm, register_algorithm\nfrom scaling.config.training import Sft\n"
@@ -87,6 +158,37 @@ REFUSED = {
     "taken_algorithm": (
         ALGORITHM + "register_algorithm(Algorithm('dpo', Sft, print, 'x'))\n",
         r"line 3: .*'dpo' is built in",
+    ),
+    "taken_family": (
+        FAMILY + "class Sums(DrawnProblems):\n    family: Literal['star_graph'] = 'star_graph'\n"
+        "register_family(ProblemFamily(Sums, __name__))\n",
+        r"line 5: .*'star_graph' is built in",
+    ),
+    "nameless_family": (
+        FAMILY + "class Sums(DrawnProblems):\n    family: str = 'sums'\n"
+        "register_family(ProblemFamily(Sums, __name__))\n",
+        r"line 5: .*Sums does not name its family",
+    ),
+    "rows_as_family": (
+        FAMILY + "from scaling.config.text_problems import Jsonl\nregister_family(ProblemFamily(Jsonl, __name__))\n",
+        r"line 4: .*Jsonl are no DrawnProblems",
+    ),
+    "taken_form": (
+        FORM + "register_form(Form('pow3', '', ('log_a', 'log_b', 'floor'), 5, pow3))\n",
+        r"line 4: .*'pow3' is built in",
+    ),
+    "form_in_another_order": (
+        FORM + "register_form(Form('mine', '', ('log_a', 'floor', 'log_b'), 5, pow3))\n",
+        r"line 4: .*expected log_a, log_b, then floor",
+    ),
+    "form_without_starts": (
+        FORM + "register_form(Form('mine', '', ('log_a', 'log_b', 'floor', 'log_d'), 5, pow3))\n",
+        r"line 4: .*expected one value of each start for each parameter",
+    ),
+    "form_with_a_wrong_derivative": (
+        FORM + "def evaluate(*at):\n    found = pow3(*at)\n    return found._replace(by_log_x=-found.by_log_x)\n"
+        "register_form(Form('mine', '', ('log_a', 'log_b', 'floor'), 5, evaluate))\n",
+        r"line 7: .*mine: the derivative by log x is \S+ where the values change by -",
     ),
     "misspelled": ("x = 1\ndef f(:\n", r"misspelled\.py, line 2: invalid syntax"),
     "heavy": ("x = 1\nimport jax.numpy as jnp\n", r"heavy\.py imports jax when it is loaded.*inside of the functions"),

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from scaling.config.policy import Lora, Policy
-from scaling.config.problems import Problems
+from scaling.config.problems import problems_of
 from scaling.config.sampling import CriticalSteps, Evaluation, StepValues
 from scaling.config.section import LATER, is_stated, parse, part, plain
 from scaling.config.text_problems import Gsm8k, Solvable
@@ -56,14 +56,14 @@ def test_a_section_within_a_section_is_as_strict():
     assert isinstance(evaluation.critical_steps, CriticalSteps) and evaluation.critical_steps.problems == 3
     with pytest.raises(AttributeError, match=CURE.format("CriticalSteps", "traces")):
         evaluation.critical_steps.traces  # noqa: B018
-    gsm8k = parse(Problems, {**plain(Gsm8k()), "solvable": {"samples": 2}})
+    gsm8k = problems_of({"problems": {**plain(Gsm8k()), "solvable": {"samples": 2}}})
     with pytest.raises(AttributeError, match=CURE.format("Solvable", "shots")):
         gsm8k.solvable.shots  # noqa: B018
     assert parse(Policy, {"lora": plain(Lora(rank=4))}).lora == Lora(rank=4)
 
 
 def test_a_stage_can_ask_whether_its_config_states_a_key():
-    answering = parse(Problems, {"family": "gsm8k", "answer_forms": ["boxed"]})
+    answering = problems_of({"problems": {"family": "gsm8k", "answer_forms": ["boxed"]}})
     assert is_stated(answering, "answer_forms") and not is_stated(answering, "step_unit")
 
 

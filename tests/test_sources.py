@@ -111,24 +111,24 @@ def test_every_kind_has_sources_that_hold_what_it_runs_and_none_of_the_engine():
     for kind, record in BUILT_IN.items():
         runner = str(record.run)
         found = closure(runner.partition(":")[0], PROJECT, PACKAGES)
-        assert runner.partition(":")[0] in found and sources_of(kind)
+        assert runner.partition(":")[0] in found and sources_of(Stage(kind, {}))
         assert not any(name.startswith("scaling.engine.") for name in found), kind
     assert "scaling.training.update" in closure("algorithms.dpo", PROJECT, PACKAGES)
 
 
 def test_what_was_parsed_is_not_parsed_again_by_the_next_process(monkeypatch, cache_folder):
-    first = sources_of("dpo")
+    first = sources_of(Stage("dpo", {}))
     for function in (sources._kept, sources._source, sources._file_of, sources_digest):
         function.cache_clear()
     monkeypatch.setattr(sources, "parse", lambda text: pytest.fail("parsed"))
-    assert sources_of("dpo") == first
+    assert sources_of(Stage("dpo", {})) == first
     (kept,) = cache_folder.iterdir()
     kept.write_text("[torn")
     for function in (sources._kept, sources._source, sources._file_of, sources_digest):
         function.cache_clear()
     monkeypatch.undo()
     monkeypatch.setattr(sources, "CACHE", Path("/proc/nowhere"))  # a home that takes nothing
-    assert sources_of("dpo") == first
+    assert sources_of(Stage("dpo", {})) == first
 
 
 # In records
@@ -148,9 +148,9 @@ def stored(tmp_path, monkeypatch):
 
 def test_a_record_holds_the_digest_and_a_changed_one_is_told_until_it_is_accepted(stored):
     store, first, second = stored
-    assert store.record(second)["sources"] == sources_of("sft")
+    assert store.record(second)["sources"] == sources_of(second)
     assert changed([first, second], store) == []
-    today = {"problems": sources_of("problems"), "sft": "other"}
+    today = {first: sources_of(first), second: "other"}
     (found,) = changed([first, second], store, today.get)
     assert found.stages == (second,) and found.line == (
         "sft: 1 stored stage was computed by other sources than today's, under the same version"
@@ -158,7 +158,7 @@ def test_a_record_holds_the_digest_and_a_changed_one_is_told_until_it_is_accepte
     )
     accept([found], store)
     assert changed([first, second], Store(store.root), today.get) == []
-    (again,) = changed([first, second], Store(store.root), {"sft": "yet another"}.get)  # the next change is told again
+    (again,) = changed([first, second], Store(store.root), {second: "yet another"}.get)  # the next change is told again
     accept([again], store)
     assert changed([second], store, today.get) == []
 
@@ -166,10 +166,10 @@ def test_a_record_holds_the_digest_and_a_changed_one_is_told_until_it_is_accepte
 def test_records_from_before_say_nothing_and_neither_does_a_torn_list(stored, monkeypatch):
     store, _, second = stored
     (store.root / changes.ACCEPTED).write_bytes(b'[["sft"')
-    assert changed([second], store, lambda kind: "other") != []
+    assert changed([second], store, lambda stage: "other") != []
     record = {key: value for key, value in store.record(second).items() if key != "sources"}
     monkeypatch.setattr(store, "record", lambda stage: record)
-    assert changed([second], store, lambda kind: "other") == []
+    assert changed([second], store, lambda stage: "other") == []
 
 
 def test_a_rerun_takes_a_kind_and_all_that_descends_from_it(stored):
@@ -195,11 +195,11 @@ def test_plan_and_status_say_what_changed_and_accept_and_rerun_settle_it(tiny, t
 
     file = tiny(grid={"algorithm": ["sft"], "data_size": [8]}, seeds=[0])
     now = {"digest": "before"}
-    monkeypatch.setattr("scaling.engine.worker.sources_of", lambda kind: now["digest"])
+    monkeypatch.setattr("scaling.engine.worker.sources_of", lambda stage: now["digest"])
     monkeypatch.setattr(
         sweep,
         "changed",
-        lambda stages, store: changed(stages, store, lambda kind: now["digest"] if kind == "sft" else None),
+        lambda stages, store: changed(stages, store, lambda stage: now["digest"] if stage.kind == "sft" else None),
     )
     assert sweep.main([file]) == 0
     for option in ("--plan", "--status"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves.laws import PARAMETERS, Curve, fit_curve, rmsle
+from analysis.curves.laws import Curve, fit_curve, form_names, num_parameters, rmsle
 
 FEW, MANY = 7, 12  # distinct sizes between which the hold-out decides
 MAX_EXTRAPOLATION = 4.0  # times the largest size; nothing is predicted beyond
@@ -43,10 +43,10 @@ class ChosenCurve:
 def choose(x: np.ndarray, y: np.ndarray, form: str = "auto") -> ChosenCurve:
     """Fit every form that has fewer parameters than there are sizes, and choose one, or take the form asked for."""
     num_sizes = len(np.unique(x))
-    allowed = [name for name, parameters in PARAMETERS.items() if num_sizes > len(parameters)]
+    allowed = [name for name in form_names() if num_sizes > num_parameters(name)]
     if not allowed or (form != "auto" and form not in allowed):
-        name = next(iter(PARAMETERS)) if form == "auto" else form
-        needed = len(PARAMETERS[name]) + 1
+        name = form_names()[0] if form == "auto" else form
+        needed = num_parameters(name) + 1
         raise ValueError(f"there are {num_sizes} distinct sizes, and {name} needs {needed}. Add sizes.")
     curves = tuple(fit_curve(x, y, name) for name in allowed)
     scores = hold_out(x, y)
@@ -71,8 +71,8 @@ def hold_out(x: np.ndarray, y: np.ndarray) -> tuple[HoldOutScore, ...]:
             continue
         last = np.exp(np.log(y[x == sizes[num_kept - 1]]).mean())
         predictions = {"last1": np.full((~kept).sum(), last)}
-        for name, parameters in PARAMETERS.items():
-            if num_kept > len(parameters):
+        for name in form_names():
+            if num_kept > num_parameters(name):
                 predictions[name] = fit_curve(x[kept], y[kept], name).predict(x[~kept])[0]
         for name, predicted in predictions.items():
             scores.append(HoldOutScore(name, num_left_out, len(predicted), rmsle(predicted, y[~kept])))

@@ -8,13 +8,17 @@ fits at once. `choice` picks a form. `fitting.forms` has the learning curves of 
 size and whose y is at most 1; there pow2 and pow3 have the same formulas, and shift4's a is the value at that size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analysis.fitting.forms import FORMS, Form, registered
+from analysis.fitting.joint import Design
+from analysis.fitting.starts import starts
 
 PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"pow2": ("a", "b"), "pow3": ("a", "b", "c"), "shift4": ("a", "b", "c", "d")}
@@ -30,6 +34,7 @@ STEEPEST = 5.0  # bound on b: beyond, a shifted power law turns into an exponent
 # log a at the centre, log b, log c, log d, with x and y over their geometric means
 _LOW = np.array([-60.0, np.log(1e-4), -30.0, -12.0])
 _NEARLY_LOW = np.array([-60.0 + 1e-6, np.log(1e-4) + 1e-6, -14.0, -9.0])  # c or d so small that it is 0 to the data
+_FAR = 30.0  # of the parameters of a plug-in's form, which have no units
 _HIGH = np.array([60.0, np.log(STEEPEST), 5.0, 7.0])
 
 
@@ -41,37 +46,53 @@ class Units(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Curve:
-    """B fits of one form."""
+class Law:
+    """A form as it is fitted to some points: log y at log x, both over their units."""
 
     form: str
+    formula: str
+    parameters: tuple[str, ...]  # theta's, as the formula writes them
     units: Units
-    theta: np.ndarray  # float64 [B, q], log a at the centre, log b, log c, log d
+    log_value: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    natural: Callable[[np.ndarray], np.ndarray]  # theta [B, q] -> the formula's parameters [B, q], in the units of x, y
+    starts: np.ndarray  # float64 [S, q]
+    low: np.ndarray  # float64 [q], bounds of theta
+    nearly_low: np.ndarray  # so low that it is no different to the data
+    high: np.ndarray
+    lifted: Callable[[float], float]  # a floor's parameter, theta[2] -> one far from it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """B fits of one law."""
+
+    law: Law
+    theta: np.ndarray  # float64 [B, q]; of power laws log a at the centre, log b, log c, log d
     mean_square: np.ndarray  # float64 [B], of differences of log y
     num_points: int
     num_starts: int = 1
     num_agree: int = 1  # starts whose objective is within 1e-6 of the best
 
+    @property
+    def form(self) -> str:
+        return self.law.form
+
     def predict(self, x: np.ndarray) -> np.ndarray:
         """float64 [B, X], y at x [X]."""
-        value: NDArray[np.float64] = np.exp(_log_value(self.theta, np.log(x) - self.units.log_x)[0] + self.units.log_y)
+        units = self.law.units
+        value: NDArray[np.float64] = np.exp(self.law.log_value(self.theta, np.log(x) - units.log_x)[0] + units.log_y)
         return value
 
     @property
     def natural(self) -> np.ndarray:
         """float64 [B, q], the parameters as the formula writes them, in the units of x and y."""
-        theta = _full(self.theta)
-        b, d = np.exp(theta[:, 1]), np.exp(theta[:, 3]) if self.theta.shape[1] > 3 else np.zeros(len(theta))
-        log_a = theta[:, 0] + b * (np.log1p(d) + self.units.log_x) + self.units.log_y
-        columns = (np.exp(np.minimum(log_a, 700.0)), b, np.exp(theta[:, 2] + self.units.log_y))
-        return np.stack([*columns, d * np.exp(self.units.log_x)], axis=1)[:, : self.theta.shape[1]]
+        return self.law.natural(self.theta)
 
     @property
     def at_bounds(self) -> tuple[str, ...]:
         """Parameters of the first fit at a bound: the data say only that they lie there or beyond."""
-        theta = self.theta[0]
-        ends = (theta <= _NEARLY_LOW[: len(theta)]) | (theta >= _HIGH[: len(theta)] - 1e-6)
-        return tuple(name for name, at_end in zip(PARAMETERS[self.form], ends, strict=True) if at_end)
+        ends = (self.theta[0] <= self.law.nearly_low) | (self.theta[0] >= self.law.high - 1e-6)
+        return tuple(name for name, at_end in zip(self.law.parameters, ends, strict=True) if at_end)
 
     @property
     def aicc(self) -> float:
@@ -82,20 +103,26 @@ class Curve:
         return float(n * np.log(max(self.mean_square[0], 1e-30)) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
 
 
+def form_names() -> tuple[str, ...]:
+    """The power laws, and the forms that plug-ins have registered (docs/plugins.md)."""
+    return (*PARAMETERS, *registered())
+
+
+def num_parameters(form: str) -> int:
+    return len(PARAMETERS[form]) if form in PARAMETERS else FORMS[form].num_parameters
+
+
 def fit_curve(x: np.ndarray, y: np.ndarray, form: str) -> Curve:
     """Fit points [P] from many starts. Raises ValueError with fewer sizes than parameters."""
-    num_parameters = len(PARAMETERS[form])
     num_sizes = len(np.unique(x))
-    if num_sizes < num_parameters:
-        raise ValueError(f"{form} has {num_parameters} parameters and there are {num_sizes} distinct sizes.")
-    units = Units(float(np.log(x).mean()), float(np.log(y).mean()))
-    log_x, log_y = np.log(x) - units.log_x, np.log(y) - units.log_y
-    begin = _starts(log_x, log_y, num_parameters)
-    weights = np.broadcast_to(1 / len(x), (len(begin), len(x)))
-    theta, objective = _polish(log_x, log_y, weights, begin)
+    if num_sizes < num_parameters(form):
+        raise ValueError(f"{form} has {num_parameters(form)} parameters and there are {num_sizes} distinct sizes.")
+    law = _power_law(form, x, y) if form in PARAMETERS else _registered_law(FORMS[form], x, y)
+    weights = np.broadcast_to(1 / len(x), (len(law.starts), len(x)))
+    theta, objective = _polish(law, np.log(x) - law.units.log_x, np.log(y) - law.units.log_y, weights, law.starts)
     best = int(objective.argmin())
     agree = int((objective <= objective[best] * (1 + _AGREE) + 1e-15).sum())
-    return Curve(form, units, theta[best : best + 1], objective[best : best + 1], len(x), len(begin), agree)
+    return Curve(law, theta[best : best + 1], objective[best : best + 1], len(x), len(law.starts), agree)
 
 
 def bootstrap_curve(x: np.ndarray, y: np.ndarray, curve: Curve, num_draws: int, seed: int) -> Curve:
@@ -111,22 +138,63 @@ def bootstrap_curve(x: np.ndarray, y: np.ndarray, curve: Curve, num_draws: int, 
         held = np.stack([drawn[:, place == index].any(axis=1) for index in range(len(sizes))]).sum(axis=0)
         weights = np.concatenate([weights, drawn[held >= curve.theta.shape[1]] / len(x)])
     weights = weights[:num_draws]
-    log_x, log_y = np.log(x) - curve.units.log_x, np.log(y) - curve.units.log_y
+    law = curve.law
+    log_x, log_y = np.log(x) - law.units.log_x, np.log(y) - law.units.log_y
     begin = [curve.theta[0]]
-    if curve.theta.shape[1] > 2:
+    if "c" in law.parameters:
         other = curve.theta[0].copy()
-        other[2] = log_y.min() - (4.0 if other[2] > log_y.min() - 2.0 else 0.3)
+        other[2] = law.lifted(other[2])
         begin.append(other)
-    found = [_polish(log_x, log_y, weights, np.tile(start, (num_draws, 1)), 1e-8) for start in begin]
+    found = [_polish(law, log_x, log_y, weights, np.tile(start, (num_draws, 1)), 1e-8) for start in begin]
     objectives = np.stack([objective for _, objective in found])
     best = objectives.argmin(axis=0)
     theta = np.stack([theta for theta, _ in found])[best, np.arange(num_draws)]
-    return Curve(curve.form, curve.units, theta, objectives.min(axis=0), len(x), num_starts=len(begin))
+    return Curve(law, theta, objectives.min(axis=0), len(x), num_starts=len(begin))
 
 
 def rmsle(predicted: np.ndarray, observed: np.ndarray) -> float:
     """Root mean square of differences of logarithms."""
     return float(np.sqrt(np.mean((np.log(predicted) - np.log(observed)) ** 2)))
+
+
+def _power_law(form: str, x: np.ndarray, y: np.ndarray) -> Law:
+    units = Units(float(np.log(x).mean()), float(np.log(y).mean()))
+    log_x, log_y, size = np.log(x) - units.log_x, np.log(y) - units.log_y, len(PARAMETERS[form])
+
+    def natural(short: np.ndarray) -> np.ndarray:
+        theta = _full(short)
+        b, d = np.exp(theta[:, 1]), np.exp(theta[:, 3]) if size > 3 else np.zeros(len(theta))
+        log_a = theta[:, 0] + b * (np.log1p(d) + units.log_x) + units.log_y
+        columns = (np.exp(np.minimum(log_a, 700.0)), b, np.exp(theta[:, 2] + units.log_y))
+        return np.stack([*columns, d * np.exp(units.log_x)], axis=1)[:, :size]
+
+    def lifted(floor: float) -> float:
+        return float(log_y.min() - (4.0 if floor > log_y.min() - 2.0 else 0.3))
+
+    bounds = (_LOW[:size], _NEARLY_LOW[:size], _HIGH[:size])
+    begin = _starts(log_x, log_y, size)
+    return Law(form, FORMULAS[form], PARAMETERS[form], units, _log_value, natural, begin, *bounds, lifted)
+
+
+def _registered_law(form: Form, x: np.ndarray, y: np.ndarray) -> Law:
+    """A plug-in's form, with x over its geometric mean, as in a study, and y as it is."""
+    design = Design(np.log(x), np.zeros(len(x), int), np.ones(len(x)), float(y.min()))
+    names = form.natural_names
+
+    def log_value(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = form.evaluate(theta, np.broadcast_to(log_x, (len(theta), len(log_x))), design.c_max)
+        value = np.maximum(values.value, 1e-300)
+        return np.log(value), values.by_theta / value[..., None]
+
+    def natural(theta: np.ndarray) -> np.ndarray:
+        found = [form.natural(row, design.c_max) for row in theta]
+        return np.array([[row[name] for name in names] for row in found])
+
+    formula = f"{form.formula} with x = size / {np.exp(design.log_center):.4g}"
+    low, high = np.full(len(names), -_FAR), np.full(len(names), _FAR)
+    units, begin = Units(design.log_center, 0.0), np.clip(starts(design, y, form, "H0"), low, high)
+    bounds = (low, low + 1e-6, high)
+    return Law(form.name, formula, names, units, log_value, natural, begin, *bounds, lambda c: -2.0 if c > 0 else 2.0)
 
 
 def _starts(log_x: np.ndarray, log_y: np.ndarray, num_parameters: int) -> np.ndarray:
@@ -168,14 +236,18 @@ def _log_value(theta: np.ndarray, log_x: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _polish(
-    log_x: np.ndarray, log_y: np.ndarray, weights: np.ndarray, theta: np.ndarray, tolerance: float = _TOLERANCE
+    law: Law,
+    log_x: np.ndarray,
+    log_y: np.ndarray,
+    weights: np.ndarray,
+    theta: np.ndarray,
+    tolerance: float = _TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise the weighted mean square [B] from theta [B, q], all rows at once; weights: float64 [B, P]."""
-    num_parameters = theta.shape[1]
-    low, high = _LOW[:num_parameters], _HIGH[:num_parameters]
+    low, high = law.low, law.high
     theta = np.clip(theta, low, high)
     damping = np.full(len(theta), 1e-3)
-    value, slopes = _log_value(theta, log_x)
+    value, slopes = law.log_value(theta, log_x)
     objective = (weights * (value - log_y) ** 2).sum(axis=1)
     active = np.arange(len(theta))
     for _ in range(_MAX_UPDATES):
@@ -190,10 +262,10 @@ def _polish(
         gradient = np.where(held, 0.0, gradient)
         matrix = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
         ridge = (1e-9 + damping[active, None] + held) * scale
-        matrix = matrix + np.eye(num_parameters) * ridge[:, :, None]
+        matrix = matrix + np.eye(theta.shape[1]) * ridge[:, :, None]
         step = -np.linalg.solve(matrix, gradient[..., None])[..., 0]
         tried = np.clip(theta[active] + np.clip(step, -3.0, 3.0), low, high)
-        tried_value, tried_slopes = _log_value(tried, log_x)
+        tried_value, tried_slopes = law.log_value(tried, log_x)
         tried_objective = (weights[active] * (tried_value - log_y) ** 2).sum(axis=1)
         better = tried_objective <= objective[active]
         promised = -(gradient * step).sum(axis=1)

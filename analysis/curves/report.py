@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose
-from analysis.curves.laws import FORMULAS, PARAMETERS, STEEPEST, Curve, bootstrap_curve
+from analysis.curves.laws import STEEPEST, Curve, bootstrap_curve, form_names
 from analysis.curves.plots import curve_figure, surface_figure
 from analysis.curves.points import NO_EFFECT, PointsError, check_falls, check_surface, read_points, slopes
 from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
@@ -20,8 +20,8 @@ from analysis.figures.overview import save
 from analysis.page.rendering import Section, TextTable, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
 from scaling.engine.output import Output
+from scaling.plugins import loaded_plugins
 
-FORM_NAMES = ("auto", *PARAMETERS, "chinchilla")
 _INTERVAL = "95 % percentile, bootstrap over points"
 # fits.json, the points as fitted, their figure, the conclusions and the tables of the page
 _Fitted = tuple[dict[str, object], pd.DataFrame, Figure, tuple[str, ...], tuple[TextTable, ...]]
@@ -40,6 +40,12 @@ def fit_points(
     seed: int = 0,
 ) -> tuple[str, ...]:
     """Write everything; the conclusions' sentences. Raises PointsError for a table that cannot be fitted."""
+    known = ("auto", *form_names(), "chinchilla")
+    if form not in known:
+        raise PointsError(
+            f"--form is {form!r}; expected one of {', '.join(known)}, or a form that a file given with --import"
+            " registers."
+        )
     wanted = 2 if form == "chinchilla" else 1
     if len(x) != wanted:
         cure = "name N and D, parameters and tokens" if wanted == 2 else "name one column, or give --form chinchilla"
@@ -50,6 +56,7 @@ def fit_points(
     head = {"schema_version": SCHEMA_VERSION, "data_hash": digest, "x": list(x), "y": y, "num_points": len(values)}
     head |= {"interval": _INTERVAL, "bootstrap_draws": num_draws, "seed": seed}
     command = f"python -m analysis.fit {name} --x {','.join(x)} --y {y} --form {form} --draws {num_draws} --seed {seed}"
+    command += "".join(f" --import {plugin.name}.py" for plugin in loaded_plugins())
     if form == "chinchilla":
         check_surface(at, x)
         document, fitted, figure, sentences, tables = _surface((at[0], at[1]), x, values, y, loss, num_draws, seed)
@@ -62,7 +69,7 @@ def fit_points(
             raise PointsError(str(error)) from error
         document, fitted, figure, sentences, tables = _curve(at[0], values, x[0], y, choice, num_draws, seed)
         caption = (
-            f"{len(values)} points and the fit of {FORMULAS[choice.chosen]}; band: {_INTERVAL}, of the curve; dashed:"
+            f"{len(values)} points and the fit of {choice.curve.law.formula}; band: {_INTERVAL}, of the curve; dashed:"
             " extrapolated."
         )
     with output.writing() as directory:
@@ -82,15 +89,15 @@ def _curve(
 ) -> _Fitted:
     curve = choice.curve
     draws = bootstrap_curve(x, y, curve, num_draws, seed)
-    intervals = _intervals(PARAMETERS[curve.form], curve.natural[0], draws.natural)
+    intervals = _intervals(curve.law.parameters, curve.natural[0], draws.natural)
     grid = np.geomspace(x.min(), x.max() * MAX_EXTRAPOLATION, 121)
     line = _line(grid, curve, draws, x.max())
     ahead = _line(x.max() * np.array([1.0, 2.0, MAX_EXTRAPOLATION]), curve, draws, x.max())
     forms = [
         {
             "form": item.form,
-            "formula": FORMULAS[item.form],
-            "parameters": dict(zip(PARAMETERS[item.form], item.natural[0].tolist(), strict=True)),
+            "formula": item.law.formula,
+            "parameters": dict(zip(item.law.parameters, item.natural[0].tolist(), strict=True)),
             "rmsle": float(np.sqrt(item.mean_square[0])),
             "aicc": item.aicc,
             "num_starts": item.num_starts,
@@ -110,7 +117,7 @@ def _curve(
         "predictions": ahead.to_dict("records"),
     }
     fitted = pd.DataFrame({"x": x, "observed": y, "fitted": curve.predict(x)[0]})
-    text = f"{FORMULAS[curve.form]}, b = {curve.natural[0, 1]:.3g}"
+    text = f"{curve.law.formula}, b = {intervals['b']['estimate']:.3g}"
     figure = curve_figure(pd.DataFrame({"x": x, "y": y}), line, x_name, y_name, text)
     tables = (
         _parameter_table(intervals, curve.at_bounds),
@@ -137,7 +144,7 @@ def _curve_sentences(
         for name, item in intervals.items()
     )
     sizes = f"n = {len(x)} points, {len(np.unique(x))} sizes from {x.min():g} to {x.max():g}"
-    sentences = [f"{y} = {FORMULAS[curve.form]} with {told}, 95 % intervals ({curve.form}, {how}; {sizes})."]
+    sentences = [f"{y} = {curve.law.formula} with {told}, 95 % intervals ({curve.form}, {how}; {sizes})."]
     row = ahead.iloc[1]
     sentences.append(
         f"At twice the largest size it gives {row['fitted']:.4g} ({row['low']:.4g} to {row['high']:.4g}), extrapolated;"

@@ -12,13 +12,15 @@ step leaves them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scaling.kinds import source_being_imported
 
 # Half-widths of the bounds of squeezed parameters: alpha within e^+-2.5, break within e^+-8 of D0, and so on.
 BOUNDS: Mapping[str, float] = MappingProxyType({"log_alpha": 2.5, "turn": 4.0, "log_break": 8.0, "log_f": 3.0})
@@ -44,6 +46,7 @@ class Form:
     min_sizes: int  # distinct data sizes below which it is not fitted
     evaluate: Callable[[np.ndarray, np.ndarray, float], Values]  # (theta [B, q], log_x [B, P], c_max)
     starts: tuple[tuple[float, ...], ...] = ((),)  # starts for the parameters beyond the floor
+    source: str = ""  # digest of the module that registered it. Empty: this project's
 
     @property
     def num_parameters(self) -> int:
@@ -53,16 +56,21 @@ class Form:
     def has_floor(self) -> bool:
         return "floor" in self.parameters
 
+    @property
+    def natural_names(self) -> tuple[str, ...]:
+        """The parameters, in theta's order, as the formula writes them."""
+        return tuple(_NAMES.get(name, name.removeprefix("log_")) for name in self.parameters)
+
     def natural(self, theta: np.ndarray, c_max: float) -> dict[str, float]:
         """The parameters as the formula writes them; theta: [q], or longer, as joint fits have it."""
         found = {}
-        for name, raw in zip(self.parameters, theta[: self.num_parameters], strict=True):
+        for name, written, raw in zip(self.parameters, self.natural_names, theta[: self.num_parameters], strict=True):
             value = _squeeze(raw, BOUNDS[name])[0] if name in BOUNDS else raw
             if name == "floor":
                 value = c_max * _sigmoid(value)
             elif name.startswith("log_"):
                 value = np.exp(value)
-            found[_NAMES[name]] = float(value)
+            found[written] = float(value)
         if "s" in found:  # of b and d each, the data may say nothing but that they are large
             found["b"] = found["s"] * (1 + found["d"])
         return dict(sorted(found.items()))
@@ -193,26 +201,73 @@ def _sigmoid(value: np.ndarray) -> np.ndarray:
 _FLOORED = ("log_a", "log_b", "floor")
 _SHIFTS = tuple((float(np.log(d)),) for d in (0.03, 0.1, 0.3, 1.0, 3.0))
 _BREAKS = tuple(product((-1.0, -0.3, 0.5), (-2.0, -0.7, 0.7, 2.0), (-1.5, -0.3)))
-FORMS: Mapping[str, Form] = MappingProxyType(
-    {
-        "pow2": Form("pow2", "a x^-b", _FLOORED[:2], 3, _pow2),
-        "pow3": Form("pow3", "c + a x^-b", _FLOORED, 5, _pow3),
-        "shift4": Form(
-            "shift4",
-            "c + a ((x + d) / (1 + d))^-b",
-            ("log_a", "log_s", "floor", "log_d"),
-            7,
-            _shift4,
-            _SHIFTS,
-        ),
-        "m4": m4(1.0),
-        "bnsl1": Form(
-            "bnsl1",
-            "c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f)",
-            (*_FLOORED, "turn", "log_break", "log_f"),
-            9,
-            _bnsl1,
-            _BREAKS,
-        ),
-    }
-)
+_FORMS: dict[str, Form] = {
+    "pow2": Form("pow2", "a x^-b", _FLOORED[:2], 3, _pow2),
+    "pow3": Form("pow3", "c + a x^-b", _FLOORED, 5, _pow3),
+    "shift4": Form(
+        "shift4",
+        "c + a ((x + d) / (1 + d))^-b",
+        ("log_a", "log_s", "floor", "log_d"),
+        7,
+        _shift4,
+        _SHIFTS,
+    ),
+    "m4": m4(1.0),
+    "bnsl1": Form(
+        "bnsl1",
+        "c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f)",
+        (*_FLOORED, "turn", "log_break", "log_f"),
+        9,
+        _bnsl1,
+        _BREAKS,
+    ),
+}
+FORMS: Mapping[str, Form] = MappingProxyType(_FORMS)  # of learning curves, by name
+BUILT_IN = (*FORMS, "chinchilla", "auto", "last1")  # the last three have another meaning where forms are named
+_ANY_FLOOR = 0.1  # c_max of a check
+
+
+def registered() -> tuple[str, ...]:
+    """The forms of plug-ins."""
+    return tuple(name for name in FORMS if name not in BUILT_IN)
+
+
+def register_form(form: Form) -> Form:
+    """Make a form from outside known. Raises ValueError where its name is taken, or fits cannot use it."""
+    floor, others = form.parameters[2:3] == ("floor",), form.parameters[2 + form.has_floor :]
+    if form.parameters[:2] != ("log_a", "log_b") or floor != form.has_floor:
+        raise ValueError(
+            f"{form.name}: parameters are {form.parameters}; expected log_a, log_b, then floor, then others."
+        )
+    if {len(start) for start in form.starts} != {len(others)} or set(others) & {*BOUNDS, "log_s"}:
+        raise ValueError(
+            f"{form.name}: parameters beyond the floor are {others} and starts {form.starts}; expected one value of"
+            f" each start for each parameter, and other names than {', '.join((*BOUNDS, 'log_s'))}."
+        )
+    _check_derivatives(form)
+    form = replace(form, source=form.source or source_being_imported())
+    if form.name in BUILT_IN or _FORMS.setdefault(form.name, form) != form:
+        owner = "built in" if form.name in BUILT_IN else "registered already, with another record"
+        raise ValueError(f"the form {form.name!r} is {owner}; give yours a name of its own.")
+    return form
+
+
+def _check_derivatives(form: Form) -> None:
+    """Compare with differences of values: fits follow the derivatives."""
+    theta = np.array([[-1.0, -1.0, *[0.3] * form.has_floor, *start] for start in form.starts])
+    log_x, steps = np.tile(np.linspace(-2.0, 2.0, 9), (len(theta), 1)), 1e-5 * np.eye(form.num_parameters)
+    found = form.evaluate(theta, log_x, _ANY_FLOOR)
+    shapes = tuple(part.shape for part in found)
+    if shapes != (log_x.shape, (*log_x.shape, form.num_parameters), log_x.shape):
+        raise ValueError(f"{form.name}: evaluate returns shapes {shapes}; expected [B, P], [B, P, q] and [B, P].")
+    given = {name: found.by_theta[..., index] for index, name in enumerate(form.parameters)} | {"log x": found.by_log_x}
+    moves = {name: (step, 0.0) for name, step in zip(form.parameters, steps, strict=True)} | {"log x": (0.0, 1e-5)}
+    for name, (by_theta, by_log_x) in moves.items():
+        up = form.evaluate(theta + by_theta, log_x + by_log_x, _ANY_FLOOR).value
+        slope = (up - form.evaluate(theta - by_theta, log_x - by_log_x, _ANY_FLOOR).value) / 2e-5
+        if not np.allclose(given[name], slope, rtol=1e-3, atol=1e-6):
+            at = np.unravel_index(np.abs(given[name] - slope).argmax(), slope.shape)
+            raise ValueError(
+                f"{form.name}: the derivative by {name} is {given[name][at]:.6g} where the values change by"
+                f" {slope[at]:.6g} (theta {theta[at[0]].tolist()}, log x {log_x[at]:g})."
+            )

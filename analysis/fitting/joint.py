@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from analysis.fitting.forms import Form
 
 Hypothesis = Literal["H0", "H1", "H2", "H3"]
-# Weak Gaussian priors on unconstrained parameters, sd 7 or 3: they only keep unidentified ones finite.
-_PRECISION = {"floor": 1 / 49, "log_d": 1 / 49, "log_break": 1 / 49, "log_alpha": 1 / 9, "turn": 1 / 9, "log_f": 1 / 9}
+# Weak Gaussian priors on unconstrained parameters, sd 3 or else 7: they only keep unidentified ones finite.
+_PRECISION = {"log_a": 0.0, "log_b": 0.0, "log_s": 0.0, "log_alpha": 1 / 9, "turn": 1 / 9, "log_f": 1 / 9}
+_WEAK = 1 / 49
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def num_parameters(design: Design, form: Form, hypothesis: Hypothesis) -> int:
 def prior_precision(design: Design, form: Form, hypothesis: Hypothesis) -> np.ndarray:
     """float64 [q], inverse variance of each parameter's prior about 0."""
     num_others = design.num_arms - 1
-    of_form = [_PRECISION.get(name, 0.0) for name in form.parameters]
-    flat, slopes, floors = [0.0] * num_others, [1 / 9] * num_others, [_PRECISION["floor"]] * num_others
+    of_form = [_PRECISION.get(name, _WEAK) for name in form.parameters]
+    flat, slopes, floors = [0.0] * num_others, [1 / 9] * num_others, [_WEAK] * num_others
     return np.array(of_form + {"H0": [], "H1": flat, "H2": flat + slopes, "H3": flat + floors}[hypothesis])
 
 

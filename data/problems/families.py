@@ -1,21 +1,22 @@
-"""The problem families by name. A new family is one file beside this one and one line here.
+"""What a problem family can do, and the module that does it for a config.
 
 A family is a module of functions on its frozen config: those of `Family`. Families whose problems are drawn from a law
-have those of `DrawnFamily` too.
+have those of `DrawnFamily` too. Its record in `scaling.config.problems` names the module: a new family is one file
+beside this one and one line there, or a file of your own (docs/plugins.md).
 
 The sets in plain language share one module. Their problems are rows of a set, not drawn from a law;
 data.sets.problem_pool tells the two sorts apart.
 """
 
-from collections.abc import Mapping
+import importlib
 from typing import Any, Protocol, overload
 
 import numpy as np
 
-from data.problems import modular_sum, star_graph, text_problems
+from data.problems import modular_sum, star_graph, text_problems  # noqa: F401  (for digests, which follow imports)
 from data.records import Check, Problem
-from scaling.config.problems import ModularSum, StarGraph
-from scaling.config.text_problems import TextProblems
+from scaling.config.errors import ConfigError
+from scaling.config.problems import DrawnProblems, Problems, family_named
 
 
 class Family(Protocol):
@@ -62,13 +63,19 @@ class DrawnFamily(Family, Protocol):
         """How many wrong facts of a completion are those of the web text."""
 
 
-_DRAWN: Mapping[str, DrawnFamily] = {"modular_sum": modular_sum, "star_graph": star_graph}
-
-
 @overload
-def family_of(config: ModularSum | StarGraph) -> DrawnFamily: ...
+def family_of(config: DrawnProblems) -> DrawnFamily: ...
 @overload
-def family_of(config: ModularSum | StarGraph | TextProblems) -> Family: ...
-def family_of(config: ModularSum | StarGraph | TextProblems) -> Family:
-    """The module that draws, solves and checks this config's problems."""
-    return text_problems if isinstance(config, TextProblems) else _DRAWN[config.family]
+def family_of(config: Problems) -> Family: ...
+def family_of(config: Problems) -> Any:
+    """The module that draws, solves and checks this config's problems. Raises ConfigError where it lacks a function."""
+    family = family_named(config.family)
+    module = importlib.import_module(family.functions)
+    needed = (Family, DrawnFamily) if isinstance(config, DrawnProblems) else (Family,)
+    names = [name for protocol in needed for name in vars(protocol) if not name.startswith("_")]
+    if missing := [name for name in names if not callable(getattr(module, name, None))]:
+        raise ConfigError(
+            f"the problem family {family.name!r} lacks {', '.join(missing)}; its module {family.functions} defines them"
+            " as data.problems.families says."
+        )
+    return module

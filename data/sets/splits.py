@@ -20,11 +20,10 @@ import numpy as np
 from data.problems.families import family_of
 from data.records import Problem
 from data.sets.finite_splits import set_sizes
-from scaling.config.problems import ModularSum, ProblemsInLanguage, StarGraph
+from scaling.config.problems import DrawnProblems, Problems
 from scaling.config.text_problems import TextProblems
 
 Split = Literal["train", "validation", "test"]
-Problems = ModularSum | StarGraph
 
 TENTHS: Mapping[Split, int] = {"train": 8, "validation": 1, "test": 1}
 _DOMAINS: Mapping[str, int] = {"train": 0x57A1, "validation": 0x57A2, "test": 0x57A3, "held_out": 0x57A5}  # generators
@@ -40,7 +39,7 @@ def split_of(problem_key: str) -> Split:
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
 
 
-def held_out(config: Problems) -> dict[Split, list[Problem]]:
+def held_out(config: DrawnProblems) -> dict[Split, list[Problem]]:
     """The validation and test problems: the same for all seeds of a sweep."""
     sizes: dict[Split, int] = {"validation": config.num_validation, "test": config.num_test}
     if config.held_out_seed is None:
@@ -52,12 +51,12 @@ def held_out(config: Problems) -> dict[Split, list[Problem]]:
     return {"validation": shuffled[: config.num_validation], "test": shuffled[config.num_validation :]}
 
 
-def stream(config: Problems, seed: int, count: int) -> list[Problem]:
+def stream(config: DrawnProblems, seed: int, count: int) -> list[Problem]:
     """The first `count` distinct training problems of a seed's stream."""
     return _distinct(config, ("train",), [_DOMAINS["train"], seed], count)
 
 
-def pool_size(config: Problems | ProblemsInLanguage, split: Split = "train") -> int:
+def pool_size(config: Problems, split: Split = "train") -> int:
     """How many distinct problems a split offers without endless rejection.
 
     The rule: the split's share of the likeliest problems that together hold nine tenths of the drawing
@@ -70,7 +69,7 @@ def pool_size(config: Problems | ProblemsInLanguage, split: Split = "train") -> 
 
 
 @lru_cache
-def _log_likeliest(config: Problems) -> float:
+def _log_likeliest(config: DrawnProblems) -> float:
     """Natural logarithm of the number of likeliest problems that hold nine tenths of the drawing probability.
 
     Estimated from draws of a fixed generator, in log space: the sum of 1 / probability over the likeliest nine
@@ -83,7 +82,7 @@ def _log_likeliest(config: Problems) -> float:
     return min(estimate, math.log(family.num_distinct(config)))
 
 
-def _distinct(config: Problems, splits: Sequence[Split], key: Sequence[int], count: int) -> list[Problem]:
+def _distinct(config: DrawnProblems, splits: Sequence[Split], key: Sequence[int], count: int) -> list[Problem]:
     """The first `count` different problems of some splits, in the order in which the key's generator draws them."""
     pool, named = sum(pool_size(config, split) for split in splits), " and ".join(splits)
     if count > pool:

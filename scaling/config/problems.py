@@ -1,19 +1,33 @@
-"""The settings of the problem families, with their defaults: the section `problems` of a sweep file.
+"""The problem families: the record of each, and the settings of those whose problems are drawn from a law.
 
-In: plain mappings. Out: the frozen config that a family's functions in `data.problems` take. Those of sets in plain
-language are in `scaling.config.text_problems`.
+In: plain mappings. Out: the frozen config that a family's functions take, and `families()`, from which the section
+`problems` of a sweep file follows. The settings of sets in plain language are in `scaling.config.text_problems`. A
+module from outside of the repository registers its own families (docs/plugins.md).
 """
 
+import functools
+import operator
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
 
 from scaling.config.section import LATER, Count, Fraction, NonNegative, Positive, Section, Seed, parse_with
-from scaling.config.text_problems import Gsm8k, Jsonl, Math
+from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
+from scaling.kinds import source_being_imported
 
 
-class ModularSum(Section):
+class DrawnProblems(Section):
+    """What all families have whose problems are drawn from a law, not rows of a set."""
+
+    family: str
+    num_validation: Count = 512
+    num_test: Count = 1024
+    held_out_seed: Annotated[Seed | None, LATER] = None  # see data.sets.splits; null: the law of earlier sweeps
+
+
+class ModularSum(DrawnProblems):
     """Sums modulo a number, step by step; the facts are the sums of two numbers."""
 
     family: Literal["modular_sum"] = "modular_sum"
@@ -23,9 +37,6 @@ class ModularSum(Section):
     flaw_rate: Fraction = 0.0  # share of teacher solutions with a pair of cancelling wrong steps
     flaws: Annotated[Literal["random", "systematic"], LATER] = "random"  # systematic: always the same wrong sums
     web_confidence: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1.0, 1.0)  # Beta law of c_ab
-    num_validation: Count = 512
-    num_test: Count = 1024
-    held_out_seed: Annotated[Seed | None, LATER] = None  # see data.sets.splits; null: the law of earlier sweeps
 
     @model_validator(mode="after")
     def _operands_are_distinct(self) -> "ModularSum":
@@ -37,7 +48,7 @@ class ModularSum(Section):
         return self
 
 
-class StarGraph(Section):
+class StarGraph(DrawnProblems):
     """Path finding in a star (Bachmann and Nagarajan 2024, arXiv 2403.06963)."""
 
     family: Literal["star_graph"] = "star_graph"
@@ -45,9 +56,6 @@ class StarGraph(Section):
     path_length: Annotated[int, Field(ge=2, le=20)] = 5  # nodes of an arm, the centre included
     num_nodes: Annotated[int, Field(ge=4, le=1000)] = 30  # labels to draw from
     flaw_rate: Fraction = 0.0  # share of teacher solutions that take the wrong arm; verification drops them
-    num_validation: Count = 512
-    num_test: Count = 1024
-    held_out_seed: Annotated[Seed | None, LATER] = None  # see data.sets.splits; null: the law of earlier sweeps
 
     @model_validator(mode="after")
     def _labels_suffice(self) -> "StarGraph":
@@ -57,24 +65,101 @@ class StarGraph(Section):
         return self
 
 
-Problems = Annotated[ModularSum | StarGraph | Gsm8k | Math | Jsonl, Field(discriminator="family")]
-DrawnProblems = Annotated[ModularSum | StarGraph, Field(discriminator="family")]  # from a law, not rows of a set
 ProblemsInLanguage = Annotated[Gsm8k | Math | Jsonl, Field(discriminator="family")]  # rows of a set
-_PROBLEMS: TypeAdapter[Problems] = TypeAdapter(Problems)
-_DRAWN: TypeAdapter[DrawnProblems] = TypeAdapter(DrawnProblems)
+Problems = DrawnProblems | ProblemsInLanguage
 _IN_LANGUAGE: TypeAdapter[ProblemsInLanguage] = TypeAdapter(ProblemsInLanguage)
+
+
+@dataclass(frozen=True)
+class ProblemFamily:
+    """A sort of problems: its settings, and the module that makes, solves and checks them."""
+
+    settings: type[DrawnProblems] | type[TextProblems]  # name the family: `family: Literal["NAME"] = "NAME"`
+    functions: str  # the module with the functions of data.problems.families; in a plug-in, __name__
+    source: str = ""  # digest of the module that registered it; part of its stages' identity. Empty: this project's
+
+    @property
+    def name(self) -> str:
+        return str(self.settings.model_fields["family"].default)
+
+
+BUILT_IN: Mapping[str, ProblemFamily] = {
+    family.name: family
+    for family in (
+        ProblemFamily(ModularSum, "data.problems.modular_sum"),
+        ProblemFamily(StarGraph, "data.problems.star_graph"),
+        ProblemFamily(Gsm8k, "data.problems.text_problems"),
+        ProblemFamily(Math, "data.problems.text_problems"),
+        ProblemFamily(Jsonl, "data.problems.text_problems"),
+    )
+}
+_FAMILIES: dict[str, ProblemFamily] = dict(BUILT_IN)
+
+
+def family_named(name: str) -> ProblemFamily:
+    """The record of a family. Raises ValueError for one that nobody registered."""
+    if name not in _FAMILIES:
+        raise ValueError(
+            f"there is no problem family {name!r}; known families: {', '.join(_FAMILIES)}. A family from outside of"
+            " this project is known once its module is imported: --import FILE, or imports: [FILE] in the sweep file."
+        )
+    return _FAMILIES[name]
+
+
+def families() -> tuple[ProblemFamily, ...]:
+    """Every known family, the built-in ones first."""
+    return tuple(_FAMILIES.values())
+
+
+def register_family(family: ProblemFamily) -> ProblemFamily:
+    """Make a family from outside known. Raises ValueError where its name is taken, or its settings are unfit."""
+    if not issubclass(family.settings, DrawnProblems):
+        raise ValueError(
+            f"the settings {family.settings.__name__} are no DrawnProblems (scaling.config.problems); for problems that"
+            " are rows of a set take the family jsonl."
+        )
+    if get_args(family.settings.model_fields["family"].annotation) != (family.name,):
+        raise ValueError(
+            f'{family.settings.__name__} does not name its family; write family: Literal["NAME"] = "NAME" in it.'
+        )
+    family = replace(family, source=family.source or source_being_imported())
+    if _FAMILIES.setdefault(family.name, family) != family:
+        owner = "built in" if family.name in BUILT_IN else "registered already, with another record"
+        raise ValueError(f"the problem family {family.name!r} is {owner}; give yours a name of its own.")
+    return family
+
+
+def settings_of(known: tuple[ProblemFamily, ...]) -> Any:
+    """The type of a section `problems`, of one of these families."""
+    return Annotated[
+        functools.reduce(operator.or_, (family.settings for family in known)), Field(discriminator="family")
+    ]
 
 
 def problems_of(config: Mapping[str, Any]) -> Problems:
     """The problems of a stage's plain config, as `parse` reads a section."""
-    return parse_with(_PROBLEMS, config["problems"])
+    found: Problems = parse_with(_reader(families()), config["problems"])
+    return found
 
 
 def drawn_problems_of(config: Mapping[str, Any]) -> DrawnProblems:
     """The same of a stage that only families with a law of their own have."""
-    return parse_with(_DRAWN, config["problems"])
+    drawn = tuple(family for family in families() if issubclass(family.settings, DrawnProblems))
+    found: DrawnProblems = parse_with(_reader(drawn), config["problems"])
+    return found
 
 
 def problems_in_language_of(config: Mapping[str, Any]) -> ProblemsInLanguage:
     """The same of a stage that only sets in plain language have."""
     return parse_with(_IN_LANGUAGE, config["problems"])
+
+
+def family_source(config: Mapping[str, Any]) -> str:
+    """The digest of the plug-in that registered the family of a stage's plain config; empty where there is none."""
+    problems = config.get("problems")
+    return family_named(problems["family"]).source if isinstance(problems, Mapping) and "family" in problems else ""
+
+
+@functools.cache
+def _reader(known: tuple[ProblemFamily, ...]) -> TypeAdapter[Any]:
+    return TypeAdapter(settings_of(known))

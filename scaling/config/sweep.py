@@ -14,7 +14,7 @@ from pydantic import Field, create_model, model_validator
 from scaling.config.algorithms import Algorithm, algorithms
 from scaling.config.memory import Memory
 from scaling.config.policy import Policy
-from scaling.config.problems import ModularSum, Problems
+from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
 from scaling.config.resources import Resources
 from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues, Verifier
 from scaling.config.section import Count, Section, Seed, Seeds
@@ -28,7 +28,8 @@ Settings = TypeVar("Settings", bound=Section)
 class Cell(Section):
     """Everything that decides one run's result, except its seed.
 
-    Each known algorithm adds a section of its name (`cell_schema`); `section` reads it.
+    Each known algorithm adds a section of its name (`cell_schema`), which `section` reads; `problems` is of any known
+    family.
     """
 
     algorithm: str = "sft"
@@ -46,7 +47,7 @@ class Cell(Section):
 
     @classmethod
     def of(cls, **sections: object) -> "Cell":
-        """A cell with these sections, in the schema of all algorithms that are known now."""
+        """A cell with these sections, in the schema of all algorithms and families that are known now."""
         return cell_schema().model_validate(sections)
 
     def section(self, settings: type[Settings]) -> Settings:
@@ -131,20 +132,21 @@ class Sweep(Section):
 
 
 def cell_schema() -> type[Cell]:
-    """`Cell` with a section for each algorithm that is known now."""
-    return _schemas(algorithms())[0]
+    """`Cell` with a section for each algorithm, and the problems of each family, that are known now."""
+    return _schemas(algorithms(), families())[0]
 
 
 def sweep_schema() -> type[Sweep]:
     """`Sweep` whose `select` has candidates for each algorithm that is known now."""
-    return _schemas(algorithms())[1]
+    return _schemas(algorithms(), families())[1]
 
 
 @cache
-def _schemas(known: tuple[Algorithm, ...]) -> tuple[type[Cell], type[Sweep]]:
+def _schemas(known: tuple[Algorithm, ...], known_families: tuple[ProblemFamily, ...]) -> tuple[type[Cell], type[Sweep]]:
     names = tuple(algorithm.name for algorithm in known)
     name_type = Literal[names]  # type: ignore[valid-type]  # the names are known at run time only
     sections: dict[str, Any] = {algorithm.name: (algorithm.settings, algorithm.settings()) for algorithm in known}
+    sections["problems"] = (settings_of(known_families), ModularSum())
     cell = create_model("Cell", __base__=Cell, algorithm=(name_type, "sft"), **sections)
     candidates: dict[str, Any] = {name: (Mapping[str, list[object]], {}) for name in names}
     select = create_model("Select", __base__=Select, **candidates)

@@ -44,6 +44,7 @@ class Solvable(Section):
 class TextProblems(Section):
     """What all sets in plain language have."""
 
+    family: str
     path: Text | None = None  # a local file or folder; its content is part of a stage's identity, the path is not
     step_unit: Literal["line", "sentence"] = "line"
     instruction: str = _GSM8K_INSTRUCTION  # follows every problem after a blank line

@@ -1,6 +1,6 @@
 """Report stages that were computed by other sources than today's under the same version, and accept them on request.
 
-In: stages, a store, and the digest of today's sources of a kind. Out: the kinds that differ; a line for each. What a
+In: stages, a store, and the digest of today's sources of a stage. Out: the kinds that differ; a line for each. What a
 user has accepted is kept in the store, `accepted.json`: pairs of digests that count as the same. Records from before
 digests were kept say nothing, and neither does this.
 """
@@ -18,7 +18,7 @@ from scaling.kinds import kind_of
 from scaling.stage import Stage
 
 ACCEPTED = "accepted.json"
-SourcesOf = Callable[[str], str | None]  # of a kind of stages; None where they are not known
+SourcesOf = Callable[[Stage], str | None]  # None where they are not known
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Changed:
 
     kind: str
     stages: tuple[Stage, ...]
-    recorded: frozenset[str]  # the digests that their records hold
-    today: str
+    digests: frozenset[tuple[str, str]]  # those that their records hold, and today's
 
     @property
     def line(self) -> str:
@@ -43,19 +42,17 @@ class Changed:
 def changed(stages: Iterable[Stage], store: Store, today_of: SourcesOf = sources_of) -> list[Changed]:
     """The kinds with stored stages here that other sources computed and that nobody has accepted."""
     accepted = _accepted(store)
-    differing: dict[str, list[tuple[Stage, str]]] = {}
+    differing: dict[str, list[tuple[Stage, tuple[str, str]]]] = {}
     for stage in stages:
         record = store.record(stage)
         digest = None if record is None else record.get("sources")
         if not isinstance(digest, str):
             continue
-        today = today_of(stage.kind)
+        today = today_of(stage)
         if today is not None and digest != today and (stage.kind, digest, today) not in accepted:
-            differing.setdefault(stage.kind, []).append((stage, digest))
+            differing.setdefault(stage.kind, []).append((stage, (digest, today)))
     return [
-        Changed(
-            kind, tuple(stage for stage, _ in found), frozenset(digest for _, digest in found), today_of(kind) or ""
-        )
+        Changed(kind, tuple(stage for stage, _ in found), frozenset(digests for _, digests in found))
         for kind, found in differing.items()
     ]
 
@@ -63,7 +60,7 @@ def changed(stages: Iterable[Stage], store: Store, today_of: SourcesOf = sources
 def accept(changes: Iterable[Changed], store: Store) -> None:
     """From now on the sources that the records hold count as today's."""
     accepted = _accepted(store)
-    accepted |= {(change.kind, digest, change.today) for change in changes for digest in change.recorded}
+    accepted |= {(change.kind, *digests) for change in changes for digests in change.digests}
     text = json.dumps(sorted(accepted), indent=1)
     if not store.is_local:
         (store.root / ACCEPTED).write_text(text)

@@ -228,7 +228,7 @@ def _run(
     stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path
 ) -> dict[str, Any]:
     runner = _runner(stage, runners)
-    sources_of(stage.kind)  # as they are when they are loaded
+    sources_of(stage)  # as they are when they are loaded
     start = time.perf_counter()
     try:
         returned = runner({**stage.config, **stage.execution}, inputs, work_dir)
@@ -246,17 +246,16 @@ def _run(
         "wall_seconds": time.perf_counter() - start,
         "committed_at": time.time(),
     }
-    sources = sources_of(stage.kind)
+    sources = sources_of(stage)
     record |= {"sources": sources} if sources else {}
     return record | ({"seed": stage.config["seed"]} if "seed" in stage.config else {})
 
 
-def sources_of(kind: str) -> str | None:
-    """Today's digest of the sources that compute a kind: of the module that its record names, or of the plug-in."""
-    record = kind_of(kind)
-    if record.source or not isinstance(record.run, str):
-        return record.source or None
-    return sources_digest(record.run.partition(":")[0], PROJECT, PACKAGES)
+def sources_of(stage: Stage) -> str | None:
+    """Today's digests of what computes a stage: of its kind's module in this project, and of its plug-ins."""
+    run = kind_of(stage.kind).run
+    own = sources_digest(run.partition(":")[0], PROJECT, PACKAGES) if isinstance(run, str) else None
+    return "+".join(filter(None, (own, *stage.plugins))) or None
 
 
 def _told_by_stage(work_dir: Path) -> dict[str, object]:

@@ -5,13 +5,12 @@ In: pydantic's ValidationError. Out: one sentence with the dotted key, the value
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from scaling.config.errors import did_you_mean
-from scaling.config.problems import Problems
+from scaling.config.problems import families
 from scaling.config.section import Section
 from scaling.planning.grid import dotted_keys
 
@@ -79,10 +78,9 @@ def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
     return tuple(f"problems.{name}" for name in names)
 
 
-@cache
 def _schemas() -> Mapping[str, type[Section]]:
     """Name of a problem family -> its settings."""
-    return {get_args(part.model_fields["family"].annotation)[0]: part for part in get_args(get_args(Problems)[0])}
+    return {family.name: family.settings for family in families()}
 
 
 def _shown(value: object) -> str:
