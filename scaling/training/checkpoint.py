@@ -85,6 +85,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
+            logging.getLogger("absl").addFilter(_without_traceback)
             self._manager = ocp.CheckpointManager(
                 self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
             )
@@ -117,6 +118,13 @@ class Checkpoints:
                 folder,
                 self.directory / _ASIDE,
             )
+
+
+def _without_traceback(entry: logging.LogRecord) -> bool:
+    """Orbax logs the traceback of an error that it raises as well; whoever catches the error logs it once."""
+    if "orbax" in Path(entry.pathname).parts:
+        entry.exc_info = None
+    return True
 
 
 def _steps(directory: Path) -> list[int]:
