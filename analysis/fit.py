@@ -14,6 +14,7 @@ from pathlib import Path
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.curves.points import PointsError
 from analysis.curves.report import fit_points
+from analysis.page.parts import Parts
 from analysis.page.rendering import Section, write_report
 from analysis.page.wording import TABLE, is_paired
 from analysis.reporting.conclusions import measurement, opening
@@ -90,13 +91,17 @@ def fit_outcomes(
     claimed = parse_claims(claims, outcomes.algorithms, reference)
     question = Question(reference, claimed, num_draws, seed, checked_pairs(compare, outcomes.algorithms))
     panel = analysed(outcomes, question)
+    parts = Parts()
     with output.writing() as directory:
-        write_study_files(directory, {"": panel}, question, TABLE)
-        parts = [*_conclusions(panel), *study_sections("", panel, directory, TABLE)]
-        parts.append(_provenance(panel.study, file.name, claims, question))
-        write_report(directory, f"{file.stem}: data multipliers", parts)
-    found = [item for study in (panel.study, *panel.comparisons) for item in study.verdicts]
-    return tuple(f"{item.sentence} {item.claim_sentence or ''}".strip() for item in found)
+        write_study_files(directory, {"": panel}, question, TABLE, parts)
+        found = study_sections("", panel, directory, TABLE, parts)
+        origin = _provenance(panel.study, file.name, claims, question)
+        write_report(
+            directory, f"{file.stem}: data multipliers", [*_conclusions(panel), *parts.section(), *found, origin]
+        )
+    verdicts = [item for study in (panel.study, *panel.comparisons) for item in study.verdicts]
+    sentences = (f"{item.sentence} {item.claim_sentence or ''}".strip() for item in verdicts)
+    return (*sentences, *parts.warning())
 
 
 def _conclusions(panel: Panel) -> list[Section]:

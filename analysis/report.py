@@ -19,8 +19,10 @@ from rich.table import Table
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.figures.overview import error_table
 from analysis.measures.sections import more_sections
+from analysis.page.parts import Parts
 from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
+from analysis.reporting.conclusions import where
 from analysis.reporting.drawn_by import code_digest
 from analysis.reporting.fits_file import SCHEMA_VERSION
 from analysis.reporting.material import PROVENANCE, Material, material_in_folder, material_in_store
@@ -31,7 +33,7 @@ from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.compute import flops_by_cell
-from analysis.verdicts.panel import Question, analysed
+from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
@@ -109,19 +111,20 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
         return None
     settings = sweep.analysis
     question = Question(settings.reference, settings.claims, settings.bootstrap_draws, settings.seed, settings.compare)
-    panels = {
-        name: analysed(from_table(outcomes), question, tables.base_errors.get(name), flops_by_cell(tables.runs, name))
-        for name, outcomes in tables.outcomes.items()
-    }
+    parts, panels = Parts(), dict[str, Panel]()
+    for name, outcomes in tables.outcomes.items():
+        with parts.part(f"{where(name)}the analysis"):
+            flops = flops_by_cell(tables.runs, name)
+            panels[name] = analysed(from_table(outcomes), question, tables.base_errors.get(name), flops)
     with output.writing(source) as directory:
         _write_tables(directory, material)
-        write_study_files(directory, panels, question, SWEEP)
-        more = more_sections(directory, material.measures)
+        write_study_files(directory, panels, question, SWEEP, parts)
+        more = more_sections(directory, material.measures, parts)
         story = Story(file, sweep, material.plan, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
-        write_report(directory, file.stem, sections(story, directory))
+        write_report(directory, file.stem, sections(story, directory, parts))
     studies = {name: panel.study for name, panel in panels.items()}
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
-    return Summary(output.folder / "report.html", _summary_table(studies), sentences)
+    return Summary(output.folder / "report.html", _summary_table(studies), (*sentences, *parts.warning()))
 
 
 def is_current(file: Path, overrides: Sequence[str], out: Path | None = None) -> Path | None:

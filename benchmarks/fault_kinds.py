@@ -204,7 +204,9 @@ def _clocks(trial: Trial) -> Iterator[str]:
 @contextlib.contextmanager
 def _read_only(trial: Trial) -> Iterator[str]:
     with mounted(["--bind", os.fspath(trial.store)], trial.store):
-        subprocess.run(["mount", "-o", "remount,bind,ro", os.fspath(trial.store)], check=True)
+        remount = ["mount", "-o", "remount,bind,ro", os.fspath(trial.store)]
+        while subprocess.run(remount, check=False, capture_output=True).returncode:
+            time.sleep(0.01)  # a file is being written
         time.sleep(trial.rng.uniform(0.5, 3))
     yield "store"
 

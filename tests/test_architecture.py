@@ -22,6 +22,7 @@ EDGES = (
     ROOT / "scaling/engine/worker.py",  # where what a stage raises becomes the record of a failure
     ROOT / "scaling/engine/ray_session.py",  # Ray raises plain Exceptions when it cannot start
     ROOT / "data/answers/user_verifiers.py",  # in a process of its own: what a user's check raises becomes a reply
+    ROOT / "analysis/page/parts.py",  # where what a part of a report raises becomes a line of it
     ROOT / "scaling/plugins.py",  # where what a user's module raises becomes a message
 )
 

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state comes back bit for bit, the newest wins, and a half-written one is ignored."""
 
+import resource
 import shutil
 from types import SimpleNamespace
 
@@ -165,3 +166,19 @@ def test_files_that_grow_come_back_as_they_were_at_the_checkpoint(state, tmp_pat
     checkpoints.restore(state)
     checkpoints.close()
     assert (tmp_path / "metrics").read_text() == "at 7\n" and not (tmp_path / "absent").exists()
+
+
+def test_an_error_of_saving_is_raised_and_its_traceback_is_not_logged_besides(tmp_path, caplog):
+    large = {"state": np.random.default_rng(0).integers(0, 255, 200_000, dtype=np.uint8)}
+    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    assert checkpoints.maybe_save({"state": np.zeros(3, np.uint8)}, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # as on a disk that is full
+    try:
+        with pytest.raises(Exception, match="File too large"):
+            checkpoints.maybe_save(large, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    checkpoints.close()
+    assert any("orbax" in entry.pathname and entry.levelname == "ERROR" for entry in caplog.records)
+    assert not any(entry.exc_info for entry in caplog.records)

@@ -296,3 +296,28 @@ def test_leaving_leaves_a_work_directory_alone_that_another_process_has_made_sin
     assert (other.partial(stage) / "new").read_text() == "another's"
     other.leave(stage)
     assert [path.name for path in other.partial(stage).iterdir()] == [WORK_LOCK]
+
+
+def lose_lines(config, inputs, out):
+    """Write a line, lose the store as by `rm -r`, and go on; as Orbax does, make the folders that are gone anew."""
+    (out / "metrics.jsonl").write_text("first\n")
+    shutil.rmtree(config["store"])
+    (out / "checkpoints" / "7").mkdir(parents=True)
+    (out / "checkpoints" / "7" / "state").write_text("of update 7")
+    (out / "metrics.jsonl").write_text("second\n")
+    return {}
+
+
+def resume(config, inputs, out):
+    """Say whether there was a checkpoint."""
+    return {"resumed": int((out / "checkpoints" / "7").exists())}
+
+
+def test_a_stage_whose_files_were_removed_while_it_ran_is_not_stored_and_its_checkpoints_do_not_count(store):
+    stage = toy("a", store=os.fspath(store.root))
+    failed = run_stage(stage, store, {"toy": lose_lines})
+    assert "was removed while it ran, and files with it: was the store deleted?" in failed.failure["error"]
+    fresh = Store(store.root)
+    assert fresh.find(stage) is None and (fresh.partial(stage) / "checkpoints" / "7").exists()
+    done = run_stage(stage, fresh, {"toy": resume})
+    assert done.record["numbers"] == {"resumed": 0}

@@ -14,10 +14,10 @@ from analysis.figures.style import (
     OWN,
     Place,
     blank,
+    errors_on_y,
     legend,
     means_with_bars,
     ordered,
-    percent_on_y,
     short,
     state_n,
     styled,
@@ -51,8 +51,11 @@ def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_labe
 def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
     """Cell means with intervals, joined by lines; the reference's with their data sizes."""
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    errors_on_y(axes, table[["error", "error_low", "error_high"]])
     axes.margins(x=0.08)
+    least, most = table["flops"].min(), table["flops"].max()
+    if most < 1.01 * least:  # one cost alone leaves the axis no width
+        axes.set_xlim(least / 2, 2 * most)
     for index, name in enumerate(names):
         part = table[table["algorithm"] == name].sort_values("data_size")
         limits = (part["error_low"], part["error_high"])
@@ -62,7 +65,3 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
             axes.annotate(
                 f"{row.data_size:,}", at, below, textcoords="offset points", ha="right", fontsize=6, color="#444444"
             )
-    least, most = table["flops"].min(), table["flops"].max()
-    if most < 1.01 * least:  # one cost alone leaves the axis no width
-        axes.set_xlim(least / 2, 2 * most)
-    percent_on_y(axes)

@@ -18,6 +18,7 @@ from analysis.figures.style import (
     blank,
     colour,
     cut,
+    errors_on_y,
     face,
     legend,
     legend_above,
@@ -25,7 +26,6 @@ from analysis.figures.style import (
     means_with_bars,
     multipliers_on,
     ordered,
-    percent_on_y,
     say_cut,
     short,
     sizes_on_x,
@@ -96,7 +96,6 @@ def error_figure(study: Study, wording: Wording, base_error: float | None, place
             smallest = study.outcomes.data_size.min()
             axes.annotate("base policy", (smallest, base_error), (0, 2), textcoords="offset points", color="#666666")
         sizes_on_x(axes, study.outcomes.data_size)
-        percent_on_y(axes)
         axes.set_xlabel(wording.size_axis)
         axes.set_ylabel(wording.error_axis)
         state_n(axes, study, _lines(study))
@@ -111,7 +110,6 @@ def collapsed_figure(study: Study, wording: Wording, place: Place = OWN) -> Figu
     with styled():
         figure, axes = blank(place=place)
         draw_collapsed(axes, study)
-        percent_on_y(axes)
         sizes = study.outcomes.data_size
         axes.set_xscale("log")
         cut(axes, sizes.min() / _BESIDE, sizes.max() * _BESIDE)
@@ -141,7 +139,7 @@ def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Fig
 def draw_errors(axes: Axes, study: Study) -> None:
     """Run points, cell means with intervals and the joint fit, or what joins the means, onto axes."""
     outcomes = study.outcomes
-    axes.set_yscale("log")
+    errors_on_y(axes, outcomes.run_errors, *(_limits(study, slice(None)) or ()))
     for index, name in enumerate(ordered(study)):
         cells = outcomes.cells_of(name)
         sizes, shade = outcomes.data_size[cells], colour(index)
@@ -183,7 +181,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
     """Cell means with intervals at m D of the algorithms that one number describes, and the reference's curve."""
     assert study.curve is not None
     outcomes, (fit, design) = study.outcomes, study.curve
-    axes.set_yscale("log")
+    errors_on_y(axes, outcomes.errors, *(_limits(study, slice(None)) or ()))
     largest = smallest = 0.0
     for index, name in enumerate(ordered(study)):
         model = study.described(name)
@@ -271,7 +269,7 @@ def figure_suffix(panel: str) -> str:
     return f"-{''.join(c if c.isalnum() else '-' for c in panel)}" if panel else ""
 
 
-def _limits(study: Study, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _limits(study: Study, cells: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray] | None:
     if study.error_low is None or study.error_high is None:
         return None
     return study.error_low[cells], study.error_high[cells]

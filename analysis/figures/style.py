@@ -193,7 +193,7 @@ def state_n(axes: Axes, study: Study, *more: str) -> None:
 
 def legend(axes: Axes, place: Place = OWN) -> None:
     """In the axes' lower left corner, where falling curves leave room; above them where there are many entries."""
-    if len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
+    if 0 < len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
         axes.legend(loc="lower left")
     else:
         legend_above(_figure_of(axes), room=0, place=place)
@@ -207,6 +207,8 @@ def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) ->
     """
     first = place.axes[0] if place.axes else figure.axes[0]
     handles, texts = first.get_legend_handles_labels()
+    if not texts:
+        return
     most = int(_LETTERS_PER_INCH * (_inches(first) if place.axes else figure.get_figwidth()))
     columns = next((number for number in (len(texts), 2) if _letters(texts, number) <= most), 1)
     if columns == 1:
@@ -232,8 +234,19 @@ def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def percent_on_y(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(FixedLocator(_PERCENTS))
+def errors_on_y(axes: Axes, *drawn: ArrayLike) -> None:
+    """A logarithmic axis for all these errors in percent, before they are drawn; a plain one where all are 0."""
+    shown = np.concatenate([np.ravel(np.asarray(errors, float)) for errors in drawn])
+    positive = shown[shown > 0]
+    if len(positive) == 0:
+        axes.set_ylim(-0.02, 0.5)
+    else:
+        axes.set_yscale("log")
+        if positive.max() < 1.01 * positive.min():  # one error alone leaves the axis no height
+            axes.set_ylim(positive.min() / 2, 2 * positive.max())
+        if (shown == 0).any():
+            say_cut(axes)
+    axes.yaxis.set_major_locator(FixedLocator(_PERCENTS if len(positive) else (0.0, *_PERCENTS)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 

@@ -19,6 +19,7 @@ from analysis.measures.critical_table import COLUMNS as critical_columns
 from analysis.measures.critical_table import critical_table, traces_of
 from analysis.measures.trend_plots import trend_sections
 from analysis.measures.trends import trend_table
+from analysis.page.parts import Parts
 from analysis.page.rendering import Section, write_csv
 from analysis.tables.runs import Tables, label_axes, label_of, of_critical_steps, panel_axes, panel_of
 from scaling.config.sweep import Sweep
@@ -66,17 +67,20 @@ def measures_in_folder(folder: Path, tables: Tables) -> Measures:
     return Measures(base, trend_table(tables.runs), read("critical_steps.csv", critical_columns))
 
 
-def more_sections(directory: Path, measures: Measures) -> tuple[Section, ...]:
+def more_sections(directory: Path, measures: Measures, parts: Parts) -> tuple[Section, ...]:
     """Write the tables and figures; nothing, and no file, where nothing of the kind was measured."""
     base, trends, critical = measures.base, measures.trends, measures.critical
     _write(base if len(base) > 1 else base.iloc[:0], directory / "base.csv")
     _write(trends, directory / "trends.csv")
     _write(critical, directory / "critical_steps.csv")
-    return (
-        *trend_sections(trends, directory),
-        *critical_sections(critical, directory),
-        *base_sections(base, directory),
-    )
+    found: list[Section] = []
+    with parts.part("Trends"):
+        found += trend_sections(trends, directory)
+    with parts.part("Critical steps"):
+        found += critical_sections(critical, directory)
+    with parts.part("Base policies"):
+        found += base_sections(base, directory)
+    return tuple(found)
 
 
 def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:

@@ -66,8 +66,7 @@ def trend_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _rows(trend: Trend, runs: pd.DataFrame) -> list[tuple[object, ...]]:
     placed = _placed(trend, runs)
-    if placed["at"].nunique() < 2:
-        return []
+    placed = placed[placed.groupby("panel")["at"].transform("nunique") > 1]  # one place alone is no trend
     measured = [name for name in trend.measures if name in placed.columns]
     rows = []
     for cell, group in placed.groupby(_CELL, sort=False):

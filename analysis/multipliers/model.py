@@ -78,7 +78,8 @@ class Model:
         """H1's m with its 95 % percentile interval."""
         low, high = percentile_interval(self.constant_draws.log_multiplier(_ARM))
         estimate = self.constant.log_multiplier(_ARM)[0]
-        return float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high))
+        with np.errstate(over="ignore"):  # beyond every number: infinite
+            return float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high))
 
     @property
     def form_spread(self) -> tuple[float, float]:

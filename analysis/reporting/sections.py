@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.measures.sections import solvable_section
+from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import measurement, opening, where
@@ -34,13 +35,24 @@ class Story:
     more: tuple[Section, ...] = ()  # on what some sweeps measure beside errors
 
 
-def sections(story: Story, directory: Path) -> list[Section]:
+def sections(story: Story, directory: Path, parts: Parts) -> list[Section]:
     """The report, in order. Figures are read from `directory`/figures."""
-    parts = _conclusions(story)
+    opened, found = list[Section](), list[Section]()
+    with parts.part("Conclusions"):
+        opened += _conclusions(story)
     for name, panel in story.panels.items():
-        parts += study_sections(name, panel, directory, SWEEP, _pass_rates(story.tables, name))
-    parts += solvable_section(story.plan, story.tables.runs)
-    return [*parts, *story.more, _settings(story), _costs(story), _runs(story), _provenance(story)]
+        rates: list[TextTable] = []
+        with parts.part(f"{where(name)}pass@k"):
+            rates += _pass_rates(story.tables, name)
+        found += study_sections(name, panel, directory, SWEEP, parts, rates)
+    with parts.part("Training problems"):
+        found += solvable_section(story.plan, story.tables.runs)
+    found += story.more
+    ends = {"Settings": _settings, "Costs": _costs, "Runs": _runs, "Provenance": _provenance}
+    for name, make in ends.items():
+        with parts.part(name):
+            found.append(make(story))
+    return [*opened, *parts.section(), *found]
 
 
 def _conclusions(story: Story) -> list[Section]:

@@ -5,6 +5,7 @@ In: finished `Panel`s. Out: files below a fresh directory. The same studies give
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.compute import cost_table
 from analysis.figures.style import OWN
 from analysis.page.latex import to_latex
+from analysis.page.parts import Parts
 from analysis.page.rendering import write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
@@ -20,43 +22,49 @@ from analysis.reporting.study_sections import paper_tables
 from analysis.verdicts.compute import compute_table
 from analysis.verdicts.panel import Panel, Question
 
-
-def write_study_files(directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording) -> None:
-    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv where costs are known."""
-    write_csv(over_panels(panels, lambda panel: overview.error_table(panel.study)), directory / "errors.csv")
-    write_csv(over_panels(panels, lambda panel: overview.multiplier_table(panel.study)), directory / "multipliers.csv")
-    if any(panel.flops for panel in panels.values()):
-        write_csv(
-            over_panels(panels, lambda panel: compute_table(panel.compute)), directory / "compute_multipliers.csv"
-        )
-    document = fits_document(panels, question, wording)
-    (directory / "fits.json").write_text(dump(document), encoding="utf-8")
-    (directory / "tables.tex").write_text(to_latex(paper_tables(panels, wording)), encoding="utf-8")
-    folder = directory / "figures"
-    folder.mkdir()
-    for name, panel in panels.items():
-        _draw(folder, overview.figure_suffix(name), panel, question.claims, wording)
-
-
-def _draw(folder: Path, suffix: str, panel: Panel, claims: Mapping[str, float | str], wording: Wording) -> None:
-    study, flops = panel.study, panel.flops
-    for name, draw in STUDY_FIGURES.items():
-        figure = draw(panel, claims, wording, OWN)
-        if figure is not None:
-            overview.save(figure, folder / f"{name}{suffix}.png")
-    numbers = {
-        "error": overview.error_table(study),
-        "multiplier": overview.multiplier_table(study),
-        "multiplier_band": overview.band_table(study),
-        "holdout": diagnostics.holdout_table(study),
-        "density": diagnostics.density_table(study),
-        "spread": diagnostics.spread_table(panel),
-        "residual": diagnostics.residual_table(study),
+# Tables beside the figures: their numbers.
+_NUMBERS: Mapping[str, Callable[[Panel], pd.DataFrame]] = MappingProxyType(
+    {
+        "error": lambda panel: overview.error_table(panel.study),
+        "multiplier": lambda panel: overview.multiplier_table(panel.study),
+        "multiplier_band": lambda panel: overview.band_table(panel.study),
+        "holdout": lambda panel: diagnostics.holdout_table(panel.study),
+        "density": lambda panel: diagnostics.density_table(panel.study),
+        "spread": diagnostics.spread_table,
+        "residual": lambda panel: diagnostics.residual_table(panel.study),
+        "compute": lambda panel: cost_table(panel.study, panel.flops),
     }
-    if flops:
-        numbers["compute"] = cost_table(study, flops)
-    for name, table in numbers.items():
-        write_csv(table, folder / f"{name}{suffix}.csv")
+)
+
+
+def write_study_files(
+    directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording, parts: Parts
+) -> None:
+    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv where costs are known."""
+
+    def write(file: str, table: Callable[[], pd.DataFrame]) -> None:
+        with parts.part(file):
+            write_csv(table(), directory / file)
+
+    write("errors.csv", lambda: over_panels(panels, lambda panel: overview.error_table(panel.study)))
+    write("multipliers.csv", lambda: over_panels(panels, lambda panel: overview.multiplier_table(panel.study)))
+    if any(panel.flops for panel in panels.values()):
+        write("compute_multipliers.csv", lambda: over_panels(panels, lambda panel: compute_table(panel.compute)))
+    with parts.part("fits.json"):
+        (directory / "fits.json").write_text(dump(fits_document(panels, question, wording)), encoding="utf-8")
+    with parts.part("tables.tex"):
+        (directory / "tables.tex").write_text(to_latex(paper_tables(panels, wording)), encoding="utf-8")
+    (directory / "figures").mkdir()
+    for name, panel in panels.items():
+        suffix = overview.figure_suffix(name)
+        for figure, draw in STUDY_FIGURES.items():
+            with parts.part(f"figures/{figure}{suffix}.png"):
+                drawn = draw(panel, question.claims, wording, OWN)
+                if drawn is not None:
+                    overview.save(drawn, directory / "figures" / f"{figure}{suffix}.png")
+        for table, make in _NUMBERS.items():
+            if table != "compute" or panel.flops:
+                write(f"figures/{table}{suffix}.csv", lambda make=make, panel=panel: make(panel))
 
 
 def over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:

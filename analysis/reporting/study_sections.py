@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.figures.overview import figure_suffix
+from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable, picture
 from analysis.page.wording import Wording, interval_kind, sample_size
 from analysis.reporting.conclusions import verdict_table
@@ -19,14 +20,23 @@ from analysis.verdicts.study import Study
 
 
 def study_sections(
-    name: str, panel: Panel, directory: Path, wording: Wording, more_tables: Sequence[TextTable] = ()
+    name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
     """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables stand by the errors."""
-    study = panel.study
-    verdicts = Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),))
-    errors = Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables))
-    parts = [_figures(name, study, directory, wording), verdicts, errors, *_multipliers(name, panel)]
-    return [*parts, *_comparisons(name, panel), *question_sections(name, panel)]
+    study, found = panel.study, list[Section]()
+    with parts.part(f"Figures{_of(name)}"):
+        found.append(_figures(name, study, directory, wording))
+    with parts.part(f"Verdicts{_of(name)}"):
+        found.append(Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),)))
+    with parts.part(f"Test error{_of(name)}"):
+        found.append(Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables)))
+    with parts.part(f"Multipliers{_of(name)}"):
+        found += _multipliers(name, panel)
+    with parts.part(f"Algorithms compared with each other{_of(name)}"):
+        found += _comparisons(name, panel)
+    with parts.part(f"Can the multipliers be believed?{_of(name)}"):
+        found += question_sections(name, panel)
+    return found
 
 
 def paper_tables(panels: Mapping[str, Panel], wording: Wording) -> list[tuple[str, TextTable]]:

@@ -158,10 +158,13 @@ class Store:
         TimeoutError where another process has it locked.
         """
         directory = self.partial(stage)
+        was_whole = (directory / WORK_LOCK).exists()
         self._locks[stage.digest] = FileLock.acquire(directory / WORK_LOCK, WORK_LOCK_TIMEOUT_SECONDS)
         is_empty = False
         try:
             _empty(directory)
+            if not was_whole:  # removed while somebody trained in it, who went on saving what was left
+                shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
             is_empty = True
         finally:
             if not is_empty:
@@ -229,6 +232,13 @@ class Store:
         When another process has committed the stage meanwhile, its artifact stays and this one is dropped. Every file
         gets the permissions that the umask leaves, not those that the library gave it.
         """
+        lock = self._locks.get(stage.digest)
+        if lock is not None and not lock.is_at(work_dir / WORK_LOCK):
+            raise StageError(
+                stage.name,
+                f"its work directory {work_dir} was removed while it ran, and files with it: was the store deleted? Run"
+                " the same command again.",
+            )
         shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
         names = [name for name in file_names(epath.Path(work_dir)) if name not in (RECORD, WORK_LOCK)]
         record = {**record, "files": {name: describe(work_dir / name) for name in names}}

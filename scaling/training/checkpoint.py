@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import jax
@@ -85,6 +86,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
+            for name in ("absl", "asyncio"):
+                logging.getLogger(name).addFilter(_without_traceback)
             self._manager = ocp.CheckpointManager(
                 self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
             )
@@ -117,6 +120,13 @@ class Checkpoints:
                 folder,
                 self.directory / _ASIDE,
             )
+
+
+def _without_traceback(entry: logging.LogRecord) -> bool:
+    """Orbax, or the event loop under it, logs the traceback of an error that is raised as well, and logged then."""
+    if entry.exc_info and any("orbax" in Path(frame.filename).parts for frame in extract_tb(entry.exc_info[2])):
+        entry.exc_info = None
+    return True
 
 
 def _steps(directory: Path) -> list[int]:
