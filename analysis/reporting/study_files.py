@@ -4,6 +4,7 @@ In: finished `Panel`s. Out: files below a fresh directory. The same studies give
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -64,7 +65,7 @@ def write_study_files(
                     overview.save(drawn, directory / "figures" / f"{figure}{suffix}.png")
         for table, make in _NUMBERS.items():
             if table != "compute" or panel.flops:
-                write(f"figures/{table}{suffix}.csv", lambda make=make, panel=panel: make(panel))
+                write(f"figures/{table}{suffix}.csv", partial(make, panel))
 
 
 def over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:

@@ -78,4 +78,5 @@ def solved(
 def _cure(problems: Problems) -> str:
     if isinstance(problems, TextProblems):
         return "the set's own solution does not state the answer; correct or remove the row"
-    return f"problems.flaw_rate is {problems.flaw_rate}; lower it"
+    flaws = getattr(problems, "flaw_rate", None)  # a family from outside need not have it
+    return "its family's teacher is wrong" if flaws is None else f"problems.flaw_rate is {flaws}; lower it"
