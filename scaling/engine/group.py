@@ -66,4 +66,4 @@ def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, .
 
 def _actor(options: Mapping[str, object], arguments: tuple[object, ...]) -> ActorHandle[StageWorker]:
     # Ray types a new actor as a handle or the class, for classes whose methods are marked as remote.
-    return ray.remote(StageWorker).options(**options).remote(*arguments)  # type: ignore[return-value]  # above
+    return ray.remote(StageWorker).options(**options).remote(*arguments)  # type: ignore[return-value]
