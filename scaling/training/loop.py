@@ -50,11 +50,12 @@ def train(
     out: Path,
     constants: Mapping[str, float] = MappingProxyType({}),
     lora: Lora | None = None,
+    estimate: Loss | None = None,
 ) -> tuple[Params, dict[str, float]]:
     """Train on all rows of `arrays` for the optimizer's epochs.
 
     arrays: [N, ...] each, the loss's batch, and lengths int [N], the tokens of each row; see `micro_batches`.
-    constants: scalars that the loss reads from its batch.
+    constants: scalars that the loss reads from its batch; estimate: gives others, of each whole batch (`make_update`).
     Returns what was trained, the params or, with lora, adapters to the params given; and the metrics of the last window
     with `num_updates`.
     """
@@ -81,6 +82,7 @@ def train(
         constants=constants,
         lora=lora,
         frozen=frozen,
+        estimate=estimate,
     )
 
 
@@ -98,12 +100,13 @@ def run_updates(
     checkpoint_seconds: float = 60.0,
     lora: Lora | None = None,
     frozen: Params = MappingProxyType({}),
+    estimate: Loss | None = None,
 ) -> tuple[Params, dict[str, float]]:
     """Updates 0 to num_updates - 1 of the params, or from the checkpoint in `out` on.
 
     batch_at: the micro-batches of an update. With lora the params are adapters to the frozen ones.
     """
-    update = make_update(config, loss, lora, current_memory().remat == "layers")
+    update = make_update(config, loss, lora, current_memory().remat == "layers", estimate)
     checkpoints = Checkpoints(out, checkpoint_seconds, (METRICS_FILE,))
     state = checkpoints.restore(init_state(placed_params(params, config)))
     first = int(state.update_index)
