@@ -4,9 +4,12 @@ In: `Sweep`. Out: `Cell`s with every setting resolved, and the dotted keys that 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell, Sweep, cell_schema
 
 
@@ -18,6 +21,42 @@ def cells(sweep: Sweep) -> tuple[Cell, ...]:
             cell = cell_at(sweep, dict(zip(grid, values, strict=True)))
             points.setdefault(cell.model_dump_json(), cell)
     return tuple(points.values())
+
+
+def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
+    """The sweep with a part of its grid: `only` holds KEY=VALUE pairs, several separated by commas.
+
+    A key given several times has several values. Raises ConfigError for what the grid does not have.
+    """
+    wanted: dict[str, list[object]] = {}
+    for pair in (part for text in only for part in text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--only {pair}: expected KEY=VALUE, such as algorithm=rft or seed=0.")
+        wanted.setdefault(key.strip(), []).append(yaml.safe_load(value))
+    known: dict[str, list[object]] = {"seed": list(sweep.seeds)}
+    for grid in sweep.grid:
+        for key, values in grid.items():
+            known[key] = [*known.get(key, []), *(value for value in values if value not in known.get(key, []))]
+    for key, values in wanted.items():
+        if key not in known:
+            raise ConfigError(f"--only {key}: the grid varies {', '.join(known)}; nothing else tells its runs apart.")
+        absent = [value for value in values if value not in known[key]]
+        if absent:
+            raise ConfigError(
+                f"--only {key}={absent[0]}: the sweep has {', '.join(map(str, known[key]))}; give one of these."
+            )
+    wanted_seeds = wanted.pop("seed", list(sweep.seeds))
+    seeds = tuple(seed for seed in sweep.seeds if seed in wanted_seeds)
+    grids = (
+        {key: tuple(value for value in values if value in wanted.get(key, values)) for key, values in grid.items()}
+        for grid in sweep.grid
+        if wanted.keys() <= grid.keys()
+    )
+    left = tuple(grid for grid in grids if all(grid.values()))
+    if not left:
+        raise ConfigError(f"--only {','.join(only)}: no grid of the sweep combines these values.")
+    return sweep.model_copy(update={"grid": left, "seeds": seeds})
 
 
 def axes(sweep: Sweep) -> tuple[str, ...]:
