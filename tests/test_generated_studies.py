@@ -184,7 +184,6 @@ GRIDS = {
     "no arm": "grid: {algorithm: [sft], data_size: [64, 128, 256]}\n",
     "one size": "grid: {algorithm: [sft, rft, dpo], data_size: [64]}\n",
     "one cell": "grid: {algorithm: [sft], data_size: [64]}\n",
-    "no reference": "grid: {algorithm: [rft, dpo], data_size: [64, 128, 256]}\n",
     "twenty arms": f"grid: {{algorithm: [sft, rft], data_size: [64, 128], rft.max_positives: [{TWENTY}]}}\n",
     "only SFT in a panel": """grid:
   - {algorithm: [sft], data_size: [64, 128, 256], sft.epochs: [1, 2]}

@@ -142,7 +142,8 @@ def face(index: int) -> Face:
 def short(algorithm: str) -> str:
     """An algorithm's name in a figure: its settings in words, without signs. Tables have the full name."""
     name, *settings = label(algorithm).split(", ")
-    return ", ".join([name, *(_in_words(setting) for setting in settings)])
+    text = ", ".join([name, *(_in_words(setting) for setting in settings)]).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text  # a legend leaves out what begins so
 
 
 def wrapped(text: str, letters: int) -> str:

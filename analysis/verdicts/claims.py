@@ -44,8 +44,8 @@ def holds_at_every_size(claim: str, at_sizes: Sequence[tuple[float, float, float
 
 
 def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:
-    """The claim about an algorithm, whatever settings follow its name."""
-    return claims.get(algorithm.partition(",")[0])
+    """The claim about an algorithm: its own, or else that about its name, whatever settings follow."""
+    return claims.get(algorithm, claims.get(algorithm.partition(",")[0]))
 
 
 def upper_bound(claim: str) -> float:

@@ -6,6 +6,7 @@ the header.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def read_table(path: Path) -> pd.DataFrame:
         raise OutcomesError("it does not exist.")
     try:
         if path.suffix in _PARQUET:
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
+            names = [name for name in ("algorithm", "problem") if name in table]
+            return table.assign(**{name: table[name].map(str, na_action="ignore") for name in names})
         text = {"algorithm": str, "problem": str}
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
     except (ValueError, OSError) as error:
@@ -129,8 +132,9 @@ def check_usable(found: Cells, reference: str) -> None:
 
 def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapping[str, float | str]:
     """rft=2,dpo=<=1 to claims by algorithm. Raises OutcomesError for an unknown algorithm or no multiplier."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    pairs = {name: value for name, _, value in (part.partition("=") for part in parts)}
+    known = "|".join(re.escape(name) for name in sorted(algorithms, key=len, reverse=True))
+    parts = re.findall(rf"\s*((?:{known})(?==)|[^,=]*)(?:=([^,]*))?(?:,|$)", text)  # a name may hold , and =
+    pairs = {name.strip(): value.strip() for name, value in parts if name.strip() or value.strip()}
     return checked_claims(pairs, algorithms, reference, "--claims")
 
 
@@ -155,7 +159,7 @@ def checked_claims(
     others = [other for other in algorithms if other != reference]
     for name, value in claims.items():
         part = f"{place} has '{name}={value}'" if str(value) else f"{place} has '{name}'"
-        if name not in others or not str(value):
+        if name not in {*others, *(other.partition(",")[0] for other in others)} or not str(value):
             raise OutcomesError(f"{part}; give ALGORITHM=MULTIPLIER with one of {', '.join(others)}.")
         try:
             is_bound = isinstance(value, str) and value.startswith("<")

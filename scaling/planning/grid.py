@@ -38,10 +38,10 @@ def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
     for grid in sweep.grid:
         for key, values in grid.items():
             known[key] = [*known.get(key, []), *(value for value in values if value not in known.get(key, []))]
-    for key, values in wanted.items():
+    for key, chosen in wanted.items():
         if key not in known:
             raise ConfigError(f"--only {key}: the grid varies {', '.join(known)}; nothing else tells its runs apart.")
-        absent = [value for value in values if value not in known[key]]
+        absent = [value for value in chosen if value not in known[key]]
         if absent:
             raise ConfigError(
                 f"--only {key}={absent[0]}: the sweep has {', '.join(map(str, known[key]))}; give one of these."
