@@ -24,7 +24,7 @@ class Calibration:
         self._costs[stage.kind] = self._costs.get(stage.kind, 0.0) + self.cost(stage)
 
     def seconds(self, stage: Stage) -> float | None:
-        """Seconds that a stage will take, by its kind's rate, or else that of all kinds; None before the first is done."""
+        """Seconds that a stage will take, by its kind's rate or that of all kinds; None before the first is done."""
         if self._costs.get(stage.kind):
             return self.cost(stage) * self._seconds[stage.kind] / self._costs[stage.kind]
         total = sum(self._costs.values())
