@@ -24,7 +24,7 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, masked_sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
-from scaling.training.update import Apply, Sum, Sums
+from scaling.training.update import Apply, Objective, Sum, Sums
 
 
 def nll(apply: Apply, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
@@ -87,7 +87,7 @@ def fit(
 ) -> dict[str, float]:
     """Minimise the NLL of the rows from a start policy, save the policy, and return the numbers of a record."""
     arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    trained, metrics = train(start.params, start.config, arrays, rows.lengths, nll, settings, seed, out, lora=lora)
+    trained, metrics = train(start, arrays, rows.lengths, Objective(nll), settings, seed, out, lora)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

@@ -207,7 +207,7 @@ def _plain(text: str) -> str:
 
 def failure_of(response: Response, status: int | None = None) -> Passing | Refused:
     """The error that a response is: by its status, or by one that its body states."""
-    codes, message = told(response.text)
+    codes, message = error_in(response.text)
     said = f"{response.url} answers HTTP {response.status}: {message.rstrip('.')}."
     status = status or response.status
     if (status in PASSING_STATUS and not codes & NO_QUOTA) or status >= 500:
@@ -230,7 +230,7 @@ def failure_in(response: Response) -> Passing | Refused | None:
     return failure_of(response, statuses[0] if statuses else refused)
 
 
-def told(text: str) -> tuple[frozenset[str], str]:
+def error_in(text: str) -> tuple[frozenset[str], str]:
     """The codes and the message of an error's body, in any form."""
     try:
         body = json.loads(text)

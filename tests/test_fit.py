@@ -97,7 +97,7 @@ def _at(row: int, column: str, value: object):
         (lambda t: t.assign(wrong=0), "the error of sft is 0 at every data size: every problem is solved"),
         (lambda t: t.assign(wrong=t["wrong"].where(t["algorithm"] == "sft", 1)), "the error of rft is 1 at every data"),
         (lambda t: t[t["algorithm"] == "rft"], "no row has the reference 'sft' as its algorithm"),
-        (lambda t: t[t["algorithm"] == "sft"], "sft is the only algorithm; a multiplier compares another one"),
+        (lambda t: t[t["algorithm"] == "sft"], "sft is the only algorithm; a multiplier compares two"),
         (lambda t: t.assign(num_wrong=1), "has both wrong and counts"),
         (lambda t: t.iloc[:0], "the table has no rows"),
         (

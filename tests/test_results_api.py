@@ -200,9 +200,9 @@ def test_counts_are_enough_for_it(fitted):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"reference": "dpo"}, "the reference is one of sft, rft"),
+        ({"reference": "dpo"}, "give one of sft, rft as the reference"),
         ({"claims": {"dpo": 2}}, "claims has 'dpo=2'; give ALGORITHM=MULTIPLIER with one of rft"),
-        ({"claims": {"rft": -1}}, "claims has 'rft=-1'; a multiplier is above 0"),
+        ({"claims": {"rft": -1}}, "claims has 'rft=-1'; a multiplier must be above 0"),
         ({"claims": {"rft": None}}, "claims has 'rft=None'; give a multiplier such as 2"),
     ],
 )

@@ -27,7 +27,7 @@ class Picture:
 
     @property
     def title(self) -> str:
-        """The caption's first sentence, for those who do not see the picture."""
+        """The caption's first sentence, as alternative text."""
         return re.split(r"[.;:] ", self.caption)[0]
 
 
@@ -42,7 +42,7 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it, in this order."""
+    """A heading with its content, in this order."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -68,13 +68,13 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The report for a terminal or a repository; figures are links."""
+    """The report as Markdown; figures are links."""
     text = _environment(autoescape=False).get_template("report.md.j2").render(title=title, sections=sections)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
-    """The report as one file; figures are inside."""
+    """The report as one HTML file; figures are embedded."""
     return _environment(autoescape=True).get_template("report.html.j2").render(title=title, sections=sections)
 
 

@@ -157,7 +157,7 @@ def serve() -> None:
             reply = "true" if check(asked["completion"], asked["answer"]) else "false"
         except MemoryError:
             return
-        except Exception as error:  # the user's own code: told to the stage, which fails with it
+        except Exception as error:  # the user's own code: reported to the stage, which fails with it
             reply = json.dumps(f"{type(error).__name__}: {error}")
         replies.write(f"{reply}\n")
         replies.flush()

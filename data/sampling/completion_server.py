@@ -29,7 +29,7 @@ class Served:
 
     name: str  # what requests call it
     max_model_len: int | None  # tokens of prompt and completion, where the server says
-    told: Mapping[str, object]  # what the record keeps of the server
+    described: Mapping[str, object]  # what the record keeps of the server
 
 
 def host_of(endpoint: str) -> str:
@@ -92,17 +92,19 @@ class CompletionServer:
         return card.get("id") == name or (exported and PurePath(str(card.get("root"))).name == name)
 
     async def _described(self, card: Mapping[str, Any]) -> Served:
-        told: dict[str, object] = {"host": self._host, "model": card["id"]}
-        told |= {key: card[key] for key in ("owned_by", "max_model_len") if card.get(key) is not None}
+        described: dict[str, object] = {"host": self._host, "model": card["id"]}
+        described |= {key: card[key] for key in ("owned_by", "max_model_len") if card.get(key) is not None}
         version = await self._version()
-        return Served(card["id"], card.get("max_model_len"), told | ({} if version is None else {"version": version}))
+        return Served(
+            card["id"], card.get("max_model_len"), described | ({} if version is None else {"version": version})
+        )
 
     async def _version(self) -> str | None:
         """What vLLM says beside its API; None where a server says nothing there."""
         parts = urlsplit(self._settings.endpoint)
         try:
-            told = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)
-            return str(told["version"])
+            answer = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)
+            return str(described["version"])
         except (Passing, Refused, KeyError, TypeError):
             return None
 

@@ -37,11 +37,11 @@ class Journal:
         append(self._descriptor, {"request": request, "answer": answer})
         self.answers[request] = answer
 
-    def add_server(self, told: Mapping[str, object]) -> None:
+    def add_server(self, server: Mapping[str, object]) -> None:
         """Keep what a server says about itself, once."""
-        if told not in self.servers:
-            append(self._descriptor, {"server": told})
-            self.servers.append(told)
+        if server not in self.servers:
+            append(self._descriptor, {"server": server})
+            self.servers.append(server)
 
     def close(self) -> None:
         """Close the file."""
@@ -53,8 +53,8 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 match json.loads(line):
-                    case {"server": told}:
-                        self.servers.append(told)
+                    case {"server": server}:
+                        self.servers.append(server)
                     case row:
                         self.answers[row["request"]] = row["answer"]
             except (ValueError, KeyError, TypeError, RecursionError):

@@ -75,8 +75,8 @@ class RemoteSampler:
             if missing:
                 asyncio.run(self._ask_all(missing, journal))
             answers = [Answer(**journal.answers[name]) for name in requests]
-            told = {"sampler": {"policy": self._name, "servers": journal.servers}}
-            (self._out / PROVENANCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            described = {"sampler": {"policy": self._name, "servers": journal.servers}}
+            (self._out / PROVENANCE_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         finally:
             journal.close()
         self._count(answers)
@@ -103,7 +103,7 @@ class RemoteSampler:
                 name = self._name if self._settings.export else str(self._settings.model)
                 served = await server.served(name, self._settings.export, self._hint(needed))
                 self._check_context(served, needed)
-                journal.add_server(served.told)
+                journal.add_server(served.described)
                 progress = _Progress(host_of(self._settings.endpoint), len(missing))
                 askers = [
                     asyncio.create_task(self._ask(rows, served.name, server, journal, progress))
@@ -220,8 +220,8 @@ def _as_sampled(answers: list[Answer], width: int) -> Sampled:
     for row, answer in enumerate(answers):
         tokens[row, : len(answer.tokens)] = answer.tokens
     lengths = np.array([len(answer.tokens) for answer in answers], np.int32)
-    told = [answer.logp for answer in answers]
-    return Sampled(tokens, lengths, None if None in told else np.array(told, np.float32))
+    logps = [answer.logp for answer in answers]
+    return Sampled(tokens, lengths, None if None in logps else np.array(logps, np.float32))
 
 
 class _Progress:

@@ -104,14 +104,14 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
 
 
 def _check_prompt(wanted: Wanted, choice: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
-    told = choice.get("prompt_token_ids")
-    if told is not None and tuple(told) != wanted.prompt:
+    echoed = choice.get("prompt_token_ids")
+    if echoed is not None and tuple(echoed) != wanted.prompt:
         raise ServerError(
-            f"the server completed a prompt of {len(told)} tokens, not the one of {len(wanted.prompt)} that it was"
+            f"the server completed a prompt of {len(echoed)} tokens, not the one of {len(wanted.prompt)} that it was"
             " sent; it must take prompts as token ids, neither cut nor added to."
         )
     count = usage.get("prompt_tokens")
-    if told is None and count is not None and count != len(wanted.prompt):
+    if echoed is None and count is not None and count != len(wanted.prompt):
         raise ServerError(
             f"the server counts {count} tokens in a prompt of {len(wanted.prompt)}; it must take prompts as token ids,"
             " neither cut nor added to."

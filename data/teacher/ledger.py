@@ -189,7 +189,7 @@ def _end_of_last_line(file: BinaryIO, end: int) -> int:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with the process however that ends."""
     with (folder / LOCK).open("a") as file:
-        told = time.monotonic()
+        last_log = time.monotonic()
         logged = False
         while True:
             try:
@@ -202,9 +202,9 @@ def _locked(folder: Path) -> Iterator[None]:
                         f"{folder / LOCK} cannot be locked: {error.strerror}. Put teacher.ledger on a file system that"
                         " has flock",
                     ) from error
-                if not logged or time.monotonic() - told > _TELL_SECONDS:
+                if not logged or time.monotonic() - last_log > _TELL_SECONDS:
                     logger.info("Another teacher stage is asking; this one waits for %s.", folder / LOCK)
-                    told, logged = time.monotonic(), True
+                    last_log, logged = time.monotonic(), True
                 time.sleep(_POLL_SECONDS)
         yield
 

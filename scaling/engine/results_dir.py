@@ -99,9 +99,9 @@ def results_dir(file: Path, overrides: Sequence[str], sweep: Sweep, out: Path | 
     if out is not None:
         return from_current(out)
     named = from_current(sweep.results or Path("results") / file.stem)
-    told = sorted(override for override in overrides if override.partition("=")[0] != "results")
-    name = named.name + "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in told)
+    applied = sorted(override for override in overrides if override.partition("=")[0] != "results")
+    name = named.name + "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in applied)
     if len(name) > LONGEST_NAME:  # many overrides, or long paths in them
-        digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:10]
+        digest = hashlib.sha256("\n".join(applied).encode()).hexdigest()[:10]
         name = f"{name[: LONGEST_NAME - 11]}+{digest}"
     return named.parent / name

@@ -172,7 +172,7 @@ def run_stage(
                 return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, inputs, runners, work_dir)
-            record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
+            record["provenance"] = {**_provenance_of(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
             log = store.partial_log(stage)
@@ -258,12 +258,12 @@ def sources_of(stage: Stage) -> str | None:
     return "+".join(filter(None, (own, *stage.plugins))) or None
 
 
-def _told_by_stage(work_dir: Path) -> dict[str, object]:
+def _provenance_of(work_dir: Path) -> dict[str, object]:
     path = work_dir / PROVENANCE_FILE
     if not path.exists():
         return {}
-    told: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return told
+    found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:

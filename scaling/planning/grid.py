@@ -14,7 +14,7 @@ from scaling.config.sweep import Cell, Sweep, cell_schema
 
 
 def cells(sweep: Sweep) -> tuple[Cell, ...]:
-    """Every point of the grid, the grids in order, the last axis fastest; a point that two grids share comes once."""
+    """Every point of the grids, in order, the last axis fastest; a point that two grids share appears once."""
     points: dict[str, Cell] = {}
     for grid in sweep.grid:
         for values in itertools.product(*grid.values()):
@@ -60,7 +60,7 @@ def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
 
 
 def axes(sweep: Sweep) -> tuple[str, ...]:
-    """The dotted keys that some grid varies, in the order of the file."""
+    """The dotted keys that any grid varies, in the order of the file."""
     return tuple(dict.fromkeys(key for grid in sweep.grid for key in grid))
 
 
@@ -82,7 +82,7 @@ def dotted_keys() -> Iterator[str]:
 
 
 def _keys_below(section: str, reference: str, definitions: Mapping[str, Any]) -> Iterator[str]:
-    """The keys of a section, and in place of a section in it that may be null, that one's keys."""
+    """The keys of a section; a nested section that may be null is replaced by its own keys."""
     for key, field in definitions[reference.rsplit("/", 1)[1]]["properties"].items():
         inner = [item["$ref"] for item in field.get("anyOf", []) if "$ref" in item]
         if inner:
