@@ -1,17 +1,20 @@
-"""Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) against the SFT policy.
+"""Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) against the SFT policy, and its kin.
 
 In: the reference policy and preference pairs. Out: the trained policy. What is compared is decided where the pairs
 are made (data.pairs): per-step DPO (Setlur et al. 2024, arXiv 2406.14532) is this loss on other pairs, and nothing
-here knows which it is.
+here knows which it is. `loss: ipo` is IPO (Azar et al. 2023, arXiv 2310.12036), `loss: simpo` SimPO (Meng et al. 2024,
+arXiv 2405.14734), and `label_smoothing` conservative DPO (Mitchell 2023): docs/learners.md has them side by side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scaling.config.policy import Lora, lora_of
@@ -36,18 +39,46 @@ def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Arr
     return -jax.nn.log_sigmoid(rewards[:, 0] - rewards[:, 1])
 
 
-def preference_loss(apply: Apply, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
-    """Mean of dpo_loss over pairs, plus nll_weight times the chosen completion's NLL per token (0 in the paper).
+def ipo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
+    """Squared distance of the log-ratios' margin from 1 / (2 beta) (Azar et al. 2023, eq. 17), of arrays as above."""
+    ratios = logps - ref_logps
+    return jnp.square(ratios[:, 0] - ratios[:, 1] - 1.0 / (2.0 * beta))
+
+
+# SimPO is DPO per token, against a reference that only prefers the chosen completion by gamma / beta (`run`).
+LOSSES: Mapping[str, Callable[..., jax.Array]] = {"sigmoid": dpo_loss, "ipo": ipo_loss, "simpo": dpo_loss}
+
+
+@cache
+def loss_of(loss: str, per_token: bool) -> Loss:
+    """The preference loss with these settings: always the same function, so that stages share a compiled update."""
+    return partial(preference_loss, loss=loss, per_token=per_token)
+
+
+def preference_loss(
+    apply: Apply, params: Params, batch: Mapping[str, jax.Array], loss: str = "sigmoid", per_token: bool = False
+) -> Sums:
+    """Mean of a loss over pairs, plus nll_weight times the chosen completion's NLL per token (0 in the papers).
 
     batch: tokens int32 [B, 2, T] and mask float32 [B, 2, T], (chosen, rejected) on the second axis; ref_logps float32
-    [B, 2]; weight float32 [B], 0 for filler; beta and nll_weight float32 [].
+    [B, 2]; weight float32 [B], 0 for filler; beta and nll_weight float32 []; simpo_margin float32 [] where SimPO has
+    one; label float32 [B], the chance that the chosen completion is preferred, where that is not 1 for all.
     """
     batch_size, _, length = batch["tokens"].shape
     tokens, mask = batch["tokens"].reshape(-1, length), batch["mask"].reshape(-1, length)
     logps = completion_logps(apply(params, tokens), tokens, mask).reshape(batch_size, 2)
-    losses = dpo_loss(logps, batch["ref_logps"], batch["beta"])
+    compared, ref_logps, beta = logps, batch["ref_logps"], batch["beta"]
+    if per_token:
+        lengths = jnp.maximum(jnp.sum(batch["mask"], axis=-1), 1.0)
+        compared, ref_logps = compared / lengths, ref_logps / lengths
+    rewards = beta * (compared - ref_logps)
+    if "simpo_margin" in batch:
+        ref_logps = ref_logps.at[:, 0].add(batch["simpo_margin"] / beta)
+    losses = LOSSES[loss](compared, ref_logps, beta)
+    if "label" in batch:
+        swapped = LOSSES[loss](compared[:, ::-1], ref_logps[:, ::-1], beta)
+        losses = batch["label"] * losses + (1.0 - batch["label"]) * swapped
     chosen_nll = -logps[:, 0] / jnp.maximum(jnp.sum(batch["mask"][:, 0], axis=-1), 1.0)
-    rewards = batch["beta"] * (logps - batch["ref_logps"])
     margins = rewards[:, 0] - rewards[:, 1]
     weight, count = batch["weight"], jnp.sum(batch["weight"])
 
@@ -67,7 +98,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """Train on pairs. config: dpo (a Preference section), seed, lora if adapters are trained; inputs: reference, pairs.
 
     The reference policy is the start policy: with lora the params that the adapters are added to, merged ones of SFT.
-    No pairs, which only a round after the first may have: the policy is the reference.
+    SimPO starts from it and does not read it again. A column `label` of the pairs holds soft labels. No pairs, which
+    only a round after the first may have: the policy is the reference.
     """
     settings, lora = parse(Preference, config["dpo"]), lora_of(config)
     reference = policy_of(inputs, "reference")
@@ -75,11 +107,23 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     if pairs.empty:
         return {**passed_on(reference, out), "num_pairs": 0.0}
     rows = pair_sequences(pairs)
-    arrays = {"ref_logps": reference_logps(reference, rows).reshape(-1, 2)}
     constants = {"beta": settings.beta, "nll_weight": settings.nll_weight}
-    numbers = fit_pairs(reference, rows, arrays, preference_loss, constants, settings, config["seed"], out, lora)
-    scoring = forward_flops(reference.config, rows.lengths.tolist())
+    if settings.loss == "simpo":
+        arrays, scoring = {"ref_logps": np.zeros((len(pairs), 2), np.float32)}, 0.0
+        constants["simpo_margin"] = settings.simpo_margin
+    else:
+        arrays = {"ref_logps": reference_logps(reference, rows).reshape(-1, 2)}
+        scoring = forward_flops(reference.config, rows.lengths.tolist())
+    if "label" in pairs or settings.label_smoothing:
+        arrays["label"] = smoothed(pairs.get("label", np.ones(len(pairs))), settings.label_smoothing)
+    loss = loss_of(settings.loss, settings.per_token or settings.loss == "simpo")
+    numbers = fit_pairs(reference, rows, arrays, loss, constants, settings, config["seed"], out, lora)
     return {**numbers, "training_flops": numbers["training_flops"] + scoring}
+
+
+def smoothed(labels: npt.ArrayLike, smoothing: float) -> np.ndarray:
+    """Chances float32 [N] that the chosen completion is preferred, if a share of all pairs is the wrong way round."""
+    return (smoothing + (1.0 - 2.0 * smoothing) * np.asarray(labels, float)).astype(np.float32)
 
 
 def fit_pairs(

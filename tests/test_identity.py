@@ -27,6 +27,8 @@ APART = {
     "evaluation.critical_steps",
     "rollouts.policy",
     "step_dpo.chosen",
+    "dpo.simpo_margin",
+    "step_dpo.simpo_margin",
 }
 EVERYWHERE = {"pretrain", "problems", "teacher"}  # everything descends from these
 ENTERS = {
@@ -122,6 +124,18 @@ def test_a_random_base_does_not_depend_on_how_one_would_be_pretrained():
     after = with_other(cell, ["pretrain.num_updates", "pretrain.learning_rate", "pretrain.batch_size"])
     assert changed_kinds(cell, after) == set()
     assert "pretrain" in changed_kinds(cell, with_other(cell, ["pretrain.seed"]))
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "step_dpo"])
+def test_the_loss_of_pairs_and_its_settings_change_the_training_only(algorithm):
+    cells = [
+        Cell.of(**{"algorithm": algorithm, algorithm: settings})
+        for settings in ({}, {"loss": "simpo"}, {"loss": "simpo", "simpo_margin": 0.5}, {"loss": "sigmoid"})
+    ]
+    trained = {kind for kind, stage in by_kind(cells[0]).items() if "dpo" in kinds_from(stage)}
+    assert changed_kinds(cells[0], cells[1]) == changed_kinds(cells[1], cells[2]) == trained
+    assert changed_kinds(cells[0], cells[3]) == set()  # the default, written out
+    assert not {"loss", "per_token", "label_smoothing", "simpo_margin"} & by_kind(cells[0])["dpo"].config["dpo"].keys()
 
 
 SWEEP = {

@@ -57,13 +57,26 @@ class Rft(Optimizer):
 
 
 class Preference(Optimizer):
-    """Direct preference optimisation against the SFT policy (Rafailov et al. 2023, arXiv 2305.18290)."""
+    """Direct preference optimisation against the SFT policy (Rafailov et al. 2023, arXiv 2305.18290), or its kin."""
 
     learning_rate: Positive = 1e-4
     epochs: Count = 2
     batch_size: Count = 32
     beta: Positive = 0.1
     nll_weight: NonNegative = 0.0  # weight of the chosen completion's NLL; the paper's DPO has none
+    loss: Annotated[Literal["sigmoid", "ipo", "simpo"], LATER] = "sigmoid"
+    per_token: Annotated[bool, LATER] = False  # divide log-ratios by the completion's length; SimPO always does
+    label_smoothing: Annotated[float, Field(ge=0.0, le=0.5), LATER] = 0.0  # chance that a pair is the wrong way round
+    simpo_margin: Annotated[NonNegative, LATER] = 0.0  # gamma
+
+    @model_validator(mode="after")
+    def _margin_has_its_loss(self) -> "Preference":
+        if self.simpo_margin and self.loss != "simpo":
+            raise ValueError(
+                f"simpo_margin is {self.simpo_margin:g}, but only SimPO has one and loss is {self.loss!r}; set loss:"
+                " simpo, or leave the margin out."
+            )
+        return self
 
 
 class Positives(Section):
