@@ -210,7 +210,7 @@ def _generate(
                 scaled = _keep_nucleus(scaled, top_p)
             # Gumbel-max: each draw depends on a row's key and its place in the completion only, so a completion that
             # is continued from a prefix of itself ends as it would have without the break.
-            places = jnp.full(batch, position) if written is None else written + position
+            places = jnp.full(batch, position) if written is None else jnp.add(written, position)
             token = _first_of_largest(scaled + gumbel_noise(keys, places, logits.shape[-1]))
         return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
@@ -236,7 +236,7 @@ def _generate(
         logits,
         jnp.full((batch, num_new), PAD, jnp.int32),
         jnp.zeros(batch, jnp.int32),
-        limits <= 0,  # rows that may write nothing are done at once
+        jnp.less_equal(limits, 0),  # rows that may write nothing are done at once
         jnp.zeros(batch, jnp.float32),
         jnp.zeros((batch, num_new, logits.shape[-1]), jnp.float32) if program.keep_logits else None,
         caches,
