@@ -24,7 +24,7 @@ from scipy.special import expit
 from analysis.curves.descent import DRAW_TOLERANCE, TOLERANCE, minimise
 
 _EXPONENTS = np.geomspace(0.02, 4.0, 26)
-_SHIFTS = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
+_LOG_SHIFTS: np.ndarray = np.log([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 _NUM_POLISHED = 8
 _AGREE = 1e-6
 STEEPEST = 5.0  # bound on b: beyond, a shifted power law turns into an exponential, which extrapolates worse
@@ -72,10 +72,9 @@ class Law:
         return len(self.parameters)
 
     @property
-    def bounds(self) -> Bounds:
-        """Of all parameters, each float64 [q]."""
-        rows = (*_COMMON, *self.bends)[: self.num_parameters]
-        return Bounds(*np.array(rows).T)
+    def bounds(self) -> np.ndarray:
+        """float64 [4, q], `Bounds` of all parameters."""
+        return np.array((*_COMMON, *self.bends)[: self.num_parameters]).T
 
 
 def _power(log_x: np.ndarray, b: np.ndarray, bends: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -124,7 +123,7 @@ def _broken_units(theta: np.ndarray, units: Units) -> np.ndarray:
 
 
 def _shift_starts(log_x: np.ndarray) -> np.ndarray:
-    return np.log(_SHIFTS)[:, None]
+    return _LOG_SHIFTS[:, None]
 
 
 def _middle_starts(log_x: np.ndarray) -> np.ndarray:
@@ -197,7 +196,8 @@ class Curve:
     def at_bounds(self) -> tuple[str, ...]:
         """Parameters of the first fit at a bound: the data say only that they lie there or beyond."""
         law, theta = LAWS[self.form], self.theta[0]
-        ends = (theta <= law.bounds.nearly_low + 1e-6) | (theta >= law.bounds.nearly_high - 1e-6)
+        _, _, nearly_low, nearly_high = law.bounds
+        ends = (theta <= nearly_low + 1e-6) | (theta >= nearly_high - 1e-6)
         return tuple(name for name, at_end in zip(law.parameters, ends, strict=True) if at_end)
 
     @property
@@ -267,8 +267,8 @@ def _polish(
     law: Law, log_x: np.ndarray, log_y: np.ndarray, weights: np.ndarray, theta: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise the weighted mean square [B] from theta [B, q]; log_y, weights: float64 [B, P]."""
-    bounds = (law.bounds.low, law.bounds.high)
-    return minimise(lambda tried: _log_value(law, tried, log_x), log_y, weights, theta, bounds, tolerance)
+    low, high, *_ = law.bounds
+    return minimise(lambda tried: _log_value(law, tried, log_x), log_y, weights, theta, (low, high), tolerance)
 
 
 def _starts(law: Law, log_x: np.ndarray, log_y: np.ndarray, share: np.ndarray) -> np.ndarray:

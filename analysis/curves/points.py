@@ -116,7 +116,7 @@ def _check_names(table: pd.DataFrame, names: Sequence[str], options: str) -> Non
 
 
 def _column(table: pd.DataFrame, name: str, why: str) -> np.ndarray:
-    numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+    numbers: np.ndarray = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
     bad = ~(np.isfinite(numbers) & (numbers > 0))
     if bad.any():
         row = int(np.argmax(bad))
