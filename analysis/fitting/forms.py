@@ -223,7 +223,8 @@ _FORMS: dict[str, Form] = {
     ),
 }
 FORMS: Mapping[str, Form] = MappingProxyType(_FORMS)  # of learning curves, by name
-BUILT_IN = (*FORMS, "chinchilla", "auto", "last1")  # the last three have another meaning where forms are named
+# The names beside those of FORMS have another meaning where forms are named.
+BUILT_IN = (*FORMS, "hill", "chinchilla", "chinchilla_shared", "isoflop", "auto", "last1")
 _ANY_FLOOR = 0.1  # c_max of a check
 
 
