@@ -104,7 +104,7 @@ class CompletionServer:
         parts = urlsplit(self._settings.endpoint)
         try:
             answer = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)
-            return str(described["version"])
+            return str(answer["version"])
         except (Passing, Refused, KeyError, TypeError):
             return None
 
