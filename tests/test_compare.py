@@ -81,7 +81,7 @@ def test_the_command_needs_two_folders_of_results(tmp_path, capsys):
     assert "is not a folder of a sweep's results" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
-    assert "name the results of two sweeps or more" in capsys.readouterr().err
+    assert "name the results of two or more sweeps" in capsys.readouterr().err
 
 
 def renamed(outcomes):

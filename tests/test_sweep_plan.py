@@ -110,7 +110,7 @@ def test_wrong_usage_gives_exit_two(tiny, arguments, capsys):
 
 @pytest.mark.parametrize(
     ("amounts", "part"),
-    [({"gpu": 1.5}, "train.gpu is 1.5"), ({}, "train asks for nothing")],
+    [({"gpu": 1.5}, "train.gpu is 1.5"), ({}, "train requests nothing")],
 )
 def test_resources_that_no_worker_can_have_give_exit_two(tiny, tmp_path, capsys, amounts, part):
     assert sweep.main([tiny(resources={"train": amounts})]) == 2

@@ -17,7 +17,7 @@ from analysis.fitting.starts import starts
 _CLIP = 1e-6  # errors enter logarithms no closer than this to 0 and 1
 _TOLERANCE = 1e-9  # of a point fit
 _REPLICATE_TOLERANCE = 1e-6  # a standard error is 0.5 of the objective: this is a 700th of one
-_MAX_UPDATES = 1000  # beyond, a row has not converged
+_MAX_UPDATES = 1000  # a row that needs more has not converged
 _AGREE = 1e-6  # relative difference in the objective under which two starts found the same minimum
 
 
@@ -46,14 +46,14 @@ class Fit:
         return self.theta[:, self.form.num_parameters + arm - 1]
 
     def delta(self, arm: int) -> np.ndarray:
-        """float64 [B], slope of log m in log D; 0 but under H2."""
+        """float64 [B], slope of log m in log D; 0 except under H2."""
         if arm == 0 or self.hypothesis != "H2":
             return np.zeros(len(self.theta))
         delta: np.ndarray = self.theta[:, self.form.num_parameters + self._num_others + arm - 1]
         return delta
 
     def natural_floor(self, arm: int, design: Design) -> np.ndarray:
-        """float64 [B], the floor of an arm's curve; the reference's but under H3. The form must have one."""
+        """float64 [B], the floor of an arm's curve; the reference's except under H3. The form must have one."""
         own = arm > 0 and self.hypothesis == "H3"
         index = self.form.num_parameters + self._num_others + arm - 1 if own else self.form.parameters.index("floor")
         floor: np.ndarray = (1.0 if own else design.c_max) / (1 + np.exp(-self.theta[:, index]))
@@ -82,7 +82,7 @@ def fit_point(
 
 
 def fit_again(design: Design, errors: np.ndarray, known: Fit) -> Fit:
-    """Fit other errors [P] of the same cells, such as all but the largest size, from where a fit to all ended."""
+    """Fit other errors [P] of the same cells, such as all but the largest size, starting at a fit to all."""
     return _best_of(design, errors, known.form, known.hypothesis, np.stack(_begin(known)))
 
 
@@ -148,9 +148,9 @@ def polish(
     theta: np.ndarray,
     tolerance: float = _TOLERANCE,
 ) -> Fit:
-    """Minimise from theta [B, q] for errors [B, P], all rows at once; an error that is NaN weighs nothing.
+    """Minimise from theta [B, q] for errors [B, P], all rows at once; an error of NaN has no weight.
 
-    tolerance: what the next step may still promise to take off the objective when a row is done.
+    tolerance: a row is done when the next step promises a smaller decrease of the objective.
     """
     theta = np.array(theta, dtype=float)  # a copy: rows are replaced in place
     weights = np.where(np.isnan(errors), 0.0, design.weight)

@@ -1,8 +1,8 @@
 """Whether prompts and completions fit into the context that a checkpoint was made for, as far as a plan can know.
 
-In: the stages of a plan. Out: nothing, or a ConfigError that names the key, its value and the cure. How long prompts
-are, only the checkpoint's tokenizer knows: a limit is refused here when no prompt, however short, leaves room for
-it, and `scaling.model.sampling.sample` refuses the rest before it samples.
+In: the stages of a plan. Out: nothing, or a ConfigError that names the key, its value and the cure. Prompt
+lengths depend on the checkpoint's tokenizer: a limit is rejected here if no prompt, however short, leaves room for it;
+`scaling.model.sampling.sample` rejects the rest before it samples.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ SHORTEST_PROMPT = 1  # token
 
 
 def check_room(stages: Iterable[Stage], path: Path) -> None:
-    """Refuse limits beyond a checkpoint's context. path: of the sweep, for messages."""
+    """Reject limits beyond a checkpoint's context. path: of the sweep, for messages."""
     for stage in stages:
         limit, samples = certain_limit(stage), kind_of(stage.kind).samples
         if limit is None or samples is None:
