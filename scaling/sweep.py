@@ -39,7 +39,7 @@ from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import add_imports, load_plugins
 from scaling.pricing.costs import costs, observed_rates
 from scaling.pricing.estimate import cost_table, estimates
-from scaling.pricing.room_check import check_room
+from scaling.pricing.lengths import check_room
 from scaling.stage import Stage, in_order
 
 EXIT_FAILED, EXIT_USAGE = 1, 2

@@ -14,9 +14,8 @@ from analysis.figures import diagnostics, overview
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.compute import cost_table
 from analysis.figures.style import OWN
-from analysis.page.latex import to_latex
 from analysis.page.parts import Parts
-from analysis.page.rendering import write_csv
+from analysis.page.rendering import to_latex, write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.reporting.study_sections import paper_tables

@@ -1,8 +1,8 @@
-"""What a server has answered, kept row by row: a killed stage asks again only for what had no answer yet.
+"""A server's answers, kept row by row: a killed stage repeats only requests without an answer.
 
 In: the working directory of a stage, whose `checkpoints/` outlives a killed or failed attempt. Out: answers by the
 digest of their request, and the servers that gave them. One JSON object a line; a line that a kill or a full disk cut
-short, or is not an entry, is dropped, and its request is made again.
+short, or that is not an entry, is dropped, and its request is made again.
 """
 
 import json
@@ -27,7 +27,7 @@ class Journal:
         self.path = out / CHECKPOINTS / FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, Mapping[str, Any]] = {}
-        self.servers: list[Mapping[str, Any]] = []  # what each said about itself
+        self.servers: list[Mapping[str, Any]] = []  # the description of each
         if self.path.exists():
             self._read()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -38,7 +38,7 @@ class Journal:
         self.answers[request] = answer
 
     def add_server(self, server: Mapping[str, object]) -> None:
-        """Keep what a server says about itself, once."""
+        """Keep the description of a server, once."""
         if server not in self.servers:
             append(self._descriptor, {"server": server})
             self.servers.append(server)

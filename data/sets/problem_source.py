@@ -2,8 +2,8 @@
 
 In: the set's config, and its files where they are local. Out: one JSON-lines file a split (train, validation, test, or
 `all` of a single file) with problem, answer and solution, and `source.json`, which says where they come from. A
-problem that a set holds twice is kept once, in test before validation before train, and counted; with two answers it is
-an error.
+problem that a set holds twice is kept once, in test before validation before train, and counted; two different answers
+are an error.
 """
 
 import json
@@ -51,9 +51,10 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
 
 
 def _unseen(rows: list[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetRow]]]) -> list[SetRow]:
-    """The rows whose problem is not among those seen, ignoring capitals and blanks; they are seen from now on.
+    """The rows whose problem is not among those seen, ignoring capitals and blanks; they count as seen from now on.
 
-    With another answer and other capitals it is another problem: x is not X. With the same capitals an answer is wrong.
+    With different capitals and a different answer it is another problem: x is not X. With equal capitals an answer is
+    wrong.
     """
     kept = []
     for where, row in rows:

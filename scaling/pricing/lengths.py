@@ -4,9 +4,10 @@ In: a stage. Out: the policy's shape, and tokens. A checkpoint's lengths depend 
 load, so a word counts as TOKENS_PER_WORD of its tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from data.problems.families import family_of
 from scaling.config.errors import ConfigError
@@ -116,3 +117,22 @@ def _imported(hf: str, revision: str | None) -> ModelConfig:
         return known_shape(hf) or imported_shape(hf, revision)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"policy.hf: {error}") from error
+
+
+def check_room(stages: Iterable[Stage], path: Path) -> None:
+    """Reject limits beyond a checkpoint's context. path: of the sweep, for messages.
+
+    Prompt lengths depend on the checkpoint's tokenizer: a limit is rejected here if no prompt, however short, leaves
+    room for it; `scaling.model.sampling.sample` rejects the rest before it samples.
+    """
+    for stage in stages:
+        limit, samples = certain_limit(stage), kind_of(stage.kind).samples
+        if limit is None or samples is None:
+            continue
+        room = longest(stage)[0].max_positions
+        if room is not None and limit >= room:  # the shortest prompt is one token
+            raise ConfigError(
+                f"{path}: {samples.sweep_key}.max_new_tokens allows completions of {limit} tokens, but the policy was"
+                f" made for max_positions = {room}, prompt and completion together; set it to less than {room}, with"
+                " room for the prompts."
+            )
