@@ -26,7 +26,7 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, sequences
 from scaling.training.logps import completion_logps, reference_logps
 from scaling.training.loop import train
-from scaling.training.update import Apply, Loss, Sum, Sums
+from scaling.training.update import Apply, Loss, Objective, Sum, Sums
 
 
 def dpo_loss(logps: jax.Array, ref_logps: jax.Array, beta: jax.Array) -> jax.Array:
@@ -145,9 +145,8 @@ def fit_pairs(
     num_pairs, lengths = len(rows.lengths) // 2, rows.lengths.tolist()
     batch = {name: getattr(rows, name).reshape(num_pairs, 2, -1) for name in ("tokens", "mask")}
     longest = rows.lengths.reshape(-1, 2).max(axis=1)
-    trained, metrics = train(
-        start.params, start.config, {**batch, **arrays}, longest, loss, settings, seed, out, constants, lora
-    )
+    objective = Objective(loss, constants)
+    trained, metrics = train(start, {**batch, **arrays}, longest, objective, settings, seed, out, lora)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

@@ -32,10 +32,10 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     name, revision = settings.hf, settings.revision
     assert name is not None  # else the base policy is trained, not imported
     source = fetch(config.get("checkpoint", name), revision)
-    told = {"hf": name, "revision": revision, "commit": source.commit}
+    described = {"hf": name, "revision": revision, "commit": source.commit}
     if "checkpoint" in config:
         _check_content(source.path, name)
-        told["name"] = source.path.name
+        described["name"] = source.path.name
     if source.path.suffix == ".gguf":
         policy = load_gguf(source.path)
         write_tokenizer(source.path, out)
@@ -47,7 +47,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     bfloat16 = settings.compute_dtype == "bfloat16"
     shape = replace(policy.config, stop_tokens=tokenizer.stop_tokens, bfloat16=bfloat16)
     save_policy(Policy(policy.params, shape), out)
-    (out / SOURCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (out / SOURCE_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return {"training_flops": 0.0, "num_updates": 0.0, "num_params": float(shape.num_params)}
 
 

@@ -32,7 +32,7 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, sequences
 from scaling.training.logps import completion_logps, reference_logps
 from scaling.training.loop import train
-from scaling.training.update import Apply, Sum, Sums
+from scaling.training.update import Apply, Objective, Sum, Sums
 
 _ROWS = 0x470  # keeps the choice of completions apart from other uses of the seed
 _COLUMNS = ["problem", "context", "completion", "desirable"]
@@ -153,10 +153,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     arrays["desirable"] = table["desirable"].to_numpy(np.float32)
     lengths = rows.lengths.reshape(-1, 2)
     constants = {name: getattr(settings, name) for name in ("beta", "desirable_weight", "undesirable_weight")}
-    trained, metrics = train(
-        reference.params, reference.config, arrays, lengths.max(axis=1), unpaired_loss, settings, config["seed"], out,
-        constants, lora, divergence,
-    )  # fmt: skip
+    objective = Objective(unpaired_loss, constants, divergence)
+    trained, metrics = train(reference, arrays, lengths.max(axis=1), objective, settings, config["seed"], out, lora)
     save_trained(reference, trained, lora, out)
     own, mismatched = lengths.T.tolist()
     forward = forward_flops(reference.config, mismatched)

@@ -25,8 +25,8 @@ from scaling.model.policy import Policy, save_policy
 from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
 from scaling.training.batching import Sequences, micro_batches, sequences
-from scaling.training.loop import run_updates
-from scaling.training.update import learning_rate_at
+from scaling.training.loop import Updates, run_updates
+from scaling.training.update import Objective, learning_rate_at
 
 _STREAM = 0x3EB  # keeps the web text's generators apart from every other stream of the same seed
 
@@ -58,19 +58,16 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         arrays, size = {"tokens": rows.tokens, "mask": rows.mask}, settings.batch_size
         return [batch for _, batch in micro_batches(arrays, np.arange(size), rows.lengths, size)]
 
-    params, metrics = run_updates(
-        init,
-        shape,
-        batch_at=batch_at,
-        num_updates=settings.num_updates,
-        loss=nll,
+    updates = Updates(
+        settings.num_updates,
+        batch_at,
         learning_rate=lambda index: learning_rate_at(
             settings.learning_rate, settings.warmup_fraction, "cosine", settings.num_updates, index
         ),
         weight_decay=settings.weight_decay,
         max_gradient_norm=settings.max_gradient_norm,
-        out=out,
     )
+    params, metrics = run_updates(init, shape, updates, Objective(nll), out)
     save_policy(Policy(params, shape), out)
     length = int(texts_of(0).lengths.mean())  # nearly constant within a family
     flops = settings.num_updates * training_flops(shape, [length] * settings.batch_size)

@@ -25,7 +25,7 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, masked_sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
-from scaling.training.update import Apply, Loss, Sum, Sums
+from scaling.training.update import Apply, Loss, Objective, Sum, Sums
 
 
 def nll(apply: Apply, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
@@ -96,7 +96,7 @@ def fit(
 ) -> dict[str, float]:
     """Minimise the NLL of the rows, or another loss, from a start policy, save it, and return a record's numbers."""
     arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    trained, metrics = train(start.params, start.config, arrays, rows.lengths, loss, settings, seed, out, lora=lora)
+    trained, metrics = train(start, arrays, rows.lengths, Objective(loss), settings, seed, out, lora)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

@@ -39,11 +39,11 @@ NO_CLAIMS: Mapping[str, float | str] = MappingProxyType({})
 
 
 def load(path: str | os.PathLike[str], panel: str | None = None) -> "Results":
-    """The results of a sweep. Takes no time: tables are read, and figures drawn, when they are asked for.
+    """The results of a sweep. Returns at once: tables are read and figures drawn on demand.
 
-    path: the folder that the report wrote, such as results/quickstart. panel: which study of a sweep that has several,
-    because an axis such as policy.size changes the reference; may be left out where there is one.
-    Raises ResultsError for a folder that holds no results, or where the panel is missing or unknown; it lists them.
+    path: the folder that the report wrote, such as results/quickstart. panel: which study, if a sweep has several
+    because an axis such as policy.size changes the reference.
+    Raises ResultsError for a folder without results, or if the panel is missing or unknown; the message lists them.
     """
     folder = open_folder(Path(path), panel)
     name = folder.directory.resolve().name
@@ -70,7 +70,9 @@ def fit_table(
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"frame is a {type(frame).__name__}; fit_table takes a pandas DataFrame.")
     if draws < MIN_DRAWS or seed < 0:
-        raise ValueError(f"draws is {draws} and seed {seed}; expected at least {MIN_DRAWS} draws and a seed from 0 on.")
+        raise ValueError(
+            f"draws is {draws} and seed {seed}; expected at least {MIN_DRAWS} draws and a seed of 0 or more."
+        )
     table = frame.assign(algorithm=frame["algorithm"].astype(str)) if "algorithm" in frame else frame
     outcomes = outcomes_of(table, reference)
     claimed = checked_claims(claims, outcomes.algorithms, reference)
@@ -80,23 +82,26 @@ def fit_table(
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Results:
-    """One study. Every table is a DataFrame of its own: changing one changes nothing else."""
+    """One study. Every table is an independent DataFrame: changing one affects nothing else."""
 
     name: str
     reference: str  # the algorithm that the others are compared with
-    panel: str  # "" where the sweep has one only
+    panel: str  # "" if the sweep has only one
     panels: tuple[str, ...]  # names of all studies of the sweep, for load(path, panel=...)
     claims: Mapping[str, float | str]  # algorithm -> a multiplier, or an upper bound such as "<=1"
     _source: "_Source"
 
     @property
     def runs(self) -> pd.DataFrame:
-        """One row a run: algorithm, data_size, seed, error (a fraction) and, of a sweep, settings and costs."""
+        """One row a run: algorithm, data_size, seed, error (a fraction) and, for a sweep, settings and costs."""
         return self._source.runs.copy(deep=False)
 
     @property
     def outcomes(self) -> pd.DataFrame:
-        """One row for each run and problem: algorithm, data_size, seed, problem, wrong (0 or 1). Counts: as given."""
+        """One row for each run and problem: algorithm, data_size, seed, problem, wrong (0 or 1).
+
+        Counts are given as such.
+        """
         return self._source.outcomes.copy(deep=False)
 
     @property
@@ -108,23 +113,23 @@ class Results:
     def multipliers(self) -> pd.DataFrame:
         """One row a multiplier: algorithm, kind (pointwise, overall, mean), data_size, estimate and 95 % interval.
 
-        Multipliers are ratios of data sizes; a limit is 0 or inf where the error leaves the reference's range.
+        Multipliers are ratios of data sizes; a limit is 0 or inf if the error leaves the reference's range.
         """
         return self._source.multipliers.copy(deep=False)
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """One row an algorithm: code, sentence, claim and what the data say of it, and the quoted interval of m."""
+        """One row per algorithm: code, sentence, claim with the data's answer, and the quoted interval of m."""
         rows = [{**item, **_limits(item.get("headline"))} for item in self._source.verdicts]
         return pd.DataFrame(rows, columns=list(_VERDICT))
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """The names that `figure` takes."""
+        """The names for `figure`."""
         return self._source.figures
 
     def table(self) -> pd.DataFrame:
-        """What the terminal shows, as text: a row an algorithm, mean error in percent by size, the multiplier."""
+        """The terminal's table as text: one row per algorithm, mean error in percent by size, the multiplier."""
         errors = self._source.errors
         sizes = sorted(set(errors["data_size"].tolist()))
         headlines = {item["algorithm"]: item.get("headline_text") for item in self._source.verdicts}
@@ -138,16 +143,16 @@ class Results:
     ) -> Figure:
         """A figure of the report, drawn anew.
 
-        name: one of `figures`. size: width and height in inches; None: as in the report. ax: draw on these axes of the
-        caller's, and return their figure; a sequence for figures of several pictures.
-        The first figure of a sweep's study analyses its outcomes again, which takes seconds to minutes.
-        Raises ResultsError for an unknown name, listing the known ones, and where the folder's tables and the analysis
+        name: one of `figures`. size: width and height in inches; None: as in the report. ax: draw on these axes
+        and return their figure; a sequence for figures with several panels.
+        The first figure of a sweep analyses its outcomes again, which takes seconds to minutes.
+        Raises ResultsError for an unknown name, listing the known ones, and if the folder's tables and the analysis
         disagree; ValueError for a wrong size or number of axes.
         """
         place = _place(size, ax)
         figure = self._source.draw(name, place) if name in self.figures else None
         if figure is None:
-            raise ResultsError(f"{name!r} is no figure of {self._title}; it has {', '.join(self.figures)}.")
+            raise ResultsError(f"{name!r} is not a figure of {self._title}; it has {', '.join(self.figures)}.")
         return figure
 
     @property
@@ -171,7 +176,7 @@ class Results:
 
 
 class _Source(Protocol):
-    """Where a study's tables and figures come from."""
+    """The source of a study's tables and figures."""
 
     @property
     def runs(self) -> pd.DataFrame: ...
@@ -237,7 +242,7 @@ def _place(size: tuple[float, float] | None, ax: Axes | Sequence[Axes] | np.ndar
             raise ValueError(f"size is {size}; it is width and height in inches, such as (6, 4).")
         return Place(size=size)
     if size is not None:
-        raise ValueError("both size and ax are given; the size of a figure with axes of yours is set on that figure.")
+        raise ValueError("both size and ax are given; set the size on the figure of your axes.")
     axes = tuple(np.ravel(np.asarray(ax, dtype=object)))
     wrong = [item for item in axes if not isinstance(item, Axes)]
     if wrong:
@@ -246,7 +251,7 @@ def _place(size: tuple[float, float] | None, ax: Axes | Sequence[Axes] | np.ndar
 
 
 def _limits(headline: Mapping[str, Any] | None) -> Mapping[str, float]:
-    """low and high of the one number, or the outer limits of m at both ends; JSON has "inf" for infinity."""
+    """low and high of the single number, or the outer limits of m at both ends; JSON has "inf" for infinity."""
     if headline is None:
         return {}
     points = headline["points"]

@@ -1,9 +1,9 @@
-"""Two sweeps or more against each other: `python -m analysis.compare results/A results/B`. Needs neither jax nor ray.
+"""Two or more sweeps against each other: `python -m analysis.compare results/A results/B`. Needs neither jax nor ray.
 
-In: folders of results whose studies have a reference and algorithms in common. Out: differences in error at every size
-that two have, the ratio of their multipliers, and of each algorithm's multipliers a summary over all of them. Where the
-sweeps were measured on the same test problems these are drawn together, so that what is hard for both cancels; runs of
-a seed keep what they have in common, as D_syn is the same.
+In: folders of results whose studies have a reference and algorithms in common. Out: differences in error at every
+size that two share, the ratio of their multipliers, and a summary of each algorithm's multipliers over all sweeps. If
+the sweeps have the same test problems, these are resampled together, so that their difficulty cancels; runs of a seed
+keep their shared effects, because D_syn is the same.
 """
 
 import argparse
@@ -38,17 +38,17 @@ COLUMNS = ("what", "algorithm", "data_size", "first", "second", "estimate", "low
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several sweeps say of the same algorithms."""
+    """Results of several sweeps on the same algorithms."""
 
     names: tuple[str, ...]  # of the sweeps
     reference: str
     paired: bool  # whether all have the same test problems
     rows: pd.DataFrame  # COLUMNS: differences in error, and ratios of multipliers, first over second
-    summaries: Mapping[str, Summary]  # algorithm -> its log multiplier over the sweeps that give one
+    summaries: Mapping[str, Summary]  # algorithm -> its log multiplier over the sweeps that have one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 compared, 2 wrong usage or folders that have nothing in common."""
+    """Exit status: 0 compared, 2 wrong usage or folders with nothing in common."""
     parser = argparse.ArgumentParser(prog="python -m analysis.compare", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results, such as results/quickstart")
     parser.add_argument("--panel", help="which study of sweeps that have several")
@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_imports(parser)
     arguments = parser.parse_args(argv)
     if len(arguments.folders) < 2:
-        parser.error(f"only {arguments.folders[0]} is given; name the results of two sweeps or more.")
+        parser.error(f"only {arguments.folders[0]} is given; name the results of two or more sweeps.")
     if arguments.draws < MIN_DRAWS or arguments.seed < 0:
-        parser.error(f"--draws is at least {MIN_DRAWS}, and --seed 0 or more.")
+        parser.error(f"--draws must be at least {MIN_DRAWS}, and --seed 0 or more.")
     output = Output(arguments.out, "analysis.compare", (FILE,)) if arguments.out else None
     try:
         load_plugins(arguments.imports)
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare_folders(folders: Sequence[Path], panel: str | None = None, draws: int = 2000, seed: int = 0) -> Comparison:
-    """Compare results of sweeps. Raises ResultsError where they have nothing in common."""
+    """Compare results of sweeps. Raises ResultsError if they have nothing in common."""
     opened = [open_folder(folder, panel) for folder in folders]
     references = [str(one.fits["reference"]) for one in opened]
     if len(set(references)) > 1:
@@ -93,14 +93,15 @@ def compare_folders(folders: Sequence[Path], panel: str | None = None, draws: in
 
 
 def compare(outcomes: Mapping[str, Outcomes], reference: str, draws: int = 2000, seed: int = 0) -> Comparison:
-    """outcomes: by the name of the sweep. Raises ResultsError where no algorithm is in two of them."""
+    """outcomes: by the name of the sweep. Raises ResultsError if no algorithm is in two of them."""
     problems = {table.problems for table in outcomes.values()}
     shared = [name for table in outcomes.values() for name in table.algorithms]
     if max(map(shared.count, shared)) < 2:
         raise ResultsError(f"no algorithm is in two of the sweeps; they have {', '.join(dict.fromkeys(shared))}.")
     studies = {}
     for place, (name, table) in enumerate(outcomes.items()):
-        # Run effects are drawn by the algorithm's name: another sweep's runs are others. Problems are drawn by number.
+        # Run effects are drawn by the algorithm's name, so those of two sweeps are independent. Problems are drawn by
+        # number.
         renamed = replace(table, algorithm=np.array([_at(one, name) for one in table.algorithm], dtype=object))
         studies[name] = analyse(renamed, _at(reference, name), {}, draws, seed if len(problems) == 1 else seed + place)
     rows = [row for first, second in itertools.combinations(studies, 2) for row in _compared(studies, first, second)]
@@ -140,7 +141,7 @@ def _sizes(study: Study, algorithm: str) -> list[int]:
 
 
 def _log_m(study: Study, algorithm: str) -> tuple[float, np.ndarray] | None:
-    """The log of the one multiplier and its draws [B], where one number is given."""
+    """The log of the single multiplier and its draws [B], if one number is given."""
     if study.overall(algorithm) is None:
         return None
     model = study.models[algorithm]
@@ -152,7 +153,7 @@ def _at(algorithm: str, sweep: str) -> str:
 
 
 def _short(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names where these differ, else their paths."""
+    """The folders' names if these differ, else their paths."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) == len(names):
         return names

@@ -1,6 +1,6 @@
-"""What a sweep can be expected to show, before it is trained: `python -m analysis.design sweeps/NAME.yaml`.
+"""The conclusions to expect from a sweep, before it is trained: `python -m analysis.design sweeps/NAME.yaml`.
 
-In: a sweep file, and the results of a first run where there are some. Out: design.md and design.csv under
+In: a sweep file, and the results of a first run, if any. Out: design.md and design.csv under
 `results/NAME/`: the expected width and coverage of every multiplier's interval, and whether its claim can be told from
 half of it and from 1. With --suggest N, suggest.md and suggest.csv: which cells to add. Needs neither jax nor ray.
 """
@@ -28,7 +28,7 @@ from scaling.engine.results_dir import open_store, results_dir
 from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import add_imports, load_plugins
 
-NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run, whose richer curve takes longer to fit
+NUM_STUDIES, NUM_STUDIES_AFTER = 40, 24  # before and after a first run; its richer curve takes longer to fit
 _DEFAULTS = Defaults()
 _Number = TypeVar("_Number", int, float)
 
@@ -72,7 +72,7 @@ def _design(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planne
 def _suggestion(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planned]) -> Page:
     if len(panels) > 1:
         raise ConfigError(
-            f"{arguments.file}: --suggest plans one panel, and there are {len(panels)}"
+            f"{arguments.file}: --suggest plans one panel, but there are {len(panels)}"
             f" ({'; '.join(item.grid.panel for item in panels)}); fix their axis with --set."
         )
     (item,) = panels
@@ -99,7 +99,7 @@ def _studies_shown(total: int) -> Iterator[Callable[[], None]]:
 
 
 def _command(arguments: argparse.Namespace, studies: str) -> str:
-    """What makes the same page again."""
+    """The command that makes the same page again."""
     parts = [f"python -m analysis.design {arguments.file}", *(f"--set '{item}'" for item in arguments.set)]
     parts += [f"--suggest {arguments.suggest}"] if arguments.suggest else []
     parts += [f"--studies {studies} --draws {arguments.draws} --seed {arguments.seed} --truth {arguments.truth}"]
@@ -111,7 +111,7 @@ def _command(arguments: argparse.Namespace, studies: str) -> str:
 
 
 def _output(arguments: argparse.Namespace, sweep: Sweep) -> Output:
-    """Where the page goes: beside the sweep's results. A page of one kind leaves that of the other alone."""
+    """The output beside the sweep's results. The two kinds of pages do not replace each other."""
     folder = results_dir(arguments.file, arguments.set, sweep, arguments.out)
     command, name = ("analysis.design --suggest", "suggest") if arguments.suggest else ("analysis.design", "design")
     return Output(folder, command, (f"{name}.csv", f"{name}.md"), sweep=arguments.file)
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--studies",
         type=_count,
-        help=f"simulated studies; {NUM_STUDIES}, or {NUM_STUDIES_AFTER} where a first run gives the curve",
+        help=f"simulated studies; {NUM_STUDIES}, or {NUM_STUDIES_AFTER} if a first run gives the curve",
     )
     parser.add_argument("--draws", type=_draws, default=100, help="bootstrap draws of each study (%(default)s)")
     parser.add_argument("--seed", type=_seed, default=0, help="of the simulation (%(default)s)")
@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         "--truth",
         choices=("first-run", "claims", "defaults"),
         default="first-run",
-        help="what is assumed: all as in a first run where there is one; its curve and noise with the claims for"
-        " multipliers; or the defaults below whatever has run (%(default)s)",
+        help="the assumptions: those of a first run, if any; its curve and noise with the claims for"
+        " multipliers; or the defaults below in any case (%(default)s)",
     )
     parser.add_argument("--floor", type=_share, default=_DEFAULTS.floor, help="default curve's floor (%(default)s)")
     parser.add_argument("--exponent", type=_positive, default=_DEFAULTS.exponent, help="its exponent (%(default)s)")
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--error", type=_share, default=_DEFAULTS.first_error, help="at the smallest size (%(default)s)"
     )
     parser.add_argument("--item-sd", type=_positive, default=_DEFAULTS.item_sd, help="of difficulty (%(default)s)")
-    parser.add_argument("--run-sd", type=_positive, help="of run effects in logits; needed where no first run tells it")
+    parser.add_argument("--run-sd", type=_positive, help="of run effects in logits; required without a first run")
     parser.add_argument("--noise-from", type=Path, metavar="DIR", help="results/NAME of another sweep, for its noise")
     return parser
 

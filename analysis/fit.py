@@ -1,8 +1,8 @@
 """Multipliers, curves and surfaces from anyone's table: `python -m analysis.fit TABLE ... --out DIR`.
 
-In: outcomes of runs (`--reference`, `--claims`), or points of a curve or surface (`--x`, `--y`, `--form`), as CSV or
-parquet. Out: DIR with fits.json, figures/, report.md and report.html. Same table and seed, same bytes. Needs neither
-jax nor ray; docs/results.md explains everything.
+In: outcomes of runs (`--reference`, `--claims`), points of a curve or surface (`--x`, `--y`, `--form`), or counts of
+samples and right ones (`--pass-at-k`), as CSV or parquet. Out: DIR with fits.json, figures/, report.md and report.html.
+Same table and seed, same bytes. Needs neither jax nor ray; docs/results.md explains everything.
 """
 
 import argparse
@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
+from analysis.curves.laws import AUTO, LAWS
 from analysis.curves.points import PointsError
-from analysis.curves.report import fit_points
+from analysis.curves.report import Request, fit_points
+from analysis.curves.surface_report import SURFACES
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, write_report
 from analysis.page.wording import TABLE, is_paired
@@ -40,20 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--draws is {arguments.draws}; an interval needs at least {MIN_DRAWS}.")
     if arguments.seed < 0:
         parser.error(f"--seed is {arguments.seed}; it is 0 or more.")
-    is_curve = arguments.x is not None or arguments.y is not None
-    if is_curve == (arguments.reference is not None):
-        parser.error("give either --reference, for a table of outcomes, or --x and --y, for points of a curve.")
-    if is_curve and (arguments.x is None or arguments.y is None):
+    has_axes = arguments.x is not None or arguments.y is not None
+    if has_axes + (arguments.reference is not None) + (arguments.pass_at_k is not None) != 1:
+        parser.error(
+            "give one of --reference, for a table of outcomes; --x and --y, for points of a curve; and --pass-at-k,"
+            " for counts of samples."
+        )
+    if has_axes and (arguments.x is None or arguments.y is None):
         parser.error("a curve needs both --x and --y, names of columns.")
+    if arguments.weights is not None and not has_axes:
+        parser.error("--weights goes with --x and --y: outcomes and counts bring their own.")
+    if arguments.predict and arguments.reference is not None:
+        parser.error("--predict goes with --x and --y or with --pass-at-k.")
     output = Output(arguments.out, "analysis.fit", ("fit.csv", *STUDY_FILES, *PAGES), inputs=(arguments.table,))
     try:
         load_plugins(arguments.imports)
         output.check()
-        if is_curve:
-            columns = [name.strip() for name in arguments.x.split(",")]
-            table = read_table(arguments.table)
-            settings = (arguments.form, arguments.loss, arguments.draws, arguments.seed)
-            sentences = fit_points(table, arguments.table.name, columns, arguments.y, output, *settings)
+        if arguments.reference is None:
+            columns = tuple(name.strip() for name in (arguments.x or arguments.pass_at_k).split(","))
+            request = Request(
+                columns, arguments.y, arguments.form, arguments.loss, arguments.weights, tuple(arguments.predict),
+                arguments.draws, arguments.seed,
+            )  # fmt: skip
+            sentences = fit_points(read_table(arguments.table), arguments.table.name, request, output)
         else:
             sentences = fit_outcomes(
                 arguments.table,
@@ -134,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m analysis.fit",
         description="How many times more data would the baseline need? Or: fit a curve or a loss surface.",
         epilog="outcomes: columns algorithm,data_size,seed,problem,wrong, or algorithm,data_size,seed,num_problems,"
-        "num_wrong. Points: --x size --y error --form auto, or --x N,D --y loss --form chinchilla.",
+        "num_wrong. Points: --x size --y error --form auto, --x N,D --y loss --form chinchilla, or --x C,N --y loss"
+        " --form isoflop. Samples of each problem: --pass-at-k num_samples,num_correct.",
     )
     parser.add_argument("table", type=Path, help="a CSV or parquet file")
     add_imports(parser)
@@ -151,8 +163,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--x", metavar="COLUMN[,COLUMN]", help="size, or parameters and tokens of a surface")
     parser.add_argument("--y", metavar="COLUMN", help="error or loss")
+    parser.add_argument("--pass-at-k", metavar="SAMPLES,CORRECT", help="columns with one row a problem")
     parser.add_argument(
-        "--form", default="auto", metavar="FORM", help="pow2, pow3, shift4, chinchilla or a plug-in's; auto chooses"
+        "--form",
+        default="auto",
+        metavar="FORM",
+        help=f"{', '.join((*LAWS, *SURFACES))}, isoflop or a plug-in's; auto: {', '.join(AUTO)} or a plug-in's",
+    )
+    parser.add_argument("--weights", metavar="COLUMN", help="inverse variances, or counts; only ratios matter")
+    parser.add_argument(
+        "--predict",
+        action="append",
+        default=[],
+        metavar="VALUES",
+        help="such as 4096, or N=7e9,D=1e12; with an interval; may be repeated",
     )
     parser.add_argument("--loss", default="huber", choices=("huber", "squares"), help="of a surface; default huber")
     parser.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap draws, default 2000")

@@ -143,9 +143,9 @@ def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
     """A digest of all that a report is drawn from: the sweep but for its folders, its runs, code and plug-ins."""
     targets = [(run, stage) for run in current.runs for stage in run.targets]
     runs = [[run.name, stage.digest, store.record(stage) is not None] for run, stage in targets]
-    told = sweep.model_dump(mode="json", exclude={"store", "results"})
+    settings = sweep.model_dump(mode="json", exclude={"store", "results"})
     plugins = sorted(plugin.digest for plugin in loaded_plugins())  # labels and curve forms are theirs too
-    text = json.dumps([SCHEMA_VERSION, code_digest(), plugins, told, runs], sort_keys=True)
+    text = json.dumps([SCHEMA_VERSION, code_digest(), plugins, settings, runs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

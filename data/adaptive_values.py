@@ -5,19 +5,19 @@ pit needs them, and q_values where they are known.
 
 The last Q of a negative is 0, so its first pit (Setlur et al. 2024, arXiv 2406.14532; Hwang et al. 2024, arXiv
 2404.10346) is the first step after which none of M continuations is correct. To find it, the steps are scanned from the
-first: a step is left at its first correct continuation, and the scan ends at the step that has none among M. What comes
-later is not sampled. A continuation is keyed by (problem, sample, step, index), so those that are sampled are those
-of an exhaustive estimate, and the pit is the exhaustive one; that Q falls along a negative is not assumed.
+first: the scan leaves a step at its first correct continuation, and ends at the step without one among M. Later steps
+are not sampled. A continuation is keyed by (problem, sample, step, index), so the samples are those of an exhaustive
+estimate, and so is the pit; Q need not fall along a negative.
 `scaling.model.replay` completes them and computes no token twice.
 
-What stopping costs: 1 correct of n, n being where the scan stopped, is not an estimate of a step's Q. Its mean is
+The price of stopping: 1 correct of n, where n is where the scan stopped, does not estimate a step's Q. Its mean is
 Q ln(1/Q) / (1 - Q) for M without bound, 0.69 where Q is 0.5. So q_values is null for every step but the pit, where
-all M were sampled, and the last step, whose Q is the reward. The 0 of a pit is what the exhaustive estimate gives too,
-but only zeros are kept: the mean of the known q_values says nothing of the mean Q. num_continuations and num_correct
-hold what was seen; whether num_continuations is 1 is an unbiased estimate of Q, of one draw, for a step before the pit
-that the scan reached. Rules and algorithms that need Q of every step (`largest_drop`, step_rft) are refused. The one
-correct continuation of a step is distributed as any correct continuation of it, so shared-prefix pairs draw their
-chosen side from the distribution they would draw it from otherwise.
+all M were sampled, and the last step, whose Q is the reward. The 0 of a pit equals the exhaustive estimate,
+but only zeros are kept, so the mean of the known q_values does not estimate the mean Q. num_continuations and
+num_correct hold what was seen; whether num_continuations is 1 is an unbiased estimate of Q, of one draw, for a step
+before the pit that the scan reached. Rules and algorithms that need Q of every step (`largest_drop`, step_rft) are
+rejected. The one correct continuation of a step has the distribution of any correct continuation of it, so the chosen
+sides of shared-prefix pairs have the same distribution as in an exhaustive estimate.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,10 +34,10 @@ Continuation = tuple[int, int, int]  # row of the traces, step, index
 def scan(
     num_prefixes: Sequence[int], num_rollouts: int, rewards_of: Callable[[list[Continuation]], Sequence[float]]
 ) -> None:
-    """Ask for the rewards of continuations, in rounds of one a trace, until the first pit of every trace is known.
+    """Request rewards of continuations, one per trace and round, until the first pit of every trace is known.
 
-    num_prefixes: how many steps of each trace can be continued. rewards_of: called once a round; each trace asks for
-    its next index of its present step, and for the next step after a correct one.
+    num_prefixes: how many steps of each trace can be continued. rewards_of: called once a round; each trace requests
+    the next index of its current step, or moves to the next step after a correct one.
     """
     present = {trace: (0, 0) for trace, count in enumerate(num_prefixes) if count}
     while present:
@@ -45,7 +45,7 @@ def scan(
         for (trace, step, index), reward in zip(asked, rewards_of(asked), strict=True):
             following = (step + 1, 0) if reward == 1.0 else (step, index + 1)
             if following[0] == num_prefixes[trace] or following[1] == num_rollouts:
-                del present[trace]  # no step is left but the last, whose Q is 0; or none of M was correct
+                del present[trace]  # only the last step is left, whose Q is 0; or none of M was correct
             else:
                 present[trace] = following
 
@@ -53,7 +53,7 @@ def scan(
 def continuations_to_pits(
     source: Source, values: StepValues, traces: pd.DataFrame, sampler: Sampler
 ) -> tuple[pd.DataFrame, Replayed]:
-    """The continuations that a scan asks for, sorted by key, and what sampling them took."""
+    """The continuations that a scan requests, sorted by key, and the cost of sampling them."""
     if (traces["reward"] != 0.0).any():
         raise ValueError(
             "step_values.adaptive finds the first pits of negatives, but some traces are positive; set"
@@ -74,7 +74,7 @@ def continuations_to_pits(
 
 
 def with_known_values(traces: pd.DataFrame, continuations: pd.DataFrame, num_rollouts: int) -> pd.DataFrame:
-    """The traces with q_values, None where not known, num_continuations and num_correct: one entry a step each."""
+    """The traces with q_values, None if unknown, num_continuations and num_correct: one entry a step each."""
     seen = continuations.groupby(["problem", "sample", "step"])["reward"].agg(["size", "sum"])
     sizes, sums = seen["size"].to_dict(), seen["sum"].to_dict()
     table = traces.copy()

@@ -1,9 +1,9 @@
-"""Continuations of prefixes of a rollout: what a sampler is asked for, and what the verifier says of the outcome.
+"""Continuations of prefixes of a rollout: the requests to a sampler, and the verifier's rewards for the results.
 
 In: traces with their tokens and step_ends, and which (trace, step, index) to continue. Out: starts, keys and limits
 for sampling, and a table with one row a continuation: problem, sample, step, index, end (tokens of the prefix),
-tokens, reward. A key follows from (seed, problem, sample, step, index), so a continuation is the same whichever others
-are asked for.
+tokens, reward. A key follows from (seed, problem, sample, step, index), so a continuation does not
+depend on which others are requested.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ COLUMNS = ("problem", "sample", "step", "index", "end")
 
 @dataclass(frozen=True)
 class Source:
-    """What continuations are made of, beside the traces."""
+    """The settings of continuations."""
 
     settings: Problems  # the family's config
     tokenizer: Tokenizer | HfTokenizer
@@ -50,7 +50,7 @@ class Requests:
 
 
 def all_indices(traces: pd.DataFrame, num_rollouts: int) -> list[tuple[int, int, int]]:
-    """Every (row of traces, step, index) with something to continue: all steps but the last."""
+    """Every (row of traces, step, index) that can be continued: all steps but the last."""
     return [
         (trace, step, index)
         for trace, ends in enumerate(traces["step_ends"])

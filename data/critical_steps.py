@@ -1,13 +1,13 @@
 """Critical steps: how policies continue the same wrong traces, step by step (Setlur et al. 2024, arXiv 2406.14532).
 
 `select_traces` samples test problems from the SFT policy and keeps wrong completions: `synthetic.jsonl`,
-`rollouts.parquet` and `verification.parquet`, so that `data.step_values` values them as it values any negative. It does
-so twice: with continuations of the SFT policy, which say where the first pits are, and with others of the policy in
-question. The two share no randomness: what chose a pit does not measure it.
+`rollouts.parquet` and `verification.parquet`, so that `data.step_values` can value them like any negative. This
+happens twice: continuations of the SFT policy locate the first pits, and continuations of the policy in question
+measure them. The two share no randomness.
 
 `run` puts both together: `critical_steps.parquet`, one row a step that can be continued (all but the last): problem
 (its key), sample, step, q_value of the policy in question, pit (index of the trace's first pit), pit_probability (the
-chance that the policy in question writes just that step where it stands, from its log-probabilities).
+chance that the policy in question writes exactly that step there, from its log-probabilities).
 """
 
 from collections.abc import Mapping

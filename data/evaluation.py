@@ -2,9 +2,9 @@
 
 In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem: problem (its key), wrong (greedy),
 error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions; and `completions.parquet`,
-the tokens of the greedy completions, for readers. Samples are keyed by (seed,
+the tokens of the greedy completions, for display. Samples are keyed by (seed,
 problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). On
-request also what the sampled completions look like: spurious steps, wrong facts, misconceptions, diversity.
+request it also describes the sampled completions: spurious steps, wrong facts, misconceptions, diversity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from scaling.config.text_problems import TextProblems
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Measure. config: problems, evaluation, split, seed, and web_seed to look for misconceptions.
+    """Measure. config: problems, evaluation, split, seed, and web_seed to find misconceptions.
 
     inputs: policy, problems.
     """
@@ -86,12 +86,12 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
 def describe(
     settings: Problems, checks: Sequence[Check], num_samples: int, base_seed: int | None = None
 ) -> dict[str, float]:
-    """What the completions of a policy look like, right or wrong; num_samples of each problem, problem by problem.
+    """Describe the completions of a policy, right or wrong; num_samples of each problem, problem by problem.
 
     A number without a denominator, such as the spurious share among no right completions, is absent. Self-training on
-    positives may amplify what the base policy was wrong about (Setlur et al. 2024, arXiv 2406.14532: spurious steps).
+    positives may amplify errors of the base policy (Setlur et al. 2024, arXiv 2406.14532: spurious steps).
 
-    base_seed: the seed of the base policy's web text, where it had one; its fixed wrong values are the misconceptions.
+    base_seed: the seed of the base policy's web text, if it had one; its fixed wrong values are the misconceptions.
     """
     right = [check for check in checks if check.reward == 1.0]
     different = _different_right(checks, num_samples)

@@ -1,10 +1,10 @@
-"""Requests in JSON to a server over HTTP: paced, tried again while their errors pass, and limited in time.
+"""JSON requests to an HTTP server: paced, retried after transient errors, and limited in time.
 
-In: the settings of a section with an endpoint, and of each request its URL, its body and a function that reads the
-response. Out: what that returns, or one of two errors: `Passing`, which another try may not meet, and `Refused`, which
-every try will. Lost connections, responses cut short or late, 408, 409, 425, 429 and 5xx pass, and nothing more is sent
-before the server's Retry-After is over. The key is read from the environment with the first request; no message, log or
-chain of exceptions holds it, even if the server repeats it.
+In: the settings of a section with an endpoint; for each request its URL, its body and a function that reads the
+response. Out: that function's result, or one of two errors: `Passing`, which may not recur, and `Refused`, which every
+retry would meet. Lost connections, responses cut short or late, 408, 409, 425, 429 and 5xx are retried, and nothing is
+sent before the server's Retry-After is over. The key is read from the environment with the first request; no message,
+log or chain of exceptions contains it, even if the server repeats it.
 """
 
 import asyncio
@@ -26,14 +26,15 @@ try:
     import tenacity
 except ImportError as missing:
     raise ImportError(
-        f"asking a server needs the package {missing.name}, which is not installed; install the project with an extra"
-        " that has it: pip install --editable '.[teacher]' to ask a chat model, '.[remote]' to sample on a server."
+        f"requests to a server need the package {missing.name}, which is not installed; install the project with an"
+        " extra that has it: pip install --editable '.[teacher]' to ask a chat model, '.[remote]' to sample on a"
+        " server."
     ) from missing
 
 logger = logging.getLogger(__name__)
 
 PASSING_STATUS = frozenset({408, 409, 425, 429})  # and 5xx
-NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # come as 429, but waiting does not help
+NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})  # status 429, but waiting does not help
 _REFUSALS = frozenset({"invalid_request_error", "authentication_error", "permission_error", "not_found_error"})
 _REFUSALS |= {"BadRequestError", "NotFoundError", "AuthenticationError", "model_not_found", "invalid_api_key"}
 BACKOFF_SECONDS = 1.0  # of the first retry, doubled with each, up to the longest
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 
 class Passing(RuntimeError):
-    """An error that another try may not meet."""
+    """An error that a retry may not meet."""
 
     def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
@@ -54,17 +55,17 @@ class Passing(RuntimeError):
 
 
 class Refused(RuntimeError):
-    """An error that every try will meet."""
+    """An error that every retry would meet."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a server says, without the key."""
+    """A server's response, without the key."""
 
     url: str
     status: int
     text: str
-    retry_after_seconds: float  # that the server asks to wait; 0 where it asks for nothing
+    retry_after_seconds: float  # that the server asks to wait, or 0
 
 
 class JsonServer:
@@ -76,7 +77,7 @@ class JsonServer:
         self._settings, self._section, self._pause = settings, section, pause
         limits = httpx.Limits(max_connections=settings.max_concurrency)
         self._http = httpx.AsyncClient(timeout=None, limits=limits, verify=_certificates())
-        self._key: str | None = None  # read with the first request: who finds all answers kept needs none
+        self._key: str | None = None  # read with the first request: a stage whose answers are all kept needs no key
         self._seconds_apart = 60.0 / settings.requests_per_minute if settings.requests_per_minute else 0.0
         self._free_at = 0.0  # when the pace allows the next request
         self._held_until = 0.0  # when the server's Retry-After is over
@@ -87,7 +88,7 @@ class JsonServer:
     async def ask(
         self, method: str, url: str, read: Callable[[Response], T], body: Mapping[str, object] | None = None
     ) -> T:
-        """What `read` makes of the response, after as many tries as the settings allow; raises Refused."""
+        """The result of `read` for the response, after as many tries as the settings allow; raises Refused."""
         tries = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Passing),
             stop=tenacity.stop_after_attempt(self._settings.max_tries),
@@ -109,7 +110,7 @@ class JsonServer:
     ) -> T:
         """One try, as soon as the pace allows it; raises Passing or Refused."""
         await self._pause(self._seconds_to_turn())
-        while time.monotonic() < self._held_until:  # a turn that was taken before the server asked to wait
+        while time.monotonic() < self._held_until:  # the server asked to wait after this turn was taken
             await self._pause(self._seconds_to_turn())
         headers = self._headers()
         self.num_sent += 1
@@ -121,7 +122,7 @@ class JsonServer:
         failure: Passing | Refused
         try:
             return read(response)
-        except (Passing, Refused) as error:  # raised again below, for its context would hold the text with the key
+        except (Passing, Refused) as error:  # raised again below: its context here would hold the text with the key
             failure = error
         said = self._without_key(str(failure))
         if isinstance(failure, Refused):
@@ -135,10 +136,10 @@ class JsonServer:
     async def _sent(
         self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, object] | None
     ) -> Response | Passing | Refused:
-        """The response, or why there is none: returned, for what is raised here would keep httpx's text, or the key."""
+        """The response, or an error: returned, since an exception raised here would keep httpx's text with the key."""
         seconds = self._settings.timeout_seconds
         try:
-            async with asyncio.timeout(seconds):  # of the whole: httpx limits each read
+            async with asyncio.timeout(seconds):  # of the whole response: httpx limits each read
                 response = await self._http.request(method, url, json=body, headers=headers)
         except TimeoutError:
             return Passing(f"{url} gives no complete answer within {seconds:g} s.")
@@ -163,7 +164,7 @@ class JsonServer:
 
     def _which_key(self) -> str:
         if self._settings.api_key_env is None:
-            return f"it wants a key; name the environment's variable that holds it in {self._section}.api_key_env."
+            return f"it requires a key; name the environment variable that holds it in {self._section}.api_key_env."
         return f"the key in the variable {self._settings.api_key_env} is not accepted."
 
     def _without_key(self, text: str) -> str:
@@ -193,12 +194,14 @@ def api_key(variable: str, setting: str) -> str:
             f" node), or set {setting}: null for a server that needs no key."
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise Refused(f"the variable {variable} holds blanks or special characters, which no key has; set it again.")
+        raise Refused(
+            f"the variable {variable} holds spaces or special characters, which no key contains; set it again."
+        )
     return key
 
 
 def _plain(text: str) -> str:
-    """JSON without escapes, behind which a key would not be seen; any other text as it is."""
+    """JSON without escapes, which could hide a key; other text unchanged."""
     try:
         return json.dumps(json.loads(text), ensure_ascii=False)
     except ValueError:
@@ -206,8 +209,8 @@ def _plain(text: str) -> str:
 
 
 def failure_of(response: Response, status: int | None = None) -> Passing | Refused:
-    """The error that a response is: by its status, or by one that its body states."""
-    codes, message = told(response.text)
+    """The error for a response, from its status or one in its body."""
+    codes, message = error_in(response.text)
     said = f"{response.url} answers HTTP {response.status}: {message.rstrip('.')}."
     status = status or response.status
     if (status in PASSING_STATUS and not codes & NO_QUOTA) or status >= 500:
@@ -216,7 +219,7 @@ def failure_of(response: Response, status: int | None = None) -> Passing | Refus
 
 
 def failure_in(response: Response) -> Passing | Refused | None:
-    """The error in the body of a response with status 200, as gateways send it. One that has no status may pass."""
+    """The error in the body of a response with status 200, as gateways send it. Without a status it is retried."""
     try:
         body = json.loads(response.text)
     except ValueError:
@@ -230,7 +233,7 @@ def failure_in(response: Response) -> Passing | Refused | None:
     return failure_of(response, statuses[0] if statuses else refused)
 
 
-def told(text: str) -> tuple[frozenset[str], str]:
+def error_in(text: str) -> tuple[frozenset[str], str]:
     """The codes and the message of an error's body, in any form."""
     try:
         body = json.loads(text)
@@ -262,7 +265,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 
 def _seconds_of(retry_after: str) -> float:
-    """Seconds from a number or a date; 0 where it is neither."""
+    """Seconds from a number or a date; 0 for anything else."""
     try:
         return max(0.0, min(float(retry_after), 1e9))
     except ValueError:

@@ -1,7 +1,7 @@
-"""What q_values say: the estimate of one, the advantages of steps, and the first pit of a negative.
+"""Numbers from q_values: the estimate of one, the advantages of steps, and the first pit of a negative.
 
 In: counts of correct rollouts, or the q_values of a trace and the value of its problem. Out: numbers. A q_value is None
-where an adaptive estimate leaves it unknown (data.adaptive_values).
+if an adaptive estimate leaves it unknown (data.adaptive_values).
 """
 
 import math

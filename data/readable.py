@@ -1,8 +1,8 @@
-"""What artifacts hold, as text that a person can read: problems, solutions, rollouts, step values, pairs.
+"""The contents of artifacts as readable text: problems, solutions, rollouts, step values, pairs.
 
 In: a family's config, a tokenizer, and artifacts. Out: `Example`s, each a problem with completions cut into steps. A
-step carries what is known of it: whether it is wrong, where the family judges steps; Q and the advantage, where they
-were estimated; whether it is the first pit.
+step says whether it is wrong, if the family judges steps; its Q and advantage, if they were estimated; and whether it
+is the first pit.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -39,14 +39,14 @@ class Written:
 
     who: str  # such as "teacher", "sample 3", "chosen"
     steps: tuple[Step, ...]
-    right: bool | None = None  # whether its answer is accepted; None where nobody looked
+    right: bool | None = None  # whether its answer is accepted; None if not judged
     answer: str | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A problem and what was written for it."""
+    """A problem with its completions."""
 
     problem: str  # its index or key
     prompt: str
@@ -62,7 +62,7 @@ class Reader:
     tokenizer: Tokenizer | HfTokenizer
 
     def written(self, who: str, problem: Problem, text: str, right: bool | None = None, note: str = "") -> Written:
-        """A completion as its text says it; right: the reward that it had, by default that of an exact verifier."""
+        """A completion from its text; right: its reward, by default that of an exact verifier."""
         check = family_of(self.settings).check(self.settings, problem, text)
         steps = tuple(Step(step.text, None if step.correct is None else not step.correct) for step in check.steps)
         return Written(who, steps, check.reward == 1.0 if right is None else right, check.answer, note)
@@ -110,7 +110,7 @@ def values(
 
 
 def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
-    """Preference pairs: what is given, what is chosen, what is rejected."""
+    """Preference pairs: context, chosen and rejected."""
     known = {index: problem for index, problem, _ in _synthetic(synthetic)}
     for row in pd.read_parquet(folder / "pairs.parquet").itertuples():
         problem = known[int(row.problem)]
@@ -128,7 +128,7 @@ def wrong(
 ) -> Iterator[Example]:
     """The test problems that a policy gets wrong, with its greedy completions.
 
-    complete: samples them again, where the evaluation is from before it kept them.
+    complete: samples them again if an older evaluation did not keep them.
     """
     known = {problem.key: problem for problem in load_problems(folder, split)}
     table = pd.read_parquet(outcomes / "outcomes.parquet")

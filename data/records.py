@@ -23,13 +23,13 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits of the prompt's sha256: the identity of the problem, wherever it was drawn."""
+        """Sixteen hex digits of the prompt's sha256: the problem's identity, independent of where it was drawn."""
         return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class StepCheck:
-    """The verdict on one step of a completion. None where the family cannot judge it: steps in plain language."""
+    """The verdict on one step of a completion. None if the family cannot judge it, as in plain language."""
 
     text: str  # the step's words, its separator included: the texts of all steps join to the completion
     procedure_ok: bool | None  # the step is one that the procedure allows where it stands
@@ -50,12 +50,12 @@ class Check:
 
     @property
     def steps_are_judged(self) -> bool:
-        """Whether anything is known of the steps beside their text."""
+        """Whether the steps are judged."""
         return all(step.correct is not None for step in self.steps)
 
     @property
     def num_wrong_facts(self) -> int | None:
-        """None where steps are not judged, as are the next four."""
+        """None if steps are not judged, like the next four."""
         return sum(not step.fact_ok for step in self.steps) if self.steps_are_judged else None
 
     @property
@@ -105,8 +105,9 @@ def read_jsonl(path: Path, keys: Collection[str] = ()) -> list[dict[str, Any]]:
             missing = [key for key in keys if not isinstance(row, dict) or key not in row]
             if missing:
                 raise ValueError(
-                    f"{path}, line {number} is {line[:60]!r}, a row without {missing[0]!r} ({sorted(keys)} are read):"
-                    " another stage wrote the file or it was edited, delete its artifact and run the sweep again."
+                    f"{path}, line {number} is {line[:60]!r}, a row without {missing[0]!r} ({sorted(keys)} are"
+                    " required): another stage wrote the file or it was edited, delete its artifact and run the sweep"
+                    " again."
                 )
             rows.append(row)
     return rows

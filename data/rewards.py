@@ -1,8 +1,8 @@
 """The rewards that learners see: exact, or those of a verifier that lets some wrong answers pass.
 
 In: the verdict on a completion, and the verifier. Out: 1.0 or 0.0. A right answer always passes. A coarse verifier sees
-integer answers modulo `classes` only, so it lets the same wrong answers pass wherever they are given; a
-`false_positive` is fixed at random for each completion of a problem, whoever wrote it and whenever it is judged.
+integer answers modulo `classes` only, so it always lets the same wrong answers pass; a
+`false_positive` is fixed at random for each completion of a problem, independent of its policy and time.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ _INTEGER = re.compile(r"[+-]?\d{1,3}(,\d{3})+|[+-]?\d+")
 
 
 def verifier_of(config: Mapping[str, Any]) -> Verifier:
-    """The verifier of a stage's config: the exact one where it names none."""
+    """The verifier of a stage's config; by default the exact one."""
     return parse(Verifier, config["verifier"]) if "verifier" in config else Verifier()
 
 
 def reward(verifier: Verifier, problem: Problem, completion: str, check: Check) -> float:
-    """1.0 where the verifier accepts the completion; one that states no answer never passes."""
+    """1.0 if the verifier accepts the completion; one without an answer never passes."""
     if check.reward == 1.0 or check.answer is None:
         return check.reward
     if verifier.classes is not None and _alike(check.answer, problem.answer, verifier.classes):

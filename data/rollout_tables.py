@@ -1,7 +1,7 @@
 """Tables with one row a rollout: sampled, verified, and read back from the artifacts that hold them.
 
-In: a policy and problems, or artifacts. Out: data frames, whose `problem` and `sample` name the rollout. What is read
-is checked: two tables that belong together have the same rollouts.
+In: a policy and problems, or artifacts. Out: data frames, whose `problem` and `sample` name the rollout. Reading
+checks that tables that belong together have the same rollouts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ from scaling.config.problems import problems_of
 from scaling.config.sampling import Rollouts
 from scaling.config.section import parse
 
-ROLLOUT_ID = ["problem", "sample"]  # what names a rollout in every table that has a row for it
+ROLLOUT_ID = ["problem", "sample"]  # identifies a rollout in every table
 
 
 def sample_rollouts(
     config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, synthetic: Sequence[Problem]
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Columns problem, sample, tokens, and logp where the sampler reports it; and the numbers of a record.
+    """Columns problem, sample, tokens, and logp if the sampler reports it; and the numbers of a record.
 
     config: problems, rollouts, seed; inputs: policy, and tokenizer if imported. out: a stage's working directory.
     """
@@ -61,7 +61,7 @@ def verdicts(
 ) -> pd.DataFrame:
     """A row a rollout, in the same order: problem, sample, reward, answer, and what is wrong with its steps.
 
-    config: problems, and verifier where it is not exact; inputs: tokenizer if imported.
+    config: problems, and verifier unless it is exact; inputs: tokenizer if imported.
     """
     settings, verifier = problems_of(config), verifier_of(config)
     tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
@@ -119,7 +119,7 @@ def by_problem(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
 
 
 def different(completions: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Different completions, each where it first stands."""
+    """The distinct completions, in order of first appearance."""
     return [list(tokens) for tokens in dict.fromkeys(map(tuple, completions))]
 
 
@@ -135,6 +135,6 @@ def require_rows(table: pd.DataFrame, place: Path | str, other: pd.DataFrame, ot
             problem, sample = wrong[0]
             raise ValueError(
                 f"{what} for {len(wrong)} rollouts, the first of them problem {problem}, sample {sample}; expected one"
-                " row a rollout in both. One of them was edited or is of other rollouts: delete both artifacts and run"
-                " the sweep again."
+                " row a rollout in both. One of them was edited or belongs to other rollouts: delete both artifacts"
+                " and run the sweep again."
             )

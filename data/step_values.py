@@ -1,4 +1,4 @@
-"""Step values: how likely the rollout policy is to end right after each step of a rollout.
+"""Step values: the chance that the rollout policy ends right after each step of a rollout.
 
 In: the SFT policy, its verified rollouts, D_syn. Out: `step_values.parquet`, one row a trace (problem, sample,
 reward, step_ends, q_values, prompt_value) and `continuations.parquet`, one row a continuation of a prefix.
@@ -9,7 +9,7 @@ c correct, 1 - C(M-c, K) / C(M, K) is its unbiased estimate. After the last step
 the trace's reward. The value of the bare problem comes from the rollouts that were sampled from it.
 
 The estimate is exhaustive, M continuations of every prefix, unless `step_values.adaptive` is set: then the first pits
-are found with fewer, and most Q stay unknown (data.adaptive_values).
+are found with fewer, and most Q remain unknown (data.adaptive_values).
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,9 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             "generation_flops": replay.generation_flops,
         }
         if not replay.keeps_logits:
-            numbers["vocab_size_too_large_to_replay"] = float(sampler.shape.vocab_size)  # why nothing was replayed
+            numbers["vocab_size_too_large_to_replay"] = float(
+                sampler.shape.vocab_size
+            )  # the reason that nothing was replayed
     else:
         asked = requests(source, traces, all_indices(traces, values.rollouts_per_prefix))
         sampled = sampler.sample(asked.starts, asked.keys, asked.limits, values.temperature)

@@ -43,12 +43,12 @@ def _lines() -> Iterable[str]:
 def _answer(policy: LoadedPolicy, prompt: str, arguments: argparse.Namespace) -> None:
     settings = (arguments.temperature, arguments.samples, arguments.sampling_seed)
     for item in policy.generate([prompt], *settings, max_new_tokens=arguments.max_new_tokens):
-        told = [f"log-probability {item.logp:.2f}", f"{item.num_tokens} tokens"]
-        told += [] if item.finished else ["cut by the limit"]
+        facts = [f"log-probability {item.logp:.2f}", f"{item.num_tokens} tokens"]
+        facts += [] if item.finished else ["cut by the limit"]
         if arguments.answer is not None:
             right, stated = policy.judge(prompt, arguments.answer, item.text)
-            told.append(f"{'right' if right else 'wrong'}, it states {'no answer' if stated is None else stated}")
-        print(f"{item.text}\n  ({'; '.join(told)})")
+            facts.append(f"{'right' if right else 'wrong'}, it states {'no answer' if stated is None else stated}")
+        print(f"{item.text}\n  ({'; '.join(facts)})")
 
 
 def _parser() -> argparse.ArgumentParser:

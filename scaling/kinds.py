@@ -1,8 +1,8 @@
-"""The record of a kind of stage: its version, who runs it, what it costs, and what it samples.
+"""The record of a kind of stage: its version, its function, its cost, and what it samples.
 
-Out: `kind_of(name)`, the one record that everything asks that depends on a stage's kind. Functions are named as
+Out: `kind_of(name)`, the single source of everything that depends on a stage's kind. Functions are named as
 "module:function" and loaded when they are called, so that planning imports neither jax nor ray. A module from outside
-of the repository registers its own kinds (docs/plugins.md); there is no default for an unknown kind.
+the repository registers its own kinds (docs/plugins.md); there is no default for an unknown kind.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ ResourceClass = Literal["train", "rollouts", "host"]  # which entry of a sweep's
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a stage that samples says about it, in its config and in the sweep file."""
+    """How a stage samples, according to its config and the sweep file."""
 
     section: str | None  # the section of the stage's config that may hold max_new_tokens; None: the config itself
     sweep_key: str  # where the sweep file sets max_new_tokens, for messages
@@ -34,21 +34,21 @@ class Kind:
     resource_class: ResourceClass
     run: Function  # (config, inputs, out) -> its numbers by name
     work: Function  # (stage) -> scaling.pricing.costs.Cost, an upper estimate
-    memory: Function | None = None  # (stage, Device) -> bytes by purpose; None where no policy is computed with here
+    memory: Function | None = None  # (stage, Device) -> bytes by purpose; None if no policy is used here
     samples: Sampling | None = None
-    computed_here: str = ""  # why a server of `sampler` does not do its work, where that might be expected
-    problems: Function | None = None  # (stage) -> the number of problems that stages behind it work on
+    computed_here: str = ""  # why a server of `sampler` does not do its work, if one might expect it
+    problems: Function | None = None  # (stage) -> the number of problems that later stages work on
     rows: Function | None = None  # (stage) -> rows it gives a learner for each problem, at most
     numbers: tuple[str, ...] = ()  # numbers of its record that describe a run's data: columns of runs.csv
-    makes_base: bool = False  # it makes a base policy, whose cost is shared by a whole study
+    makes_base: bool = False  # it makes a base policy, whose cost a whole study shares
     source: str = ""  # digest of the module that registered it; part of its stages' identity. Empty: this project's
 
 
 def kind_of(name: str) -> Kind:
-    """The record of a kind. Raises ValueError for a kind that nobody registered."""
+    """The record of a kind. Raises ValueError for an unknown kind."""
     if name not in _KINDS:
         raise ValueError(
-            f"there is no stage kind {name!r}; known kinds: {', '.join(_KINDS)}. A kind from outside of this project is"
+            f"there is no stage kind {name!r}; known kinds: {', '.join(_KINDS)}. A kind from outside this project is"
             " known once its module is imported: --import FILE, or imports: [FILE] in the sweep file."
         )
     return _KINDS[name]
@@ -60,11 +60,11 @@ def kind_names() -> tuple[str, ...]:
 
 
 def register_kind(kind: Kind) -> Kind:
-    """Make a kind from outside known. Raises ValueError where the name is taken by another record."""
+    """Register a kind from outside. Raises ValueError if another record has its name."""
     kind = replace(kind, source=kind.source or _source_being_imported)
     if _KINDS.setdefault(kind.name, kind) != kind:
-        owner = "built in" if kind.name in BUILT_IN else "registered already, with another record"
-        raise ValueError(f"the stage kind {kind.name!r} is {owner}; give yours a name of its own.")
+        owner = "built in" if kind.name in BUILT_IN else "already registered, with another record"
+        raise ValueError(f"the stage kind {kind.name!r} is {owner}; give yours another name.")
     return kind
 
 
@@ -90,7 +90,7 @@ def loaded(function: Function) -> Callable[..., Any]:
         return function
     module, colon, name = function.partition(":")
     if not colon:
-        raise ValueError(f"{function!r} names no function; write it as 'package.module:function'.")
+        raise ValueError(f"{function!r} is not the name of a function; write it as 'package.module:function'.")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 

@@ -2,9 +2,9 @@
 
     python -m scaling.serve results/exports -- vllm serve {folder} --served-model-name {name} --port 8000
 
-In: the folder of exports (`sampler.folder`), and a command with {folder} and {name} in it. A stage that samples a
+In: the folder of exports (`sampler.folder`), and a command that contains {folder} and {name}. A stage that samples a
 policy touches `<name>.wanted` every few seconds for as long as it does; the command is started for the policy that has
-waited longest, and stopped when that one is wanted no more and another is. Out: nothing but log lines. A mark counts
+waited longest, and stopped when only another one is wanted. Out: nothing but log lines. A mark counts
 when it changes, so the clocks of the two machines need not agree.
 """
 
@@ -22,7 +22,7 @@ from scaling.config.sampling import WANTED_SUFFIX
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS = 30.0  # after which a mark that has not changed is one of a stage that has ended
+IDLE_SECONDS = 30.0  # a mark unchanged for this long belongs to a stage that has ended
 POLL_SECONDS = 2.0
 STOP_SECONDS = 60.0  # for a server to end before it is killed
 
@@ -57,7 +57,7 @@ def serve(
     idle_seconds: float = IDLE_SECONDS,
     going_on: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Serve what is wanted, one policy at a time; returns the exit code of a server that ends by itself, or 0."""
+    """Serve the wanted policies, one at a time; returns the exit code of a server that ends by itself, or 0."""
     marks = Marks(folder, idle_seconds)
     server: subprocess.Popen[bytes] | None = None
     served = ""

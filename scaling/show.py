@@ -198,12 +198,12 @@ def as_text(example: "Example") -> Text:
 
 def _about(written: "Written") -> str:
     judged = [step.wrong for step in written.steps]
-    told = [f"answer {written.answer}"] if written.answer is not None else []
+    facts = [f"answer {written.answer}"] if written.answer is not None else []
     if written.right is not None and None in judged:
-        told.append("steps not judged")
+        facts.append("steps not judged")
     elif written.right and any(judged):
-        told.append(f"{sum(map(bool, judged))} spurious steps")
-    return "; ".join([*told, *([written.note] if written.note else [])])
+        facts.append(f"{sum(map(bool, judged))} spurious steps")
+    return "; ".join([*facts, *([written.note] if written.note else [])])
 
 
 def _marks(step: "Step") -> str:
@@ -267,7 +267,7 @@ def _line(step: "Step") -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.show",
-        description="Show what a run learned from and what it wrote. The first stored run that has it, unless told.",
+        description="Show what a run learned from and what it wrote. By default the first stored run that has it.",
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
     parser.add_argument("what", choices=WHAT, help="wrong: test problems that the policy fails; curves: training")

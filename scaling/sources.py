@@ -4,7 +4,7 @@ In: the name of a module, and the folder below which it and its local imports li
 Comments, docstrings and layout do not count; imports inside functions are followed as well. A user's module is
 identified in the same way as the project's own: `sources_digest("my_algorithm", Path("/home/me/study"))`.
 
-Parsing the project takes half a second, so what was parsed is kept in `~/.cache/scaling`, by the contents of files.
+Parsing the project takes half a second, so results are cached in `~/.cache/scaling`, by the contents of files.
 """
 
 import ast
@@ -33,10 +33,10 @@ class Source:
 
 @cache
 def sources_digest(module: str, search: Path, packages: tuple[str, ...] | None = None) -> str | None:
-    """The digest of a module with its imports below `search`; None where the module is not there.
+    """The digest of a module with its imports below `search`; None if there is no such module.
 
-    packages: top-level names that count as local; None for all that lie in `search`. A file is read once a process,
-    which has loaded the code that was there then.
+    packages: top-level names that count as local; None for all that lie in `search`. A file is read once per
+    process, which has loaded the code of that time.
     """
     num_kept = len(_kept())
     files = closure(module, search, packages)
@@ -131,7 +131,7 @@ def _source(path: Path) -> Source:
 
 @cache
 def _kept() -> dict[str, Source]:
-    """What this or an earlier process has parsed: sha256 of a file -> what is in it."""
+    """The parse results of this and earlier processes: sha256 of a file -> what is in it."""
     try:
         rows = json.loads(_cache_file().read_bytes())
         return {
@@ -152,7 +152,7 @@ def _keep(kept: Mapping[str, Source]) -> None:
 
 
 def _cache_file() -> Path:
-    """One for each version of this very file, which decides what a digest is."""
+    """One for each version of this file, which defines the digests."""
     return CACHE.expanduser() / f"sources-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]}.json"
 
 

@@ -1,4 +1,4 @@
-"""A stage: one node of a plan, with an identity that holds what changes its result and nothing else.
+"""A stage: one node of a plan, with an identity that covers exactly what changes its result.
 
 Identity = kind + the kind's version (scaling.kinds) + config + the digests of the inputs, and of the plug-ins that its
 kind and its problem family come from, as canonical JSON, sha256, ten hex digits. Paths, devices, worker counts and log
@@ -30,7 +30,7 @@ class Stage:
     kind: str
     config: Mapping[str, Any]  # what changes the result; JSON values only
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)  # input name -> the stage that makes it
-    slug: str = ""  # for readers, e.g. "d256-s0"; never part of the identity
+    slug: str = ""  # readable, e.g. "d256-s0"; never part of the identity
     execution: Mapping[str, Any] = field(default_factory=dict)  # more for the function; never part of the identity
 
     @cached_property
@@ -79,7 +79,7 @@ class StageError(RuntimeError):
 
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: keys sorted, no spaces. Raises TypeError or ValueError on what has none."""
+    """The one JSON text of a value: keys sorted, no spaces. Raises TypeError or ValueError on other values."""
     return json.dumps(_canonical(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -100,7 +100,7 @@ def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
 
 
 def _canonical(value: object, where: str) -> object:
-    """The value in plain dicts and lists; raises on what has no canonical JSON."""
+    """The value in plain dicts and lists; raises on values without canonical JSON."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

@@ -33,13 +33,13 @@ from scaling.engine.status import status, why_it_runs
 from scaling.engine.store import Store
 from scaling.kinds import kind_names, kind_of
 from scaling.origins import hidden
-from scaling.planning.grid import axes
+from scaling.planning.grid import axes, narrowed
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import add_imports, load_plugins
 from scaling.pricing.costs import costs, observed_rates
 from scaling.pricing.estimate import cost_table, estimates
-from scaling.pricing.room_check import check_room
+from scaling.pricing.lengths import check_room
 from scaling.stage import Stage, in_order
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         load_plugins(arguments.imports)
         sweep = load_sweep(arguments.file, arguments.set)
+        if arguments.only:
+            sweep = narrowed(sweep, arguments.only)
         if arguments.plan:
             return show_plan(sweep, arguments, console)
         if arguments.status:
@@ -192,6 +194,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND",
         choices=sorted(kind_names()),
         help="run the stages of a kind, such as sft, and all that is computed from them, once more",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="run a part of the grid, such as algorithm=rft,data_size=64; the report says what is missing",
     )
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")

@@ -18,7 +18,7 @@ from algorithms.sft import nll
 from scaling.model.layout import AXES
 from scaling.model.memory_need import sampling_memory, scoring_memory, training_memory
 from scaling.model.policy import flat, nested
-from scaling.model.sampling import _generate
+from scaling.model.sampling import _Chunk, _generate, _Program
 from scaling.model.sharding import ROWS, on_mesh, param_spec
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
@@ -105,11 +105,11 @@ def sampling() -> Iterator[tuple[str, float, int]]:
         keys = jax.eval_shape(lambda rows=rows: jax.random.split(jax.random.key(0), rows))
         prompt_of = Shape((rows,), np.int32) if prompts < rows else None
         with on_mesh(axes):
-            lowered = _generate.lower(
-                placed(decoder, axes), Shape((prompts, length), np.int32), Shape((prompts,), np.int32), prompt_of, keys,
-                Shape((rows,), np.int32), Shape((), jnp.float32), Shape((), jnp.float32),
-                config=decoder, num_new=new, greedy=False, nucleus=False,
-            )  # fmt: skip
+            starts, limits, scalar = Shape((prompts,), np.int32), Shape((rows,), np.int32), Shape((), jnp.float32)
+            chunk = _Chunk(
+                Shape((prompts, length), np.int32), starts, prompt_of, keys, limits, scalar, scalar, written=None
+            )
+            lowered = _generate.lower(placed(decoder, axes), chunk, _Program(decoder, new, greedy=False, nucleus=False))
             yield f"sampling, {name}", sum(parts.values()), allocated(lowered)
 
 

@@ -88,5 +88,5 @@ def test_a_loss_below_the_entropy_is_left_out_and_counted(excess, tmp_path):
     (tmp_path / "figures").mkdir()
     (section,) = base_sections(table, tmp_path)
     assert (
-        f" {sum(value <= 0 for value in excess)} with a loss of no more than the entropy" in section.figures[0].caption
+        f" {sum(value <= 0 for value in excess)} whose loss does not exceed the entropy" in section.figures[0].caption
     )

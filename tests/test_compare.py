@@ -78,10 +78,10 @@ def test_sweeps_without_a_common_algorithm_are_refused(sweeps):
 
 def test_the_command_needs_two_folders_of_results(tmp_path, capsys):
     assert main([str(tmp_path), str(tmp_path / "missing")]) == 2
-    assert "is no folder of a sweep's results" in capsys.readouterr().err
+    assert "is not a folder of a sweep's results" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
-    assert "name the results of two sweeps or more" in capsys.readouterr().err
+    assert "name the results of two or more sweeps" in capsys.readouterr().err
 
 
 def renamed(outcomes):

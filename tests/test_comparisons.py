@@ -6,7 +6,7 @@ import pytest
 from planted import SIZES, planted
 
 from analysis.fit import main
-from analysis.page.latex import escaped
+from analysis.page.rendering import escaped
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.panel import Question, analysed, compared
 from analysis.verdicts.study import analyse

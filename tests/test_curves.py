@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from analysis.curves.choice import choose, hold_out
-from analysis.curves.laws import PARAMETERS, STEEPEST, bootstrap_curve, fit_curve, rmsle
+from analysis.curves.laws import AUTO, LAWS, STEEPEST, bootstrap_curve, fit_curve, rmsle
 
-BENCHMARK = Path(__file__).parents[2] / "shared" / "known_answers" / "alabdulmohsin_benchmark"
+KNOWN = Path(__file__).parents[2] / "shared" / "known_answers"
+BENCHMARK = KNOWN / "alabdulmohsin_benchmark"
+FINETUNING = KNOWN / "finetuning_scaling"
+PORIAN = KNOWN / "porian_compute_optimal" / "optimal_pairs.csv"
 X = np.geomspace(50, 1e5, 10)
 
 
@@ -58,6 +61,84 @@ def test_a_planted_law_is_found_exactly(form, planted):
     assert "b" not in curve.at_bounds
 
 
+@pytest.mark.parametrize(
+    ("form", "planted"),
+    [
+        ("hill", {"e0": 0.9, "b": 0.8, "c": 0.1, "x_mid": 900.0}),
+        ("bnsl1", {"a": 2.0, "b": 0.1, "c": 0.05, "c1": 0.5, "d": 900.0, "f": 0.3}),
+        ("bnsl1", {"a": 1.0, "b": 0.6, "c": 0.02, "c1": -0.9, "d": 3000.0, "f": 0.5}),
+    ],
+)
+def test_planted_bends_are_found_exactly(form, planted):
+    x = np.geomspace(1, 1e5, 14)
+    curve = fit_curve(x, bent(x, **planted), form)
+    np.testing.assert_allclose(curve.natural[0], list(planted.values()), rtol=1e-4)
+    assert curve.at_bounds == ()
+
+
+def bent(x: np.ndarray, **planted: float) -> np.ndarray:
+    """hill, or a power law with a break, as their formulas say."""
+    p = planted
+    if "e0" in p:
+        return p["c"] + (p["e0"] - p["c"]) / (1 + (x / p["x_mid"]) ** p["b"])
+    return p["c"] + p["a"] * x ** -p["b"] * (1 + (x / p["d"]) ** (1 / p["f"])) ** (-p["c1"] * p["f"])
+
+
+def test_slopes_are_those_of_the_value():
+    generator = np.random.default_rng(0)
+    log_x = np.linspace(-3, 3, 7)
+    for law in LAWS.values():
+        theta = generator.uniform(-1, 1, (1, law.num_parameters))
+        _, slopes = law.log_value(theta, log_x)
+        for index in range(law.num_parameters):
+            step = np.zeros_like(theta)
+            step[0, index] = 1e-6
+            up, down = (law.log_value(theta + sign * step, log_x)[0] for sign in (1, -1))
+            np.testing.assert_allclose(slopes[0, :, index], (up - down)[0] / 2e-6, atol=1e-7)
+
+
+@pytest.mark.skipif(not FINETUNING.exists(), reason="the fine-tuning losses of Lin et al. are not here")
+def test_hill_fits_sixty_published_curves_as_well_as_published_or_better():
+    published = pd.read_csv(FINETUNING / "published_rmsd.csv")
+    for name in ("flan", "gigaword"):
+        table = pd.read_csv(FINETUNING / f"{name}.csv").set_index("config name")
+        sizes = [column for column in table.columns if column.isdigit() and column != "0"]
+        theirs = published[published["dataset"] == name.upper()].set_index("model")["rmsd_rectified"]
+        assert len(theirs) == 30
+        x = np.array([float(size) for size in sizes])
+        for model, rmsd in theirs.items():
+            curve = fit_curve(x, table.loc[model, sizes].to_numpy(float), "hill")
+            assert np.sqrt(curve.mean_square[0]) <= rmsd * 1.0001
+
+
+def test_a_weighted_power_law_is_the_weighted_regression_of_logarithms():
+    weights = np.linspace(1, 30, len(X))
+    y = law(X, noise=0.2)
+    slope, _ = np.polyfit(np.log(X), np.log(y), 1, w=np.sqrt(weights))
+    found = fit_curve(X, y, "pow2", weights)
+    assert found.natural[0, 1] == pytest.approx(-slope, rel=1e-8)
+    assert found.natural[0, 1] != pytest.approx(fit_curve(X, y, "pow2").natural[0, 1], rel=1e-3)
+
+
+def test_whole_weights_count_as_repeated_points():
+    counts = np.arange(1, 11)
+    y = law(X, c=0.1, noise=0.05)
+    once = fit_curve(X, y, "pow3", counts.astype(float))
+    repeated = fit_curve(np.repeat(X, counts), np.repeat(y, counts), "pow3")
+    np.testing.assert_allclose(once.natural, repeated.natural, rtol=1e-5)
+
+
+@pytest.mark.skipif(not PORIAN.exists(), reason="the compute-optimal sizes of Porian et al. are not here")
+def test_porians_five_experiments_give_their_weighted_exponents():
+    """Columns experiment, flops, n, n_star_std (of log n); the weights are inverse variances (arXiv 2406.19146)."""
+    found = [
+        fit_curve(part["flops"].to_numpy(), 1 / part["n"].to_numpy(), "pow2", part["n_star_std"].to_numpy() ** -2.0)
+        for _, part in pd.read_csv(PORIAN).dropna().groupby("experiment", sort=False)
+    ]
+    exponents = [curve.natural[0, 1] for curve in found]
+    np.testing.assert_allclose(exponents, (0.8353, 0.7065, 0.6020, 0.5715, 0.4969), atol=1e-4)
+
+
 def test_units_do_not_matter():
     y = law(X, c=0.1, noise=0.02)
     one, other = fit_curve(X, y, "shift4"), fit_curve(1e6 * X, 100 * y, "shift4")
@@ -66,7 +147,7 @@ def test_units_do_not_matter():
 
 def test_more_parameters_never_fit_worse():
     y = law(X, c=0.05, d=100.0, noise=0.05)
-    squares = [fit_curve(X, y, form).mean_square[0] for form in PARAMETERS]
+    squares = [fit_curve(X, y, form).mean_square[0] for form in AUTO]
     assert squares[0] >= squares[1] - 1e-9
     assert squares[1] >= squares[2] - 1e-9
 

@@ -97,7 +97,7 @@ def _at(row: int, column: str, value: object):
         (lambda t: t.assign(wrong=0), "the error of sft is 0 at every data size: every problem is solved"),
         (lambda t: t.assign(wrong=t["wrong"].where(t["algorithm"] == "sft", 1)), "the error of rft is 1 at every data"),
         (lambda t: t[t["algorithm"] == "rft"], "no row has the reference 'sft' as its algorithm"),
-        (lambda t: t[t["algorithm"] == "sft"], "sft is the only algorithm; a multiplier compares another one"),
+        (lambda t: t[t["algorithm"] == "sft"], "sft is the only algorithm; a multiplier compares two"),
         (lambda t: t.assign(num_wrong=1), "has both wrong and counts"),
         (lambda t: t.iloc[:0], "the table has no rows"),
         (
@@ -123,7 +123,18 @@ def test_a_bad_claim_is_refused(items, tmp_path, capsys, claims, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("--reference", "sft", "--x", "D"), ("--x", "D"), ("--seed", "-1")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--reference", "sft", "--x", "D"),
+        ("--x", "D"),
+        ("--seed", "-1"),
+        ("--reference", "sft", "--weights", "seed"),
+        ("--reference", "sft", "--predict", "8"),
+        ("--reference", "sft", "--pass-at-k", "n,c"),
+    ],
+)
 def test_wrong_usage_exits_with_two(items, tmp_path, arguments):
     with pytest.raises(SystemExit) as exit_:
         fit(items.iloc[:5], tmp_path, *arguments)
@@ -202,6 +213,140 @@ def test_a_surface_gets_intervals_and_a_hold_out_score(tmp_path):
     for name, planted_value in (("E", 1.8), ("alpha", 0.35), ("beta", 0.37)):
         assert document["parameters"][name]["low"] < planted_value < document["parameters"][name]["high"]
     assert document["holdout"]["surface"] < document["holdout"]["last1"]
+
+
+def fitted(folder) -> dict:
+    return json.loads((folder / "out" / "fits.json").read_text())
+
+
+@pytest.mark.parametrize("form", ["hill", "bnsl1"])
+def test_a_bend_is_fitted_on_request_beside_the_usual_forms(tmp_path, form):
+    assert fit(curve(), tmp_path, "--x", "size", "--y", "error", "--form", form) == 0
+    document = fitted(tmp_path)
+    assert (document["form"], document["chosen_by"]) == (form, "request")
+    assert [item["form"] for item in document["forms"]] == ["pow2", "pow3", "shift4", form]
+
+
+def test_what_points_leave_open_about_a_bend_is_said(tmp_path, capsys):
+    size = np.geomspace(1, 300, 10)
+    early = pd.DataFrame({"size": size, "error": 0.1 + 0.8 / (1 + (size / 1e4) ** 0.7)})
+    assert fit(early, tmp_path, "--x", "size", "--y", "error", "--form", "hill") == 0
+    assert "do not reach the middle of the fall" in capsys.readouterr().out
+
+
+def test_weights_are_a_column_and_only_their_ratios_matter(tmp_path):
+    table = curve().assign(runs=np.arange(1, 11), variances=np.arange(1, 11) / 7)
+    found = []
+    for column in ("runs", "variances"):
+        assert fit(table, tmp_path, "--x", "size", "--y", "error", "--form", "pow2", "--weights", column) == 0
+        document = fitted(tmp_path)
+        assert document["weights"] == column
+        found.append(document["parameters"]["b"]["estimate"])
+    slope, _ = np.polyfit(np.log(table["size"]), np.log(table["error"]), 1, w=np.sqrt(table["runs"]))
+    assert found == pytest.approx([-slope, -slope], rel=1e-8)
+    assert "--weights variances" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_predictions_have_intervals_and_extrapolation_is_marked(tmp_path, capsys):
+    asked = ("--predict", "4096", "--predict", "size=1e6")
+    assert fit(curve(), tmp_path, "--x", "size", "--y", "error", "--form", "pow3", *asked) == 0
+    inside, beyond = fitted(tmp_path)["predictions"][3:]
+    truth = 0.1 + 0.6 * 40.96**-0.5
+    assert inside["new_run_low"] < inside["low"] < truth < inside["high"] < inside["new_run_high"]
+    assert (inside["extrapolated"], beyond["extrapolated"]) == (False, True)
+    assert "Extrapolated: 10 times the largest size." in capsys.readouterr().out
+
+
+def test_a_surface_is_predicted_at_a_point_and_compared_with_one_exponent(tmp_path, capsys):
+    asked = ("--predict", "D=1e12,N=7e9")
+    assert fit(surface(), tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla", *asked) == 0
+    (prediction,) = fitted(tmp_path)["predictions"]
+    assert prediction["low"] < 1.8 + 480 / 7e9**0.35 + 2100 / 1e12**0.37 < prediction["high"]
+    assert prediction["beyond"] == "7 times the largest N and 100 times the largest D"
+    assert "one exponent for both" in capsys.readouterr().out
+    assert fit(surface(), tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla_shared") == 0
+    document = fitted(tmp_path)
+    assert document["parameters"]["alpha"] == document["parameters"]["beta"]
+    own, shared = document["compared"]
+    assert own["objective_value"] <= shared["objective_value"]
+
+
+def test_isoflop_minima_are_reported(tmp_path, capsys):
+    compute = np.repeat([1e18, 1e19, 1e20], 7)
+    size = 1e-2 * compute**0.5 * np.tile(np.geomspace(0.2, 5, 7), 3)
+    miss = np.random.default_rng(0).normal(0, 1e-3, 21)
+    loss = 2 + 1e3 * compute**-0.15 + 0.05 * np.log(size / (1e-2 * compute**0.5)) ** 2 + miss
+    table = pd.DataFrame({"C": compute, "N": size, "loss": loss})
+    arguments = ("--x", "C,N", "--y", "loss", "--form", "isoflop", "--predict", "1e21")
+    assert fit(table, tmp_path, *arguments) == 0
+    document = fitted(tmp_path)
+    assert document["parameters"]["a"]["low"] < 0.5 < document["parameters"]["a"]["high"]
+    assert document["predictions"][0]["low"] < 1e-2 * 1e21**0.5 < document["predictions"][0]["high"]
+    assert "The best N grows as C^0.4993 (" in capsys.readouterr().out
+    assert fit(table.assign(C=table["C"] * (1 + 0.01 * np.arange(21))), tmp_path, *arguments) == 2
+    assert "Rows of one budget need the same value of compute" in capsys.readouterr().err
+
+
+def samples() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    correct = generator.binomial(64, generator.beta(0.4, 1.0, 120))
+    return pd.DataFrame({"samples": 64, "correct": correct})
+
+
+def test_pass_at_k_is_estimated_and_its_error_fitted(tmp_path, capsys):
+    assert fit(samples(), tmp_path, "--pass-at-k", "samples,correct", "--predict", "128") == 0
+    document = fitted(tmp_path)
+    first = document["pass_at_k"][0]
+    assert first["pass_at_k"] == pytest.approx((samples()["correct"] / 64).mean())
+    assert first["low"] < first["pass_at_k"] < first["high"]
+    assert [item["k"] for item in document["pass_at_k"]] == [1, 2, 4, 8, 16, 32, 64]
+    assert "new_run_low" not in document["predictions"][-1]
+    assert "pass@64 is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "message"),
+    [
+        (curve().assign(w=0), ("--weights", "w"), "row 0: w is 0; it is a finite number above 0, an inverse variance"),
+        (curve(), ("--weights", "w"), "lacks the columns w"),
+        (curve(), ("--predict", "many"), "--predict is 'many'; size is a finite number above 0, such as size=4096"),
+        (curve(), ("--predict", "N=7,D=8"), "it gives one number for each of size: size=4096"),
+        (curve(), ("--predict", "-4"), "size is a finite number above 0"),
+        (curve().iloc[:6], ("--form", "bnsl1"), "6 distinct sizes, and bnsl1 needs 7"),
+        (curve(), ("--form", "isoflop"), "--x names 1 columns, and the form isoflop has 2; name compute and N"),
+    ],
+)
+def test_bad_weights_places_and_forms_are_refused(tmp_path, capsys, table, arguments, message):
+    assert fit(table, tmp_path, "--x", "size", "--y", "error", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "columns", "message"),
+    [
+        (lambda t: t, "samples", "names 1 columns; it takes two"),
+        (lambda t: t, "n,correct", "lacks the columns n"),
+        (lambda t: t.assign(correct=65), "samples,correct", "row 0: samples is 64 and correct is 65"),
+        (lambda t: t.assign(correct=0.5), "samples,correct", "these are whole numbers"),
+        (lambda t: t.assign(correct=64), "samples,correct", "every problem is always solved"),
+        (lambda t: t.assign(correct=64 * (t["correct"] > 20)), "samples,correct", "always solved or never"),
+        (lambda t: t.assign(samples=2, correct=t["correct"] % 2), "samples,correct", "the fewest samples of a problem"),
+    ],
+)
+def test_bad_counts_of_samples_are_refused(tmp_path, capsys, change, columns, message):
+    assert fit(change(samples()), tmp_path, "--pass-at-k", columns) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_draws_are_counted_on_a_terminal_only(tmp_path, capsys, monkeypatch):
+    arguments = ("--x", "N,D", "--y", "loss", "--form", "chinchilla")
+    assert fit(surface(), tmp_path, *arguments) == 0
+    assert "draws" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert fit(surface(), tmp_path, *arguments) == 0
+    assert "bootstrap: 200 of 200 draws" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

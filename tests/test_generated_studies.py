@@ -164,8 +164,8 @@ def test_a_part_that_fails_is_named_and_the_rest_is_written(monkeypatch, tmp_pat
     monkeypatch.setattr(overview, "draw_errors", broken)
     monkeypatch.setattr(study_sections_module, "_errors", broken)
     parts = written(Spec(arms=("rft",), sizes=(8, 16, 32), num_seeds=3, num_problems=30), tmp_path)
-    assert [line.partition(": ")[0] for line in parts.failed] == ["figures/error.png", "Test error"]
-    assert "ValueError: number sections must be larger than 0 (overview.py, line" in parts.failed[0]
+    assert [line.partition(": ")[0] for line in parts.failed] == ["tables.tex", "figures/error.png", "Test error"]
+    assert "ValueError: number sections must be larger than 0 (overview.py, line" in parts.failed[1]
     (section,) = parts.section()
     assert section.bullets == tuple(parts.failed)
     text = (tmp_path / "report.md").read_text()
@@ -184,7 +184,6 @@ GRIDS = {
     "no arm": "grid: {algorithm: [sft], data_size: [64, 128, 256]}\n",
     "one size": "grid: {algorithm: [sft, rft, dpo], data_size: [64]}\n",
     "one cell": "grid: {algorithm: [sft], data_size: [64]}\n",
-    "no reference": "grid: {algorithm: [rft, dpo], data_size: [64, 128, 256]}\n",
     "twenty arms": f"grid: {{algorithm: [sft, rft], data_size: [64, 128], rft.max_positives: [{TWENTY}]}}\n",
     "only SFT in a panel": """grid:
   - {algorithm: [sft], data_size: [64, 128, 256], sft.epochs: [1, 2]}

@@ -171,7 +171,7 @@ def test_what_every_try_would_meet_is_refused_after_one(section, answer, words):
 
 def test_a_server_that_wants_a_key_and_gets_none_names_the_setting(section):
     script = Script(says("", 401))
-    with pytest.raises(Refused, match=rf"name the environment's variable that holds it in {section}\.api_key_env"):
+    with pytest.raises(Refused, match=rf"name the environment variable that holds it in {section}\.api_key_env"):
         ask(section, script, api_key_env=None)
     assert "authorization" not in script.heads[0].lower()
 

@@ -13,11 +13,12 @@ from tiny_policy import CONFIG, nll, random_params, random_rows
 from scaling.config.policy import Lora
 from scaling.config.training import Optimizer
 from scaling.model.lora import init_adapters
+from scaling.model.policy import Policy
 from scaling.stage import CHECKPOINTS
 from scaling.training import checkpoint
 from scaling.training.checkpoint import Checkpoints
-from scaling.training.loop import METRICS_FILE, run_updates, train
-from scaling.training.update import Sum, init_state
+from scaling.training.loop import METRICS_FILE, Updates, run_updates, train
+from scaling.training.update import Objective, Sum, init_state
 
 NUM_UPDATES = 40  # a line every two updates
 
@@ -51,10 +52,8 @@ def fit(out, kill_at=None, rows=regression_rows, num_updates=NUM_UPDATES, every_
 
     out.mkdir(exist_ok=True)
     params = {"w": jnp.zeros(3)}
-    return run_updates(
-        params, CONFIG, batch_at, num_updates, regression, lambda index: 0.1 / (1 + index), 0.01, 1.0, out,
-        checkpoint_seconds=every_seconds,
-    )  # fmt: skip
+    updates = Updates(num_updates, batch_at, lambda index: 0.1 / (1 + index), 0.01, 1.0)
+    return run_updates(params, CONFIG, updates, Objective(regression), out, every_seconds)
 
 
 def lines(out) -> list[dict[str, float]]:
@@ -120,10 +119,8 @@ def test_a_policy_resumes_with_its_optimizer_state_bit_for_bit(lora, tmp_path, t
 
         out.mkdir(exist_ok=True)
         trained, frozen = params_of(0)
-        return run_updates(
-            trained, CONFIG, batch_at, 8, nll, lambda index: 1e-3 * (1 + index), 0.1, 1.0, out,
-            checkpoint_seconds=2.0, lora=lora, frozen=frozen,
-        )  # fmt: skip
+        updates = Updates(8, batch_at, lambda index: 1e-3 * (1 + index), 0.1, 1.0)
+        return run_updates(trained, CONFIG, updates, Objective(nll), out, 2.0, lora, frozen)
 
     expected, out = pretrain(tmp_path / "unbroken"), tmp_path / "killed"
     with pytest.raises(Killed):
@@ -190,9 +187,8 @@ def test_a_window_is_totals_over_counts(tmp_path):
         batch["weight"] = np.array([1, 1, 1, 1] if index % 2 == 0 else [1, 0, 0, 0], np.float32)
         return batch
 
-    run_updates(
-        {"w": jnp.zeros(3)}, CONFIG, lambda index: [rows(index)], 40, regression, lambda _: 0.0, 0.0, 1.0, tmp_path
-    )
+    updates = Updates(40, lambda index: [rows(index)], lambda _: 0.0, 0.0, 1.0)
+    run_updates({"w": jnp.zeros(3)}, CONFIG, updates, Objective(regression), tmp_path)
     for window, line in enumerate(lines(tmp_path)):
         first, second = regression_rows(2 * window)["y"], regression_rows(2 * window + 1)["y"][:1]
         assert line["train/loss"] == pytest.approx(0.5 * (np.sum(first**2) + np.sum(second**2)) / 5, rel=1e-5)
@@ -214,11 +210,11 @@ def test_every_row_is_trained_on_once_an_epoch_in_an_order_that_the_seed_decides
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()} | {"tokens": np.zeros((10, 8), int)}
     lengths = np.full(10, 8)
     settings = Optimizer(learning_rate=0.1, epochs=3, batch_size=4)
-    orders = {}
+    start, orders = Policy({"w": jnp.zeros(3)}, CONFIG), {}
     for seed in (0, 1):
         out = tmp_path / str(seed)
         out.mkdir()
-        _, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, lengths, regression, settings, seed, out)
+        _, metrics = train(start, arrays, lengths, Objective(regression), settings, seed, out)
         bits = [int(line["rows/seen"]) for line in lines(out)]
         assert metrics["num_updates"] == len(bits) == 9
         for epoch in range(3):
@@ -236,7 +232,7 @@ def test_training_fits_a_line(tmp_path):
     x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     arrays = {"x": x, "y": x @ planted, "row": np.zeros(10, np.float32), "tokens": np.zeros((10, 8), int)}
     settings = Optimizer(learning_rate=0.1, epochs=100, batch_size=4)
-    lengths = np.full(10, 8)
-    params, metrics = train({"w": jnp.zeros(3)}, CONFIG, arrays, lengths, regression, settings, 0, tmp_path)
+    start, lengths = Policy({"w": jnp.zeros(3)}, CONFIG), np.full(10, 8)
+    params, metrics = train(start, arrays, lengths, Objective(regression), settings, 0, tmp_path)
     np.testing.assert_allclose(params["w"], planted, atol=0.01)  # Adam moves by 0.01 an update at the end
     assert metrics["train/loss"] < 1e-4

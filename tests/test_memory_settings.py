@@ -15,11 +15,12 @@ from scaling.config.training import Optimizer
 from scaling.engine.inline import InlinePool
 from scaling.engine.store import Store
 from scaling.engine.worker import StageWorker, run_stage
+from scaling.model.policy import Policy
 from scaling.model.transformer import architecture
 from scaling.training.batching import CPU_TOKENS, micro_batch_tokens
 from scaling.training.loop import train
 from scaling.training.memory_settings import current_memory, using_memory
-from scaling.training.update import make_accumulate
+from scaling.training.update import Objective, make_accumulate
 
 REMAT = Memory(remat="layers")
 
@@ -66,7 +67,7 @@ def fit(out, memory: Memory):
     arrays, lengths = {"tokens": rows["tokens"], "mask": rows["mask"]}, np.full(8, 16)
     settings = Optimizer(learning_rate=1e-3, epochs=4, batch_size=8)
     with using_memory(memory):
-        return train(random_params(0), CONFIG, arrays, lengths, nll, settings, 0, out)
+        return train(Policy(random_params(0), CONFIG), arrays, lengths, Objective(nll), settings, 0, out)
 
 
 @pytest.mark.parametrize("memory", [REMAT, Memory(micro_batch_tokens=32), Memory(micro_batch_tokens=1_000_000)])

@@ -171,7 +171,7 @@ REFUSED = {
     ),
     "rows_as_family": (
         FAMILY + "from scaling.config.text_problems import Jsonl\nregister_family(ProblemFamily(Jsonl, __name__))\n",
-        r"line 4: .*Jsonl are no DrawnProblems",
+        r"line 4: .*Jsonl are not DrawnProblems",
     ),
     "taken_form": (
         FORM + "register_form(Form('pow3', '', ('log_a', 'log_b', 'floor'), 5, pow3))\n",
@@ -216,7 +216,7 @@ def test_a_name_of_another_plug_in_is_refused(forgotten, tmp_path):
         text = f"register_kind(Kind('mine', {version}, 'host', print, work=print))\n"
         (tmp_path / f"{name}.py").write_text(KIND + text)
     load_plugins([tmp_path / "one.py"])
-    with pytest.raises(ConfigError, match="'mine' is registered already"):
+    with pytest.raises(ConfigError, match="'mine' is already registered"):
         load_plugins([tmp_path / "two.py"])
 
 

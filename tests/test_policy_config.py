@@ -43,7 +43,7 @@ def test_a_template_of_prompts_has_one_place_for_the_problem_and_needs_a_checkpo
 @pytest.mark.parametrize(
     ("template", "stated", "line"),
     [
-        (None, None, r"Prompts of .*: '\{prompt\}\\n', for it has no chat template"),
+        (None, None, r"Prompts of .*: '\{prompt\}\\n', because it has no chat template"),
         ("Q: {prompt}", None, r"Prompts of .*: 'Q: \{prompt\}' \(policy.prompt_template\)"),
         ("Q: {prompt}", "{{ messages }}", r"Prompts of .*: 'Q: \{prompt\}'"),
         (None, "{{ messages }}", None),

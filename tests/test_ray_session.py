@@ -17,6 +17,7 @@ from scaling.engine.ray_session import _join, _start
 from scaling.engine.run import CannotStart
 
 TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 SECONDS = 300  # for a driver on a busy machine to say something
 EXIT_CANNOT_START, EXIT_LOST = 3, 4
 
@@ -197,3 +198,38 @@ def test_a_signal_while_ray_starts_leaves_nothing(tiny, tmp_path, stop):
     assert process.returncode == 128 + stop, errors
     assert errors == "Stopped. Run the same command again to continue.\n"
     assert not left_of(started)
+
+
+LEAVE_AGENTS = """
+import os, signal, time
+from test_ray_session import family
+from scaling.engine.ray_session import Session
+
+def raylet():
+    return next(pid for pid, name in family(os.getpid()).items() if name == "raylet")
+
+with Session(None):
+    deadline = time.monotonic() + 60
+    while not (agents := family(raylet())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for agent in agents:
+        os.kill(agent, signal.SIGSTOP)  # as one that has not begun to look after its raylet
+    os.kill(raylet(), signal.SIGKILL)
+print("agents:", *agents)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_what_a_dead_raylet_leaves_behind_ends_with_the_session():
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.fspath, (ROOT, ROOT / "tests")))}
+    command = [sys.executable, "-c", LEAVE_AGENTS]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=SECONDS)
+    agents = [int(pid) for pid in done.stdout.rpartition("agents:")[2].split()]
+    assert agents, done.stderr
+    stats = [Path(f"/proc/{pid}/stat") for pid in agents]
+    left = [stat for stat in stats if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"]
+    for stat in left:
+        os.kill(int(stat.parent.name), signal.SIGKILL)
+    assert not left

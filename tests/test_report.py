@@ -37,6 +37,7 @@ def test_the_directory_holds_everything(results):
     expected = {
         *("runs.csv", "outcomes.parquet", "choices.csv", "ledger.csv", "errors.csv", "multipliers.csv", "fits.json"),
         *("report.md", "report.html", "figures", "source.txt", "compute_multipliers.csv", "provenance.json"),
+        "tables.tex",
     }
     assert {entry.name for entry in directory.iterdir()} == expected
     for name in ("error", "collapsed", "multiplier", "compute"):

@@ -145,10 +145,10 @@ def test_a_figure_can_be_drawn_on_axes_of_the_callers(fitted):
 
 def test_a_wrong_figure_lists_the_right_ones(star, fitted):
     with pytest.raises(
-        ResultsError, match=rf"'eror' is no figure of paper_star_graph, panel {PANEL}; it has error, mu"
+        ResultsError, match=rf"'eror' is not a figure of paper_star_graph, panel {PANEL}; it has error, mu"
     ):
         star.figure("eror")
-    with pytest.raises(ResultsError, match="'compute' is no figure of table"):
+    with pytest.raises(ResultsError, match="'compute' is not a figure of table"):
         fitted[1].figure("compute")
     with pytest.raises(ValueError, match=r"size is \(0, 4\)"):
         star.figure("error", size=(0, 4))
@@ -200,9 +200,9 @@ def test_counts_are_enough_for_it(fitted):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"reference": "dpo"}, "the reference is one of sft, rft"),
+        ({"reference": "dpo"}, "give one of sft, rft as the reference"),
         ({"claims": {"dpo": 2}}, "claims has 'dpo=2'; give ALGORITHM=MULTIPLIER with one of rft"),
-        ({"claims": {"rft": -1}}, "claims has 'rft=-1'; a multiplier is above 0"),
+        ({"claims": {"rft": -1}}, "claims has 'rft=-1'; a multiplier must be above 0"),
         ({"claims": {"rft": None}}, "claims has 'rft=None'; give a multiplier such as 2"),
     ],
 )

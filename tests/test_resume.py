@@ -15,8 +15,8 @@ from scaling.engine.store import CHECKPOINTS, LOG, Store
 from scaling.engine.worker import Done, run_stage
 from scaling.stage import Stage
 from scaling.training import checkpoint
-from scaling.training.loop import METRICS_FILE, run_updates
-from scaling.training.update import Sum
+from scaling.training.loop import METRICS_FILE, Updates, run_updates
+from scaling.training.update import Objective, Sum
 
 NUM_UPDATES = 40
 STAGE = Stage("toy", {"text": "fit", "seed": 0})
@@ -46,10 +46,8 @@ def fit(kill_at=None):
                 raise Killed
             return batch_at(index)
 
-        params, numbers = run_updates(
-            {"w": jnp.zeros(3)}, CONFIG, batches, NUM_UPDATES, regression, lambda index: 0.1, 0.0, 1.0, out,
-            checkpoint_seconds=3.0,
-        )  # fmt: skip
+        updates = Updates(NUM_UPDATES, batches, lambda index: 0.1, 0.0, 1.0)
+        params, numbers = run_updates({"w": jnp.zeros(3)}, CONFIG, updates, Objective(regression), out, 3.0)
         if kill_at == NUM_UPDATES:
             raise Killed
         np.save(out / "params.npy", params["w"])

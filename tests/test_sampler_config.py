@@ -87,7 +87,7 @@ def test_several_hosts_or_devices_would_ask_for_everything_anew_and_are_refused(
         ("hosts: {rollouts: 2}, mesh: {rollouts: {data: 2}}", "2 workers"),
         ("mesh: {rollouts: {tensor: 2}}", "2 devices"),
     ):
-        with pytest.raises(ConfigError, match=f"{words} of one stage, but"):
+        with pytest.raises(ConfigError, match=f"{words} per stage, but"):
             load(tmp_path, f"{server}\nresources: {{{amounts}}}")
         load(tmp_path, f"resources: {{{amounts}}}")
 

@@ -179,9 +179,9 @@ def test_rows_beyond_one_chunk_come_back_in_their_places(params, prompts, keys, 
 def test_rows_that_share_a_prompt_share_its_prefill_and_sample_what_they_would_alone(params, prompts, monkeypatch):
     prefilled = []
 
-    def watched(*arguments):
-        prefilled.append(arguments[1].shape[0])
-        return generate(*arguments)
+    def watched(params, chunk, program):
+        prefilled.append(len(chunk.prompts))
+        return generate(params, chunk, program)
 
     generate = sampling._generate
     monkeypatch.setattr(sampling, "_generate", watched)
@@ -269,9 +269,9 @@ def test_a_large_vocabulary_has_small_chunks_and_wide_buckets_and_the_same_compl
 ):
     generate, calls = sampling._generate, []
 
-    def counted(params, batch, starts, prompt_of, keys, limits, temperature, top_p, config, slots, *rest):
-        calls.append((batch.shape, len(limits), slots))
-        return generate(params, batch, starts, prompt_of, keys, limits, temperature, top_p, config, slots, *rest)
+    def counted(params, chunk, program):
+        calls.append((chunk.prompts.shape, len(chunk.limits), program.num_new))
+        return generate(params, chunk, program)
 
     monkeypatch.setattr(sampling, "_generate", counted)
     monkeypatch.setattr(sampling, "SMALL_VOCABULARY", CONFIG.vocab_size - 1)

@@ -22,8 +22,9 @@ def loop() -> str:
     keys = row_keys(jax.random.key(0), np.arange(ROWS, dtype=np.uint32)[:, None])
     prompts, starts = np.ones((ROWS, PROMPT), np.int32), np.zeros(ROWS, np.int32)
     limits, one = np.full(ROWS, NEW, np.int32), jnp.float32(1)
-    arguments = (random_params(0), prompts, starts, None, keys, limits, one, one, CONFIG, NEW, False, False)
-    program = sampling._generate.lower(*arguments).compile().as_text()
+    chunk = sampling._Chunk(prompts, starts, None, keys, limits, one, one, None)
+    settings = sampling._Program(CONFIG, NEW, greedy=False, nucleus=False)
+    program = sampling._generate.lower(random_params(0), chunk, settings).compile().as_text()
     bodies = [
         re.search(rf"^%?{re.escape(name)} \(.*?^}}", program, re.S | re.M)[0]
         for name in re.findall(r"body=%?([\w.-]+)", program)

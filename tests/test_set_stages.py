@@ -115,7 +115,7 @@ def test_mistakes_about_a_set_are_found_when_the_sweep_is_read(tmp_path, folder)
     assert "problems.path is not set" in sweep_error(tmp_path, problems={"family": "jsonl"})
     assert "is neither a file nor a folder" in sweep_error(tmp_path, problems={**local, "path": str(tmp_path / "no")})
     too_many = sweep_error(tmp_path, problems=local, grid={"data_size": [8, 25]})
-    assert "data_size is 25, but gsm8k offers 24 training problems beside those held out" in too_many
+    assert "data_size is 25, but gsm8k offers 24 training problems besides those held out" in too_many
     filtered = {**local, "solvable": {"num_candidates": 7}}
     assert "num_candidates = 7 of them" in sweep_error(tmp_path, problems=filtered)
     assert "num_test is 13, but the set has 12" in sweep_error(tmp_path, problems={**local, "num_test": 13})

@@ -153,8 +153,8 @@ def test_a_record_holds_the_digest_and_a_changed_one_is_told_until_it_is_accepte
     today = {first: sources_of(first), second: "other"}
     (found,) = changed([first, second], store, today.get)
     assert found.stages == (second,) and found.line == (
-        "sft: 1 stored stage was computed by other sources than today's, under the same version"
-        f" {kind_of('sft').version}. --rerun sft makes them again, --accept takes them as they are."
+        "sft: 1 stored stage was computed by different sources than today's, under the same version"
+        f" {kind_of('sft').version}. --rerun sft runs them again, --accept keeps them as they are."
     )
     accept([found], store)
     assert changed([first, second], Store(store.root), today.get) == []
@@ -208,7 +208,7 @@ def test_plan_and_status_say_what_changed_and_accept_and_rerun_settle_it(tiny, t
     now["digest"] = "after"
     for option in ("--plan", "--status"):
         assert sweep.main([file, option]) == 0
-        assert capsys.readouterr().out.count("sft: 1 stored stage was computed by other sources than today's") == 1
+        assert capsys.readouterr().out.count("sft: 1 stored stage was computed by different sources than today's") == 1
     toys.ran.clear()
     assert sweep.main([file, "--plan", "--rerun", "sft"]) == 0
     assert "2 to run" in capsys.readouterr().out  # the SFT and its evaluation

@@ -72,7 +72,8 @@ def test_keeping_the_outliers_moves_beta_as_published():
 @needs_epoch
 def test_bootstrap_intervals_are_near_the_published_ones():
     num_params, data_size, loss, _ = chinchilla()
-    draws = bootstrap_surface(num_params, data_size, loss, fit_surface(num_params, data_size, loss), 200, 0)
+    fit = fit_surface(num_params, data_size, loss)
+    draws = np.concatenate(list(bootstrap_surface(num_params, data_size, loss, fit, 200, 0)))
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     np.testing.assert_allclose(low[2:], (1.769, 0.317, 0.331), atol=0.015)
     np.testing.assert_allclose(high[2:], (1.871, 0.373, 0.415), atol=0.015)
@@ -82,6 +83,30 @@ def test_bootstrap_intervals_are_near_the_published_ones():
 def test_a_planted_surface_is_found_exactly(kind):
     fit = fit_surface(*planted(), kind=kind)
     np.testing.assert_allclose(fit.surface, PLANTED, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["huber", "squares"])
+def test_a_planted_shared_exponent_is_found_exactly(kind):
+    shared = Surface(480.0, 2100.0, 1.82, 0.36, 0.36)
+    num_params, data_size, _ = planted()
+    fit = fit_surface(num_params, data_size, shared.predict(num_params, data_size), kind=kind, shared=True)
+    np.testing.assert_allclose(fit.surface, shared, rtol=1e-4)
+    assert fit.surface.compute_exponent == 0.5
+
+
+def test_one_exponent_never_fits_better_than_two():
+    data = planted(noise=0.01)
+    assert fit_surface(*data, shared=True).objective >= fit_surface(*data).objective
+
+
+@pytest.mark.parametrize("kind", ["huber", "squares"])
+def test_whole_weights_count_as_repeated_points(kind):
+    data = planted(noise=0.01)
+    counts = np.random.default_rng(1).integers(1, 4, len(data[0]))
+    repeated = fit_surface(*(np.repeat(values, counts) for values in data), kind=kind)
+    once = fit_surface(*data, kind=kind, weights=counts.astype(float))
+    np.testing.assert_allclose(once.surface, repeated.surface, rtol=1e-4)
+    assert once.objective * counts.mean() == pytest.approx(repeated.objective, rel=1e-8)
 
 
 def test_a_far_start_ends_in_the_same_flat_valley():
@@ -101,10 +126,10 @@ def test_units_of_n_and_d_do_not_matter():
 def test_the_interval_holds_planted_exponents_and_repeats_with_its_seed():
     data = planted(noise=0.01)
     fit = fit_surface(*data)
-    draws = bootstrap_surface(*data, fit, 100, seed=3)
+    draws = np.concatenate(list(bootstrap_surface(*data, fit, 100, seed=3)))
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     assert ((low < PLANTED) & (PLANTED < high)).all()
-    np.testing.assert_array_equal(draws, bootstrap_surface(*data, fit, 100, seed=3))
+    np.testing.assert_array_equal(draws, np.concatenate(list(bootstrap_surface(*data, fit, 100, seed=3))))
 
 
 def test_the_largest_points_are_predicted_better_than_by_the_last_losses():

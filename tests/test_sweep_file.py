@@ -145,7 +145,7 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"resources": {"train": {"cpu": 0}}}, ["resources.train.cpu is 0", "greater than 0"]),
         ({"resources": {"trian": {"cpu": 1}}}, ["unknown key 'resources.trian'", "Did you mean 'resources.train'?"]),
         ({"sft": None}, ["sft is None", "a mapping of its keys"]),
-        ({"resources": {"train": {}}}, ["resources: train asks for nothing", "cpu: 1"]),
+        ({"resources": {"train": {}}}, ["resources: train requests nothing", "cpu: 1"]),
         ({"resources": {"rollouts": {"gpu": 1.5}}}, ["resources: rollouts.gpu is 1.5", "a fraction of one"]),
         ({"sft": {"learning_rate": float("inf")}}, ["sft.learning_rate is inf", "finite"]),
         ({"analysis": {"claims": {"rft": float("inf")}}}, ["analysis.claims.rft is inf", "finite"]),

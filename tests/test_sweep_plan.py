@@ -11,7 +11,15 @@ def test_help_lists_every_option(capsys):
         sweep.main(["--help"])
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for option in ("--plan", "--status", "--address", "--inline", "--set KEY=VALUE", "docs/sweeps.md"):
+    for option in (
+        "--plan",
+        "--status",
+        "--address",
+        "--inline",
+        "--only KEY=VALUE",
+        "--set KEY=VALUE",
+        "docs/sweeps.md",
+    ):
         assert option in shown
 
 
@@ -102,9 +110,42 @@ def test_wrong_usage_gives_exit_two(tiny, arguments, capsys):
 
 @pytest.mark.parametrize(
     ("amounts", "part"),
-    [({"gpu": 1.5}, "train.gpu is 1.5"), ({}, "train asks for nothing")],
+    [({"gpu": 1.5}, "train.gpu is 1.5"), ({}, "train requests nothing")],
 )
 def test_resources_that_no_worker_can_have_give_exit_two(tiny, tmp_path, capsys, amounts, part):
     assert sweep.main([tiny(resources={"train": amounts})]) == 2
     assert part in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
+
+
+def test_only_runs_a_part_of_the_grid(tiny, toys, capsys):
+    file = tiny(grid={"algorithm": ["sft", "rft"], "data_size": [8, 16]})
+    assert sweep.main([file, "--plan", "--only", "algorithm=rft,data_size=8", "--only", "seed=1"]) == 0
+    assert "1 runs over algorithm, data_size and 1 seeds" in capsys.readouterr().out.replace("\n", " ")
+    sizes = []
+    toys.before = lambda kind, config: sizes.append(config["data_size"]) if kind == "teacher" else None
+    assert sweep.main([file, "--inline", "--only", "algorithm=sft,algorithm=rft,data_size=16"]) == 0
+    assert sizes == [16, 16] and toys.ran.count("rft") == toys.ran.count("sft") == 2
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("algorithm", "--only algorithm: expected KEY=VALUE"),
+        ("rounds=2", "--only rounds: the grid varies seed, algorithm, data_size"),
+        ("data_size=9", "--only data_size=9: the sweep has 8; give one of these"),
+        ("algorithm=dpo", "--only algorithm=dpo: the sweep has sft, rft"),
+    ],
+)
+def test_a_part_that_the_grid_does_not_have_is_refused(tiny, only, message, capsys):
+    file = tiny(grid={"algorithm": ["sft", "rft"], "data_size": [8]})
+    assert sweep.main([file, "--plan", "--only", only]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_grid_without_the_key_is_left_out(tiny, capsys):
+    grids = [{"algorithm": ["sft"], "data_size": [8]}, {"algorithm": ["rft"], "data_size": [8], "rounds": [1, 2]}]
+    assert sweep.main([tiny(grid=grids), "--plan", "--only", "rounds=2"]) == 0
+    assert "2 runs over" in capsys.readouterr().out
+    assert sweep.main([tiny(grid=grids), "--plan", "--only", "rounds=2,algorithm=sft"]) == 2
+    assert "no grid of the sweep combines these values" in capsys.readouterr().err

@@ -52,7 +52,12 @@ def test_every_problem_is_a_training_problem_with_its_true_answer(tmp_path):
         assert split_of(Problem(row["prompt"], row["answer"]).key) == "train"
         assert int(row["answer"]) == sum(map(int, row["prompt"].split()[:-1])) % 23
         assert row.keys() == {"prompt", "answer", "completion"}
-    assert numbers == {"num_problems": 32.0, "num_rejected_solutions": 0.0, "num_spurious_steps": 0.0}
+    assert numbers == {
+        "num_problems": 32.0,
+        "num_rejected_solutions": 0.0,
+        "num_spurious_steps": 0.0,
+        "flawed_fraction": 0.0,
+    }
     assert all(check.reward == 1.0 and check.error_kind == "none" for check in checks(SUMS, rows))
 
 
@@ -61,7 +66,12 @@ def test_flaws_cancel_verify_and_are_counted_as_two_spurious_steps_each(tmp_path
     rows, numbers = make(tmp_path / "rows", problems, 32)
     found = checks(problems, rows)
     assert [(check.reward, check.spurious_steps, check.error_kind) for check in found] == [(1.0, 2, "fact")] * 32
-    assert numbers == {"num_problems": 32.0, "num_rejected_solutions": 0.0, "num_spurious_steps": 64.0}
+    assert numbers == {
+        "num_problems": 32.0,
+        "num_rejected_solutions": 0.0,
+        "num_spurious_steps": 64.0,
+        "flawed_fraction": 1.0,
+    }
 
 
 def test_the_share_of_flawed_solutions_is_the_flaw_rate(tmp_path):

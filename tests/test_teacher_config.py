@@ -97,7 +97,7 @@ def test_requests_per_attempt():
     ("settings", "message"),
     [
         ({"model": "m", "teachers": {"a": {"model": "m"}}}, "name one teacher by model, or several"),
-        ({"temperature": 0.5, "teachers": {"a": {"model": "m"}}}, "temperature belongs into each of them"),
+        ({"temperature": 0.5, "teachers": {"a": {"model": "m"}}}, "temperature belongs in each of them"),
         ({"model": "m", "budget_usd": 5.0}, "m has no prices"),
         ({"model": "m", "usd_per_million_input_tokens": 5.0}, "only one of the two prices"),
         ({"model": "m", "endpoint": "api.openai.com/v1"}, "expected a URL"),
@@ -125,7 +125,7 @@ def test_a_password_in_an_endpoint_is_refused_by_the_sweep_file_without_being_sh
 
 
 def test_a_family_of_closed_vocabulary_has_no_chat_teacher():
-    with pytest.raises(ValidationError, match="modular_sum makes and solves its problems in a closed vocabulary"):
+    with pytest.raises(ValidationError, match="modular_sum writes and solves its problems in a closed vocabulary"):
         Cell.of(**{"teacher": {"model": "gpt-4o"}})
 
 

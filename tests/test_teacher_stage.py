@@ -198,5 +198,5 @@ def test_a_missing_extra_is_one_error_that_names_it(study, tmp_path, monkeypatch
         monkeypatch.delitem(sys.modules, name, raising=False)
     outcome = run(Store(tmp_path / "store"), recipes.synthetic(cell(4), 0))
     assert isinstance(outcome, Failed)
-    assert "ImportError: asking a server needs the package httpx" in outcome.failure["error"]
+    assert "ImportError: requests to a server need the package httpx" in outcome.failure["error"]
     assert "pip install --editable '.[teacher]'" in json.dumps(outcome.failure)

@@ -51,7 +51,7 @@ def test_a_single_number_that_does_not_fit_is_not_supported():
     disagreeing = verdict(evidence(mean=(1.2, 1.1, 1.3)), claim=2.0)
     assert disagreeing.code == "DIRECTION_ONLY"
     assert "disagree" in disagreeing.sentence
-    assert "which these data do not give" in disagreeing.claim_sentence
+    assert "and these data do not give one" in disagreeing.claim_sentence
     # A slope under a model that does not fit either is no evidence of a varying multiplier.
     bent = evidence(delta=(0.4, 0.2, 0.6), lack_of_fit=0.0, lack_of_fit_varying=0.0)
     assert verdict(bent).code == "DIRECTION_ONLY"
@@ -67,7 +67,7 @@ def test_without_one_number_a_claim_fails_where_no_size_supports_it():
     # One size that supports it, or comes within a factor of 1.5, and the claim is not judged.
     for limits in ((1.5, 9.0), (5.5, 7.0)):
         open_ = verdict(evidence(**bent, at_sizes=((1.2, 1.0, 1.5), (6.0, *limits))), claim=8.0)
-        assert open_.code == "DIRECTION_ONLY" and "which these data do not give" in open_.claim_sentence
+        assert open_.code == "DIRECTION_ONLY" and "and these data do not give one" in open_.claim_sentence
     # A bound fails where every size is above it, and not where one may be below.
     above = verdict(evidence(**bent, at_sizes=((1.5, 1.1, 1.8), (1.9, 1.5, 2.4))), claim="<=1")
     assert above.code == "CONTRADICTED" and "m(D) is at least 1.10" in above.claim_sentence
@@ -99,7 +99,7 @@ def test_support_needs_the_hold_out_and_data_of_the_reference_within_reach():
     failed = verdict(evidence(held_out=False), claim=2.0)
     assert failed.code == "DIRECTION_ONLY"
     assert "not what the other sizes predict" in failed.sentence
-    assert "these data do not give" in failed.claim_sentence
+    assert "these data do not give one" in failed.claim_sentence
     far = verdict(evidence(extrapolation=(4.1, 60.0)), claim=2.0)
     assert far.code == "DIRECTION_ONLY"
     assert "more than 4 times the data of SFT" in far.sentence

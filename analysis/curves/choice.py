@@ -6,11 +6,12 @@ better. In both cases AICc decides (docs/results.md has the numbers). last1 repe
 does not beat it does not extrapolate.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves.laws import Curve, fit_curve, form_names, num_parameters, rmsle
+from analysis.curves.laws import AUTO, Curve, auto_names, fit_curve, num_parameters, rmsle
 
 FEW, MANY = 7, 12  # distinct sizes between which the hold-out decides
 MAX_EXTRAPOLATION = 4.0  # times the largest size; nothing is predicted beyond
@@ -40,16 +41,17 @@ class ChosenCurve:
         return next(curve for curve in self.curves if curve.form == self.chosen)
 
 
-def choose(x: np.ndarray, y: np.ndarray, form: str = "auto") -> ChosenCurve:
+def choose(x: np.ndarray, y: np.ndarray, form: str = "auto", weights: np.ndarray | None = None) -> ChosenCurve:
     """Fit every form that has fewer parameters than there are sizes, and choose one, or take the form asked for."""
     num_sizes = len(np.unique(x))
-    allowed = [name for name in form_names() if num_sizes > num_parameters(name)]
+    names = dict.fromkeys(auto_names() if form == "auto" else (*auto_names(), form))
+    allowed = [name for name in names if num_sizes > num_parameters(name)]
     if not allowed or (form != "auto" and form not in allowed):
-        name = form_names()[0] if form == "auto" else form
+        name = AUTO[0] if form == "auto" else form
         needed = num_parameters(name) + 1
         raise ValueError(f"there are {num_sizes} distinct sizes, and {name} needs {needed}. Add sizes.")
-    curves = tuple(fit_curve(x, y, name) for name in allowed)
-    scores = hold_out(x, y)
+    curves = tuple(fit_curve(x, y, name, weights) for name in allowed)
+    scores = hold_out(x, y, allowed, weights)
     if form != "auto":
         return ChosenCurve(form, "request", curves, scores)
     found = {name: [score for score in scores if score.form == name] for name in allowed}
@@ -60,22 +62,27 @@ def choose(x: np.ndarray, y: np.ndarray, form: str = "auto") -> ChosenCurve:
     return ChosenCurve(min(curves, key=lambda curve: curve.aicc).form, "AICc", curves, scores)
 
 
-def hold_out(x: np.ndarray, y: np.ndarray) -> tuple[HoldOutScore, ...]:
+def hold_out(
+    x: np.ndarray, y: np.ndarray, forms: Sequence[str] = AUTO, weights: np.ndarray | None = None
+) -> tuple[HoldOutScore, ...]:
     """Predict the largest sizes from the rest: one and two left out, or an eighth and a quarter where they are many."""
     sizes = np.unique(x)
+    weights = np.ones(len(x)) if weights is None else weights
     scores = []
     for num_left_out in sorted({max(1, round(len(sizes) / 8)), max(2, round(len(sizes) / 4))}):
         kept = x < sizes[-num_left_out]
         num_kept = len(sizes) - num_left_out
         if num_kept < 2:
             continue
-        last = np.exp(np.log(y[x == sizes[num_kept - 1]]).mean())
+        at_last = x == sizes[num_kept - 1]
+        last = np.exp(np.average(np.log(y[at_last]), weights=weights[at_last]))
         predictions = {"last1": np.full((~kept).sum(), last)}
-        for name in form_names():
+        for name in forms:
             if num_kept > num_parameters(name):
-                predictions[name] = fit_curve(x[kept], y[kept], name).predict(x[~kept])[0]
+                predictions[name] = fit_curve(x[kept], y[kept], name, weights[kept]).predict(x[~kept])[0]
         for name, predicted in predictions.items():
-            scores.append(HoldOutScore(name, num_left_out, len(predicted), rmsle(predicted, y[~kept])))
+            miss = rmsle(predicted, y[~kept], weights[~kept])
+            scores.append(HoldOutScore(name, num_left_out, len(predicted), miss))
     return tuple(scores)
 
 

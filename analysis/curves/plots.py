@@ -46,6 +46,21 @@ def surface_figure(points: pd.DataFrame, y: str, text: str) -> Figure:
         return figure
 
 
+def isoflop_figure(points: pd.DataFrame, sizes: np.ndarray, losses: np.ndarray, x: str) -> Figure:
+    """points: columns budget, size, observed, fitted (missing where a budget is left out); sizes, losses: minima."""
+    with styled():
+        figure, axes = blank()
+        for index, (budget, part) in enumerate(points.sort_values("size").groupby("budget")):
+            axes.plot(part["size"], part["observed"], "o", color=colour(index), markersize=3, label=f"{budget:g}")
+            axes.plot(part["size"], part["fitted"], "-", color=colour(index), linewidth=0.8)
+        axes.plot(sizes, losses, "k*", markersize=6)
+        axes.set_xscale("log")
+        axes.set_xlabel(x)
+        axes.set_ylabel("loss")
+        axes.legend(loc="best", fontsize="x-small")
+        return figure
+
+
 def _plain_ticks(axis: Axis) -> None:
     """Few ticks with plain numbers: within a decade, powers of ten alone would be too few."""
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

@@ -19,20 +19,17 @@ class PointsError(ValueError):
     """A table of points is wrong; the message names the row and the cure."""
 
 
-def read_points(table: pd.DataFrame, x: Sequence[str], y: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """Columns x, each float64 [P], and y [P]. Raises PointsError."""
+def read_points(
+    table: pd.DataFrame, x: Sequence[str], y: str, weights: str | None = None
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Columns x, each float64 [P], y [P], and weights [P], 1 without a column of them. Raises PointsError."""
     names = [*x, y]
-    missing = [name for name in names if name not in table.columns]
-    if missing:
-        raise PointsError(
-            f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
-            " Name its columns with --x and --y."
-        )
-    if len(set(names)) < len(names):
-        raise PointsError(f"--x and --y name {', '.join(names)}; each column can be used once.")
-    if table.empty:
-        raise PointsError("the table has no rows.")
-    found = [_column(table, name) for name in names]
+    _check_names(table, [*names, *([] if weights is None else [weights])], "--x, --y and --weights")
+    found = [_column(table, name, "because the fit is in logarithms") for name in names]
+    if weights is None:
+        weight = np.ones(len(table))
+    else:
+        weight = _column(table, weights, "an inverse variance or a number of runs or problems; leave out rows without")
     repeated = table.duplicated().to_numpy()
     if repeated.any():
         row = int(np.argmax(repeated))
@@ -43,7 +40,26 @@ def read_points(table: pd.DataFrame, x: Sequence[str], y: str) -> tuple[list[np.
         )
     if np.ptp(found[-1]) == 0:
         raise PointsError(f"{y} is {found[-1][0]:g} in every row; a curve without a slope has nothing to fit.")
-    return found[:-1], found[-1]
+    return found[:-1], found[-1], weight
+
+
+def read_counts(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples, and right ones, of each problem, float64 [P]. Raises PointsError."""
+    if len(columns) != 2:
+        raise PointsError(f"--pass-at-k names {len(columns)} columns; it takes two, SAMPLES,CORRECT.")
+    _check_names(table, columns, "--pass-at-k")
+    found = [pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float) for name in columns]
+    (samples, correct), (n, c) = columns, found
+    bad = ~((n >= 1) & (c >= 0) & (c <= n) & (n % 1 == 0) & (c % 1 == 0) & np.isfinite(n))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise PointsError(
+            f"row {row}: {samples} is {table[samples].iloc[row]} and {correct} is {table[correct].iloc[row]}; these are"
+            f" whole numbers, {samples} at least 1 and {correct} from 0 to {samples}, one row a problem."
+        )
+    if c.max() == 0 or (c == n).all():
+        raise PointsError(f"every problem is {'solved never' if c.max() == 0 else 'always solved'}: there is no curve.")
+    return n, c
 
 
 def slopes(x: Sequence[np.ndarray], y: np.ndarray) -> list[tuple[float, float]]:
@@ -86,7 +102,20 @@ def check_surface(x: Sequence[np.ndarray], names: Sequence[str]) -> None:
         )
 
 
-def _column(table: pd.DataFrame, name: str) -> np.ndarray:
+def _check_names(table: pd.DataFrame, names: Sequence[str], options: str) -> None:
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise PointsError(
+            f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, table.columns))}."
+            f" Name its columns with {options}."
+        )
+    if len(set(names)) < len(names):
+        raise PointsError(f"{options} name {', '.join(names)}; each column can be used once.")
+    if table.empty:
+        raise PointsError("the table has no rows.")
+
+
+def _column(table: pd.DataFrame, name: str, why: str) -> np.ndarray:
     numbers: np.ndarray = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
     bad = ~(np.isfinite(numbers) & (numbers > 0))
     if bad.any():
@@ -94,7 +123,5 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
         value = table[name].iloc[row]
         if pd.isna(value):
             raise PointsError(f"row {row}: {name} is missing; fill it in, or leave the row out.")
-        raise PointsError(
-            f"row {row}: {name} is {value}; it is a finite number above 0, because the fit is in logarithms."
-        )
+        raise PointsError(f"row {row}: {name} is {value}; it is a finite number above 0, {why}.")
     return numbers

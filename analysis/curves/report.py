@@ -1,98 +1,183 @@
-"""Fit anyone's points: a one-variable curve, or the surface L(N, D), with intervals, hold-out scores and a report.
+"""Fit anyone's points: a curve, the surface L(N, D), isoFLOP minima, or pass@k, with intervals and a report.
 
-In: a table, its columns, the form. Out: fits.json, fit.csv, figures/, report.md and report.html in a directory.
+In: a table and a `Request`. Out: fits.json, fit.csv, figures/, report.md and report.html in a directory.
 """
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose
-from analysis.curves.laws import STEEPEST, Curve, bootstrap_curve, form_names
-from analysis.curves.plots import curve_figure, surface_figure
-from analysis.curves.points import NO_EFFECT, PointsError, check_falls, check_surface, read_points, slopes
-from analysis.curves.surface import Loss, Surface, bootstrap_surface, fit_surface, hold_out_surface
+from analysis.curves.laws import LAWS, STEEPEST, Curve, bootstrap_curve, form_names, refit_curve
+from analysis.curves.numbers import (
+    INTERVAL,
+    Fitted,
+    Scatter,
+    intervals,
+    parameter_table,
+    place,
+    places,
+    predicted,
+    prediction_sentence,
+    prediction_table,
+    scatter,
+    spread,
+)
+from analysis.curves.passes import passes
+from analysis.curves.plots import curve_figure
+from analysis.curves.points import NO_EFFECT, PointsError, check_falls, read_counts, read_points, slopes
+from analysis.curves.surface import Loss
+from analysis.curves.surface_report import SURFACES, fit_budgets, fit_losses
 from analysis.figures.overview import save
 from analysis.page.rendering import Section, TextTable, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
 from scaling.engine.output import Output
 from scaling.plugins import loaded_plugins
 
-_INTERVAL = "95 % percentile, bootstrap over points"
-# fits.json, the points as fitted, their figure, the conclusions and the tables of the page
-_Fitted = tuple[dict[str, object], pd.DataFrame, Figure, tuple[str, ...], tuple[TextTable, ...]]
-_FORMULA = "E + A / N^alpha + B / D^beta"
+_OVER_PROBLEMS = "95 % percentile, bootstrap over problems"
 
 
-def fit_points(
-    table: pd.DataFrame,
-    name: str,
-    x: Sequence[str],
-    y: str,
-    output: Output,
-    form: str = "auto",
-    loss: Loss = "huber",
-    num_draws: int = 2000,
-    seed: int = 0,
-) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; the defaults are those of the command."""
+
+    x: tuple[str, ...]  # columns; of pass@k, those of samples and of right ones
+    y: str | None  # None: pass@k
+    form: str = "auto"
+    loss: Loss = "huber"
+    weights: str | None = None
+    predict: tuple[str, ...] = ()
+    num_draws: int = 2000
+    seed: int = 0
+
+    def command(self, name: str) -> str:
+        columns = ",".join(self.x)
+        words = ["--pass-at-k", columns] if self.y is None else ["--x", columns, "--y", self.y]
+        words += ["--form", self.form, *(["--loss", self.loss] if self.form in SURFACES else [])]
+        words += ["--weights", self.weights] if self.weights else []
+        words += [word for text in self.predict for word in ("--predict", text)]
+        words += ["--draws", str(self.num_draws), "--seed", str(self.seed)]
+        words += [word for plugin in loaded_plugins() for word in ("--import", f"{plugin.name}.py")]
+        return f"python -m analysis.fit {shlex.join([name, *words])}"
+
+
+def fit_points(table: pd.DataFrame, name: str, request: Request, output: Output) -> tuple[str, ...]:
     """Write everything; the conclusions' sentences. Raises PointsError for a table that cannot be fitted."""
-    known = ("auto", *form_names(), "chinchilla")
-    if form not in known:
+    known = ("auto", *form_names(), *SURFACES, "isoflop")
+    if request.form not in known:
         raise PointsError(
-            f"--form is {form!r}; expected one of {', '.join(known)}, or a form that a file given with --import"
+            f"--form is {request.form!r}; expected one of {', '.join(known)}, or a form that a file given with --import"
             " registers."
         )
-    wanted = 2 if form == "chinchilla" else 1
-    if len(x) != wanted:
-        cure = "name N and D, parameters and tokens" if wanted == 2 else "name one column, or give --form chinchilla"
-        raise PointsError(f"--x names {len(x)} columns, and the form {form} has {wanted}; {cure}.")
-    at, values = read_points(table, x, y)
-    check_falls(at, x, values, y)
-    digest = hashlib.sha256(np.stack([*at, values]).tobytes()).hexdigest()[:16]
-    head = {"schema_version": SCHEMA_VERSION, "data_hash": digest, "x": list(x), "y": y, "num_points": len(values)}
-    head |= {"interval": _INTERVAL, "bootstrap_draws": num_draws, "seed": seed}
-    command = f"python -m analysis.fit {name} --x {','.join(x)} --y {y} --form {form} --draws {num_draws} --seed {seed}"
-    command += "".join(f" --import {plugin.name}.py" for plugin in loaded_plugins())
-    if form == "chinchilla":
-        check_surface(at, x)
-        document, fitted, figure, sentences, tables = _surface((at[0], at[1]), x, values, y, loss, num_draws, seed)
-        command += f" --loss {loss}"
-        caption = f"How far each of {len(values)} points lies from the surface {_FORMULA}, against N D."
+    if request.y is None:
+        columns, fitted, y = _passes(table, request)
     else:
-        try:
-            choice = choose(at[0], values, form)
-        except ValueError as error:
-            raise PointsError(str(error)) from error
-        document, fitted, figure, sentences, tables = _curve(at[0], values, x[0], y, choice, num_draws, seed)
-        caption = (
-            f"{len(values)} points and the fit of {choice.curve.law.formula}; band: {_INTERVAL}, of the curve; dashed:"
-            " extrapolated."
-        )
+        columns, fitted = _points(table, request, request.y)
+        y = request.y
+    digest = hashlib.sha256(np.stack(columns).tobytes()).hexdigest()[:16]
+    head = {"schema_version": SCHEMA_VERSION, "data_hash": digest, "x": list(request.x), "y": y}
+    head |= {"num_points": len(columns[0]), "interval": INTERVAL, "weights": request.weights}
+    head |= {"bootstrap_draws": request.num_draws, "seed": request.seed}
     with output.writing() as directory:
         (directory / "figures").mkdir()
-        (directory / "fits.json").write_text(dump(head | document), encoding="utf-8")
-        write_csv(fitted, directory / "fit.csv")
-        save(figure, directory / "figures" / "fit.png")
-        origin = Section("Provenance", bullets=(f"data: {name}, hash {digest}", f"regenerate: {command} --out DIR"))
-        figures = Section("Figure", figures=(picture(directory, "figures/fit.png", caption),))
-        numbers = Section("Numbers", tables=tables)
-        write_report(directory, f"{name}: {y}", [Section("", sentences), figures, numbers, origin])
-    return sentences
+        (directory / "fits.json").write_text(dump(head | fitted.document), encoding="utf-8")
+        write_csv(fitted.points, directory / "fit.csv")
+        save(fitted.figure, directory / "figures" / "fit.png")
+        regenerate = f"regenerate: {request.command(name)} --out DIR"
+        origin = Section("Provenance", bullets=(f"data: {name}, hash {digest}", regenerate))
+        figures = Section("Figure", figures=(picture(directory, "figures/fit.png", fitted.caption),))
+        numbers = Section("Numbers", tables=fitted.tables)
+        write_report(directory, f"{name}: {y}", [Section("", fitted.sentences), figures, numbers, origin])
+    return fitted.sentences
+
+
+def _points(table: pd.DataFrame, request: Request, y: str) -> tuple[list[np.ndarray], Fitted]:
+    """The columns read, and what is fitted to them."""
+    x, form = request.x, request.form
+    wanted = 2 if form in (*SURFACES, "isoflop") else 1
+    if len(x) != wanted:
+        two = "compute and N, or compute and D" if form == "isoflop" else "N and D, parameters and tokens"
+        cure = f"name {two}" if wanted == 2 else "name one column, or give --form chinchilla or isoflop"
+        raise PointsError(f"--x names {len(x)} columns, and the form {form} has {wanted}; {cure}.")
+    at, values, weights = read_points(table, x, y, request.weights)
+    columns = [*at, values, *([] if request.weights is None else [weights])]
+    if form == "isoflop":
+        check_falls(at[:1], x[:1], values, y)
+        return columns, fit_budgets(at, x, values, weights, request.predict, request.num_draws, request.seed)
+    if form != "bnsl1":  # whose break may turn a curve upwards
+        check_falls(at, x, values, y)
+    where = places(request.predict, x, at)
+    if form in SURFACES:
+        draws = (request.num_draws, request.seed)
+        return columns, fit_losses(at, x, (values, y, weights), form, request.loss, where, *draws)
+    try:
+        choice = choose(at[0], values, form, weights)
+    except ValueError as error:
+        raise PointsError(str(error)) from error
+    draws_ = bootstrap_curve(at[0], values, choice.curve, request.num_draws, request.seed, weights)
+    curve = choice.curve
+    about = scatter(values, curve.predict(at[0])[0], weights, curve.theta.shape[1])
+    return columns, _curve(at[0], values, (x[0], y), choice, draws_, about, request, INTERVAL)
+
+
+def _passes(table: pd.DataFrame, request: Request) -> tuple[list[np.ndarray], Fitted, str]:
+    num_samples, num_correct = read_counts(table, request.x)
+    if request.form not in ("auto", *form_names()):
+        raise PointsError(
+            f"--form is {request.form}, and pass@k is a curve of k: give auto, {', '.join(form_names())}."
+        )
+    found = passes(num_samples, num_correct, request.num_draws, request.seed)
+    if np.ptp(found.error) == 0:
+        raise PointsError("pass@k is the same at every k: each problem is always solved or never. There is no curve.")
+    try:
+        choice = choose(found.k, found.error, request.form)
+    except ValueError as error:
+        cure = f"{error} The sizes are k = 1, 2, 4 ... up to {num_samples.min():g}, the fewest samples of a problem."
+        raise PointsError(cure) from error
+    kept = found.draws > 0  # where a draw has no error left at some k, there is no logarithm
+    draws = refit_curve(found.k, np.where(kept, found.draws, 1.0), choice.curve, kept / len(found.k))
+    name = "1 - pass@k"
+    fitted = _curve(found.k, found.error, ("k", name), choice, draws, None, request, _OVER_PROBLEMS)
+    low, high = np.quantile(found.draws, [0.025, 0.975], axis=0)
+    at_k = {"k": found.k, "pass_at_k": 1 - found.error, "low": 1 - high, "high": 1 - low}
+    rows = tuple((f"{k:g}", f"{p:.4g}", f"{a:.4g} to {b:.4g}") for k, p, a, b in zip(*at_k.values(), strict=True))
+    note = f"Unbiased (Chen et al. 2021), mean over {found.num_problems} problems; intervals: {_OVER_PROBLEMS}."
+    shown = TextTable(("k", "pass@k", "95 % interval"), rows, note)
+    document = fitted.document | {"num_problems": found.num_problems, "interval": _OVER_PROBLEMS}
+    document |= {"kind": "pass_at_k", "pass_at_k": pd.DataFrame(at_k).to_dict("records")}
+    at_ends = (f"{k:g} is {1 - e:.3g}" for k, e in ((found.k[0], found.error[0]), (found.k[-1], found.error[-1])))
+    first = f"pass@{' and pass@'.join(at_ends)}, over {found.num_problems} problems."
+    fitted = fitted._replace(document=document, sentences=(first, *fitted.sentences), tables=(shown, *fitted.tables))
+    return [num_samples, num_correct], fitted, name
 
 
 def _curve(
-    x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, choice: ChosenCurve, num_draws: int, seed: int
-) -> _Fitted:
-    curve = choice.curve
-    draws = bootstrap_curve(x, y, curve, num_draws, seed)
-    intervals = _intervals(curve.law.parameters, curve.natural[0], draws.natural)
+    x: np.ndarray,
+    y: np.ndarray,
+    names: tuple[str, str],
+    choice: ChosenCurve,
+    draws: Curve,
+    about: Scatter | None,
+    request: Request,
+    interval: str,
+) -> Fitted:
+    curve, law = choice.curve, choice.curve.law
+    found = intervals(law.parameters, curve.natural[0], draws.natural)
     grid = np.geomspace(x.min(), x.max() * MAX_EXTRAPOLATION, 121)
-    line = _line(grid, curve, draws, x.max())
-    ahead = _line(x.max() * np.array([1.0, 2.0, MAX_EXTRAPOLATION]), curve, draws, x.max())
+    where = [place({names[0]: float(x.max() * times)}, names[:1], [x]) for times in (1.0, 2.0, MAX_EXTRAPOLATION)]
+    where += places(request.predict, names[:1], [x])
+    generator = np.random.default_rng([request.seed, 0x4EA5])
+    ahead = []
+    for one in where:
+        (at,) = one.at.values()
+        values = np.array([item.predict(np.array([at]))[0, 0] for item in choice.curves])
+        row = predicted(one, curve.predict(np.array([at]))[0, 0], draws.predict(np.array([at]))[:, 0], about, generator)
+        ahead.append(row | {"x": at, "forms_low": float(values.min()), "forms_high": float(values.max())})
     forms = [
         {
             "form": item.form,
@@ -106,50 +191,53 @@ def _curve(
         }
         for item in choice.curves
     ]
-    document = {
+    document: dict[str, object] = {
         "kind": "curve",
-        "objective": "mean square of differences of log y",
+        "objective": "weighted mean square of differences of log y",
         "form": curve.form,
         "chosen_by": choice.by,
-        "parameters": intervals,
+        "parameters": found,
+        "at_bounds": list(curve.at_bounds),
         "forms": forms,
         "holdout": [vars(score) for score in choice.holdout],
-        "predictions": ahead.to_dict("records"),
+        "predictions": ahead,
     }
-    fitted = pd.DataFrame({"x": x, "observed": y, "fitted": curve.predict(x)[0]})
-    text = f"{curve.law.formula}, b = {intervals['b']['estimate']:.3g}"
-    figure = curve_figure(pd.DataFrame({"x": x, "y": y}), line, x_name, y_name, text)
+    text = f"{law.formula}, b = {curve.natural[0, 1]:.3g}"
+    note = (
+        "95 % interval: of the curve in this form; of a new run: with the scatter of a point. Unasked, nothing is"
+        f" predicted beyond {MAX_EXTRAPOLATION:g} times the largest size."
+    )
     tables = (
-        _parameter_table(intervals, curve.at_bounds),
+        parameter_table(found, curve.at_bounds, interval),
         _form_table(forms),
         _holdout_table(choice),
-        _ahead_table(ahead, x_name, y_name),
+        prediction_table(where, names[1], ahead, note),
     )
-    return document, fitted, figure, _curve_sentences(choice, intervals, ahead, x, y, y_name), tables
+    sentences = _curve_sentences(choice, found, x, y, names[1])
+    said = (1, *range(3, len(where)))  # at twice the largest size, and where the user asks
+    sentences[1:1] = [prediction_sentence(where[index], names[1], ahead[index]) for index in said]
+    return Fitted(
+        document,
+        pd.DataFrame({"x": x, "observed": y, "fitted": curve.predict(x)[0]}),
+        curve_figure(pd.DataFrame({"x": x, "y": y}), _line(grid, curve, draws, x.max()), *names, text),
+        f"{len(y)} points and the fit of {law.formula}; band: {interval}, of the curve; dashed: extrapolated.",
+        tuple(sentences),
+        tables,
+    )
 
 
 def _curve_sentences(
-    choice: ChosenCurve,
-    intervals: dict[str, dict[str, float]],
-    ahead: pd.DataFrame,
-    x: np.ndarray,
-    values: np.ndarray,
-    y: str,
-) -> tuple[str, ...]:
+    choice: ChosenCurve, found: Mapping[str, Mapping[str, float]], x: np.ndarray, values: np.ndarray, y: str
+) -> list[str]:
     curve = choice.curve
     others = ", ".join(item.form for item in choice.curves)
     how = "as asked" if choice.by == "request" else f"chosen by {choice.by} among {others}"
-    told = ", ".join(
-        f"{name} = {item['estimate']:.3g} (at its bound)" if name in curve.at_bounds else f"{name} = {_spread(item)}"
-        for name, item in intervals.items()
+    numbers = ", ".join(
+        f"{name} = {item['estimate']:.3g} (at its bound)" if name in curve.at_bounds else f"{name} = {spread(item)}"
+        for name, item in found.items()
     )
     sizes = f"n = {len(x)} points, {len(np.unique(x))} sizes from {x.min():g} to {x.max():g}"
-    sentences = [f"{y} = {curve.law.formula} with {told}, 95 % intervals ({curve.form}, {how}; {sizes})."]
-    row = ahead.iloc[1]
-    sentences.append(
-        f"At twice the largest size it gives {row['fitted']:.4g} ({row['low']:.4g} to {row['high']:.4g}), extrapolated;"
-        " the interval is that of the curve in this form, without the scatter of a new point."
-    )
+    sentences = [f"{y} = {curve.law.formula} with {numbers}, 95 % intervals ({curve.form}, {how}; {sizes})."]
     rounds = [score for score in choice.holdout if score.form in (curve.form, "last1")]
     mine, last = ([score.rmsle for score in rounds if score.form == name] for name in (curve.form, "last1"))
     if mine and np.mean(last[: len(mine)]) < np.mean(mine):
@@ -157,7 +245,8 @@ def _curve_sentences(
             "On the largest sizes, left out, repeating the last value seen does better than this form: the curve does"
             " not support extrapolation."
         )
-    sentences += [_at_bound(name, curve.natural[0, 1]) for name in curve.at_bounds]
+    sentences += [_at_bound(name, curve) for name in curve.at_bounds]
+    sentences += _not_identified(curve.form, found, x)
     ((slope, distance),) = slopes([x], values)
     if abs(distance) < NO_EFFECT:
         sentences.append(
@@ -165,96 +254,40 @@ def _curve_sentences(
         )
     if curve.num_agree < 2:
         sentences.append("Only one start found this optimum; another may be missed.")
-    return tuple(sentences)
+    return sentences
 
 
-def _at_bound(name: str, b: float) -> str:
+def _at_bound(name: str, curve: Curve) -> str:
     """What it means that a parameter ends at a bound."""
-    if name == "b" and b > 1:
+    if curve.form not in LAWS:
+        return f"{name} is at its bound."
+    if name == "b" and curve.natural[0, 1] > 1:
         return f"b is at its bound of {STEEPEST:g}: the curve bends faster than power laws of data do."
     return {
-        "b": "b is at its lower bound: the curve is flat.",
+        "b": f"b is at its lower bound: the curve is flat{' before the break' if curve.form == 'bnsl1' else ''}.",
         "c": "c is 0, its bound: the points show no floor.",
-        "d": "d is at its bound: the points do not tell where the curve starts to fall.",
+        "d": "d is at its bound: the points do not tell where the curve bends.",
+        "x_mid": "x_mid is at its bound: the points do not tell where the curve starts to fall.",
+        "c1": "c1 is at its bound: the points do not tell how much the exponent changes at the break.",
+        "f": "f is at its bound: the points do not tell how sharp the break is.",
     }.get(name, f"{name} is at its bound.")
 
 
-def _surface(
-    at: tuple[np.ndarray, np.ndarray],
-    names: Sequence[str],
-    y: np.ndarray,
-    y_name: str,
-    kind: Loss,
-    num_draws: int,
-    seed: int,
-) -> _Fitted:
-    fit = fit_surface(*at, y, kind=kind)
-    draws = bootstrap_surface(*at, y, fit, num_draws, seed, kind)
-    intervals = _intervals(Surface._fields, np.array(fit.surface), draws)
-    exponent = draws[:, 4] / (draws[:, 3] + draws[:, 4])
-    intervals["compute_exponent"] = _intervals(("a",), np.array([fit.surface.compute_exponent]), exponent[:, None])["a"]
-    held = hold_out_surface(*at, y, kind)
-    fitted = pd.DataFrame(
-        {"N": at[0], "D": at[1], "observed": y, "fitted": fit.surface.predict(*at), "scale": at[0] * at[1]}
-    )
-    objective = "sum of Huber's loss, delta 1e-3, of log loss" if kind == "huber" else "sum of squares of the loss"
-    document = {
-        "kind": "surface",
-        "form": "chinchilla",
-        "formula": _FORMULA,
-        "objective": objective,
-        "objective_value": fit.objective,
-        "num_starts": fit.num_starts,
-        "num_agree": fit.num_agree,
-        "at_bounds": list(fit.at_bounds),
-        "parameters": intervals,
-        "holdout": held._asdict() if held else None,
-    }
-    surface = fit.surface
-    sentences = [
-        f"{y_name} = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4g} + {surface.B:.4g} / D^{surface.beta:.4g}"
-        f" (n = {len(y)} points; {objective}, {fit.num_agree} of {fit.num_starts} starts agree).",
-        f"For a compute budget C ~ N D the best N grows as C^{_spread(intervals['compute_exponent'])}, 95 % interval.",
-    ]
-    for name, (slope, distance) in zip(names, slopes(at, y), strict=True):
-        if abs(distance) < NO_EFFECT:
-            sentences.append(
-                f"{name} has no effect that these points show (log-log slope {slope:+.2g}): its term, its exponent and"
-                " the best N for a budget say nothing."
-            )
-    if fit.at_bounds:
-        verb = "are at their bounds" if len(fit.at_bounds) > 1 else "is at its bound"
-        sentences.append(f"{', '.join(fit.at_bounds)} {verb}: the points say only that they lie there or beyond.")
-    if held and held.last1 < held.surface:
-        sentences.append("On the largest points, left out, repeating the last losses does better than the surface.")
-    rows = () if held is None else (("surface", f"{held.surface:.4f}"), ("last1", f"{held.last1:.4f}"))
-    note = f"RMSLE on the {held.num_left_out if held else 0} points of largest N D, left out."
-    tables = (_parameter_table(intervals, fit.at_bounds), TextTable(("prediction", "RMSLE"), rows, note))
-    figure = surface_figure(fitted, y_name, f"n = {len(y)}")
-    return document, fitted.drop(columns="scale"), figure, tuple(sentences), tables
-
-
-def _intervals(names: Sequence[str], point: np.ndarray, draws: np.ndarray) -> dict[str, dict[str, float]]:
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0).tolist()
-    rows = zip(names, point.tolist(), low, high, strict=True)
-    return {name: {"estimate": estimate, "low": a, "high": b} for name, estimate, a, b in rows}
+def _not_identified(form: str, found: Mapping[str, Mapping[str, float]], x: np.ndarray) -> list[str]:
+    """Parameters for which points on both sides of a bend are missing."""
+    if form == "hill" and found["x_mid"]["estimate"] > x.max():
+        return ["x_mid lies beyond the largest size: the points do not reach the middle of the fall; c is a guess."]
+    if form == "hill" and found["x_mid"]["estimate"] < x.min():
+        return ["x_mid lies below the smallest size: the points do not show the start of the fall; e0 is a guess."]
+    if form == "bnsl1" and not x.min() < found["d"]["estimate"] < x.max():
+        return ["The break d lies outside of the sizes: the points show no break."]
+    return []
 
 
 def _line(x: np.ndarray, curve: Curve, draws: Curve, largest: float) -> pd.DataFrame:
     low, high = np.quantile(draws.predict(x), [0.025, 0.975], axis=0)
     fitted = curve.predict(x)[0]
     return pd.DataFrame({"x": x, "fitted": fitted, "low": low, "high": high, "extrapolated": x > largest * (1 + 1e-9)})
-
-
-def _spread(item: dict[str, float]) -> str:
-    return f"{item['estimate']:.4g} ({item['low']:.4g} to {item['high']:.4g})"
-
-
-def _parameter_table(intervals: dict[str, dict[str, float]], at_bounds: Sequence[str]) -> TextTable:
-    limits = {name: f"{i['low']:.5g} to {i['high']:.5g}" for name, i in intervals.items()}
-    limits |= dict.fromkeys(at_bounds, "at its bound")
-    rows = ((name, f"{i['estimate']:.5g}", limits[name]) for name, i in intervals.items())
-    return TextTable(("parameter", "estimate", "95 % interval"), tuple(rows), f"Intervals: {_INTERVAL}.")
 
 
 def _form_table(forms: Sequence[Mapping[str, Any]]) -> TextTable:
@@ -269,12 +302,3 @@ def _holdout_table(choice: ChosenCurve) -> TextTable:
     rows = tuple((s.form, str(s.num_left_out), str(s.num_points), f"{s.rmsle:.4f}") for s in choice.holdout)
     note = "The largest sizes predicted from the rest; last1 repeats the last value seen."
     return TextTable(("form", "sizes left out", "points", "RMSLE"), rows, note)
-
-
-def _ahead_table(ahead: pd.DataFrame, x: str, y: str) -> TextTable:
-    rows = tuple(
-        (f"{r.x:g}", f"{r.fitted:.4g}", f"{r.low:.4g} to {r.high:.4g}", "yes" if r.extrapolated else "no")
-        for r in ahead.itertuples()
-    )
-    note = f"Nothing is predicted beyond {MAX_EXTRAPOLATION:g} times the largest size."
-    return TextTable((x, f"{y}, predicted", "95 % interval of the curve", "extrapolated"), rows, note)

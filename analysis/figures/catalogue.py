@@ -1,4 +1,4 @@
-"""The figures of a study by name: what a report draws for every panel, and what a notebook can ask for.
+"""The figures of a study by name: those that a report draws for every panel and a notebook can draw.
 
 In: a `Panel`, its claims, the words for its axes, and a place. Out: matplotlib figures.
 """
@@ -15,7 +15,7 @@ from analysis.page.wording import Wording
 from analysis.verdicts.panel import Panel
 
 Claims = Mapping[str, float | str]
-Drawing = Callable[[Panel, Claims, Wording, Place], Figure | None]  # None: the study has nothing of the kind
+Drawing = Callable[[Panel, Claims, Wording, Place], Figure | None]  # None: the study has no such figure
 
 
 def _cost_figure(panel: Panel, _: Claims, wording: Wording, place: Place) -> Figure | None:

@@ -26,7 +26,7 @@ from analysis.verdicts.study import Study
 
 
 def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
-    """algorithm, data_size, flops of one run, error and its interval where there is one."""
+    """algorithm, data_size, flops of one run, error and its interval, if known."""
     outcomes = study.outcomes
     table = pd.DataFrame({"algorithm": outcomes.algorithm, "data_size": outcomes.data_size})
     table["flops"] = [flops[str(name), int(size)] for name, size in table.itertuples(index=False)]
@@ -54,7 +54,7 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
     errors_on_y(axes, table[["error", "error_low", "error_high"]])
     axes.margins(x=0.08)
     least, most = table["flops"].min(), table["flops"].max()
-    if most < 1.01 * least:  # one cost alone leaves the axis no width
+    if most < 1.01 * least:  # a single cost leaves the axis no width
         axes.set_xlim(least / 2, 2 * most)
     for index, name in enumerate(names):
         part = table[table["algorithm"] == name].sort_values("data_size")

@@ -1,7 +1,7 @@
-"""Figures that question a multiplier: hold-out misses, bootstrap density, spread over forms, residuals by data size.
+"""Figures that check a multiplier: hold-out misses, bootstrap density, spread over forms, residuals by data size.
 
-In: a `Study` with a joint fit. Out: matplotlib figures, drawn from tables of numbers that are made first and kept
-beside them. Where a study has no joint fit the tables are empty and there are no figures.
+In: a `Study` with a joint fit. Out: matplotlib figures, drawn from tables that are saved beside
+them. If a study has no joint fit, the tables are empty and there are no figures.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def holdout_table(study: Study) -> pd.DataFrame:
 
 
 def density_table(study: Study) -> pd.DataFrame:
-    """Density of the draws of log2 m, smoothed with Silverman's bandwidth, where one number is given."""
+    """Density of the draws of log2 m, smoothed with Silverman's bandwidth, if one number is given."""
     tables = []
     for name in study.models:
         model = study.described(name)
@@ -109,7 +109,7 @@ def residual_table(study: Study) -> pd.DataFrame:
 
 
 def holdout_figure(study: Study, place: Place = OWN) -> Figure | None:
-    """Error minus what was predicted for sizes left out, by form; filled: one size left out, open: two."""
+    """Error minus the prediction for sizes left out, by form; filled: one size left out, open: two."""
     table = holdout_table(study)
     if table.empty:
         return None
@@ -153,7 +153,7 @@ def spread_figure(panel: Panel, place: Place = OWN) -> Figure | None:
 
 
 def residual_figure(study: Study, wording: Wording, place: Place = OWN) -> Figure | None:
-    """Error minus the joint fit against data: a trend in an algorithm means that no one multiplier describes it."""
+    """Error minus the joint fit against data: a trend in an algorithm means that no single multiplier describes it."""
     table = residual_table(study)
     if table.empty:
         return None

@@ -40,12 +40,12 @@ from analysis.tables.cells import Cells
 from analysis.verdicts.judge import label
 from analysis.verdicts.study import Study
 
-_WIDE = 500.0  # an axis of multipliers over a larger factor is cut to what its points need
-_BESIDE = 16.0  # cells moved so many times beyond the data sizes, and further, lie outside of the figure
+_WIDE = 500.0  # an axis of multipliers over a larger factor is cut to its points
+_BESIDE = 16.0  # cells moved this many times beyond the data sizes, or more, lie outside the figure
 
 
 def error_table(study: Study) -> pd.DataFrame:
-    """algorithm, data_size, num_runs, error, its interval, and the joint fit: what the error figure shows."""
+    """algorithm, data_size, num_runs, error, its interval, and the joint fit: the content of the error figure."""
     outcomes = study.outcomes
     table = pd.DataFrame(
         {
@@ -73,7 +73,7 @@ def fitted_errors(study: Study) -> np.ndarray:
 
 
 def multiplier_table(study: Study) -> pd.DataFrame:
-    """Every multiplier with its interval and censoring: what the multiplier figure shows."""
+    """Every multiplier with its interval and censoring: the content of the multiplier figure."""
     return pd.DataFrame([vars(item) for item in study.multipliers])
 
 
@@ -104,7 +104,7 @@ def error_figure(study: Study, wording: Wording, base_error: float | None, place
 
 
 def collapsed_figure(study: Study, wording: Wording, place: Place = OWN) -> Figure | None:
-    """The same cells against m D: where one multiplier describes an algorithm, they lie on the reference's curve."""
+    """The same cells against m D: if one multiplier describes an algorithm, they lie on the reference's curve."""
     if not any(study.described(name) for name in study.models):
         return None
     with styled():
@@ -137,7 +137,7 @@ def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Fig
 
 
 def draw_errors(axes: Axes, study: Study) -> None:
-    """Run points, cell means with intervals and the joint fit, or what joins the means, onto axes."""
+    """Draw runs, cell means with intervals and the joint fit, or lines that join the means, onto axes."""
     outcomes = study.outcomes
     errors_on_y(axes, outcomes.run_errors, *(_limits(study, slice(None)) or ()))
     for index, name in enumerate(ordered(study)):
@@ -159,7 +159,7 @@ def draw_errors(axes: Axes, study: Study) -> None:
 
 
 def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | None:
-    """What draws an algorithm: its fit, design, place in it and the cells used; None where no curve describes it."""
+    """An algorithm's fit, its design, its place there and the cells used; None if no curve describes it."""
     if name == study.reference:
         if study.curve is None or not (_described(study) or not study.models):
             return None
@@ -201,7 +201,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
 
 
 def draw_multipliers(axes: Axes, study: Study) -> None:
-    """Point-wise multipliers with intervals; the overall one as a line with a band where it describes the curves."""
+    """Point-wise multipliers with intervals; the overall one as a line with a band if it describes the curves."""
     axes.set_yscale("log")
     names = [name for name in ordered(study) if name != study.reference]
     reach = [1.0]
@@ -241,7 +241,7 @@ def draw_multipliers(axes: Axes, study: Study) -> None:
                 axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
     bottom, top = low, high = axes.get_ylim()
-    if high / low > _WIDE:  # of an arm whose overall multiplier lies outside of all that points show
+    if high / low > _WIDE:  # the arm's overall multiplier lies outside the range of all points
         low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
     low, high = max(low, 1 / FARTHEST), min(high, FARTHEST)
     axes.set_ylim(low, high)
@@ -257,7 +257,7 @@ def outcomes_sizes(outcomes: Cells, algorithm: str) -> np.ndarray:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """PNG, SVG and PDF beside each other, without the time of day in them."""
+    """Write PNG, SVG and PDF, without time stamps."""
     with styled():
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})

@@ -1,7 +1,7 @@
-"""How figures look: sizes, colours, markers, axes and lines with bars, the same in all of them.
+"""The style of all figures: sizes, colours, markers, axes and lines with bars.
 
-Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm has a marker of its own besides. The
-reference alone is black; after six algorithms colours come again with another marker, half filled.
+Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm also has its own marker. Only
+the reference is black; after six algorithms the colours repeat with other markers, half filled.
 """
 
 import io
@@ -31,7 +31,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
 _AGAIN = len(COLOURS) - 1
 _JOIN = "\N{NO-BREAK SPACE}"
-FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside of a figure
+FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside a figure
 _STYLE: dict[RcKeyType, object] = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -50,7 +50,7 @@ _ROWS_ABOVE = 3  # rows of a legend above the axes for which a figure has room
 _ROW_HEIGHT = 0.16  # inches, of each more
 _AXES_SHARE, _DIGIT_WIDTH = 0.76, 0.073  # of a figure's width; inches
 _ABOVE_TITLE = 1.07  # of the height of axes, where a legend above their title begins
-_MOST_BESIDE = 5  # algorithms that stand at full distance beside each other
+_MOST_BESIDE = 5  # algorithms side by side at full distance
 _MOST_DOUBLINGS = 9  # of an axis with a tick at each power of two
 _PERCENTS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MULTIPLIERS = {  # an axis over less than this factor has these ticks, and those of longer axes
@@ -63,7 +63,7 @@ _MULTIPLIERS = {  # an axis over less than this factor has these ticks, and thos
 
 @dataclass(frozen=True)
 class Place:
-    """Where a figure is drawn: on new axes, or on axes of the caller's."""
+    """Where a figure is drawn: on new axes, or on the caller's."""
 
     size: tuple[float, float] | None = None  # width and height of new axes' figure in inches; None: the figure's own
     axes: tuple[Axes, ...] = ()  # the caller's; empty: new ones
@@ -84,7 +84,7 @@ HOLLOW: Face = {"markerfacecolor": "none"}
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows by itself: without pyplot, IPython would print its type only."""
+    """A figure that a notebook shows: without pyplot, IPython would print only its type."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -107,7 +107,7 @@ def blank(height: float = HEIGHT, place: Place = OWN) -> tuple[Figure, Axes]:
 def pictures(
     number: int, size: tuple[float, float], place: Place = OWN, sharey: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with so many pairs of axes in a row. size: width and height in inches of new axes without a size."""
+    """A figure with `number` pairs of axes in a row. size: width and height in inches of new axes without a size."""
     if not place.axes:
         figure = ShownFigure(figsize=place.size or size, layout="constrained")
         return figure, list(figure.subplots(1, number, squeeze=False, sharey=sharey)[0])
@@ -134,7 +134,7 @@ def marker(index: int) -> str:
 
 
 def face(index: int) -> Face:
-    """How markers are filled: half where colours come again. Open ones mean something else in some figures."""
+    """How markers are filled: half if their colour repeats. Open markers have another meaning in some figures."""
     again = index > 0 and (index - 1) // _AGAIN % 2 == 1
     return {"fillstyle": "left", "markerfacecoloralt": "#FFFFFF"} if again else {}
 
@@ -142,7 +142,8 @@ def face(index: int) -> Face:
 def short(algorithm: str) -> str:
     """An algorithm's name in a figure: its settings in words, without signs. Tables have the full name."""
     name, *settings = label(algorithm).split(", ")
-    return ", ".join([name, *(_in_words(setting) for setting in settings)])
+    text = ", ".join([name, *(_in_words(setting) for setting in settings)]).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text  # a legend leaves out what begins so
 
 
 def wrapped(text: str, letters: int) -> str:
@@ -162,7 +163,7 @@ def means_with_bars(
 ) -> None:
     """One algorithm's means with their intervals, in its colour and marker. limits: low and high; NaN: no bar there.
 
-    filled: how markers are filled, where that says something else than whose they are.
+    filled: how markers are filled, if that has a meaning beyond the algorithm.
     """
     bars = None
     if limits is not None:
@@ -185,14 +186,14 @@ def means_with_bars(
 
 
 def state_n(axes: Axes, study: Study, *more: str) -> None:
-    """What the points rest on, small above the axes: n, seeds, what bars are where there are any, and more."""
+    """The basis of the points, small above the axes: n, seeds, the meaning of bars if there are any, and more."""
     bars = ("bars: 95 %",) if study.error_low is not None else ()
     text = "; ".join((sample_size(study.outcomes), *bars, *more))
     axes.set_title(text, loc="right", fontsize=6, color="#444444")
 
 
 def legend(axes: Axes, place: Place = OWN) -> None:
-    """In the axes' lower left corner, where falling curves leave room; above them where there are many entries."""
+    """A legend in the lower left corner, where falling curves leave room, or above the axes if it has many entries."""
     if 0 < len(axes.get_legend_handles_labels()[1]) <= _MOST_INSIDE:
         axes.legend(loc="lower left")
     else:
@@ -200,7 +201,7 @@ def legend(axes: Axes, place: Place = OWN) -> None:
 
 
 def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) -> None:
-    """The legend of the first axes above all of them, where it covers nothing: one row, two columns, or one if long.
+    """A legend above all axes, where it covers nothing: one row, two columns, or one if it is long.
 
     Entries that are too long for a line have several, and the figure grows by the rows for which it has no `room`,
     unless its size is asked for or its axes are the caller's: there the legend stands above the first of them.
@@ -224,7 +225,7 @@ def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) ->
 
 
 def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
-    """A tick at each size; where their numbers would meet, the largest have theirs first."""
+    """A tick at each size; if their numbers would overlap, the largest sizes take precedence."""
     axes.set_xscale("log")
     places = sorted(set(sizes.tolist()))
     shown = _apart(axes, places)
@@ -235,14 +236,14 @@ def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
 
 
 def errors_on_y(axes: Axes, *drawn: ArrayLike) -> None:
-    """A logarithmic axis for all these errors in percent, before they are drawn; a plain one where all are 0."""
+    """A logarithmic axis for these errors in percent, before they are drawn; a linear one if all are 0."""
     shown = np.concatenate([np.ravel(np.asarray(errors, float)) for errors in drawn])
     positive = shown[shown > 0]
     if len(positive) == 0:
         axes.set_ylim(-0.02, 0.5)
     else:
         axes.set_yscale("log")
-        if positive.max() < 1.01 * positive.min():  # one error alone leaves the axis no height
+        if positive.max() < 1.01 * positive.min():  # a single error leaves the axis no height
             axes.set_ylim(positive.min() / 2, 2 * positive.max())
         if (shown == 0).any():
             say_cut(axes)
@@ -265,7 +266,7 @@ def multipliers_on(axis: Axis, logarithmic: bool = True) -> None:
 
 
 def cut(axes: Axes, low: float, high: float) -> None:
-    """Show nothing outside of low and high, and say so where there is something."""
+    """Cut the axis to low and high, and say so if something lies outside."""
     left, right = axes.get_xlim()
     if left < low or right > high:
         axes.set_xlim(max(left, low), min(right, high))
@@ -277,14 +278,14 @@ def say_cut(axes: Axes) -> None:
 
 
 def beside(index: int, num: int, step: float) -> float:
-    """A factor on a logarithmic axis that sets points of several algorithms beside each other, not on top."""
+    """A factor on a logarithmic axis that separates the points of several algorithms."""
     factor: float = step ** ((index - (num - 1) / 2) * min(1.0, _MOST_BESIDE / num))
     return factor
 
 
 def _figure_of(axes: Axes) -> Figure:
     figure = axes.get_figure(root=True)
-    assert figure is not None  # only axes that were removed have none
+    assert figure is not None  # only removed axes have no figure
     return figure
 
 

@@ -3,13 +3,13 @@
 In: `Outcomes`, or `Counts`. Out: replicates of the cell errors, [B, P]. One resample of the problems serves every cell
 and keeps the runs as they are, which gives the spread by problems and by luck. On top of it every cell gets the mean
 of as many new run effects as it has runs: normal, of a variance that is itself drawn (`run_noise`), so that
-their spread is that of t. What the runs of a seed have in common is kept: one random sign and size for each seed
-multiplies its part in all cells and algorithms, as sizes are nested in a seed's stream and algorithms share its SFT
-policy. Resampling three seeds instead gives ten different resamples, and an interval that ends at the outermost runs;
-where runs differ by more than luck it covers 80 % (docs/coverage.md).
+their spread is that of t. Effects that the runs of a seed share are kept: one random sign and size for each seed
+multiplies its part in all cells and algorithms, because sizes are nested in a seed's stream and algorithms share its
+SFT policy. Resampling three seeds instead gives ten different resamples, and an interval that ends at the outermost
+runs; if runs differ by more than luck, it covers only 80 % (docs/coverage.md).
 
 Every random number belongs to a problem, a seed, or an algorithm and size by name. A cell's replicates are therefore
-the same, bit by bit, whatever other algorithms are in the table.
+the same, bit by bit, regardless of the other algorithms in the table.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from analysis.fitting.run_noise import run_noise
 from analysis.tables.cells import Cells
 from analysis.tables.outcomes import Outcomes
 
-MIN_SEEDS = 3  # below, the spread between runs cannot be told
+MIN_SEEDS = 3  # fewer do not determine the spread between runs
 _CHUNK = 500  # replicates multiplied at once
 _PROBLEMS, _SEED, _SCALE, _VARIANCE, _RUN, _CELL = range(6)  # what a random number is for
 
@@ -30,8 +30,8 @@ _PROBLEMS, _SEED, _SCALE, _VARIANCE, _RUN, _CELL = range(6)  # what a random num
 def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str | None = None) -> np.ndarray:
     """Replicates of the cell errors, float64 [B, P].
 
-    reference: the algorithm that others are compared with, the first one by default. Where a table has cells without
-    common seeds, an algorithm that has none in common with it draws seeds of its own.
+    reference: the algorithm that others are compared with, the first one by default. If a table has cells without
+    common seeds, an algorithm that shares none with the reference draws its own.
     Raises ValueError below three seeds: no honest interval can be made from fewer runs.
     """
     _check_seeds(outcomes)
@@ -47,14 +47,14 @@ def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str
 
 
 def _run_effects(own: Cells, algorithm: str, whose: str, num_draws: int, seed: int) -> np.ndarray:
-    """float64 [J, B], what new runs would add to the logit of each cell's mean error.
+    """float64 [J, B], the effect of new runs on the logit of each cell's mean error.
 
     own: the algorithm's table; whose: name of the algorithm whose seeds they are, "" for those of the reference.
     """
     noise = run_noise(own, algorithm)
     variance = noise.drawn_variances(_generator(seed, _VARIANCE, algorithm), num_draws)
     alone = np.stack([_generator(seed, _RUN, algorithm, size).standard_normal(num_draws) for size in own.data_size])
-    freedom = max(len(own.seeds) - 1, 1)  # one scale for all, so that what algorithms share cancels
+    freedom = max(len(own.seeds) - 1, 1)  # one scale for all, so that shared effects cancel
     scale = np.sqrt(_generator(seed, _SCALE, whose).chisquare(freedom, num_draws))
     of_seed = np.stack([_generator(seed, _SEED, whose, label).standard_normal(num_draws) for label in own.seeds])
     shared = (noise.of_seed[:, None] * of_seed).sum(axis=0) / scale
@@ -73,7 +73,7 @@ def _moved(means: np.ndarray, effects: np.ndarray) -> np.ndarray:
 
 
 def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.ndarray:
-    """float64 [B, P], mean errors of the runs that are there, on problems drawn once for all cells."""
+    """float64 [B, P], mean errors of the existing runs, on problems drawn once for all cells."""
     generator, num_problems = _generator(seed, _PROBLEMS), outcomes.num_problems
     wrong = (outcomes.wrong * outcomes.present[..., None]).sum(axis=1, dtype=np.float32)  # [P, N]
     means = np.empty((num_draws, len(wrong)))
@@ -88,8 +88,8 @@ def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.nda
 def _on_problems_of_each_cell(own: Cells, algorithm: str, num_draws: int, seed: int) -> np.ndarray:
     """float64 [J, B], mean errors on problems drawn for each cell on its own: binomial, one quantile for its runs.
 
-    The runs of a cell saw the same problems, and how far their failures coincide is not known. Were they drawn apart,
-    the intervals of errors would be too narrow, and those of multipliers where algorithms fail on different problems.
+    The runs of a cell saw the same problems, but how far their failures coincide is unknown. Drawing them separately
+    would make intervals too narrow: of errors, and of multipliers if algorithms fail on different problems.
     """
     quantile = np.stack([_generator(seed, _CELL, algorithm, size).random(num_draws) for size in own.data_size])
     wrong = np.asarray(binom.ppf(np.maximum(quantile, 1e-12), own.num_problems, own.errors[:, None]))
@@ -110,7 +110,7 @@ def _check_seeds(outcomes: Cells) -> None:
 
 
 def _generator(seed: int, *key: int | str) -> np.random.Generator:
-    """The generator of one thing, by what it is called."""
+    """The random generator of a purpose, by name."""
     named = [int(hashlib.sha256(part.encode()).hexdigest()[:8], 16) if isinstance(part, str) else part for part in key]
     return np.random.default_rng([seed, 0xB007, *named])
 

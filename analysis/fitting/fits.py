@@ -17,7 +17,7 @@ from analysis.fitting.starts import starts
 _CLIP = 1e-6  # errors enter logarithms no closer than this to 0 and 1
 _TOLERANCE = 1e-9  # of a point fit
 _REPLICATE_TOLERANCE = 1e-6  # a standard error is 0.5 of the objective: this is a 700th of one
-_MAX_UPDATES = 1000  # beyond, a row has not converged
+_MAX_UPDATES = 1000  # a row that needs more has not converged
 _AGREE = 1e-6  # relative difference in the objective under which two starts found the same minimum
 
 
@@ -46,14 +46,14 @@ class Fit:
         return self.theta[:, self.form.num_parameters + arm - 1]
 
     def delta(self, arm: int) -> np.ndarray:
-        """float64 [B], slope of log m in log D; 0 but under H2."""
+        """float64 [B], slope of log m in log D; 0 except under H2."""
         if arm == 0 or self.hypothesis != "H2":
             return np.zeros(len(self.theta))
         delta: np.ndarray = self.theta[:, self.form.num_parameters + self._num_others + arm - 1]
         return delta
 
     def natural_floor(self, arm: int, design: Design) -> np.ndarray:
-        """float64 [B], the floor of an arm's curve; the reference's but under H3. The form must have one."""
+        """float64 [B], the floor of an arm's curve; the reference's except under H3. The form must have one."""
         own = arm > 0 and self.hypothesis == "H3"
         index = self.form.num_parameters + self._num_others + arm - 1 if own else self.form.parameters.index("floor")
         floor: np.ndarray = (1.0 if own else design.c_max) / (1 + np.exp(-self.theta[:, index]))
@@ -82,7 +82,7 @@ def fit_point(
 
 
 def fit_again(design: Design, errors: np.ndarray, known: Fit) -> Fit:
-    """Fit other errors [P] of the same cells, such as all but the largest size, from where a fit to all ended."""
+    """Fit other errors [P] of the same cells, such as all but the largest size, starting at a fit to all."""
     return _best_of(design, errors, known.form, known.hypothesis, np.stack(_begin(known)))
 
 
@@ -148,11 +148,11 @@ def polish(
     theta: np.ndarray,
     tolerance: float = _TOLERANCE,
 ) -> Fit:
-    """Minimise from theta [B, q] for errors [B, P], all rows at once; an error that is NaN weighs nothing.
+    """Minimise from theta [B, q] for errors [B, P], all rows at once; an error of NaN has no weight.
 
-    tolerance: what the next step may still promise to take off the objective when a row is done.
+    tolerance: a row is done when the next step promises a smaller decrease of the objective.
     """
-    theta = np.array(theta, dtype=float)
+    theta = np.array(theta, dtype=float)  # a copy: rows are replaced in place
     weights = np.where(np.isnan(errors), 0.0, design.weight)
     errors = np.nan_to_num(errors)
     precision = prior_precision(design, form, hypothesis)
@@ -165,7 +165,8 @@ def polish(
         if not len(active):
             break
         mean = np.clip(value[active], _CLIP, 1 - _CLIP)
-        # A cell that is wrong or right throughout and fitted so pulls no further: its deviance is 0 from there on.
+        # A cell whose error is 0 or 1 and is fitted as such no longer pulls: its clipped deviance is 0 from there on,
+        # but its weight 1 / (mean (1 - mean)) would be a million and stop every other parameter.
         settled = (value[active] == mean) | (np.abs(errors[active] - mean) > 2 * _CLIP)
         weight = weights[active] * settled / (mean * (1 - mean))
         j = jacobian[active]
@@ -173,14 +174,18 @@ def polish(
         gradient = (residual @ j)[:, 0, :] - precision * theta[active]
         curvature = (j * weight[..., None]).transpose(0, 2, 1) @ j
         diagonal = np.einsum("bqq->bq", curvature) + precision
+        # Damping is relative to each parameter's own curvature, since their scales differ by orders of magnitude; the
+        # 1e-12 keeps the matrix regular where neither data nor prior say anything.
         lifted = curvature + np.eye(theta.shape[1]) * (precision + damping[active, None] * diagonal + 1e-12)[:, None, :]
         step = np.linalg.solve(lifted, gradient[..., None])[..., 0]
+        # At most 2 in any parameter, all of them on a log or logit scale: a longer step lands where the curves are flat
+        # and no gradient leads back.
         step *= np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-300))
         trial = theta[active] + step
         trial_value, trial_jacobian = predict(design, form, hypothesis, trial)
         trial_objective = _objective(weights[active], errors[active], trial_value, trial, precision)
         accepted = trial_objective <= objective[active]
-        decrease = np.einsum("bq,bq->b", gradient, step)
+        decrease = np.einsum("bq,bq->b", gradient, step)  # twice what the quadratic model promises
         gain = (objective[active] - trial_objective) / np.maximum(0.5 * decrease, 1e-300)
         taken = active[accepted]
         theta[taken], value[taken], jacobian[taken] = trial[accepted], trial_value[accepted], trial_jacobian[accepted]
@@ -188,6 +193,8 @@ def polish(
         # Where the surface bends more than Fisher's information says, full steps overshoot: damping then stays.
         change = np.select([~accepted, gain < 0.25, gain > 0.75], [5.0, 2.0, 0.25], 1.0)
         damping[active] = np.maximum(damping[active] * change, 1e-10)
+        # Converged: the promise is small, and the last step was accepted or the damping is heavy. Stuck: not even a
+        # vanishing step is accepted, which counts as the minimum too.
         done[active] = (decrease < tolerance) & (accepted | (damping[active] > 1e6)) | (damping[active] > 1e12)
     deviance = _deviance(weights, errors, value)
     return Fit(form, hypothesis, theta, objective, deviance, value, done)

@@ -7,7 +7,7 @@ same curve without the division, so that its a is another number); m4, the e wit
 which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022, arXiv 2209.06640); bnsl1
 c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
 theta is log a, log b (of shift4 log s, as b and d may grow together without end), then logit(c / c_max) with c_max the
-smallest observed error, then what else the form has; the last are squeezed smoothly into bounds, so that no trial
+smallest observed error, then the form's other parameters; these are squeezed smoothly into bounds, so that no trial
 step leaves them.
 """
 
@@ -71,13 +71,13 @@ class Form:
             elif name.startswith("log_"):
                 value = np.exp(value)
             found[written] = float(value)
-        if "s" in found:  # of b and d each, the data may say nothing but that they are large
+        if "s" in found:  # the data may show only that b and d are both large
             found["b"] = found["s"] * (1 + found["d"])
         return dict(sorted(found.items()))
 
 
 def m4(ceiling: float) -> Form:
-    """The form m4 with e0 fixed to chance or the base policy's error; 1 where neither is known."""
+    """The form m4 with e0 fixed to chance or the base policy's error; 1 if neither is known."""
 
     def evaluate(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
         return _m4(theta, log_x, c_max, ceiling)
@@ -173,7 +173,7 @@ def _bnsl1(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
 def _power(theta: np.ndarray, log_x: np.ndarray, floor: np.ndarray, by_floor: np.ndarray | None) -> Values:
     """floor + a x^-b with its derivatives by log a, log b and, where there is one, the floor's parameter."""
     b = np.exp(theta[:, 1:2])
-    # Beyond e^3 no error is left to describe; the bound keeps far-off trial steps finite.
+    # Beyond e^3 no error remains; the bound keeps far-off trial steps finite.
     power = np.exp(np.clip(theta[:, 0:1] - b * log_x, -700.0, 3.0))
     columns = [power, -b * log_x * power]
     if by_floor is not None:
@@ -223,7 +223,8 @@ _FORMS: dict[str, Form] = {
     ),
 }
 FORMS: Mapping[str, Form] = MappingProxyType(_FORMS)  # of learning curves, by name
-BUILT_IN = (*FORMS, "chinchilla", "auto", "last1")  # the last three have another meaning where forms are named
+# The names beside those of FORMS have another meaning where forms are named.
+BUILT_IN = (*FORMS, "hill", "chinchilla", "chinchilla_shared", "isoflop", "auto", "last1")
 _ANY_FLOOR = 0.1  # c_max of a check
 
 
@@ -233,7 +234,7 @@ def registered() -> tuple[str, ...]:
 
 
 def register_form(form: Form) -> Form:
-    """Make a form from outside known. Raises ValueError where its name is taken, or fits cannot use it."""
+    """Register a form from outside. Raises ValueError if its name is taken, or fits cannot use it."""
     floor, others = form.parameters[2:3] == ("floor",), form.parameters[2 + form.has_floor :]
     if form.parameters[:2] != ("log_a", "log_b") or floor != form.has_floor:
         raise ValueError(
@@ -247,8 +248,8 @@ def register_form(form: Form) -> Form:
     _check_derivatives(form)
     form = replace(form, source=form.source or source_being_imported())
     if form.name in BUILT_IN or _FORMS.setdefault(form.name, form) != form:
-        owner = "built in" if form.name in BUILT_IN else "registered already, with another record"
-        raise ValueError(f"the form {form.name!r} is {owner}; give yours a name of its own.")
+        owner = "built in" if form.name in BUILT_IN else "already registered, with another record"
+        raise ValueError(f"the form {form.name!r} is {owner}; give yours another name.")
     return form
 
 
@@ -268,6 +269,6 @@ def _check_derivatives(form: Form) -> None:
         if not np.allclose(given[name], slope, rtol=1e-3, atol=1e-6):
             at = np.unravel_index(np.abs(given[name] - slope).argmax(), slope.shape)
             raise ValueError(
-                f"{form.name}: the derivative by {name} is {given[name][at]:.6g} where the values change by"
+                f"{form.name}: the derivative by {name} is {given[name][at]:.6g} but the values change by"
                 f" {slope[at]:.6g} (theta {theta[at[0]].tolist()}, log x {log_x[at]:g})."
             )

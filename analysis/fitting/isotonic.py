@@ -1,7 +1,7 @@
 """The reference without a form: a falling curve through its cells, and the data size at which it reaches an error.
 
 In: reference cell errors [B, J] by growing size. Out: their non-increasing least-squares fit, or their running minimum
-where more data made the reference worse; and the inverse D_ref(e) = inf{D : g_ref reaches e}, piecewise linear in
+if more data made the reference worse; and the inverse D_ref(e) = inf{D : g_ref reaches e}, piecewise linear in
 (log D, logit error), with censoring at both ends.
 """
 
@@ -29,15 +29,15 @@ def non_increasing(levels: np.ndarray) -> np.ndarray:
 
 
 def running_minimum(levels: np.ndarray) -> np.ndarray:
-    """The smallest level so far [B, J]: the best that can be had with at most so much data."""
+    """The smallest level so far [B, J]: the best with at most that much data."""
     return np.minimum.accumulate(levels, axis=1)
 
 
 def log_size_reaching(levels: np.ndarray, log_size: np.ndarray, error: np.ndarray) -> np.ndarray:
     """float64 [B], log of the smallest size at which the falling curve levels [B, J] reaches error [B].
 
-    +inf where even the last level is above the error (right-censored), -inf where the first is below it already
-    (left-censored: how little data would have done is not known). An error equal to the first level is at the first
+    +inf if even the last level is above the error (right-censored), -inf if the first is already below it
+    (left-censored: how little data would suffice is unknown). An error equal to the first level is at the first
     size.
     """
     below = levels <= error[:, None]  # [B, J]

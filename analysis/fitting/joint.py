@@ -23,7 +23,7 @@ _WEAK = 1 / 49
 
 @dataclass(frozen=True)
 class Design:
-    """What a joint model is fitted to, apart from the errors."""
+    """The cells that a joint model is fitted to, without their errors."""
 
     log_size: np.ndarray  # float64 [P], log of data_size
     arm: np.ndarray  # int [P], 0 for the reference, 1 .. K for the others
@@ -81,7 +81,7 @@ def own_floor_logit(theta: np.ndarray, c_max: float) -> np.ndarray:
 
 
 def _own_floors(design: Design, form: Form, theta: np.ndarray, shifted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """H3: each algorithm's cells with its own floor in the place of the form's."""
+    """H3: each algorithm's cells with its own floor in place of the form's."""
     num_others, first = design.num_arms - 1, form.num_parameters
     at = form.parameters.index("floor")
     value, jacobian = np.empty(shifted.shape), np.zeros((*shifted.shape, theta.shape[1]))

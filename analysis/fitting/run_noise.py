@@ -1,10 +1,10 @@
 """How much runs differ beyond luck: the variance of run effects of one algorithm, with its own uncertainty.
 
 In: the runs of one algorithm. Out: `RunNoise`. Effects are in logits of a problem: an effect v moves a run's error by
-`slope` v, with slope = E[p (1 - p)] over problems, which is what the runs of a cell disagree by on one problem. Part of
-the spread between runs is luck, slope / N for N problems. What is left is pooled over the algorithm's cells, as three
-runs of a cell say next to nothing of a variance, and over no other algorithm's, so that nobody's interval depends on
-who else is in the table. The pooled variance is drawn by inverting Q(s) = sum v^2 / (s + luck), which is chi-square
+`slope` v, with slope = E[p (1 - p)] over problems, the disagreement of a cell's runs on one problem. Part of
+the spread between runs is luck, slope / N for N problems. The rest is pooled over the algorithm's cells, because
+three runs hardly determine a variance, but not over other algorithms, so no interval depends on the other algorithms
+in the table. The pooled variance is drawn by inverting Q(s) = sum v^2 / (s + luck), which is chi-square
 with the pooled degrees of freedom (the Q-profile of meta-analysis: Viechtbauer 2007, doi 10.1002/sim.2514).
 """
 
@@ -17,7 +17,7 @@ from analysis.tables.cells import Cells
 from analysis.tables.outcomes import Outcomes
 
 _GRID = np.concatenate([[0.0], np.geomspace(1e-7, 1e4, 600)])  # of the variance of run effects
-_NO_LUCK = 1e-9  # variance of an effect where no luck is to be taken out
+_NO_LUCK = 1e-9  # variance of an effect if no luck is subtracted
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class RunNoise:
     """The run effects of an algorithm with J cells and R seeds."""
 
     slope: np.ndarray  # float64 [J], change of a run's error by its effect
-    luck: np.ndarray  # float64 [J], variance of an effect as it is seen that luck alone makes; inf where none is seen
-    of_seed: np.ndarray  # float64 [R], what the runs of a seed have in common, shrunk by the share that luck explains
-    squares: np.ndarray  # float64 [J], sums of squares of what is left
-    freedom: float  # degrees of freedom of what is left
+    luck: np.ndarray  # float64 [J], variance of an observed effect due to luck alone; inf if unobserved
+    of_seed: np.ndarray  # float64 [R], effect shared by the runs of a seed, shrunk by the share that luck explains
+    squares: np.ndarray  # float64 [J], sums of squares of the rest
+    freedom: float  # degrees of freedom of the rest
 
     @property
     def variance(self) -> float:
-        """Of the run effects, without what a seed's runs have in common: where Q is what it is on average."""
+        """Variance of the run effects without those that a seed's runs share: where Q equals its mean."""
         return float(self._where(np.array([self.freedom]))[0])
 
     @property
@@ -41,20 +41,20 @@ class RunNoise:
         seen = np.isfinite(self.luck)
         if not seen.any():
             return 0.0
-        if (self.luck[seen] <= _NO_LUCK).all():  # counts do not tell one from the other
+        if (self.luck[seen] <= _NO_LUCK).all():  # counts do not separate the two
             return math.nan
         num_seeds = len(self.of_seed)
         total = self.variance + float((self.of_seed**2).sum()) / max(num_seeds - 1, 1)
         return float(np.sqrt(total / self.luck[seen].mean()))
 
     def drawn_variances(self, generator: np.random.Generator, num_draws: int) -> np.ndarray:
-        """float64 [B], variances that could have left such squares; 0 where luck alone could have."""
+        """float64 [B], variances that could explain the squares; 0 if luck alone could."""
         if self.freedom <= 0:
             return np.zeros(num_draws)
         return self._where(generator.chisquare(self.freedom, num_draws))
 
     def _where(self, q: np.ndarray) -> np.ndarray:
-        """The variance at which Q is q; 0 where it is less even there."""
+        """The variance at which Q is q; 0 if Q(0) is already less."""
         seen = np.isfinite(self.luck)
         if not seen.any() or self.freedom <= 0:
             return np.zeros(len(q))
@@ -77,7 +77,7 @@ def run_noise(outcomes: Cells, algorithm: str) -> RunNoise:
     alone = RunNoise(slope, luck, np.zeros(present.shape[1]), (effect**2).sum(axis=1), freedom)
     if seen.sum() < 2:
         return alone
-    # What a seed's runs have in common: their mean, weighted as precisely as each cell knows it.
+    # The effect that a seed's runs share: their mean, weighted by the precision of each cell.
     weight = np.where(seen, 1 / (alone.variance + luck), 0.0)
     each = weight[:, None] * (present & seen[:, None])
     total = each.sum(axis=0)
@@ -86,8 +86,8 @@ def run_noise(outcomes: Cells, algorithm: str) -> RunNoise:
     between = float((total * common**2).sum())
     within = max(float((each * effect**2).sum()) - between, 0.0) / max(freedom - num_common, 1.0)
     share = max(0.0, 1 - within * num_common / between) if between > 0 else 0.0
-    # The rest is measured without the seeds' means, however much of them is luck: left in where they are small and
-    # taken out where they are large, they would make it too small in both cases.
+    # The rest is measured without the seeds' means, even if these are luck. Keeping small means and subtracting large
+    # ones would make it too small in both cases.
     left = np.where(present & seen[:, None], effect - common, 0.0)
     freedom_left, known = freedom - num_common, freedom - share * num_common
     if freedom_left < 1:
@@ -96,10 +96,10 @@ def run_noise(outcomes: Cells, algorithm: str) -> RunNoise:
 
 
 def _luck(outcomes: Cells, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """slope [J] and luck [J] of every cell; luck is inf where nothing is to be seen of run effects.
+    """slope [J] and luck [J] of every cell; luck is inf if run effects cannot be observed.
 
-    Counts do not say by how much runs disagree on a problem. The slope is then the binomial one, the largest there can
-    be, and no luck is taken out of the spread between runs, which widens intervals.
+    Counts do not show how much runs disagree on a problem. The slope is then the binomial one, the largest possible,
+    and no luck is subtracted from the spread between runs, which widens intervals.
     """
     errors = outcomes.errors[cells]
     binomial = errors * (1 - errors)

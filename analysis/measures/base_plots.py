@@ -28,14 +28,14 @@ _WIDER = 1.3  # than a figure of one picture
 
 
 def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
-    """Draw the curve into `directory`/figures where there are base policies to compare."""
+    """Draw the curve into `directory`/figures if there are base policies to compare."""
     if len(table) < 2:
         return []
     save(base_figure(table), directory / FILE)
     caption = (
-        "How far the base policy's loss on its web text lies above the text's entropy, and its greedy error on"
-        f" {table['num_problems'].max():,} test problems before any synthetic data, against the texts that it was"
-        " trained on. Each point is one training of its own, so there are no intervals."
+        "How far the base policy's loss on its web text exceeds the text's entropy, and its greedy error on"
+        f" {table['num_problems'].max():,} test problems before any synthetic data, against the number of texts it was"
+        " trained on. Each point is a single training, so there are no intervals."
     )
     rows = tuple(
         (
@@ -46,7 +46,7 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     )
     hidden = int((table["excess_loss"] <= 0).sum())
     if hidden:
-        caption += f" {hidden} with a loss of no more than the entropy, by the luck of its texts, are not drawn left."
+        caption += f" {hidden} whose loss does not exceed the entropy, by luck of the texts, are not drawn on the left."
     note = (
         "Loss and entropy in nats a token: the mean over the last part of training, and what no policy can know of the"
         f" web text. Error: greedy, on {table['num_problems'].max():,} test problems. base.csv has the table: fit it"

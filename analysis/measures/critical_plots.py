@@ -69,7 +69,7 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _text_table(table: pd.DataFrame) -> TextTable:
-    """The two numbers that say it: Q just before the first pit, and the chance of the pit."""
+    """The two summary numbers: Q just before the first pit, and the chance of the pit."""
     rows = []
     for (size, algorithm), part in table.groupby(["data_size", "algorithm"], sort=False):
         cells = [
@@ -82,13 +82,13 @@ def _text_table(table: pd.DataFrame) -> TextTable:
         "algorithm",
         "D",
         "Q before the pit",
-        "less the reference's",
+        "minus the reference's",
         "chance of the pit",
         "less the reference's",
     )
     note = (
         "In percent, with 95 % intervals. Q before the pit: after the last step before it, of traces whose pit is not"
-        " the first step. Chance of the pit: that the policy writes just that step where it stands, from its"
+        " the first step. Chance of the pit: that the policy writes exactly that step there, from its"
         " log-probabilities. Differences are paired over traces. critical_steps.csv has every step."
     )
     return TextTable(columns, tuple(rows), note)

@@ -1,7 +1,7 @@
-"""What some sweeps measure beside errors: trends, critical steps, several base policies, filtered problems.
+"""Measurements of some sweeps beside errors: trends, critical steps, several base policies, filtered problems.
 
-In: a sweep's tables and its store. Out: `trends.csv`, `critical_steps.csv` and `base.csv` with their figures, where the
-sweep has such axes or measurements, and the report's sections on them; and a section where a sweep sets
+In: a sweep's tables and its store. Out: `trends.csv`, `critical_steps.csv` and `base.csv` with their figures, if the
+sweep has such axes or measurements, and the report's sections on them; and a section if a sweep sets
 `problems.solvable`: how many training problems were tried, and how many the base policy solves.
 """
 
@@ -32,7 +32,7 @@ _ORDERS = {"fewest_steps": "those with the fewest steps first", "random": "drawn
 
 @dataclass(frozen=True)
 class Measures:
-    """Tables of what was measured beside errors; empty ones where nothing was."""
+    """Tables of measurements beside errors; empty if there are none."""
 
     base: pd.DataFrame  # base.csv
     trends: pd.DataFrame
@@ -40,7 +40,7 @@ class Measures:
 
 
 def measures_in_store(sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> Measures:
-    """Of the runs in a store."""
+    """The measures of the runs in a store."""
     settings = sweep.analysis
     panel_keys = panel_axes(sweep, plan, of_critical_steps)
     label_keys = label_axes(sweep, plan, of_critical_steps)
@@ -55,7 +55,7 @@ def measures_in_store(sweep: Sweep, plan: Plan, store: Store, tables: Tables) ->
 
 
 def measures_in_folder(folder: Path, tables: Tables) -> Measures:
-    """As an earlier report has them; trends follow from the table of runs."""
+    """The measures in an earlier report; trends follow from the table of runs."""
 
     def read(name: str, columns: Sequence[str]) -> pd.DataFrame:
         if not (folder / name).exists():
@@ -68,7 +68,7 @@ def measures_in_folder(folder: Path, tables: Tables) -> Measures:
 
 
 def more_sections(directory: Path, measures: Measures, parts: Parts) -> tuple[Section, ...]:
-    """Write the tables and figures; nothing, and no file, where nothing of the kind was measured."""
+    """Write the tables and figures; no files for what was not measured."""
     base, trends, critical = measures.base, measures.trends, measures.critical
     _write(base if len(base) > 1 else base.iloc[:0], directory / "base.csv")
     _write(trends, directory / "trends.csv")
@@ -84,7 +84,7 @@ def more_sections(directory: Path, measures: Measures, parts: Parts) -> tuple[Se
 
 
 def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:
-    """One section, or none. runs: columns num_candidates and num_solvable where a finished run has been filtered."""
+    """One section, or none. runs: has columns num_candidates and num_solvable if a finished run was filtered."""
     filters = dict.fromkeys(
         run.cell.problems.solvable for run in plan.runs if isinstance(run.cell.problems, TextProblems)
     )
@@ -95,14 +95,14 @@ def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:
         found = runs.dropna(subset=["num_solvable"]).drop_duplicates(["panel", "num_candidates", "num_solvable"])
         bullets += [_found(row.panel, int(row.num_candidates), int(row.num_solvable)) for row in found.itertuples()]
     paragraph = (
-        "The training problems are those that the base policy solves sometimes, so D counts easy problems. The"
+        "The training problems are those that the base policy sometimes solves, so D counts easy problems. The"
         " validation and test problems are not filtered."
     )
     return [Section("Training problems", (paragraph,), tuple(bullets))]
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
-    """The table, or no file of an earlier report either."""
+    """Write the table, or remove an earlier report's file if it is empty."""
     if table.empty:
         path.unlink(missing_ok=True)
     else:
@@ -111,7 +111,7 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 def _asked(settings: Solvable) -> str:
     return (
-        f"Asked for: at least {settings.min_correct} of {settings.samples} completions of the base policy right, at"
+        f"Required: at least {settings.min_correct} of {settings.samples} completions of the base policy right, at"
         f" temperature {settings.temperature:g}; up to {settings.num_candidates:,} training problems are tried,"
         f" {_ORDERS[settings.order]}."
     )

@@ -72,14 +72,16 @@ def pointwise(
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
             log_m = log_size_reaching(in_draws, log_size, draws[:, cell]) - np.log(size)
-            # A censored replicate says no more than the reference's range.
+            # A censored replicate says only that m is beyond the reference's range. So where some are +inf, the low
+            # limit counts them at the largest reference size, and the high one as infinite; likewise below.
             at_least = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
             at_most = np.maximum(np.exp(log_m), np.exp(log_size[0]) / size)
             low, _ = percentile_interval(at_least if np.isposinf(log_m).any() else np.exp(log_m))
             _, high = percentile_interval(at_most if np.isneginf(log_m).any() else np.exp(log_m))
-            at_once = 1 - (1 - LEVEL) / len(own_cells)  # Bonferroni
+            at_once = 1 - (1 - LEVEL) / len(own_cells)  # Bonferroni over the sizes
             low_at_once, _ = percentile_interval(at_least, at_once)
             _, high_at_once = percentile_interval(at_most, at_once)
+            # A few censored replicates enter the mean at the bound; many would make it a statement about the range.
             if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
                 in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))
             found.append(

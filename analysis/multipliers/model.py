@@ -90,7 +90,7 @@ class Model:
 
 
 def design_of(outcomes: Cells, names: Sequence[str], errors: np.ndarray) -> Design:
-    """What a joint fit is told of the cells. names: the reference first; errors: [P], NaN where none is fitted."""
+    """The cells as a joint fit sees them. names: the reference first; errors: [P], NaN where none is fitted."""
     return Design(
         log_size=np.log(outcomes.data_size.astype(float)),
         arm=np.array([names.index(name) for name in outcomes.algorithm]),

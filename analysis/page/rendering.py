@@ -1,4 +1,4 @@
-"""A report's sections as Markdown and as one self-contained HTML page, and its tables as CSV.
+"""A report's sections as Markdown and as one self-contained HTML page, and its tables as CSV and LaTeX.
 
 In: `Section`s of finished text, tables of finished cells and figures on disk. Out: the text of the files. Nothing is
 computed here.
@@ -6,7 +6,7 @@ computed here.
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 _TEMPLATES = Path(str(resources.files("analysis") / "templates"))
+_SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Picture:
 
     @property
     def title(self) -> str:
-        """The caption's first sentence, for those who do not see the picture."""
+        """The caption's first sentence, as alternative text."""
         return re.split(r"[.;:] ", self.caption)[0]
 
 
@@ -42,7 +49,7 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it, in this order."""
+    """A heading with its content, in this order."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -68,13 +75,13 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The report for a terminal or a repository; figures are links."""
+    """The report as Markdown; figures are links."""
     text = _environment(autoescape=False).get_template("report.md.j2").render(title=title, sections=sections)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
-    """The report as one file; figures are inside."""
+    """The report as one HTML file; figures are embedded."""
     return _environment(autoescape=True).get_template("report.html.j2").render(title=title, sections=sections)
 
 
@@ -87,3 +94,24 @@ def _environment(autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def to_latex(tables: Iterable[tuple[str, TextTable]]) -> str:
+    """The tables with their titles: a booktabs `tabular` each, with its note as a comment above."""
+    return "\n".join(_tabular(title, table) for title, table in tables)
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def _tabular(title: str, table: TextTable) -> str:
+    lines = [f"% {title}", *(f"% {line}" for line in table.note.splitlines())]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule", _row(table.columns), r"\midrule"]
+    lines += [*map(_row, table.rows), r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join(lines)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return " & ".join(map(escaped, cells)) + r" \\"

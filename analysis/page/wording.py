@@ -39,20 +39,20 @@ TABLE = Wording("test error", "Test error", "data size", "data_size, as the tabl
 
 
 def is_paired(outcomes: Cells) -> bool:
-    """Whether it is known which problems each run got wrong."""
+    """Whether the table says which problems each run got wrong."""
     return isinstance(outcomes, Outcomes)
 
 
 def interval_kind(outcomes: Cells) -> str:
-    """What was drawn."""
-    runs = "run effects of each algorithm's pooled variance, with what a seed's runs share"
+    """How the bootstrap draws."""
+    runs = "run effects of each algorithm's pooled variance, with effects that a seed's runs share"
     if is_paired(outcomes):
         return f"bootstrap over shared test problems, crossed with {runs}"
     return f"bootstrap over the test problems of each cell on its own (counts: unpaired, wider), crossed with {runs}"
 
 
 def pairing(outcomes: Cells) -> dict[str, str]:
-    """For fits.json: what runs have in common."""
+    """For fits.json: the problems and seeds that runs share."""
     num_groups = len(set(outcomes.groups.tolist()))
     items = "shared by all runs" if is_paired(outcomes) else "unavailable: counts only, intervals are wider"
     runs = "seeds shared by all cells" if num_groups == 1 else f"{num_groups} groups of cells without common seeds"

@@ -69,7 +69,7 @@ def noise_of(outcomes: Outcomes) -> Noise:
     num_runs = outcomes.present.sum(axis=1)
     cells = np.flatnonzero((num_runs > 1) & (outcomes.errors > 0) & (outcomes.errors < 1))
     if not len(cells):
-        raise ValueError("no cell has two runs and an error between 0 and 1; the noise cannot be told.")
+        raise ValueError("no cell has two runs and an error between 0 and 1, so the noise is unknown.")
     count, error = num_runs[cells], outcomes.errors[cells]
     misses = (outcomes.wrong[cells] * outcomes.present[cells][..., None]).sum(axis=1, dtype=float)  # [P, N]
     both = (misses * (misses - 1)).mean(axis=1) / (count * (count - 1))

@@ -1,4 +1,4 @@
-"""What a report opens with: plain sentences from the verdicts, as one paragraph or a list, and how they were measured.
+"""The opening of a report: the verdicts in plain sentences, and how they were measured.
 
 In: `Panel`s of finished numbers. Out: text and `Section`s.
 """
@@ -16,12 +16,12 @@ from analysis.verdicts.judge import Verdict, label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
-NOISY = 1.5  # run noise over luck from which on a report warns
-_MOST_IN_A_PARAGRAPH = 3  # conclusions; more are a list
+NOISY = 1.5  # a report warns if run noise exceeds luck by this factor
+_MOST_IN_A_PARAGRAPH = 3  # conclusions; more become a list
 
 
 def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Section]:
-    """What all panels found, an item of a list each where there is much of it, and the paragraphs below it."""
+    """The findings of all panels, as a list if there are many, and the paragraphs below them."""
     found = {name: conclusions(panel) for name, panel in panels.items()}
     if sum(map(len, found.values())) <= _MOST_IN_A_PARAGRAPH:
         text = " ".join(where(name) + " ".join(items) for name, items in found.items() if items)
@@ -31,7 +31,7 @@ def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Se
 
 
 def conclusions(panel: Panel) -> tuple[str, ...]:
-    """Every verdict's sentence and its claim's, and the multiplier per FLOP of what is resolved."""
+    """The sentences of every verdict and its claim, and the multiplier per FLOP where it is resolved."""
     items = list(_not_estimable(panel.study.verdicts))
     tests = {item.algorithm: item for item in panel.study.adjusted}
     for verdict in panel.study.verdicts:
@@ -48,18 +48,21 @@ def conclusions(panel: Panel) -> tuple[str, ...]:
 
 
 def _alone(verdict: Verdict, tests: Mapping[str, Adjusted]) -> str:
-    """A warning where a verdict is not beyond what so many algorithms give by chance."""
+    """A warning if a verdict may be due to chance, given the number of algorithms."""
     if verdict.code not in ("SUPPORTED", "VARIES") or len(tests) < 2:
         return ""
     test = tests[verdict.algorithm]
     p = test.p_holm if verdict.code == "SUPPORTED" else test.slope_p_holm
     if p < REJECTED:
         return ""
-    return f"That holds for it alone: adjusted for {len(tests)} algorithms (Holm) it may be chance, p = {p:.2f}."
+    return (
+        f"This holds for the algorithm on its own: adjusted for {len(tests)} algorithms (Holm) it may be chance, p ="
+        f" {p:.2f}."
+    )
 
 
 def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """One item for all algorithms without a multiplier for the same reason."""
+    """One item for all algorithms that lack a multiplier for the same reason."""
     of_reason: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.code == "NOT_ESTIMABLE":
@@ -85,18 +88,18 @@ def measurement(name: str, study: Study) -> str:
     if noise <= NOISY:
         return f"{where(name)}{text}."
     return (
-        f"{where(name)}{text}. Warning: runs differ {noise:.1f} times as much as by luck with the test problems, so"
-        " that more seeds narrow intervals and more test problems hardly do."
+        f"{where(name)}{text}. Warning: runs differ {noise:.1f} times as much as luck with the test problems explains,"
+        " so more seeds narrow the intervals and more test problems hardly do."
     )
 
 
 def where(name: str) -> str:
-    """A panel's name before what is said of it."""
+    """A panel's name, as the start of a sentence."""
     return f"[{name}] " if name else ""
 
 
 def verdict_table(panel: Panel) -> TextTable:
-    """Code, claim, what the data say of it, and multipliers of every algorithm."""
+    """Code, claim, the data's answer to it, and multipliers of every algorithm."""
     rows = []
     for verdict in panel.study.verdicts:
         per_flop = overall_compute(panel.compute, verdict.algorithm)
@@ -119,7 +122,8 @@ def verdict_table(panel: Panel) -> TextTable:
         columns += ("per FLOP, at the largest D",)
         note += (
             f" Per FLOP: times more compute that {label(panel.study.reference)} needs for the same error; training and"
-            " generation of everything a run needs but the base policy, at the settings that selection chose. That it"
-            " might have chosen others is not in the interval; synthetic problems are free, and the search is in Costs."
+            " generation of everything a run needs except the base policy, at the settings that selection chose. The"
+            " interval ignores that selection might have chosen others; synthetic problems are free, and Costs has the"
+            " search."
         )
     return TextTable(columns, tuple(rows), note)

@@ -1,6 +1,6 @@
 """fits.json: everything a study concluded, as plain JSON for other programs; docs/results.md explains every key.
 
-In: `Panel`s. Out: a JSON document. Infinite limits are the string "inf"; what is not known is absent, never NaN.
+In: `Panel`s. Out: a JSON document. Infinite limits are the string "inf"; unknown values are absent, never NaN.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def dump(document: Mapping[str, object]) -> str:
 
 
 def data_hash(outcomes: Cells) -> str:
-    """Sixteen hex digits over every outcome and what it belongs to."""
+    """Sixteen hex digits over every outcome with its algorithm, size and seed."""
     problems, wrong = outcomes.contents
     digest = hashlib.sha256(repr((outcomes.algorithm.tolist(), outcomes.data_size.tolist())).encode())
     digest.update(repr((outcomes.seeds, problems)).encode())
@@ -104,7 +104,7 @@ def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
 
 
 def verdict_document(verdict: Verdict) -> dict[str, object]:
-    """A verdict as plain values, its headline as readers see it beside its numbers."""
+    """A verdict as plain values; its headline as text and as numbers."""
     text = None if verdict.headline is None else verdict.headline.text
     return {**asdict(verdict), "headline_text": text}
 
@@ -140,7 +140,7 @@ def model_document(model: Model, asked: Questions) -> dict[str, object]:
 
 
 def monotonicity_document(study: Study) -> dict[str, object]:
-    """The `monotonicity` entry of a panel: who gets worse with more data, and how the reference then counts."""
+    """The `monotonicity` entry of a panel: what more data make worse, and how the reference then counts."""
     return {
         "reference_levels": "running minimum" if study.best_so_far else "isotonic",
         "inversions": [_listed(asdict(item)) for item in study.inversions],

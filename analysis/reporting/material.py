@@ -1,8 +1,8 @@
-"""What a report is made of: from the store where the runs are, or again from the tables that a report left.
+"""The input of a report, read from the store of the runs or from the tables of an earlier report.
 
-In: a sweep, and its store or its results folder. Out: `Material`. A results folder holds every outcome, so that a new
-version of the analysis can be applied to it without the artifacts; what a report cannot tell from its own tables (which
-settings selection has not decided) is taken from them as it was.
+In: a sweep, and its store or its results folder. Out: `Material`. A results folder holds every outcome, so a new
+version of the analysis can be applied to it without the artifacts. What these tables do not hold (which settings
+selection has not decided) is copied from the earlier report.
 """
 
 import json
@@ -27,7 +27,7 @@ _BULLET = re.compile(r"^- (commits|python|packages|hosts|devices): (.*)$", re.M)
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that a report says, before it is analysed."""
+    """Everything that a report is about, before the analysis."""
 
     plan: Plan
     tables: Tables
@@ -36,18 +36,18 @@ class Material:
 
 
 def material_in_store(sweep: Sweep, current: Plan, store: Store) -> Material:
-    """From the records of a store."""
+    """The material in the records of a store."""
     tables = tabulate(sweep, current, store)
     costs = ledger(current, store)
     return Material(current, tables, costs, measures_in_store(sweep, current, store, tables))
 
 
 def material_in_folder(sweep: Sweep, folder: Path) -> Material:
-    """From the tables of an earlier report of the same sweep. Raises ResultsError where one is missing."""
+    """The material in the tables of an earlier report of the same sweep. Raises ResultsError where one is missing."""
     needed = ("runs.csv", "choices.csv", "ledger.csv", "outcomes.parquet", "fits.json", "report.md")
     for name in needed:
         if not (folder / name).is_file():
-            raise ResultsError(f"{folder} has no {name}; only a folder that a report wrote whole can be drawn again.")
+            raise ResultsError(f"{folder} has no {name}; only a folder with a complete report can be drawn again.")
     runs, choices = read_table(folder / "runs.csv"), read_table(folder / "choices.csv")
     runs["panel"] = runs["panel"].fillna("")
     outcomes = pd.read_parquet(folder / "outcomes.parquet")
@@ -72,7 +72,7 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
 
 
 def _provenance(folder: Path) -> Mapping[str, list[str]]:
-    """As the earlier report has it; those from before provenance.json say it in their last section."""
+    """The provenance in the earlier report; one from before provenance.json has it in its last section."""
     if (folder / PROVENANCE).is_file():
         found: dict[str, list[str]] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
         return found

@@ -1,7 +1,7 @@
-"""Which files a report consists of, and the folder that they go into.
+"""The files of a report, and the folder that they go into.
 
-In: a sweep and how its command was called. Out: an `Output`. It loads nothing that draws, so that a sweep can claim its
-results folder before any stage runs.
+In: a sweep and its command line. Out: an `Output`. This module imports no plotting code, so a sweep can claim its
+results folder early, before any stage runs.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,6 @@ TABLES = (
 
 
 def report_output(file: Path, overrides: Sequence[str], sweep: Sweep, out: Path | None = None) -> Output:
-    """Where the report of a sweep goes."""
+    """The results folder of a sweep."""
     folder = results_dir(file, overrides, sweep, out)
     return Output(folder, "analysis.report", (*TABLES, *STUDY_FILES, *PAGES), sweep=file)

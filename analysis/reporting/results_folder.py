@@ -1,8 +1,8 @@
-"""One panel of a results folder: its tables as the report wrote them, and its figures, drawn when they are asked for.
+"""One panel of a results folder: its tables as the report wrote them, and its figures, drawn on demand.
 
 In: a folder that `python -m analysis.report` wrote. Out: `ResultsFolder`. Tables are read, never computed again, so
-they are the report's to the last digit. A figure needs the study itself, bootstrap draws included: it is computed from
-outcomes.parquet at the first figure, and refused where it does not give the numbers that the tables have.
+they equal the report's to the last digit. A figure needs the study itself with its bootstrap draws. The first figure
+computes it from outcomes.parquet, and raises an error if the numbers differ from those of the tables.
 """
 
 import json
@@ -31,7 +31,7 @@ from analysis.verdicts.panel import Panel, Question, analysed
 
 FILES = ("fits.json", "runs.csv", "outcomes.parquet", "errors.csv", "multipliers.csv")
 _MORE_FIGURES = (*(trend.name for trend in TRENDS), "critical_steps", "base")  # drawn from tables of their own
-_SAME = 1e-4  # relative; another processor rounds otherwise, another version of the analysis differs by more
+_SAME = 1e-4  # relative; processors round differently, versions of the analysis differ by more
 
 
 class ResultsError(ValueError):
@@ -52,7 +52,7 @@ class ResultsFolder:
 
     directory: Path
     document: Mapping[str, Any]  # fits.json
-    panel: str  # "" where the sweep has one only
+    panel: str  # "" if the sweep has only one
 
     @property
     def panels(self) -> tuple[str, ...]:
@@ -88,16 +88,16 @@ class ResultsFolder:
 
     @cached_property
     def verdicts(self) -> list[Mapping[str, Any]]:
-        """Those of fits.json."""
+        """The claims in fits.json."""
         return list(self.fits["verdicts"])
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Names of what the report drew of the panel."""
+        """Names of the panel's figures in the report."""
         return tuple(name for name in (*STUDY_FIGURES, *_MORE_FIGURES) if self._picture(name).exists())
 
     def draw(self, name: str, place: Place) -> Figure | None:
-        """One of `figures`. Raises ResultsError where the study cannot be had again from the folder."""
+        """One of `figures`. Raises ResultsError if the folder does not suffice to compute the study again."""
         if name in STUDY_FIGURES:
             return STUDY_FIGURES[name](self.study, self.document["claims"], SWEEP, place)
         if name == "base":
@@ -116,9 +116,7 @@ class ResultsFolder:
             raise ResultsError(f"{self.directory / 'fits.json'} has no claims: an earlier version wrote it; {redraw}")
         outcomes = from_table(self.outcomes)
         if data_hash(outcomes) != self.fits["data_hash"]:
-            raise ResultsError(
-                f"{self.directory}: fits.json was made of other outcomes than outcomes.parquet; {redraw}"
-            )
+            raise ResultsError(f"{self.directory}: fits.json belongs to other outcomes than outcomes.parquet; {redraw}")
         numbers = (self.document["claims"], self.document["bootstrap_draws"], self.document["seed"])
         pairs = tuple((a, b) for a, b in self.document.get("compare", ()))
         question = Question(self.fits["reference"], *numbers, compare=pairs)
@@ -132,7 +130,7 @@ class ResultsFolder:
         return found
 
     def _picture(self, name: str) -> Path:
-        suffix = "" if name == "base" else figure_suffix(self.panel)  # base policies are those of all panels
+        suffix = "" if name == "base" else figure_suffix(self.panel)  # all panels share the base policies
         return self.directory / "figures" / f"{name}{suffix}.png"
 
     def _read(self, name: str) -> pd.DataFrame:
@@ -152,12 +150,14 @@ def open_folder(path: Path, panel: str | None) -> ResultsFolder:
     missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         cure = "fit_table takes the table that analysis.fit was given." if len(missing) < len(FILES) - 1 else made
-        raise ResultsError(f"{path} is no folder of a sweep's results: it lacks {', '.join(missing)}; {cure}")
+        raise ResultsError(f"{path} is not a folder of a sweep's results: it lacks {', '.join(missing)}; {cure}")
     document = json.loads((path / "fits.json").read_text(encoding="utf-8"))
     names = list(document["panels"])
     listed = ", ".join(map(repr, names))
     if panel is None and len(names) > 1:
-        raise ResultsError(f"{path} has {len(names)} panels, each a study of its own; give panel=, one of {listed}.")
+        raise ResultsError(
+            f"{path} has {len(names)} panels, and each is a study of its own; set panel= to one of {listed}."
+        )
     if panel is not None and panel not in names:
         raise ResultsError(f"{path} has no panel {panel!r}; its panels are {listed}.")
     return ResultsFolder(path, document, names[0] if panel is None else panel)

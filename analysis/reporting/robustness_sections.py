@@ -1,6 +1,6 @@
-"""The report's part on whether to believe the multipliers: hierarchy, hold-out, other ways of fitting, contrasts.
+"""The report's part on how far to trust the multipliers: hierarchy, hold-out, other ways of fitting, contrasts.
 
-In: a `Panel`. Out: `Section`s with tables of finished numbers; none where there is no joint fit.
+In: a `Panel`. Out: `Section`s with tables of finished numbers; empty without a joint fit.
 """
 
 from analysis.multipliers.hierarchy import NUM_REPLICATES
@@ -16,7 +16,7 @@ _MODELS = {
     "H0": "one curve for all",
     "H1": "a constant multiplier each",
     "H2": "multipliers that change with D",
-    "H3": "a floor of each algorithm's own",
+    "H3": "a floor for each algorithm",
     "H4": "separate curves",
 }
 
@@ -24,13 +24,13 @@ _MODELS = {
 def captions_of(interval: str) -> dict[str, str]:
     """Figure -> caption. interval: what was resampled."""
     return {
-        "holdout": "Error minus prediction for the largest sizes, left out of the fit, by form. Filled: one size left"
+        "holdout": "Error minus prediction at the largest sizes, which the fit left out, by form. Filled: one size left"
         " out of every algorithm; open: two. last1 repeats the last error seen.",
         "density": f"Bootstrap draws of each multiplier (joint fit), smoothed: {interval}. Dotted: the claims.",
         "spread": "The multiplier in every way of fitting. Thick: the headline with its 95 % bootstrap interval;"
         " below: other forms, other losses and the smallest size left out; then the form-free mean.",
-        "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means that"
-        " no one multiplier describes it; open marks lie beyond a turning point and were not fitted.",
+        "residual": "Error minus the joint fit, with the error's 95 % interval. A trend within an algorithm means"
+        " that no single multiplier describes it; open marks lie beyond a turning point and were not fitted.",
     }
 
 
@@ -43,7 +43,8 @@ def question_sections(name: str, panel: Panel) -> list[Section]:
     paragraphs = []
     if study.best_so_far:
         paragraphs.append(
-            f"More data made {label(study.reference)} worse, so it counts with the best error of at most D problems."
+            f"More data made {label(study.reference)} worse, so its error at D is the best error with at most D"
+            " problems."
         )
     title = f"Can the multipliers be believed?{f', {name}' if name else ''}"
     return [Section(title, tuple(paragraphs), tables=tables)]
@@ -83,8 +84,8 @@ def _holdout(study: Study) -> TextTable:
         for item in model.holdout.scores
     )
     note = (
-        "The largest sizes of an algorithm and of the reference predicted from the rest. Log score: mean log likelihood"
-        " of a held-out outcome, higher is better; RMSLE: root mean square of log ratios."
+        "The largest sizes of an algorithm and of the reference, predicted from the rest. Log score: mean log"
+        " likelihood of a held-out outcome, higher is better; RMSLE: root mean square of log ratios."
     )
     return TextTable(("algorithm", "form", "sizes left out", "cells", "log score", "RMSLE"), rows, note)
 
@@ -103,7 +104,7 @@ def _held_out(study: Study) -> TextTable:
     )
     note = (
         "One multiplier, fitted without an algorithm's largest size, predicts its error there in percent; the 97.5 %"
-        " interval is that of the fit, new runs and problems together."
+        " interval covers the fit, new runs and new problems together."
     )
     return TextTable(("algorithm", "D left out", "predicted", "observed", ""), rows, note)
 
@@ -117,7 +118,9 @@ def _ways(panel: Panel) -> TextTable:
         over_forms = " to ".join(map(number, model.form_spread)) if alike > 1 else "one form only"
         ways = [number(item.multiplier) for item in found]
         rows.append((label(name), *ways, " to ".join(map(number, spread(found))), over_forms))
-    note = "m fitted otherwise; never the headline. Forms: those within 4 of the best QAICc, and the chosen one."
+    note = (
+        "m from other ways of fitting; never the headline. Forms: those within 4 of the best QAICc, and the chosen one."
+    )
     return TextTable(("algorithm", *columns, "range", "range over forms"), tuple(rows), note)
 
 
@@ -131,8 +134,8 @@ def _contrasts(study: Study) -> list[TextTable]:
         for item in study.adjusted
     )
     note = (
-        f"Two-sided p of m = 1 and of a slope of 0, alone and by Holm for {len(tests)} algorithms. Verdicts use"
-        " neither; what opens this report says where a verdict is not beyond the adjustment."
+        f"Two-sided p of m = 1 and of a slope of 0, unadjusted and by Holm for {len(tests)} algorithms. Verdicts"
+        " use neither; the conclusions warn if a verdict does not survive the adjustment."
     )
     columns = ("algorithm", "m = 1: p", "p by Holm", "slope = 0: p", "p by Holm")
     ratios = tuple(
@@ -151,6 +154,6 @@ def _contrasts(study: Study) -> list[TextTable]:
 
 
 def _p(value: float, num_replicates: float, digits: int) -> str:
-    """A p value; where no replicate was as extreme, as the bound that so many of them give."""
+    """A p value; if no replicate was as extreme, the bound that their number gives."""
     bound = "<= " if value <= 1.001 / (num_replicates + 1) else ""
     return f"{bound}{value:.{digits}f}"

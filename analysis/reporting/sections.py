@@ -24,7 +24,7 @@ from scaling.planning.plan import Plan
 
 @dataclass(frozen=True)
 class Story:
-    """What there is to tell."""
+    """The content of a report."""
 
     file: Path
     sweep: Sweep
@@ -32,7 +32,7 @@ class Story:
     tables: Tables
     costs: pd.DataFrame
     panels: dict[str, Panel]
-    more: tuple[Section, ...] = ()  # on what some sweeps measure beside errors
+    more: tuple[Section, ...] = ()  # for measurements beside errors, which some sweeps have
 
 
 def sections(story: Story, directory: Path, parts: Parts) -> list[Section]:
@@ -76,7 +76,7 @@ def _missing_sentence(tables: Tables) -> str:
         return f"All {total} runs are in."
     return (
         f"{done} of {total} runs are in; {tables.num_failed} failed and {tables.num_missing} are missing. Cells with"
-        " fewer runs have wider intervals; no number stands in for a missing run."
+        " fewer runs have wider intervals; missing runs are never filled in."
     )
 
 
@@ -139,8 +139,8 @@ def _settings(story: Story) -> Section:
     seeds = ", ".join(map(str, story.sweep.select.seeds)) if story.sweep.select else ""
     selected = ", ".join(label(name) for name in dict.fromkeys(map(str, choices["algorithm"])))
     note = (
-        f"Chosen by mean error on the validation problems, on seeds of their own ({seeds}); the test problems are never"
-        " looked at. '(at an end)', '(of two)': the best candidate is the first or last one, so a better one may lie"
+        f"Chosen by mean error on the validation problems, on separate seeds ({seeds}); the test problems are never"
+        " used. '(at an end)', '(of two)': the best candidate is the first or last one, so a better one may lie"
         f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
     )
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
@@ -160,9 +160,9 @@ def _costs(story: Story) -> Section:
         rows.append((f"{row.part}: {name}", size, str(row.num_runs), *flops, f"{row.wall_seconds:.1f}"))
     columns = ("part", "D", "runs", "training FLOPs", "generation FLOPs", "evaluation FLOPs", "seconds")
     note = (
-        "run: mean cost of one run with everything it needs but the base policy, shared stages included. search: stages"
-        " that only selection needs. total: the whole sweep, each stage once. FLOPs are analytic; seconds are those of"
-        " one worker."
+        "run: mean cost of one run with everything it needs except the base policy, including shared stages. search:"
+        " stages that only selection needs. total: the whole sweep, each stage once. FLOPs are analytic; seconds are"
+        " those of one worker."
     )
     return Section("Costs", tables=(TextTable(columns, tuple(rows), note),))
 
@@ -175,7 +175,7 @@ def _runs(story: Story) -> Section:
         (label(row.algorithm), f"{row.data_size:,}", str(row.seed), row.status, str(getattr(row, "failure", "") or "-"))
         for row in failures.itertuples()
     )
-    return Section("Runs that are not in", tables=(TextTable(("algorithm", "D", "seed", "status", "failure"), rows),))
+    return Section("Runs without a result", tables=(TextTable(("algorithm", "D", "seed", "status", "failure"), rows),))
 
 
 def _provenance(story: Story) -> Section:

@@ -1,4 +1,4 @@
-"""Everything a study leaves on disk but its report: fits.json, its tables, and each figure with its numbers.
+"""All files of a study except its report: fits.json, its tables, and each figure with its numbers.
 
 In: finished `Panel`s. Out: files below a fresh directory. The same studies give the same bytes.
 """
@@ -14,9 +14,8 @@ from analysis.figures import diagnostics, overview
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.compute import cost_table
 from analysis.figures.style import OWN
-from analysis.page.latex import to_latex
 from analysis.page.parts import Parts
-from analysis.page.rendering import write_csv
+from analysis.page.rendering import to_latex, write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.reporting.study_sections import paper_tables
@@ -41,7 +40,7 @@ _NUMBERS: Mapping[str, Callable[[Panel], pd.DataFrame]] = MappingProxyType(
 def write_study_files(
     directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording, parts: Parts
 ) -> None:
-    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv where costs are known."""
+    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv if costs are known."""
 
     def write(file: str, table: Callable[[], pd.DataFrame]) -> None:
         with parts.part(file):
@@ -69,7 +68,7 @@ def write_study_files(
 
 
 def over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
-    """A table of every panel, one below the other, with the panel's name in front."""
+    """The tables of all panels in one, with the panel's name as the first column."""
     tables = []
     for name, panel in panels.items():
         table = make(panel)

@@ -1,6 +1,6 @@
 """The report's part on one study: its figures, its errors, its multipliers.
 
-In: a `Study` and the tables it was made of. Out: `Section`s; every number carries its n, its interval and its form.
+In: a `Study` and the tables it was made from. Out: `Section`s; every number carries its n, its interval and its form.
 """
 
 import math
@@ -22,7 +22,7 @@ from analysis.verdicts.study import Study
 def study_sections(
     name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
-    """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables stand by the errors."""
+    """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables follow the errors."""
     study, found = panel.study, list[Section]()
     with parts.part(f"Figures{_of(name)}"):
         found.append(_figures(name, study, directory, wording))
@@ -40,7 +40,7 @@ def study_sections(
 
 
 def paper_tables(panels: Mapping[str, Panel], wording: Wording) -> list[tuple[str, TextTable]]:
-    """What a paper prints of every panel: errors, verdicts, and multipliers by size."""
+    """The tables for a paper, for every panel: errors, verdicts, and multipliers by size."""
     found = []
     for name, panel in panels.items():
         found += [(f"Test error{_of(name)}", _errors(panel.study, wording))]
@@ -68,18 +68,18 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
         line += ", where one multiplier describes them; else they join the means"
     multipliers = " Lines and bands: one number for all sizes." if numbers else ""
     if len(numbers) < len(others):
-        multipliers += " Where no one number is given the legend has m at the smallest and the largest size."
+        multipliers += " Where no single number is given, the legend has m at the smallest and the largest size."
     if any(study.verdict(name).code == "VARIES" for name in others):
         multipliers += " Dashed: a multiplier that changes with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
         + (wording.caution if len(outcomes.algorithms) > 1 else ""),
-        "collapsed": "The same cells at m D: where one multiplier describes an algorithm, they lie on the reference's"
+        "collapsed": "The same cells at m D: if one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",
         "multiplier": f"Multiplier by data size: how many times more {label(study.reference)} problems reach the same"
         f" error, from the isotonic reference; arrows: the interval leaves the reference's range.{multipliers}",
         "compute": "Error against the FLOPs of one run: training and generation (rollouts and continuations) of"
-        " everything that it needs but the base policy and the evaluation, at the settings selected for each size."
+        " everything that it needs except the base policy and the evaluation, at the settings selected for each size."
         " Numbers: D of the reference's runs.",
     } | captions_of(interval_kind(outcomes))
     shown = []
@@ -169,10 +169,11 @@ def _joint(study: Study) -> TextTable:
         "extrapolation",
     )
     note = (
-        f"m: times more {label(study.reference)} problems for the same error. Given is one number where it describes"
+        f"m: times more {label(study.reference)} problems for the same error. As given: one number where it describes"
         " the curves, else m at the smallest and the largest size. Joint fit: of an algorithm and the reference alone;"
-        " 95 % intervals. Slope: under the chosen form and, where it is not 0, all that fit about as well. Lack of fit:"
-        " of one multiplier; of one that varies. Extrapolation: how far beyond the reference's largest size m reaches."
+        " 95 % intervals. Slope: under the chosen form and, if it is not 0, all that fit about as well. Lack of fit:"
+        " of a constant multiplier; of a varying one. Extrapolation: how far beyond the reference's largest size m"
+        " reaches."
     )
     return TextTable(columns, tuple(rows), note)
 
@@ -181,7 +182,7 @@ def _by_size(panel: Panel) -> TextTable:
     per_flop = {(item.algorithm, item.data_size): item for item in panel.compute if item.kind == "pointwise"}
     rows = []
     for item in panel.study.multipliers:
-        if item.data_size is not None:  # that of one size
+        if item.data_size is not None:  # of a single size
             bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
             at_once = _limits(item.estimate, item.low_at_once or 0.0, item.high_at_once or float("inf"))[1]
             limits = (*_limits(item.estimate, item.low, item.high), at_once)
@@ -197,12 +198,12 @@ def _by_size(panel: Panel) -> TextTable:
     note = (
         f"Against {label(panel.study.reference)}, from its isotonic curve, without a form; intervals of each size"
         " alone, and for all of an algorithm's sizes at once (Bonferroni). 'above range': the algorithm's error is"
-        " below every one of the reference; 'below range': above every one."
+        " below all errors of the reference; 'below range': above all of them."
     )
     if per_flop:
         note += (
             " Break-even price: FLOPs that one synthetic problem must cost for both to cost the same; above it the"
-            " algorithm is the cheaper one."
+            " algorithm is cheaper."
         )
     return TextTable(columns, tuple(rows), note)
 

@@ -1,4 +1,4 @@
-"""The table that a report ends with in the terminal, and that a notebook shows: errors by size, and one multiplier.
+"""The summary table in the terminal and in notebooks: errors by size, and one multiplier.
 
 In: the table of errors, the headlines of the verdicts, and the reference. Out: a table of finished text.
 """
@@ -15,10 +15,10 @@ MULTIPLIER = "multiplier (95 % limits)"
 def summary(
     errors: pd.DataFrame, headlines: Mapping[str, str | None], reference: str, sizes: Sequence[int]
 ) -> pd.DataFrame:
-    """One row an algorithm of one panel, which is the index; mean test error in percent for each of the sizes.
+    """One row per algorithm of one panel, with the mean test error in percent for each size.
 
-    errors: as errors.csv has them. headlines: algorithm -> what its verdict gives of the multiplier; None where nothing
-    can be estimated. "-" stands where nothing was measured.
+    errors: as errors.csv has them. headlines: algorithm -> its verdict's multiplier; None if it cannot be
+    estimated. "-" marks what was not measured.
     """
     cells = zip(errors["algorithm"], errors["data_size"], errors["error"].tolist(), strict=True)
     shown = {(name, size): f"{100 * error:.1f}" for name, size, error in cells}

@@ -4,6 +4,7 @@ In: the fields of `Outcomes`, which knows every problem, or of `Counts`, which k
 quantities that both have, computed in one way.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 _MEANINGS: Mapping[str, str] = MappingProxyType(
     {"data_size": "it counts unique synthetic problems", "num_problems": "it counts test problems"}
 )
@@ -113,7 +115,7 @@ def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.Data
     """The table with these columns as int; least: the smallest value of each. Raises OutcomesError for any other."""
     converted = {}
     for name, smallest in least.items():
-        numbers = pd.to_numeric(table[name], errors="coerce")
+        numbers = pd.to_numeric(table[name].map(_ungrouped), errors="coerce")
         if numbers.isna().any():
             row = first(numbers.isna())
             raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]!r}; the column holds numbers.")
@@ -124,6 +126,11 @@ def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.Data
             raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]}; {meaning}, {smallest} or more.")
         converted[name] = numbers.astype(np.int64)
     return table.assign(**converted)
+
+
+def _ungrouped(value: object) -> object:
+    """1024 for the text 1,024; anything else as it is."""
+    return value.replace(",", "") if isinstance(value, str) and _GROUPED.fullmatch(value.strip()) else value
 
 
 def check_repeats(table: pd.DataFrame, keys: Sequence[str], each: str) -> None:

@@ -129,12 +129,14 @@ def _checked(part: pd.DataFrame) -> pd.DataFrame:
         raise OutcomesError(
             f"row {row}: wrong is {part['wrong'].iloc[row]}; it is 1 for a wrong answer and 0 for a right one."
         )
-    return part.assign(wrong=numbers.astype(np.uint8), problem=_categories(part["problem"]))
+    return part.assign(
+        wrong=numbers.astype(np.uint8), algorithm=_categories(part["algorithm"]), problem=_categories(part["problem"])
+    )
 
 
-def _categories(problems: pd.Series) -> pd.Series:
+def _categories(names: pd.Series) -> pd.Series:
     """The names as text, each once, with the place of every row's: 10^8 rows are not compared as text."""
-    known = problems.astype("category").cat.remove_unused_categories()
+    known = names.astype("category").cat.remove_unused_categories()
     return known.cat.rename_categories(known.cat.categories.astype(str))
 
 

@@ -1,4 +1,4 @@
-"""Claimed multipliers, and whether an interval agrees with one. No code knows of 2x or 8x.
+"""Claimed multipliers, and whether an interval agrees with one. Claims are data: no code mentions 2x or 8x.
 
 In: a claim as the sweep states it, a number or "<=k", and the limits of an interval. Out: the outcome, from the limits
 alone.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
-MAX_CONSISTENT_SPAN = 4.0  # an interval over more than this factor is consistent with too much
+MAX_CONSISTENT_SPAN = 4.0  # a wider interval, by factor, is consistent with too much
 
 ClaimOutcome = Literal[
     "consistent with", "not resolved", "exceeds", "about", "does not support", "supported", "slightly above"
@@ -25,7 +25,7 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
         return "supported" if high < EQUIVALENCE * bound else "not resolved"
     if low <= claim <= high:
         if max(claim, high) <= EQUIVALENCE and min(claim, low) >= 1 / EQUIVALENCE:
-            return "consistent with"  # a claim of about 1 cannot be told from 1, nor need it be
+            return "consistent with"  # a claim of about 1 need not be distinguished from 1
         excludes_one = low > 1 or high < 1
         return "consistent with" if excludes_one and high <= MAX_CONSISTENT_SPAN * low else "not resolved"
     if low > claim:
@@ -39,13 +39,13 @@ def fails_at_every_size(claim: float | str, at_sizes: Sequence[tuple[float, floa
 
 
 def holds_at_every_size(claim: str, at_sizes: Sequence[tuple[float, float, float]]) -> bool:
-    """Whether every size supports a claim of at most so much."""
+    """Whether every size supports the upper bound."""
     return bool(at_sizes) and all(check_claim(claim, low, high) == "supported" for _, low, high in at_sizes)
 
 
 def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:
-    """The claim about an algorithm, whatever settings follow its name."""
-    return claims.get(algorithm.partition(",")[0])
+    """The claim about an algorithm: its own, or else that about its name, whatever settings follow."""
+    return claims.get(algorithm, claims.get(algorithm.partition(",")[0]))
 
 
 def upper_bound(claim: str) -> float:
@@ -57,5 +57,5 @@ def upper_bound(claim: str) -> float:
 
 
 def claim_text(claim: float | str) -> str:
-    """For readers: 8x, at most 1x."""
+    """A claim as text: 8x, at most 1x."""
     return f"at most {upper_bound(claim):g}x" if isinstance(claim, str) else f"{claim:g}x"

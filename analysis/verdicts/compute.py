@@ -1,16 +1,16 @@
 """Multipliers per FLOP: how many times more compute the reference needs for the same error.
 
 In: a `Study` and what a run of each cell costs. Out: `ComputeMultiplier`s. A run's compute is the training and the
-generation (rollouts and continuations) of everything that it needs but the base policy, from the ledger.
+generation (rollouts and continuations) of everything that it needs except the base policy, from the ledger.
 
 Let C(D) be the least compute of a reference run on D problems or more: where a larger run is cheaper, because fewer
 epochs were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth
 C(m D) / c times the compute. C never falls, so the limits of m become those of the compute multiplier. Between the
 reference's sizes C is interpolated in logs; beyond them the compute per problem is that of the end.
 
-A synthetic problem has its price too. The algorithm needs D of them where the reference needs m D, and c FLOPs where
-the reference needs C(m D): it is the cheaper one where a problem costs more than (c - C(m D)) / ((m - 1) D) FLOPs, the
-break-even price. 0: it is cheaper at any price.
+A synthetic problem has a price too. The algorithm needs D of them and c FLOPs, the reference m D and C(m D). So the
+algorithm is cheaper if a problem costs more than (c - C(m D)) / ((m - 1) D) FLOPs, the break-even price. 0: it is
+cheaper at any price.
 """
 
 from collections.abc import Mapping
@@ -32,18 +32,18 @@ class ComputeMultiplier:
     algorithm: str
     kind: str  # "pointwise", or "overall": from the one number for all sizes, at the algorithm's largest size
     data_size: int
-    flops: float  # of one run there
+    flops: float  # of one run at that size
     estimate: float
     low: float
     high: float
-    extrapolation: float  # m D over the reference's largest size; above 1 the reference's cost a problem carries it
-    break_even: float  # FLOPs that a synthetic problem must cost for both to cost the same; NaN where m is not above 1
+    extrapolation: float  # m D over the reference's largest size; above 1 it relies on the cost per problem there
+    break_even: float  # FLOPs that a synthetic problem must cost for both to cost the same; NaN unless m is above 1
 
 
 def flops_by_cell(runs: pd.DataFrame, panel: str) -> dict[tuple[str, int], float]:
     """(algorithm, data size) -> mean training and generation FLOPs of a finished run of one panel.
 
-    Nothing at all where a cost is not known: no number stands in for it.
+    Empty if any cost is unknown: missing costs are never filled in.
     """
     done = runs[(runs["panel"] == panel) & (runs["status"] == "done")]
     if done.empty:
@@ -56,9 +56,9 @@ def flops_by_cell(runs: pd.DataFrame, panel: str) -> dict[tuple[str, int], float
 
 
 def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[ComputeMultiplier, ...]:
-    """The point-wise multipliers per FLOP, and the overall ones at the largest size where one number is given.
+    """The point-wise multipliers per FLOP, and the overall ones at the largest size if one number is given.
 
-    flops: of one run of each cell. A multiplier that asks for more than four times the reference's data is left out.
+    flops: of one run of each cell. Multipliers that need more than four times the reference's data are left out.
     """
     of_reference = {size: value for (name, size), value in flops.items() if name == study.reference}
     found = []
@@ -79,7 +79,7 @@ def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) ->
 
 
 def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) -> ComputeMultiplier | None:
-    """An algorithm's one compute multiplier, where there is one."""
+    """An algorithm's overall compute multiplier, if it has one."""
     return next((item for item in multipliers if item.kind == "overall" and item.algorithm == algorithm), None)
 
 

@@ -1,8 +1,8 @@
-"""What is known of one algorithm against the reference, as a verdict needs it.
+"""The evidence on one algorithm against the reference, from which a verdict follows.
 
-In: finished numbers. Out: `Evidence`, with what follows from the numbers alone: whether one multiplier describes the
-curves, the interval to quote, and about how many more seeds an unresolved one needs. All of it is of the algorithm and
-the reference; no other algorithm of the table enters.
+In: finished numbers. Out: `Evidence`, with what follows from these numbers: whether one multiplier describes the
+curves, the interval to quote, and about how many more seeds an unresolved one needs. No other algorithm of the table
+enters.
 """
 
 import math
@@ -26,10 +26,10 @@ Code = Literal[
     "NOT_RESOLVED",
 ]
 REJECTED = 0.05
-NOT_CONSTANT = 0.025  # p of fit below which no one number is given; the hold-out may refuse as many
-NO_SLOPE = 1e-4  # of log m in log D: what rounding alone makes
-MIN_SIZES = 3  # of an algorithm, for one number over them; with fewer there is m at each
-MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyond it at every size is refused
+NOT_CONSTANT = 0.025  # no single number below this p of fit; the hold-out has the same level
+NO_SLOPE = 1e-4  # of log m in log D: the size of rounding errors
+MIN_SIZES = 3  # an algorithm with fewer gets m at each size, not one number
+MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyond it at every size is rejected
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Evidence:
 
     algorithm: str
     reference: str
-    not_estimable: str | None = None  # why there is no multiplier with an interval; then nothing below is used
+    not_estimable: str | None = None  # why there is no multiplier with an interval; the fields below are then unused
     num_seeds: int = 0
     num_problems: int = 0
     sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm
@@ -50,28 +50,28 @@ class Evidence:
     left_censored: float = 0.0  # share of its cells above every error of the reference
     at_least: float = math.nan  # largest bound that a right-censored cell supports
     at_most: float = math.nan  # smallest bound that a left-censored cell supports
-    mean: tuple[float, float, float] | None = None  # form-free mean multiplier with its interval, where sizes overlap
+    mean: tuple[float, float, float] | None = None  # form-free mean multiplier with its interval, if ranges overlap
     at_sizes: tuple[tuple[float, float, float], ...] = ()  # point-wise m with limits that hold at all sizes at once
     lack_of_fit: float = 1.0  # p of the constant multiplier
     lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
     delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D, under the form chosen
-    slope_in_all_forms: bool = True  # whether every form that fits about as well excludes a slope of 0, to that side
+    slope_in_all_forms: bool = True  # whether all forms that fit about as well exclude a slope of 0 on that side
     form_spread: tuple[float, float] = (math.nan, math.nan)  # m under every form that fits about as well
     extrapolation: tuple[float, float] = (1.0, 1.0)  # m D over the reference's largest size, at both ends of the sizes
-    held_out: bool | None = None  # whether the largest size is as the rest predicts; None: it cannot be asked
+    held_out: bool | None = None  # whether the other sizes predict the largest one; None: cannot be tested
     difference: tuple[float, float, float] = (0.0, 0.0, 0.0)  # paired difference in error
     rise: tuple[float, float, float] = (0.0, 0.0, 0.0)  # error at the largest size minus the best before
-    inversion: Inversion | None = None  # where and what of it, where the rise is beyond its interval
+    inversion: Inversion | None = None  # present if the rise exceeds its interval
 
     @property
     def forms_agree(self) -> bool:
-        """Whether the joint fit agrees with what it sums up: the form-free mean, and m at every size."""
+        """Whether the joint fit agrees with the numbers that it sums up: the form-free mean, and m at every size."""
         inside = all(low <= self.multiplier <= high for _, low, high in self.at_sizes)
         return inside and (self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high))
 
     @property
     def varies(self) -> bool:
-        """Whether the multiplier moves with D, whatever the form, and a slope describes how."""
+        """Whether the multiplier changes with D under all forms, and a slope describes how."""
         apart = self.delta[1] > NO_SLOPE or self.delta[2] < -NO_SLOPE
         return apart and self.slope_in_all_forms and self.lack_of_fit_varying >= REJECTED
 
@@ -82,7 +82,7 @@ class Evidence:
 
     @property
     def in_reach(self) -> bool:
-        """Whether some size asks for no more than four times the reference's data."""
+        """Whether at least one size needs no more than four times the reference's data."""
         return not min(self.extrapolation) > MAX_EXTRAPOLATION
 
     @property
@@ -99,7 +99,7 @@ class Evidence:
 
     @property
     def more_seeds(self) -> int | None:
-        """About how many more seeds set m apart from 1, or show that it is within 25 % of it; None: no telling.
+        """About how many more seeds distinguish m from 1, or show that it is within 25 % of 1; None: unknown.
 
         Widths are taken to shrink as 1 / sqrt(seeds), which holds when problems are added in proportion.
         """

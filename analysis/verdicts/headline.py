@@ -1,8 +1,8 @@
-"""What is given of an algorithm's multiplier: one number, m at the ends of its sizes, or a bound.
+"""How an algorithm's multiplier is stated: one number, m at the ends of its sizes, or a bound.
 
-In: `Evidence` and the verdict's code. Out: `Headline`, the same in tables, sentences, legends and the terminal. One
-number is given only where lack of fit, the form-free mean and m at every size allow it; else m(D) at the smallest and
-the largest size, with limits that hold at all sizes at once, and never a mean over the grid.
+In: `Evidence` and the verdict's code. Out: `Headline`, which tables, sentences, legends and the terminal share.
+One number is given only if lack of fit, the form-free mean and m at every size allow it. Otherwise it is m(D) at the
+smallest and the largest size, with limits that hold at all sizes at once; never a mean over the grid.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Literal
 
 from analysis.verdicts.evidence import Code, Evidence
 
-LARGEST = 10_000  # no curve carries a multiplier that far
+LARGEST = 10_000  # no curve supports a larger multiplier
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Point:
 
     @property
     def text(self) -> str:
-        """For readers: 2.05 (1.75 to 2.34) at D = 64."""
+        """As text: 2.05 (1.75 to 2.34) at D = 64."""
         where = "" if self.data_size is None else f" at D = {self.data_size:,}"
         if math.isinf(self.estimate):
             return f"at least {number(self.low)}{where}"
@@ -40,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Headline:
-    """What is given; the limits of m at sizes hold at all of the algorithm's sizes at once."""
+    """The statement; limits of m at single sizes hold at all of the algorithm's sizes at once."""
 
     kind: Literal["one number", "sizes", "lower bound", "upper bound"]
     points: tuple[Point, ...]  # one, or those of the smallest and the largest size
@@ -51,7 +51,7 @@ class Headline:
 
 
 def headline(code: Code, e: Evidence) -> Headline | None:
-    """None where nothing can be estimated."""
+    """None if nothing can be estimated."""
     if code == "NOT_ESTIMABLE":
         return None
     if code == "LOWER_BOUND":

@@ -20,7 +20,7 @@ from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, NOT_CONSTAN
 from analysis.verdicts.headline import LARGEST, Headline, ends, headline, number
 from scaling.config.algorithms import algorithms
 
-_MANY_SEEDS = 100  # beyond so many more, seeds are not the way
+_MANY_SEEDS = 100  # if more than these are needed, a wider range of D helps more
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Verdict:
     sentence: str
     claim: str | None  # as the sweep states it
     claim_sentence: str | None
-    outcome: ClaimOutcome | None = None  # of the claim against the interval of the one number
-    headline: Headline | None = None  # what is given of m; None where nothing is estimable
+    outcome: ClaimOutcome | None = None  # of the claim, against the interval of the single number
+    headline: Headline | None = None  # how m is stated; None if it cannot be estimated
 
 
 def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
-    """The first condition that holds decides."""
+    """The verdict of the first condition that holds."""
     has_interval = not (evidence.not_estimable or math.isnan(evidence.multiplier))
     outcome = check_claim(claim, *evidence.quoted) if claim is not None and has_interval else None
     code = _code(evidence, outcome, claim)
@@ -110,12 +110,12 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
         if not e.one_number:
             estimates = [m for m, _, _ in e.at_sizes]
             return (
-                f"{name}: the claimed {claim_text(claim)} is outside of what the data allow at every size: m(D) is"
-                f" {_times(min(estimates))} to {_times(max(estimates))} ({base}), and no one number describes it:"
+                f"{name}: the claimed {claim_text(claim)} is outside what the data allow at every size: m(D) is"
+                f" {_times(min(estimates))} to {_times(max(estimates))} ({base}), and no single number describes it:"
                 f" {_why(e)}."
             )
         return (
-            f"{name}: the claimed {claim_text(claim)} is outside of what the data allow: {number(e.multiplier)}x"
+            f"{name}: the claimed {claim_text(claim)} is outside what the data allow: {number(e.multiplier)}x"
             f" ({_interval(e)}; {base})."
         )
     if code == "SUPPORTED":
@@ -127,7 +127,7 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
             text
             if farthest <= 1
             else f"{text} At its largest D this takes the curve of {reference} to"
-            + (f" {number(farthest)} times its data, where the form carries it.")
+            + (f" {number(farthest)} times its data, if the form holds there.")
         )
     if code == "NULL":
         return f"{name} is equivalent to {reference} within 25 %: {number(e.multiplier)}x ({_interval(e)}; {base})."
@@ -183,30 +183,30 @@ def _interval(e: Evidence) -> str:
 
 
 def _times(value: float) -> str:
-    """A multiplier with its x, which an endless one has not."""
+    """A multiplier as text, with an x unless it is infinite."""
     return number(value) if math.isinf(value) else f"{number(value)}x"
 
 
 def _span(low: float, high: float) -> str:
-    """A range of multipliers in words, which may have no end."""
+    """A range of multipliers in words; it may be unbounded."""
     if high > LARGEST:
         return "any multiple of" if low < 1 / LARGEST else f"{_times(low)} and more of"
     return f"{_times(low)} to {_times(high)}"
 
 
 def _why(e: Evidence) -> str:
-    """Why there is no supported multiplier."""
+    """Why the data support no multiplier."""
     low, high = e.quoted
     if e.lack_of_fit < NOT_CONSTANT:
         return "no multiplier fits the curves under the forms tried"
     if not e.forms_agree:
         return "the joint fit disagrees with m at single sizes"
     if not e.in_reach:
-        return f"every size asks for more than {MAX_EXTRAPOLATION:g} times the data of {label(e.reference)}"
+        return f"every size needs more than {MAX_EXTRAPOLATION:g} times the data of {label(e.reference)}"
     if low <= 1 <= high:
         return "the interval of the multiplier includes 1"
     if e.held_out is False:
-        return "its error at the largest size is not what the other sizes predict"
+        return "the other sizes do not predict its error at the largest size"
     return "it depends on the form of the curve"
 
 
@@ -222,10 +222,10 @@ def _needed(e: Evidence) -> str:
 
 
 def label(algorithm: str) -> str:
-    """An algorithm's name for readers; settings that follow it are kept."""
+    """An algorithm's label; settings after its name are kept."""
     name, comma, rest = algorithm.partition(",")
     known = {algorithm.name: algorithm.label for algorithm in algorithms()}
-    return known.get(name, name) + comma + rest  # anyone's table may hold other names
+    return known.get(name, name) + comma + rest  # a user's table may hold other names
 
 
 def points(value: float) -> str:
@@ -234,9 +234,9 @@ def points(value: float) -> str:
 
 
 def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str:
-    """What the study says of the claim. outcome: None where there is no interval.
+    """The study's answer to the claim. outcome: None without an interval.
 
-    Where the data give no one number for all sizes, the sizes judge the claim: it fails where no size supports it.
+    If the data give no single number for all sizes, the claim is judged by size: it fails if no size supports it.
     """
     text = claim_text(claim)
     if (outcome is None and code != "AT_SIZES") or code in ("NOT_ESTIMABLE", "INVERSE"):
@@ -268,12 +268,12 @@ def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code
     if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
         limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
         return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
-    if outcome is None:  # the sizes are the answer
+    if outcome is None:  # judged by size
         return f"The claim of {text} is not decided by m at {len(e.sizes)} {'sizes' if len(e.sizes) > 1 else 'size'}."
     if not e.in_reach:
         return f"The claim of {text} cannot be tested without more data of the reference."
     if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
-        return f"The claim of {text} is about one number for all sizes, which these data do not give."
+        return f"The claim of {text} is about one number for all sizes, and these data do not give one."
     return {
         "consistent with": f"The data are consistent with {text}.",
         "not resolved": f"Whether it is {text} is not resolved.",

@@ -1,4 +1,4 @@
-"""Read a foreign table of outcomes and make sure that it can carry a multiplier.
+"""Read a user's table of outcomes and check that a multiplier can be computed from it.
 
 In: a CSV or parquet file, one row for each run and problem, or one row a run with counts. Out: `Outcomes` or `Counts`.
 A table that cannot be analysed is an error that names the row or cell and the cure. Rows count from 0, the first below
@@ -6,6 +6,7 @@ the header.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from analysis.verdicts.claims import upper_bound
 
 _PARQUET = (".parquet", ".pq")
 _ROWS_AT_ONCE = 1_000_000
-MIN_DRAWS = 200  # of the bootstrap; fewer say nothing of a 2.5 % quantile
+MIN_DRAWS = 200  # of the bootstrap; fewer do not determine a 2.5 % quantile
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -33,7 +34,9 @@ def read_table(path: Path) -> pd.DataFrame:
         raise OutcomesError("it does not exist.")
     try:
         if path.suffix in _PARQUET:
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
+            names = [name for name in ("algorithm", "problem") if name in table]
+            return table.assign(**{name: table[name].map(str, na_action="ignore") for name in names})
         text = {"algorithm": str, "problem": str}
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
     except (ValueError, OSError) as error:
@@ -56,7 +59,7 @@ def read_outcomes(path: Path, reference: str) -> Cells:
 
 
 def _parts(file: parquet.ParquetFile) -> Iterator[pd.DataFrame]:
-    """The rows in parts of some million, whatever the file's row groups are; names as places in a list of names."""
+    """The rows in parts of about a million, for any row groups; names as indices into a list of names."""
     held: list[pa.RecordBatch] = []
     for batch in itertools.chain(file.iter_batches(_ROWS_AT_ONCE, columns=list(outcomes.COLUMNS)), [None]):
         if held and (batch is None or sum(map(len, held)) + len(batch) > _ROWS_AT_ONCE):
@@ -89,14 +92,14 @@ def outcomes_of(table: pd.DataFrame, reference: str) -> Cells:
 
 
 def check_usable(found: Cells, reference: str) -> None:
-    """Raise OutcomesError where no multiplier could come out: one algorithm, few sizes or runs, errors all 0 or 1."""
+    """Raise OutcomesError if no multiplier can result: one algorithm, few sizes or runs, errors all 0 or 1."""
     if reference not in found.algorithms:
         names = ", ".join(found.algorithms)
         raise OutcomesError(
-            f"no row has the reference {reference!r} as its algorithm; the reference is one of {names}."
+            f"no row has the reference {reference!r} as its algorithm; give one of {names} as the reference."
         )
     if len(found.algorithms) < 2:
-        raise OutcomesError(f"{reference} is the only algorithm; a multiplier compares another one with it. Add one.")
+        raise OutcomesError(f"{reference} is the only algorithm; a multiplier compares two. Add another.")
     for name in found.algorithms:
         cells = found.cells_of(name)
         errors = found.errors[cells]
@@ -123,14 +126,15 @@ def check_usable(found: Cells, reference: str) -> None:
             alone = " and shares no seed with other cells" if found.seed_group is not None else " as every cell"
             raise OutcomesError(
                 f"{where} has {count} run{'s' if count > 1 else ''}{alone}; an interval needs at least {MIN_SEEDS},"
-                " because the spread between runs cannot be told from fewer. Add seeds."
+                " because fewer do not determine the spread between runs. Add seeds."
             )
 
 
 def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapping[str, float | str]:
     """rft=2,dpo=<=1 to claims by algorithm. Raises OutcomesError for an unknown algorithm or no multiplier."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    pairs = {name: value for name, _, value in (part.partition("=") for part in parts)}
+    known = "|".join(re.escape(name) for name in sorted(algorithms, key=len, reverse=True))
+    parts = re.findall(rf"\s*((?:{known})(?==)|[^,=]*)(?:=([^,]*))?(?:,|$)", text)  # a name may hold , and =
+    pairs = {name.strip(): value.strip() for name, value in parts if name.strip() or value.strip()}
     return checked_claims(pairs, algorithms, reference, "--claims")
 
 
@@ -150,12 +154,12 @@ def checked_pairs(pairs: Sequence[Sequence[str]], algorithms: tuple[str, ...]) -
 def checked_claims(
     claims: Mapping[str, float | str], algorithms: tuple[str, ...], reference: str, place: str = "claims"
 ) -> Mapping[str, float | str]:
-    """Claims by algorithm, numbers as float. place: where they stand, for the message. Raises OutcomesError."""
+    """Claims by algorithm, numbers as float. place: where they are written, for the message. Raises OutcomesError."""
     checked: dict[str, float | str] = {}
     others = [other for other in algorithms if other != reference]
     for name, value in claims.items():
         part = f"{place} has '{name}={value}'" if str(value) else f"{place} has '{name}'"
-        if name not in others or not str(value):
+        if name not in {*others, *(other.partition(",")[0] for other in others)} or not str(value):
             raise OutcomesError(f"{part}; give ALGORITHM=MULTIPLIER with one of {', '.join(others)}.")
         try:
             is_bound = isinstance(value, str) and value.startswith("<")
@@ -164,5 +168,5 @@ def checked_claims(
         except (TypeError, ValueError) as error:
             raise OutcomesError(f"{part}; give a multiplier such as 2, or one such as <=1.") from error
         if not 0 < positive < np.inf:
-            raise OutcomesError(f"{part}; a multiplier is above 0.")
+            raise OutcomesError(f"{part}; a multiplier must be above 0.")
     return checked

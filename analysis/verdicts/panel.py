@@ -1,7 +1,7 @@
-"""One panel of a report: a finished study and what is known beside its outcomes.
+"""One panel of a report: a finished study with further facts about its runs.
 
-In: a `Study`, or outcomes and the question that they answer; the error without data, what its runs cost. Out: `Panel`,
-which files, figures and reports are made of.
+In: a `Study`, or outcomes and the question that they answer; the error without data, the cost of its runs. Out:
+`Panel`, from which files, figures and reports are made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from analysis.verdicts.study import Study, analyse
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of outcomes, and how exactly the answer is to be known."""
+    """A question about outcomes, and how precise the answer should be."""
 
     reference: str  # the algorithm that the others are compared with
     claims: Mapping[str, float | str]  # algorithm -> a multiplier, or "<=x"
@@ -28,21 +28,21 @@ class Question:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything that files and reports show of one study."""
+    """Everything that files and reports show about one study."""
 
     study: Study
     base_error: float | None = None  # of the base policy
-    flops: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of one run; empty where costs are not known
+    flops: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of one run; empty if costs are unknown
     comparisons: tuple[Study, ...] = ()  # of two algorithms each
 
     @cached_property
     def compute(self) -> tuple[ComputeMultiplier, ...]:
-        """Multipliers per FLOP; none where costs are not known."""
+        """Multipliers per FLOP; empty if costs are unknown."""
         return compute_multipliers(self.study, self.flops) if self.flops else ()
 
     @cached_property
     def questions(self) -> Mapping[str, Questions]:
-        """What questions the joint fit of each algorithm that has one."""
+        """The robustness checks of each algorithm that has a joint fit."""
         return {name: questions(model) for name, model in self.study.models.items()}
 
 
@@ -52,7 +52,7 @@ def analysed(
     base_error: float | None = None,
     flops: Mapping[tuple[str, int], float] = MappingProxyType({}),
 ) -> Panel:
-    """Analyse one panel. base_error: of the base policy, where known: a curve that starts flat begins there."""
+    """Analyse one panel. base_error: of the base policy, if known: a curve that starts flat begins there."""
     numbers = (question.claims, question.num_draws, question.seed, base_error)
     pairs = compared(question.compare, outcomes.algorithms)
     comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers[1:]) for a, b in pairs)
@@ -60,7 +60,7 @@ def analysed(
 
 
 def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs of a panel's algorithms that are asked for; an algorithm stands for all its variants."""
+    """The requested pairs among a panel's algorithms; an algorithm's name covers all its variants."""
 
     def variants(name: str) -> list[str]:
         return [one for one in names if one == name or one.startswith(f"{name},")]

@@ -1,6 +1,6 @@
 """One study: a table of outcomes analysed against a reference, from form choice to verdicts.
 
-In: `Outcomes`, the reference, the claims. Out: `Study`, finished numbers that plots and reports only draw. Each
+In: `Outcomes`, the reference, the claims. Out: `Study`, finished numbers for plots and reports. Each
 algorithm is analysed with the reference alone. The same input and seed give the same study.
 """
 
@@ -36,11 +36,11 @@ from analysis.verdicts.judge import Verdict, verdict
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that plots and reports draw."""
+    """The finished numbers of a study."""
 
     outcomes: Cells
     reference: str
-    refusal: str | None  # why there are no multipliers; then there are no models, and perhaps no intervals
+    refusal: str | None  # why there are no multipliers; models and perhaps intervals are then absent too
     draws: np.ndarray | None  # float64 [B, P], replicates of the errors
     error_low: np.ndarray | None  # float64 [P]
     error_high: np.ndarray | None
@@ -48,27 +48,27 @@ class Study:
     models: Mapping[str, Model] = field(default_factory=dict)  # of each algorithm that has one, with the reference
     multipliers: tuple[Multiplier, ...] = ()
     differences: tuple[Difference, ...] = ()
-    inversions: tuple[Inversion, ...] = ()  # algorithms, or the reference, that more data make worse
-    ceiling: float | None = None  # the error without any data, where known
+    inversions: tuple[Inversion, ...] = ()  # algorithms that get worse with more data, the reference included
+    ceiling: float | None = None  # the error without any data, if known
 
     @cached_property
     def curve(self) -> tuple[Fit, Design] | None:
-        """The reference's own curve; None where nothing can be compared with it."""
+        """The reference's own curve; None if nothing can be compared with it."""
         if self.refusal is not None:
             return None
         return fit_curve_of(self.outcomes, self.reference, before_turning(self.outcomes, self.inversions), self.ceiling)
 
     @property
     def best_so_far(self) -> bool:
-        """Whether the reference counts with its running minimum, because more data made it worse."""
+        """Whether the reference's running minimum is used, because more data made it worse."""
         return any(item.algorithm == self.reference for item in self.inversions)
 
     def described(self, algorithm: str) -> Model | None:
-        """The joint fit of an algorithm, where one number is given for all its sizes."""
+        """The joint fit of an algorithm, if one number is given for all its sizes."""
         return self.models.get(algorithm) if self.overall(algorithm) is not None else None
 
     def overall(self, algorithm: str) -> Multiplier | None:
-        """The one number for all sizes, where it is given."""
+        """The single number for all sizes, if it is given."""
         found = (item for item in self.multipliers if item.kind == "overall" and item.algorithm == algorithm)
         return next(found, None)
 
@@ -85,7 +85,7 @@ class Study:
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
-        """Of every two algorithms for which one number is given."""
+        """The ratio of every two algorithms that have a single number."""
         given = [model for name, model in self.models.items() if self.overall(name) is not None]
         logs = [(float(model.constant.log_multiplier(1)[0]), model.constant_draws.log_multiplier(1)) for model in given]
         return tuple(
@@ -95,7 +95,7 @@ class Study:
 
     @cached_property
     def noise_over_luck(self) -> float:
-        """How much more runs differ than by luck with their problems, in standard deviations, over all cells."""
+        """The spread of runs over what luck with their problems explains, in standard deviations, over all cells."""
         names = self.outcomes.algorithms
         squares = [run_noise(self.outcomes.part([name]), name).over_luck ** 2 for name in names]
         return float(np.sqrt(np.average(squares, weights=[len(self.outcomes.cells_of(name)) for name in names])))
@@ -109,9 +109,9 @@ def analyse(
     seed: int = 0,
     ceiling: float | None = None,
 ) -> Study:
-    """Analyse. What the data cannot give is refused with a reason inside the study, never guessed.
+    """Analyse. If the data cannot give a number, the study holds the reason; nothing is guessed.
 
-    ceiling: the error without any data, of chance or the base policy, where known; only the form m4 uses it.
+    ceiling: the error without any data, of chance or the base policy, if known; only the form m4 uses it.
     """
     if len(outcomes.seeds) < MIN_SEEDS:
         why = f"the number of seeds is {len(outcomes.seeds)}, and an interval needs at least {MIN_SEEDS}."
@@ -149,7 +149,7 @@ def analyse(
 def _model(
     outcomes: Cells, reference: str, name: str, draws: np.ndarray, used: np.ndarray, ceiling: float | None
 ) -> tuple[Model | None, str | None]:
-    """The joint fit of an algorithm and the reference, or why there is none; neither where sizes are too few."""
+    """The joint fit of an algorithm and the reference, or why it failed; neither if there are too few sizes."""
     cells = np.concatenate([outcomes.cells_of(one) for one in (reference, name)])
     if len(outcomes.cells_of(name)) < MIN_SIZES:
         return None, None
@@ -158,7 +158,7 @@ def _model(
 
 
 def _overall(outcomes: Cells, reference: str, found: Verdict, model: Model | None) -> list[Multiplier]:
-    """The verdict's one number as a multiplier. It may extrapolate, which is stated."""
+    """The verdict's one number as a multiplier. It may extrapolate; the record says so."""
     if found.headline is None or found.headline.kind != "one number" or model is None:
         return []
     (point,) = found.headline.points
@@ -222,7 +222,7 @@ def _evidence(
 
 
 def _with_model(e: Evidence, model: Model) -> Evidence:
-    """The evidence with what the joint fit says."""
+    """The evidence with the numbers of the joint fit."""
     m, low, high = model.multiplier
     chosen, *others = model.slopes
     sign = 1 if chosen.estimate > 0 else -1

@@ -1,4 +1,4 @@
-"""An answer's text without the ways of writing that change no value: the first step of every comparison.
+"""An answer's text in one plain spelling that keeps its value: the first step of every comparison.
 
 In: the text of an answer, from any keyboard or TeX. Out: one plain spelling of it. Digits of every script are 0 to 9,
 ½ is 1/2, ² is ^{2} and ₂ is _{2}; \\dfrac and \\frac12 are \\frac{1}{2}; \\text, \\left, boxes, bold type and dollars
@@ -48,7 +48,7 @@ _TEXT = re.compile(r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:rm|bf|sf|it|tt)|mbox|bm
 _SET_UPRIGHT = re.compile(r"^\s*([mgshLlNJWV])(?=\s*(?:$|/|\^))")
 _UPRIGHT = {"m": "metres", "g": "grams", "s": "seconds", "h": "hours", "L": "litres", "l": "litres", "N": "newtons"}
 _UPRIGHT |= {"J": "joules", "W": "watts", "V": "volts"}
-_CURRENCY = "\ue000"  # a dollar that is money; the others are TeX's, when they come in pairs
+_CURRENCY = "\ue000"  # a dollar that means money; dollars in pairs are TeX's
 _REWRITTEN = (  # plain text first, then what replaces it
     ("\\$", _CURRENCY),
     (",\\!", ","),
@@ -91,7 +91,7 @@ _PAREN = re.compile(r"\(([^(),\[\]{}]*)\)")
 def plain(text: str) -> str:
     """The one plain spelling of an answer."""
     if _DIGITS_ALONE.fullmatch(text):
-        return text  # as most answers are: nothing to do
+        return text  # most answers need no change
     text = _ascii(_INVISIBLE.sub("", text))
     for written, meant in _REWRITTEN:
         text = text.replace(written, meant)

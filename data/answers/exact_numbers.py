@@ -1,8 +1,8 @@
 """The exact value of an answer written as a number: 1,234.50, \\frac{2469}{2}, 1 1/2, ½, 1e3, $5, 50\\%, 18 dollars.
 
-In: the text of an answer. Out: a `Number` with an exact value and what distinguishes it from other numbers, its unit
-and the name before an equals sign; or None where the text is not a plain number. Nothing is rounded and nothing is
-computed but a sign, a fraction, a power of ten and a scale word (3 million), so no text costs more than its length.
+In: the text of an answer. Out: a `Number` with an exact value, its unit and the name before an
+equals sign; or None if the text is not a plain number. Nothing is rounded, and only a sign, a fraction, a power of ten
+and a scale word (3 million) are computed, so the cost is bounded by the text's length.
 """
 
 import re
@@ -56,7 +56,7 @@ class Number:
     ending: Ending = field(default_factory=Ending)
     name: str | None = None  # x of x = 5
     otherwise: Fraction | None = None  # how a bare number may state the same: 8 of 8 dozen, 1/2 of 50 %
-    base: int | None = None  # of its digits, where it is written with one
+    base: int | None = None  # of its digits, if it is written with one
 
     @property
     def is_bare(self) -> bool:
@@ -81,7 +81,7 @@ def exact_value(text: str) -> Fraction | None:
 
 @lru_cache(maxsize=2**14)
 def read_number(text: str) -> Number | None:
-    """The plain number that a text is, or None."""
+    """The text as a plain number, or None."""
     if len(text) > MAX_LENGTH:
         return None
     text = plain(text)

@@ -7,9 +7,9 @@ In: text. Out: the answer's text, and a verdict. Each problem set states its ans
 - phrase: `the answer is 72`, to the end of the sentence;
 - last_number: the last number of the text, even if it is not meant as the answer.
 
-Of several statements in one form the last counts. Two answers are equal when they are the same text, or the same
-integer or rational number (data.answers.exact_numbers); where one is not a plain number, when math-verify finds them
-equal in a process that can be killed (data.answers.math_process). An answer in words is equal to the same words only.
+Of several statements in one form the last counts. Two answers are equal if they are the same text, or the same
+integer or rational number (data.answers.exact_numbers). If one is not a plain number, math-verify decides, in a process
+that can be killed (data.answers.math_process). An answer in words equals only the same words.
 """
 
 import re
@@ -37,7 +37,7 @@ _PHRASE = re.compile(
     r"\banswer(?:\s+\w+){0,3}?\s+(?:is|equals)\b(?:\s+(?:therefore|thus|then|hence|simply|just|equal\s+to|indeed|now))*\s*:?",
     re.IGNORECASE,
 )
-# What is said of an answer without stating one.
+# Phrases about an answer that do not state one.
 _SAYS_NO_VALUE = re.compile(
     r"\W*(?:(?:not|in|as|that|what|whether|if|to|also|indeed|very|quite|probably|definitely|really|always|still|now"
     r"|only|so|really|either|simply)\b\s*)*(?:right|correct|wrong|incorrect|ok|okay|good|fine|clear|obvious|above|below"
@@ -76,7 +76,7 @@ _BRACKET = re.compile(r"\\[{}]|[()\[\]{},]")
 
 
 def final_answer(text: str, forms: Sequence[str]) -> str | None:
-    """The answer that a text states in the first of the forms that it uses; None where it states none."""
+    """The answer that a text states in the first of the forms that it uses; None if it states no answer."""
     form = form_used(text, forms)
     return None if form is None else _FORMS[form](text)
 
@@ -87,7 +87,7 @@ def form_used(text: str, forms: Sequence[str]) -> str | None:
 
 
 def same_answer(given: str, reference: str, check: Callable[[str, str], bool] = equivalent) -> bool:
-    """Whether two answers are equal. check: what is asked, as check(given, reference), when neither text nor number
+    """Whether two answers are equal. check: called as check(given, reference) if neither text nor number
     decides.
     """
     if _written(given) == _written(reference):
@@ -130,7 +130,7 @@ def _boxed(text: str) -> str | None:
 def _unbraced(text: str) -> str | None:
     """The expression that a text begins with: 12 of `12 clips`, \\frac12 of `\\frac12$.`.
 
-    TeX would put the first digit of 12 into the box. Whoever writes \\boxed 12 means twelve.
+    TeX would put only the first digit of 12 into the box, but \\boxed 12 means twelve.
     """
     found = _EXPRESSION.match(text)
     if found is None:
@@ -145,7 +145,7 @@ def _unbraced(text: str) -> str | None:
 
 
 def _phrase(text: str) -> str | None:
-    """The sentence behind the last "answer is" that states anything."""
+    """The sentence after the last "answer is" that states anything."""
     for found in reversed(list(_PHRASE.finditer(text))):
         stated = _statement(text[found.end() :])
         if stated and not _SAYS_NO_VALUE.match(stated) and not _HOPES.search(text[: found.start()]):
@@ -154,7 +154,7 @@ def _phrase(text: str) -> str | None:
 
 
 def _statement(text: str) -> str:
-    """The first sentence of a text, which may begin on a later line; of a calculation only its result."""
+    """The first sentence of a text, which may begin on a later line; only the result if it is a calculation."""
     lines = (line.strip() for line in text.splitlines())
     line = next((line for line in lines if line.strip(" *$:") and line not in ("\\[", "\\(", "```")), "")
     ends = (end for end in _SENTENCE_END.finditer(line) if not _ABBREVIATED.search(line[: end.start()]))
@@ -181,14 +181,14 @@ _FORMS: Mapping[str, Callable[[str], str | None]] = {
 
 
 def _written(answer: str) -> str:
-    """The text that is compared: of answers in words alone, capitals do not count."""
+    """The text to compare; answers in words are compared without case."""
     text = _LOOSE_BLANK.sub("", plain(answer))
     words = re.fullmatch(r"[A-Za-z' -]+", text) and re.search(r"[A-Za-z]{3}|^(?i:yes|no)$", text)
     return text.lower() if words else text
 
 
 def _expression(answer: str, number: Number | None) -> str | None:
-    """What math-verify is to judge; None where it would read over something that matters."""
+    """The text for math-verify; None if it would ignore something that matters."""
     if number is not None and number.base is None and number.otherwise is None and number.name is None:
         return str(number.value)  # without its unit
     text = plain(answer)
@@ -204,7 +204,7 @@ def _steps(answer: str) -> list[str]:
 
 
 def _differ(given: str, reference: str) -> bool:
-    """Whether two formulas surely differ where math-verify finds them equal."""
+    """Whether two formulas certainly differ although math-verify finds them equal."""
     if given.isalpha() and reference.isalpha():  # it takes choice A for the variable a
         return True
     one, other = _ASSIGNED.match(given), _ASSIGNED.match(reference)
@@ -215,7 +215,7 @@ def _differ(given: str, reference: str) -> bool:
 
 
 def _lists(text: str) -> Counter[str]:
-    """The kinds of brackets around a comma: points and sets are no intervals, nor are they each other."""
+    """The kinds of brackets around a comma: points, sets and intervals differ."""
     kinds: Counter[str] = Counter()
     opened: list[list[Any]] = []
     for mark in _BRACKET.findall(text):

@@ -1,8 +1,8 @@
-"""Ask math-verify in a process that can be killed, so that a hostile answer costs its time-out and no more.
+"""Run math-verify in a process that can be killed, so that a hostile answer costs no more than the time-out.
 
-In: two answers in LaTeX. Out: whether they are equal; False where that is not found within the time-out, or where the
-process ran out of memory. One process serves a whole Python process. When an answer takes long a second one is
-started, which is ready when the first is killed.
+In: two answers in LaTeX. Out: whether they are equal; False if the time-out or the process's memory did not suffice.
+One such process serves a whole Python process. If an answer takes long, a second one is started, to be ready when the
+first is killed.
 """
 
 import atexit
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 5.0
 START_SECONDS = 120.0  # until sympy is imported, on a busy machine
-_SPARE_AFTER_SECONDS = 1.0  # by then nearly every answer is decided; a spare takes about two seconds to start
+_SPARE_AFTER_SECONDS = 1.0  # nearly every answer is decided by then; a spare takes about two seconds to start
 _WORKER = Path(__file__).with_name("math_worker.py")
 
 
@@ -38,7 +38,7 @@ class MathProcess:
     def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise ImportError(
-                "comparing answers that are no plain numbers needs the package math-verify, which is not installed;"
+                "comparing answers that are not plain numbers needs the package math-verify, which is not installed;"
                 " install the project with its extra: pip install --editable '.[problems]'."
             )
         self.timeout_seconds = timeout_seconds
@@ -48,7 +48,7 @@ class MathProcess:
         self._spare: _Process | None = None
 
     def equivalent(self, given: str, reference: str) -> bool:
-        """Whether the two are equal, found in time."""
+        """Whether the two are found equal in time."""
         with self._lock:
             process = self._process or self._spare or _Process()
             if process is self._spare:
@@ -96,7 +96,7 @@ class _Process:
         self._started = time.monotonic()
 
     def await_ready(self) -> None:
-        """Return once it can be asked."""
+        """Return once it is ready."""
         if self._is_ready:
             return
         reply = self.reply(START_SECONDS - (time.monotonic() - self._started))
@@ -117,7 +117,7 @@ class _Process:
             logger.info("%s has ended; its reply will be missing.", _WORKER.name)
 
     def reply(self, seconds: float) -> str | None:
-        """The next line; "" when the process has ended, None when there is none in time."""
+        """The next line; "" if the process has ended, None if no line comes in time."""
         ready, _, _ = select.select([self._replies], [], [], max(0.0, seconds))
         return self._replies.readline().decode().strip() if ready else None
 

@@ -3,7 +3,7 @@
 In: one JSON object a line on standard input, {"given": ..., "reference": ...} in LaTeX without dollars. Out: a line
 `ready`, then one line `true` or `false` for each. It has no time limit of its own, because math-verify's is SIGALRM,
 which cannot stop a power of large integers. Linux limits it: to two gigabytes, and to a minute of computing for one
-question, after which it ends even where nobody is left to kill it.
+question, after which it ends even if no process is left to kill it.
 """
 
 import json
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _exact(expression: object) -> object:
-    """Decimals as the fractions that they state: 1.414214 is near the root of 2, and is not it."""
+    """Decimals as exact fractions: 1.414214 is near the root of 2, but not equal to it."""
     from sympy import Basic, Float, MatrixBase, Rational
 
     if isinstance(expression, MatrixBase):

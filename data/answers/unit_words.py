@@ -1,9 +1,8 @@
-"""The words behind a number: what they multiply it by, and the unit that they name.
+"""The words after a number: the factor and the unit that they name.
 
-In: the text behind a number. Out: an `Ending`, or None where the words could change the value or are no unit. Units are
-nouns without end, so what is listed is the rest: scale words, which always multiply; fractions in words; measures,
-which two answers must share when both name one; and words that change, doubt or deny a value, with which it is not an
-answer.
+In: the text after a number. Out: an `Ending`, or None if the words could change the value or are not a unit. Any noun
+can be a unit, so only the rest is listed: scale words, which always multiply; fractions in words; measures, which two
+answers must share if both name one; and words that change, doubt or deny a value, which make it no answer.
 """
 
 import re
@@ -36,7 +35,7 @@ _SPELLINGS = {  # of measures; a plural is its singular
     "hertz": "hz hertz", "gigabyte": "gb gigabyte", "megabyte": "mb megabyte", "kilobyte": "kb kilobyte",
 }  # fmt: skip
 _MEASURES = {word: measure for measure, words in _SPELLINGS.items() for word in words.split()}
-# What distinguishes equal numbers: 5 AM is not 5 PM. Each stands for itself.
+# Words that distinguish equal numbers: 5 AM is not 5 PM.
 _SIDES = frozenset("am pm noon midnight bc bce ad ce north south east west celsius fahrenheit kelvin".split())
 _SHORT = frozenset("of an to at by a per on up in as he we it my go us".split())
 _LETTERS: Mapping[str, str] = {"m": "metre", "s": "second", "h": "hour", "g": "gram", "l": "litre"}  # of m/s and km/h
@@ -45,7 +44,7 @@ _NUMBERS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
 )
-# Not the nouns and adjectives of a unit: they change the value, doubt it or deny it, or another value follows.
+# Never part of a unit: they change, doubt or deny the value, or introduce another one.
 _NO_UNIT = frozenset(
     "plus minus squared cubed divided multiplied factorial power powers exponent root sqrt sin cos tan log mod modulo"
     " modulus choose base binary octal hex hexadecimal reciprocal inverse negative below score gross grand double"
@@ -68,7 +67,7 @@ _MAX_WORDS = 12  # of a unit, such as dollars per hour of work in the first week
 
 @dataclass(frozen=True)
 class Ending:
-    """What stands behind a number."""
+    """The words after a number."""
 
     factor: Fraction = Fraction(1)
     scale: str | None = None  # dozen or percent: the number may be meant without its factor
@@ -77,7 +76,7 @@ class Ending:
     sides: frozenset[str] = frozenset()
 
     def agrees(self, other: "Ending") -> bool:
-        """Whether the units may be the same: one names none, or they share their measures, or else a word."""
+        """Whether the units may be the same: one is missing, or they share their measures or a word."""
         if self.sides and other.sides and self.sides != other.sides:
             return False
         if not self.words or not other.words:
@@ -87,13 +86,13 @@ class Ending:
         return bool(self.words & other.words)
 
     def with_money(self, sign: str) -> "Ending":
-        """The same behind an amount with a currency's sign, such as US$ or EUR, before it."""
+        """The same after an amount with a currency before it, such as US$ or EUR."""
         money = frozenset(("dollar",)) if "$" in sign else frozenset((_MEASURES[sign.lower().rstrip(".")],))
         return replace(self, words=self.words | money, measures=self.measures | money)
 
 
 def read_ending(text: str, value: Fraction) -> Ending | None:
-    """The ending of a number with this value; None where it is not a unit."""
+    """The ending of a number with this value; None if it is not a unit."""
     if not text.strip():
         return Ending()
     if re.match(r"\s*[A-Za-z](?![A-Za-z/$.])", text) and not re.match(r"\s+[hg]\b", text):
@@ -125,7 +124,7 @@ def read_ending(text: str, value: Fraction) -> Ending | None:
 
 
 def _words(text: str) -> list[str] | None:
-    """The words in small letters, a power in one word with its unit; None where there is anything but words."""
+    """The words in small letters, a power in one word with its unit; None if there is anything but words."""
     text = text.lower() if " May" not in text else text.replace(" May", " mai").lower()
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
     text = re.sub(r"(?<=[a-z])\.(?=\s|$)|[()]|,(?=\s)", "", text).replace("per cent", "percent")

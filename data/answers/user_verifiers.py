@@ -1,7 +1,7 @@
-"""Verifiers that a user's module registers for rows of their own: unit tests, a JSON field, units.
+"""Verifiers that a user's module registers for its own rows: unit tests, a JSON field, units.
 
-In: a completion, and the answer of its row as a text. Out: whether it is right. The check runs in a process of its own,
-limited in time and memory: what exceeds them is wrong, and an exception of the check itself is an error of the stage.
+In: a completion, and the answer of its row as a text. Out: whether it is right. The check runs in a separate process
+with limited time and memory: exceeding them counts as wrong, and an exception in the check is an error of the stage.
 """
 
 import json
@@ -36,7 +36,7 @@ class Verifier:
 
     @property
     def identity(self) -> str:
-        """The name with its source, as a stage's config has it: another check makes other results."""
+        """The name with its source, as in a stage's config: another check gives other results."""
         return f"{self.name}@{self.source}"
 
 
@@ -44,10 +44,10 @@ _VERIFIERS: dict[str, Verifier] = {}
 
 
 def register_verifier(verifier: Verifier) -> Verifier:
-    """Make a verifier known. Raises ValueError where the name is taken by another one."""
+    """Register a verifier. Raises ValueError if another one has its name."""
     verifier = replace(verifier, source=verifier.source or source_being_imported())
     if _VERIFIERS.setdefault(verifier.name, verifier) != verifier:
-        raise ValueError(f"the verifier {verifier.name!r} is registered already; give yours a name of its own.")
+        raise ValueError(f"the verifier {verifier.name!r} is already registered; give yours another name.")
     return verifier
 
 
@@ -67,7 +67,7 @@ def verifier_of(name: str) -> Verifier:
 
 
 def is_right(name: str, completion: str, answer: str) -> bool:
-    """The judgement of a registered verifier, made in its process."""
+    """The judgement of a registered verifier, in its process."""
     verifier = verifier_of(name)
     process = _PROCESSES.get(verifier) or _Process(verifier)
     _PROCESSES[verifier] = process
@@ -107,7 +107,7 @@ class _Process:
             raise RuntimeError(f"the process of the verifier {verifier.name!r} did not start; it says: {said}")
 
     def ask(self, completion: str, answer: str) -> str | None:
-        """true, false, a JSON text of an exception, "" when the process has ended, None when time has run out."""
+        """true, false, a JSON text of an exception, "" if the process has ended, None if time has run out."""
         self._write({"completion": completion, "answer": answer})
         return self._read(self._seconds)
 
@@ -157,7 +157,7 @@ def serve() -> None:
             reply = "true" if check(asked["completion"], asked["answer"]) else "false"
         except MemoryError:
             return
-        except Exception as error:  # the user's own code: told to the stage, which fails with it
+        except Exception as error:  # an error of the user's code is reported to the stage, which fails with it
             reply = json.dumps(f"{type(error).__name__}: {error}")
         replies.write(f"{reply}\n")
         replies.flush()

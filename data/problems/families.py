@@ -1,11 +1,11 @@
-"""What a problem family can do, and the module that does it for a config.
+"""The functions of a problem family, and the module that implements them for a config.
 
 A family is a module of functions on its frozen config: those of `Family`. Families whose problems are drawn from a law
 have those of `DrawnFamily` too. Its record in `scaling.config.problems` names the module: a new family is one file
-beside this one and one line there, or a file of your own (docs/plugins.md).
+here and one line there, or a plug-in (docs/plugins.md).
 
 The sets in plain language share one module. Their problems are rows of a set, not drawn from a law;
-data.sets.problem_pool tells the two sorts apart.
+data.sets.problem_pool distinguishes the two.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from scaling.config.problems import DrawnProblems, Problems, family_named
 
 
 class Family(Protocol):
-    """What every family has. The config is the family's own."""
+    """The functions of every family. The config is the family's own."""
 
     def vocabulary(self, config: Any, /) -> tuple[str, ...]: ...
 
@@ -44,7 +44,7 @@ class Family(Protocol):
 
 
 class DrawnFamily(Family, Protocol):
-    """What families have whose problems are drawn from a law, and whose base policy learns from web text."""
+    """Further functions of families whose problems are drawn from a law, and whose base policy learns from web text."""
 
     def num_distinct(self, config: Any, /) -> int: ...
 
@@ -53,14 +53,14 @@ class DrawnFamily(Family, Protocol):
     def log_probability(self, config: Any, problem: Problem, /) -> float: ...
 
     def web_facts(self, config: Any, seed: int, /) -> Any:
-        """What the family's other web functions take as `facts`."""
+        """The `facts` for the family's other web functions."""
 
     def web_text(self, config: Any, rng: np.random.Generator, facts: Any, /) -> tuple[str, str]: ...
 
     def web_entropy(self, config: Any, facts: Any, /) -> float: ...
 
     def misconceptions(self, config: Any, facts: Any, check: Check, /) -> int:
-        """How many wrong facts of a completion are those of the web text."""
+        """How many wrong facts of a completion come from the web text."""
 
 
 @overload
@@ -68,7 +68,7 @@ def family_of(config: DrawnProblems) -> DrawnFamily: ...
 @overload
 def family_of(config: Problems) -> Family: ...
 def family_of(config: Problems) -> Any:
-    """The module that draws, solves and checks this config's problems. Raises ConfigError where it lacks a function."""
+    """The module that draws, solves and checks this config's problems. Raises ConfigError if it lacks a function."""
     family = family_named(config.family)
     module = importlib.import_module(family.functions)
     needed = (Family, DrawnFamily) if isinstance(config, DrawnProblems) else (Family,)

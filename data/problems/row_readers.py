@@ -37,7 +37,7 @@ class SetRow:
 
 
 def read_row(config: ProblemsInLanguage, row: Mapping[str, object], where: str) -> SetRow:
-    """A row in our terms; where: its file and number, for messages."""
+    """A row as a `SetRow`; where: its file and number, for messages."""
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is {str(row)[:60]!r}, a {type(row).__name__}; expected an object with keys.")
     found = _READERS[config.family](config, row, where)
@@ -50,7 +50,7 @@ def read_row(config: ProblemsInLanguage, row: Mapping[str, object], where: str) 
         if not is_right(config.verifier, found.solution, found.answer):
             raise ValueError(
                 f"{where}: the verifier {config.verifier!r} finds the row's own solution wrong; correct or remove the"
-                " row, or mend the verifier."
+                " row, or fix the verifier."
             )
         return found
     stated = final_answer(found.solution, config.answer_forms)

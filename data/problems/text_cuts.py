@@ -13,25 +13,25 @@ TextCuts = Callable[[str], list[int]]  # text -> the offsets in it at which a st
 _WORD = re.compile(r"\S+")
 _OPENING, _CLOSING = "\"'“‘«([{$*\\", "\"'”’»)]}$*\\」』）"
 _STOPS = (".", "!", "?", "…", "。", "！", "？")
-_WIDE_STOP = re.compile(r"[。！？]+[”’」』）]*(?=\S)")  # needs no blank behind it
+_WIDE_STOP = re.compile(r"[。！？]+[”’」』）]*(?=\S)")  # needs no space after it
 _NO_END = frozenset("mr mrs ms dr prof rev st vs e.g i.e cf fig eq eqs approx resp".split())  # before their dot
 
 
 def word_cuts(text: str, separator: str | None) -> list[int]:
-    """Behind every word but the last that is the separator; behind all of them where there is none."""
+    """After every separator word but the last; after every word without a separator."""
     return [word.end() for word in _words(text)[:-1] if separator is None or word.group() == separator]
 
 
 def line_cuts(text: str) -> list[int]:
-    """Behind the end of every line; blank lines belong to the line above them."""
+    """After every line; blank lines belong to the line above them."""
     return [cut for _, _, cut, is_line_end in _gaps(text) if is_line_end]
 
 
 def sentence_cuts(text: str) -> list[int]:
-    """Behind every sentence and every line.
+    """After every sentence and every line.
 
     A sentence ends with a stop and a blank, before anything but a small letter. The dots of 3.5, of `Mr.` and of a
-    line's number (`2. Add them.`) end none.
+    line's number (`2. Add them.`) do not end one.
     """
     found = {stop.end() for stop in _WIDE_STOP.finditer(text)}
     starts_line = True

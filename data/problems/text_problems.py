@@ -1,8 +1,8 @@
-"""Problems in plain language: what GSM8K, MATH and a user's own rows share as families.
+"""Problems in plain language: the functions that GSM8K, MATH and a user's rows share as families.
 
 In: the config of one of the three. Out: the functions of a family. Their problems are the rows of an
-imported set (data.sets.finite_splits), their words are the tokens of the policy's checkpoint, and nothing is known of a
-step but its text: a verdict on it is None.
+imported set (data.sets.finite_splits), their words are the tokens of the policy's checkpoint, and steps are not
+judged: their verdicts are None.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def max_prompt_words(config: ProblemsInLanguage) -> int:
 
 
 def max_completion_words(config: ProblemsInLanguage) -> int:
-    """The limit of a completion where the sweep sets no max_new_tokens."""
+    """The limit of a completion if the sweep sets no max_new_tokens."""
     return _MAX_COMPLETION[config.family]
 
 
@@ -52,7 +52,7 @@ def max_steps(config: ProblemsInLanguage) -> int:
 
 
 def prompt_of(config: ProblemsInLanguage, problem: str) -> str:
-    """What a policy is asked: the problem and, after a blank line, the instruction."""
+    """The prompt: the problem and, after a blank line, the instruction."""
     return f"{problem}\n\n{config.instruction}" if config.instruction else problem
 
 
@@ -67,15 +67,15 @@ def solve(config: ProblemsInLanguage, problem: Problem, rng: np.random.Generator
 
 
 def answer(config: ProblemsInLanguage, completion: str) -> str | None:
-    """The final answer, where the completion states one in a configured form."""
+    """The final answer, if the completion states one in a configured form."""
     return final_answer(completion, config.answer_forms)
 
 
 def check(config: ProblemsInLanguage, problem: Problem, completion: str) -> Check:
-    """Verdict on any string: the answer is compared; of the steps only the texts are known."""
+    """Verdict on any string: the answer is compared; the steps have only texts."""
     given = answer(config, completion)
     if isinstance(config, Jsonl) and config.verifier is not None:
-        given = completion if given is None else given  # what the verifier looks at is its own matter
+        given = completion if given is None else given  # a user's verifier decides which parts to read
         reward = float(is_right(config.verifier, completion, problem.answer))
     else:
         reward = float(given is not None and same_answer(given, problem.answer))

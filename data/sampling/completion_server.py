@@ -1,7 +1,7 @@
 """The completion server of `sampler`: find the model that it serves, and ask that for completions.
 
-In: the settings of `sampler`, and requests. Out: the server's JSON; what it refuses, or fails to give in as many tries
-as the settings allow, is an error that says what the server said (data.http_requests).
+In: the settings of `sampler`, and requests. Out: the server's JSON; if it refuses a request, or fails in as many
+tries as the settings allow, the error quotes the server (data.http_requests).
 """
 
 import asyncio
@@ -28,8 +28,8 @@ class Served:
     """A model as its server lists it."""
 
     name: str  # what requests call it
-    max_model_len: int | None  # tokens of prompt and completion, where the server says
-    told: Mapping[str, object]  # what the record keeps of the server
+    max_model_len: int | None  # tokens of prompt and completion, if the server says
+    described: Mapping[str, object]  # description of the server for the record
 
 
 def host_of(endpoint: str) -> str:
@@ -62,7 +62,7 @@ class CompletionServer:
             ) from error
 
     async def served(self, name: str, exported: bool, hint: str) -> Served:
-        """The server's own entry of a policy, waited for as long as the settings say. hint: how to serve it."""
+        """The server's entry of a policy, after waiting as long as the settings allow. hint: how to serve it."""
         deadline = time.monotonic() + 60.0 * self._settings.wait_minutes
         before = ""
         while True:
@@ -92,17 +92,19 @@ class CompletionServer:
         return card.get("id") == name or (exported and PurePath(str(card.get("root"))).name == name)
 
     async def _described(self, card: Mapping[str, Any]) -> Served:
-        told: dict[str, object] = {"host": self._host, "model": card["id"]}
-        told |= {key: card[key] for key in ("owned_by", "max_model_len") if card.get(key) is not None}
+        described: dict[str, object] = {"host": self._host, "model": card["id"]}
+        described |= {key: card[key] for key in ("owned_by", "max_model_len") if card.get(key) is not None}
         version = await self._version()
-        return Served(card["id"], card.get("max_model_len"), told | ({} if version is None else {"version": version}))
+        return Served(
+            card["id"], card.get("max_model_len"), described | ({} if version is None else {"version": version})
+        )
 
     async def _version(self) -> str | None:
-        """What vLLM says beside its API; None where a server says nothing there."""
+        """The version from vLLM's own endpoint; None for other servers."""
         parts = urlsplit(self._settings.endpoint)
         try:
-            told = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)
-            return str(told["version"])
+            answer = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)
+            return str(answer["version"])
         except (Passing, Refused, KeyError, TypeError):
             return None
 

@@ -1,4 +1,4 @@
-"""Completions of prompts, several of each, and what a seed is used for: no two uses share a random key.
+"""Completions of prompts, several of each, and the uses of a seed: no two uses share a random key.
 
 In: a sampler, prompts, and the root key of one use of a seed. Out: `Completions`, each keyed by (prompt, sample), so it
 is the same in any batch.
@@ -14,7 +14,7 @@ from data.sampling.sampler import Sampler
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import row_keys, stop_tokens
 
-# What a key is used for, folded into a stage's root key; GENERATION is for prompts in a notebook.
+# The uses of a key, folded into a stage's root key; GENERATION is for prompts in a notebook.
 ROLLOUTS, STEP_VALUES, EVALUATION, SOLVABLE, GENERATION = 1, 2, 3, 4, 5
 
 
@@ -24,7 +24,7 @@ class Completions:
 
     ids: np.ndarray  # int [B, 2], (prompt, sample)
     tokens: list[list[int]]
-    logps: np.ndarray | None  # float32 [B] at temperature 1; None where a server does not report them
+    logps: np.ndarray | None  # float32 [B] at temperature 1; None if a server does not report them
     truncated_fraction: float
     num_tokens: int
     flops: float
@@ -61,6 +61,6 @@ def complete(
 
 
 def truncated_fraction(completions: Iterable[Sequence[int]], stop_tokens: Sequence[int]) -> float:
-    """Share of completions that the limit has cut: they end in no stop token."""
+    """Share of completions that the limit has cut: they do not end in a stop token."""
     cut = [not tokens or tokens[-1] not in stop_tokens for tokens in completions]
     return sum(cut) / len(cut)

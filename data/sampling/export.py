@@ -2,7 +2,7 @@
 
 In: a policy's artifact, its tokenizer, and the folder of the exports. Out: `<folder>/policy-<digest>`; the digest is
 that of the params and the shape, so a server that has this folder has this policy. It appears by rename, whole or not
-at all, and is made once for all who need it.
+at all, and is made once for all that need it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _FILES = (SHAPE_FILE, PARAMS_FILE, LORA_FILE, ADAPTERS_FILE)
 
 
 def policy_name(inputs: Mapping[str, Path]) -> str:
-    """The export's name of the input `policy`, from the contents of its files, and of `base` where it has adapters."""
+    """The export's name of the input `policy`, from the contents of its files, and of `base` if it has adapters."""
     policy = inputs["policy"]
     folders = [policy, inputs["base"]] if (policy / ADAPTERS_FILE).exists() else [policy]
     files = [folder / name for folder in folders for name in _FILES if (folder / name).exists()]
@@ -57,12 +57,12 @@ def export_policy(inputs: Mapping[str, Path], tokenizer: Tokenizer | HfTokenizer
         if not target.exists():
             raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)  # another worker was first, or the disk is full
+        shutil.rmtree(aside, ignore_errors=True)  # another worker was faster, or the disk is full
     return target
 
 
 def _save_words(tokenizer: Tokenizer, folder: Path) -> None:
-    """The word tokenizer in the files of the package `tokenizers`: servers load none without them."""
+    """The word tokenizer in the files of the package `tokenizers`, which servers need."""
     words = (*SPECIALS, *tokenizer.words)
     specials = [
         {

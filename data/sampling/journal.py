@@ -1,8 +1,8 @@
-"""What a server has answered, kept row by row: a killed stage asks again only for what had no answer yet.
+"""A server's answers, kept row by row: a killed stage repeats only requests without an answer.
 
 In: the working directory of a stage, whose `checkpoints/` outlives a killed or failed attempt. Out: answers by the
 digest of their request, and the servers that gave them. One JSON object a line; a line that a kill or a full disk cut
-short, or is not an entry, is dropped, and its request is made again.
+short, or that is not an entry, is dropped, and its request is made again.
 """
 
 import json
@@ -27,7 +27,7 @@ class Journal:
         self.path = out / CHECKPOINTS / FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, Mapping[str, Any]] = {}
-        self.servers: list[Mapping[str, Any]] = []  # what each said about itself
+        self.servers: list[Mapping[str, Any]] = []  # the description of each
         if self.path.exists():
             self._read()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -37,11 +37,11 @@ class Journal:
         append(self._descriptor, {"request": request, "answer": answer})
         self.answers[request] = answer
 
-    def add_server(self, told: Mapping[str, object]) -> None:
-        """Keep what a server says about itself, once."""
-        if told not in self.servers:
-            append(self._descriptor, {"server": told})
-            self.servers.append(told)
+    def add_server(self, server: Mapping[str, object]) -> None:
+        """Keep the description of a server, once."""
+        if server not in self.servers:
+            append(self._descriptor, {"server": server})
+            self.servers.append(server)
 
     def close(self) -> None:
         """Close the file."""
@@ -53,8 +53,8 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 match json.loads(line):
-                    case {"server": told}:
-                        self.servers.append(told)
+                    case {"server": server}:
+                        self.servers.append(server)
                     case row:
                         self.answers[row["request"]] = row["answer"]
             except (ValueError, KeyError, TypeError, RecursionError):

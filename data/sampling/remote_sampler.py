@@ -1,12 +1,12 @@
 """Completions from a server that serves the policy, with the interface of data.sampling.sampler.
 
 In: a stage's inputs, its tokenizer, the settings of `sampler`, and the stage's working directory. Out: `Sampled`, as
-this project's sampler returns it; a journal of answers, from which a killed stage goes on; and provenance.json with the
-server's host, model and version. With `export`, the policy is first written where the server can load it, and
+this project's sampler returns it; a journal of answers, from which a killed stage continues; and provenance.json with
+the server's host, model and version. With `export`, the policy is first written where the server can load it, and
 `<name>.wanted` beside it is touched for as long as it is needed (scaling.serve starts servers by it).
 
-A row's seed follows from its key, so from (seed, use, problem, sample, ...). The server's noise is its own: the same
-row sampled here has other tokens, and the same tokens at temperature 0, except for near-ties.
+A row's seed follows from its key, so from (seed, use, problem, sample, ...). The server's noise differs from ours:
+a row sampled here has other tokens, but the same tokens at temperature 0, except for near-ties.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class RemoteSampler:
         temperature: float,
         top_p: float = 1.0,
     ) -> Sampled:
-        """One completion a row; those that an earlier attempt of this stage had are not asked for again."""
+        """One completion a row; those of an earlier attempt of this stage are not requested again."""
         wanted = [
             Wanted(tuple(map(int, prompt)), int(limit), seed, float(temperature), float(top_p), stop_tokens(self.shape))
             for prompt, limit, seed in zip(prompts, max_new_tokens, seeds_of(keys), strict=True)
@@ -75,8 +75,8 @@ class RemoteSampler:
             if missing:
                 asyncio.run(self._ask_all(missing, journal))
             answers = [Answer(**journal.answers[name]) for name in requests]
-            told = {"sampler": {"policy": self._name, "servers": journal.servers}}
-            (self._out / PROVENANCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            described = {"sampler": {"policy": self._name, "servers": journal.servers}}
+            (self._out / PROVENANCE_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         finally:
             journal.close()
         self._count(answers)
@@ -87,7 +87,7 @@ class RemoteSampler:
         return RemoteReplay(self, temperature)
 
     def numbers(self) -> dict[str, float]:
-        """What the record says of the rows that a server completed."""
+        """The numbers of the record on the rows that a server completed."""
         return {
             "num_server_rows": float(self._num_rows),
             "num_rows_from_text": float(self._num_from_text),
@@ -103,7 +103,7 @@ class RemoteSampler:
                 name = self._name if self._settings.export else str(self._settings.model)
                 served = await server.served(name, self._settings.export, self._hint(needed))
                 self._check_context(served, needed)
-                journal.add_server(served.told)
+                journal.add_server(served.described)
                 progress = _Progress(host_of(self._settings.endpoint), len(missing))
                 askers = [
                     asyncio.create_task(self._ask(rows, served.name, server, journal, progress))
@@ -124,7 +124,7 @@ class RemoteSampler:
         journal: Journal,
         progress: "_Progress",
     ) -> None:
-        """Ask for one row after the other, as long as there are any."""
+        """Request one row after another until none is left."""
         for name, row in rows:
             response = await server.complete(row.body(model))
             journal.add(name, read_answer(row, response, self._tokenizer).as_json())
@@ -137,7 +137,7 @@ class RemoteSampler:
             await asyncio.sleep(TOUCH_SECONDS)
 
     def _digest(self, row: Wanted) -> str:
-        """Of everything that decides a row's answer."""
+        """Digest of everything that decides a row's answer."""
         identity = {
             "policy": self._name,
             "prompt": row.prompt,
@@ -183,7 +183,7 @@ class RemoteReplay:
     """Completions of a server in several calls, with the interface of scaling.model.replay.Replay."""
 
     num_replayed_tokens = 0
-    keeps_logits = True  # as far as we need any: the server has a cache of its own
+    keeps_logits = True  # none are needed here: the server has its own cache
 
     def __init__(self, sampler: RemoteSampler, temperature: float) -> None:
         self._sampler, self._temperature = sampler, temperature
@@ -202,7 +202,7 @@ class RemoteReplay:
 
 
 def seeds_of(keys: jax.Array) -> list[int]:
-    """A seed for each typed key, 1 to 2^31 - 1: no server takes it for no seed, and every one can hold it."""
+    """A seed for each typed key, 1 to 2^31 - 1: no server treats it as missing, and all can hold it."""
     data = np.asarray(jax.random.key_data(keys)).astype("<u4")
     return [1 + int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "big") % (2**31 - 1) for row in data]
 
@@ -220,12 +220,12 @@ def _as_sampled(answers: list[Answer], width: int) -> Sampled:
     for row, answer in enumerate(answers):
         tokens[row, : len(answer.tokens)] = answer.tokens
     lengths = np.array([len(answer.tokens) for answer in answers], np.int32)
-    told = [answer.logp for answer in answers]
-    return Sampled(tokens, lengths, None if None in told else np.array(told, np.float32))
+    logps = [answer.logp for answer in answers]
+    return Sampled(tokens, lengths, None if None in logps else np.array(logps, np.float32))
 
 
 class _Progress:
-    """One line now and then."""
+    """Log one line now and then."""
 
     def __init__(self, host: str, total: int) -> None:
         self._host, self._total, self._done = host, total, 0

@@ -1,4 +1,4 @@
-"""Who samples for a stage: this process, or a completion server of the user's (`sampler` in a sweep file).
+"""The sampler of a stage: this process, or a user's completion server (`sampler` in a sweep file).
 
 In: a stage's config, inputs and working directory. Out: a sampler with one interface: `sample`, as
 `scaling.model.sampling.sample` without the policy, `replay` for adaptive step values, the policy's `shape`, and
@@ -23,7 +23,7 @@ from scaling.model.sizes import ModelConfig
 
 
 class Replayed(Protocol):
-    """Completions in several calls, and what they took."""
+    """Completions in several calls, and their cost."""
 
     num_generated_tokens: int
     num_replayed_tokens: int

@@ -1,4 +1,4 @@
-"""Between the completion that is wanted and what a server is sent and answers: OpenAI's /v1/completions, in token ids.
+"""Translate requests and answers of a completion server: OpenAI's /v1/completions, in token ids.
 
 In: a prompt's ids with its seed and settings. Out: the body of the request; and from the server's answer an `Answer`,
 the same tokens that this project's sampler would record: up to the first stop token, or as many as the limit.
@@ -18,7 +18,7 @@ _TOKEN_ID = re.compile(r"token_id:(\d+)")
 
 
 class Encoder(Protocol):
-    """A tokenizer, as far as text of a server needs one."""
+    """The part of a tokenizer that a server's text needs."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -29,12 +29,12 @@ class Encoder(Protocol):
 
 
 class ServerError(RuntimeError):
-    """A server's answer cannot be used; the message says what it was and what to do."""
+    """A server's answer cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One completion to ask for."""
+    """One requested completion."""
 
     prompt: tuple[int, ...]
     limit: int  # most new tokens
@@ -70,10 +70,10 @@ class Wanted:
 class Answer:
     """One completion."""
 
-    tokens: list[int]  # its stop token included, where the policy wrote one
-    logp: float | None  # of the completion, as the server gives it; None where it does not
+    tokens: list[int]  # its stop token included, if the policy wrote one
+    logp: float | None  # of the completion, if the server gives it
     from_text: bool = False  # the server gave no ids: encoded from its text
-    round_trip: bool = True  # False where a text surely has other ids than the policy wrote
+    round_trip: bool = True  # False if the policy certainly wrote other ids
 
     as_json = asdict
 
@@ -104,14 +104,14 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
 
 
 def _check_prompt(wanted: Wanted, choice: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
-    told = choice.get("prompt_token_ids")
-    if told is not None and tuple(told) != wanted.prompt:
+    echoed = choice.get("prompt_token_ids")
+    if echoed is not None and tuple(echoed) != wanted.prompt:
         raise ServerError(
-            f"the server completed a prompt of {len(told)} tokens, not the one of {len(wanted.prompt)} that it was"
+            f"the server completed a prompt of {len(echoed)} tokens, not the one of {len(wanted.prompt)} that it was"
             " sent; it must take prompts as token ids, neither cut nor added to."
         )
     count = usage.get("prompt_tokens")
-    if told is None and count is not None and count != len(wanted.prompt):
+    if echoed is None and count is not None and count != len(wanted.prompt):
         raise ServerError(
             f"the server counts {count} tokens in a prompt of {len(wanted.prompt)}; it must take prompts as token ids,"
             " neither cut nor added to."
@@ -119,7 +119,7 @@ def _check_prompt(wanted: Wanted, choice: Mapping[str, Any], usage: Mapping[str,
 
 
 def _is_finite(logp: object) -> bool:
-    """Whether a server's log-probability is one: for a token that was sampled, neither -inf nor null is one."""
+    """Whether a server's log-probability is valid: for a sampled token, -inf and null are not."""
     return isinstance(logp, int | float) and math.isfinite(logp)
 
 
@@ -155,7 +155,7 @@ def _check_tokens(wanted: Wanted, tokens: list[int], finish: str, vocab_size: in
 
 
 def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any], tokenizer: Encoder) -> Answer:
-    """The ids that a text probably had; a stop token is added where the server says that the policy wrote one."""
+    """The probable ids of a text; a stop token is added if the server says that the policy wrote one."""
     ids = tokenizer.encode(text)
     tokens = ids + ([wanted.stop_tokens[0]] if finish == "stop" else [])
     count = usage.get("completion_tokens")
@@ -168,6 +168,6 @@ def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any],
 
 
 def _up_to_stop(ids: list[int], stop_tokens: tuple[int, ...]) -> list[int]:
-    """What a sampler that stops there would have written: later tokens depend on these, not these on later ones."""
+    """The tokens up to the stop: a sampler that stops there would have written the same ones."""
     end = next((place for place, token in enumerate(ids, start=1) if token in stop_tokens), len(ids))
     return ids[:end]

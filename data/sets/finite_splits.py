@@ -1,8 +1,8 @@
 """Training, validation and test problems of a finite set: its own test split, and parts of the rest by a fixed seed.
 
 In: the config and the imported set (data.sets.problem_source). Out: `Parts`. The test problems are the first num_test
-of a fixed shuffle of the set's test split; the validation problems are carved from train by a fixed seed, or come from
-the set's own validation split; what is left of train is the pool of D_syn. A set that is one file is parted as a whole.
+of a fixed shuffle of the set's test split; the validation problems are taken from train by a fixed seed, or from the
+set's own validation split; the rest of train is the pool of D_syn. A set in one file is split as a whole.
 A seed shuffles the pool, so the sizes of a seed are nested.
 """
 
@@ -20,7 +20,7 @@ from scaling.config.text_problems import HubProblems
 
 _SHUFFLES: Mapping[str, int] = {"train": 0xF171, "validation": 0xF172, "test": 0xF173}
 _STREAM = 0xF174
-# Rows of what the families name by default, so that a plan knows them without the hub.
+# Rows of the families' default sets, so that a plan knows them without the hub.
 _HUB_ROWS: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("openai/gsm8k", "main"): {"train": 7473, "test": 1319},
     ("DigitalLearningGmbH/MATH-lighteval", "default"): {"train": 7500, "test": 5000},
@@ -37,7 +37,7 @@ class Parts:
 
 
 def parts(config: ProblemsInLanguage, source: Path) -> Parts:
-    """Part an imported set. A part with a file of its own is whole: its size is for those who hold it out to know."""
+    """Split an imported set. A part with its own file is complete; its configured size is applied later."""
     rows = {split: _problems(config, source / f"{split}.jsonl") for split in (ALL, *SPLITS)}
     counts = {split: len(found) for split, found in rows.items() if found}
     _check_carved(config, counts)
@@ -59,7 +59,10 @@ def parts(config: ProblemsInLanguage, source: Path) -> Parts:
 
 
 def set_sizes(config: ProblemsInLanguage) -> dict[str, int] | None:
-    """Problems that each split offers, as far as a plan can know: duplicates are found later. None: the hub knows."""
+    """Problems that each split offers, as far as a plan can know: duplicates are found later.
+
+    None: only the hub knows.
+    """
     rows = rows_known(config)
     if rows is None:
         return None
@@ -102,7 +105,7 @@ def in_order_of(seed: int, problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _check_carved(config: ProblemsInLanguage, rows: Mapping[str, int]) -> None:
-    """What is carved out of the training problems leaves some."""
+    """Check that held-out problems leave some to train on."""
     if ALL in rows and config.num_test + config.num_validation >= rows[ALL]:
         raise ValueError(
             f"problems.num_test is {config.num_test} and num_validation {config.num_validation}, but the set has"

@@ -1,8 +1,8 @@
-"""Which local files a problem set is in, and what a plan can know of them: their content's digest and their rows.
+"""The local files of a problem set: their rows, and the digest of their content for a plan.
 
 In: the path of a file or a folder. Out: split -> `SetFile`. A folder has train and test, and optionally validation,
-each as NAME.jsonl, NAME.parquet, or as the hub's downloads are called, NAME-00000-of-00001.parquet. A file alone
-holds everything: the split is then `all`, to be parted by a seed. Nothing here needs the package datasets.
+each as NAME.jsonl, NAME.parquet, or as the hub's downloads are called, NAME-00000-of-00001.parquet. A single file
+holds everything: the split is then `all`, to be split by a seed. Nothing here needs the package datasets.
 
 Rows are read as people write them: with blank lines, a byte-order mark, or as one JSON array. A number keeps the digits
 that it is written with: 0.00001 does not become 1e-05, nor 0.1 of 32 bits 0.10000000149011612.
@@ -44,7 +44,7 @@ def set_files(path: str) -> Mapping[str, SetFile]:
         if found[split] is None:
             raise ValueError(
                 f"{path} holds no {split}.jsonl and no {split}.parquet; add it, or give one file with all rows instead,"
-                " which is then parted into train, validation and test."
+                " which is then split into train, validation and test."
             )
     return {split: _described(file) for split, file in found.items() if file is not None}
 
@@ -68,7 +68,7 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
-    """Of JSON lines, or of one array of objects."""
+    """The rows of JSON lines, or of one array of objects."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -124,7 +124,7 @@ def _described(path: Path) -> SetFile:
     return _read(path, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache  # a plan asks at every stage
+@lru_cache  # called at every stage of a plan
 def _read(path: Path, modified: int, size: int) -> SetFile:
     if path.suffix == ".parquet":
         from pyarrow import parquet

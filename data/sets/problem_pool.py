@@ -1,7 +1,7 @@
-"""Where a stage's problems come from: a family's law, or the rows of an imported set.
+"""The source of a stage's problems: a family's law, or the rows of an imported set.
 
-In: the family's config, and a stage's inputs, among which a set's are: `source`, and `solvable` where the base policy
-has chosen among its training problems. Out: the training problems of a seed, and the held-out problems.
+In: the family's config, and a stage's inputs; for a set `source`, and `solvable` if the base policy has chosen among
+its training problems. Out: the training problems of a seed, and the held-out problems.
 """
 
 import json
@@ -56,7 +56,10 @@ def held_out_problems(config: Problems, inputs: Mapping[str, Path]) -> dict[Spli
 
 
 def write_kept(out: Path, rows: Iterable[Mapping[str, object]], order: str, num_tried: int) -> None:
-    """Write what the base policy solves sometimes. rows: prompt, answer, solution, num_steps and num_correct."""
+    """Write the problems that the base policy sometimes solves.
+
+    rows: prompt, answer, solution, num_steps and num_correct.
+    """
     write_jsonl(out / ROWS_FILE, rows)
     (out / ORDER_FILE).write_text(json.dumps({"order": order, "num_tried": num_tried}) + "\n", encoding="utf-8")
 
@@ -64,7 +67,7 @@ def write_kept(out: Path, rows: Iterable[Mapping[str, object]], order: str, num_
 def kept_problems(folder: Path, seed: int) -> tuple[list[Problem], int]:
     """The kept problems in a seed's order, and how many were tried.
 
-    With `fewest_steps` those with the fewest steps come first, and the seed orders equals; with `random` it shuffles.
+    With `fewest_steps` those with the fewest steps come first, and the seed breaks ties; with `random` it shuffles.
     """
     rows = read_jsonl(folder / ROWS_FILE, keys=_KEYS)
     written = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))

@@ -2,8 +2,8 @@
 
 In: the set's config, and its files where they are local. Out: one JSON-lines file a split (train, validation, test, or
 `all` of a single file) with problem, answer and solution, and `source.json`, which says where they come from. A
-problem that a set holds twice is kept once, in test before validation before train, and counted; with two answers it is
-an error.
+problem that a set holds twice is kept once, in test before validation before train, and counted; two different answers
+are an error.
 """
 
 import json
@@ -26,7 +26,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     problems = problems_in_language_of(config)
     raw: dict[str, list[dict[str, Any]]]
     if isinstance(problems, HubProblems) and config.get("files") is None:
-        raw, told = _from_hub(problems)
+        raw, source = _from_hub(problems)
     else:
         raw, named_files = {}, {}
         for split, digest in config["files"].items():
@@ -34,7 +34,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             _check_digest(path, digest)
             raw[split] = read_rows(path)
             named_files[split] = {"name": path.name, "sha256": digest}
-        told = {"files": named_files}
+        source = {"files": named_files}
     seen: dict[str, list[tuple[str, SetRow]]] = {}
     numbers, num_duplicates = {}, 0
     for split in (ALL, *reversed(SPLITS)):
@@ -46,14 +46,15 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         write_jsonl(out / f"{split}.jsonl", map(vars, kept))
         numbers[f"num_{split}"] = float(len(kept))
         num_duplicates += len(rows) - len(kept)
-    (out / SOURCE_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (out / SOURCE_FILE).write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
     return {**numbers, "num_duplicates": float(num_duplicates)}
 
 
 def _unseen(rows: list[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetRow]]]) -> list[SetRow]:
-    """The rows whose problem is not among those seen, ignoring capitals and blanks; they are seen from now on.
+    """The rows whose problem is not among those seen, ignoring capitals and blanks; they count as seen from now on.
 
-    With another answer and other capitals it is another problem: x is not X. With the same capitals an answer is wrong.
+    With different capitals and a different answer it is another problem: x is not X. With equal capitals an answer is
+    wrong.
     """
     kept = []
     for where, row in rows:
@@ -91,10 +92,10 @@ def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict[str, Any]]], d
     missing = [split for split in ("train", "test") if split not in found]
     if missing:
         raise ValueError(f"{problems.hub} has no split {missing[0]!r}, only {', '.join(found)}; give files in path.")
-    told: dict[str, object] = {"hub": problems.hub, "subset": problems.subset, "revision": problems.revision}
+    source: dict[str, object] = {"hub": problems.hub, "subset": problems.subset, "revision": problems.revision}
     checksums = found["train"].info.download_checksums or {}
-    told["files"] = sorted(map(str, checksums))  # the hub's addresses, with the commit
-    return {split: found[split].to_list() for split in SPLITS if split in found}, told
+    source["files"] = sorted(map(str, checksums))  # the hub's addresses, with the commit
+    return {split: found[split].to_list() for split in SPLITS if split in found}, source
 
 
 def _check_digest(path: Path, expected: str) -> None:

@@ -1,7 +1,7 @@
-"""Keep the training problems that the base policy solves sometimes: pass@n above zero.
+"""Keep the training problems that the base policy sometimes solves: pass@n above zero.
 
 In: the imported set, the base policy and its tokenizer. Out: `solvable.jsonl`, one row a kept problem, and the counts
-of what was tried and kept. The base policy is asked, not the SFT policy, so that the choice is one for all sizes and
+of tried and kept problems. The base policy decides, not the SFT policy, so the choice is the same for all sizes and
 seeds of a study. Completions are keyed by (candidate, sample), with a seed that no run has.
 """
 
@@ -80,7 +80,7 @@ def candidates(config: ProblemsInLanguage, settings: Solvable, pool: tuple[Probl
 
 
 def prompt_after(config: ProblemsInLanguage, examples: list[Problem], problem: Problem) -> str:
-    """A candidate's prompt; behind examples, training problems that are no candidates, with their solutions."""
+    """A candidate's prompt; after examples, other training problems with their solutions."""
     if not examples:
         return problem.prompt
     suffix = prompt_of(config, "")

@@ -1,8 +1,8 @@
-"""Which problems are for training, validation and test, and the streams they are drawn in.
+"""The split of problems into training, validation and test, and the streams they are drawn in.
 
 In: a family's config and a seed. Out: problems. A problem's split follows from a hash of its content, so streams of
-every seed are disjoint from the validation and test problems, and leaving those out does not bend the distribution:
-each split keeps a random tenth, or eight, of the problems. Streams are nested in their length.
+every seed are disjoint from the validation and test problems, and leaving those out does not distort the distribution:
+each split keeps a random tenth, or eight tenths, of the problems. Streams are nested in their length.
 
 Distinct problems get harder along a draw, since the likely ones come first. With `held_out_seed` the validation and
 test problems are drawn together, shuffled and then divided, so that both follow one law and any part of either does:
@@ -57,7 +57,7 @@ def stream(config: DrawnProblems, seed: int, count: int) -> list[Problem]:
 
 
 def pool_size(config: Problems, split: Split = "train") -> int:
-    """How many distinct problems a split offers without endless rejection.
+    """How many distinct problems a split can offer before rejection takes too long.
 
     The rule: the split's share of the likeliest problems that together hold nine tenths of the drawing
     probability. Up to there about a tenth of the draws that fall into the split are new, whatever was drawn. Of a

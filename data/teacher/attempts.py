@@ -1,8 +1,8 @@
 """One attempt at a synthetic problem: write a question from a seed problem, solve it, and see whether it verifies.
 
-In: what a teacher must know of a problem family (`Subject`), and an attempt's number, teacher and seed problem. Out: an
-`Attempt`, with the question and its solution, or with the reason why there is no problem. Which attempt is made by whom
-from what depends on the number alone, so a larger size goes through the same attempts and then on.
+In: a teacher's view of a problem family (`Subject`), and an attempt's number, teacher and seed problem. Out: an
+`Attempt`, with the question and its solution, or with the reason why there is no problem. The teacher and seed
+problem of an attempt depend only on its number, so a larger size makes the same attempts and then more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ from data.teacher.sieve import Copies, HeldOut
 from data.teacher.subject import Subject
 from scaling.config.teacher import Teacher
 
-# Why there is no problem, in the order in which they are looked for.
+# Why there is no problem, in the order of the checks.
 Reason = Literal[
-    "content_filter",  # the server kept the reply back
+    "content_filter",  # the server withheld the reply
     "refusal",  # the model will not answer
     "truncated",  # the reply is longer than max_tokens
     "empty",  # the reply has no text
@@ -39,7 +39,7 @@ _SEEDS = 0x7EAD  # keeps the order of seed problems apart from other generators 
 
 @dataclass(frozen=True)
 class Planned:
-    """Who will write from what."""
+    """The teacher and seed problem of an attempt."""
 
     index: int
     teacher: str
@@ -49,7 +49,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of it."""
+    """The result of an attempt."""
 
     planned: Planned
     replies: tuple[Reply, ...]
@@ -61,7 +61,7 @@ class Attempt:
 
 
 def planned_attempts(teacher: Teacher, seeds: Sequence[Problem], seed: int) -> Iterator[Planned]:
-    """All attempts, without end: teachers in proportion to their shares, seed problems in a new order each round."""
+    """All attempts, endlessly: teachers in proportion to their shares, seed problems in a new order each round."""
     shares = {name: settings.share for name, settings in sorted(teacher.named.items())}  # in no file's order
     whole, made = sum(shares.values()), dict.fromkeys(shares, 0)
     index = 0
@@ -77,7 +77,7 @@ def planned_attempts(teacher: Teacher, seeds: Sequence[Problem], seed: int) -> I
 async def attempt(
     client: ChatClient, teacher: Teacher, subject: Subject, held_out: HeldOut, earlier: Copies, planned: Planned
 ) -> Attempt:
-    """Make one attempt. earlier: questions of lower index, as far as known: a copy of one is not worth solving."""
+    """Make one attempt. earlier: questions of lower index, as far as known: copies of them are not solved."""
     with_answer = teacher.verify == "reference" and not teacher.keep_unverified
     prompt = write_prompt(planned.seed_problem.prompt, subject.answer_kind, with_answer)
     reply = await client.ask(planned.teacher, prompt, {"attempt": planned.index, "role": "write"})
@@ -92,7 +92,7 @@ async def attempt(
     if overlap is not None:
         where = f"{overlap.split} problem {overlap.index}: {overlap.words} | {question}"
         return Attempt(planned, (reply,), reason="contaminated", detail=where)
-    if earlier.find(question) is not None:  # what it repeats is for whoever knows all earlier questions to say
+    if earlier.find(question) is not None:  # the final check knows all earlier questions
         return Attempt(planned, (reply,), question=question, reason="duplicate")
     reference = subject.answer(subject.completion("", written["FINAL ANSWER"])) if with_answer else None
     if with_answer and reference is None:
@@ -109,7 +109,7 @@ async def _solved(
     question: str,
     reference: str | None,
 ) -> Attempt:
-    """Solve the question as often as it must agree; stop at the first solution that is of no use."""
+    """Solve the question as often as answers must agree; stop at the first useless solution."""
     replies, answer = [written], reference
     first: str | None = None
     for number in range(teacher.requests_per_attempt - 1):

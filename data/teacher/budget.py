@@ -1,8 +1,8 @@
 """The budget: what all replies together may cost, checked before each request against the most that it can cost.
 
 In: limits in USD and tokens, and the ledger, which knows what is spent. Out: `Budget`. A request reserves its most: a
-token for each byte of the prompt, and as many tokens as its reply may have. So the budget is kept whatever the replies
-turn out to be, as long as the server keeps to max_tokens; reservations of what is under way count as spent.
+token for each byte of the prompt, and as many tokens as its reply may have. So no reply can exceed the
+budget, as long as the server keeps to max_tokens; reservations of pending requests count as spent.
 """
 
 import asyncio
@@ -38,9 +38,10 @@ class Budget:
         return Most(cost_usd(settings, input_tokens, settings.max_tokens) or 0.0, input_tokens + settings.max_tokens)
 
     async def reserve(self, most: Most, check: Callable[[], None]) -> None:
-        """Reserve a request's most, when what is under way leaves room for it; raises TeacherError when nothing can.
+        """Reserve the most that a request can cost, once pending ones leave room; raises TeacherError if none ever
+        will.
 
-        check: raises when there is no point in waiting any longer.
+        check: raises if waiting is pointless.
         """
         async with self._changed:
             while not self._fits(most):
@@ -51,7 +52,7 @@ class Budget:
             self._reserved.append(most)
 
     async def release(self, most: Most) -> None:
-        """Give a reservation back: its reply is in the ledger, or there is none."""
+        """Release a reservation: its reply is in the ledger, or it has no reply."""
         async with self._changed:
             self._reserved.remove(most)
             self._changed.notify_all()

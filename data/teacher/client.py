@@ -1,8 +1,8 @@
-"""Asking chat models: within the budget, kept before it is used, and stopped as a whole by the first error.
+"""Requests to chat models: within the budget, with replies kept before use, and stopped by the first error.
 
-In: a teacher's name, a prompt and what it is for. Out: a `Reply`, from the ledger where it was paid for before. The
+In: a teacher's name, a prompt and what it is for. Out: a `Reply`, from the ledger if it was paid for before. The
 endpoint speaks OpenAI's chat protocol; data.http_requests sends and retries. After the first TeacherError nothing new
-is sent, but what is under way is awaited and kept.
+is sent, but pending replies are awaited and kept.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class ChatClient:
                 raise
 
     def stop(self, reason: TeacherError) -> None:
-        """Send nothing new, retries included; what is under way is answered and kept."""
+        """Send nothing new, retries included; pending replies are kept."""
         self._stopped = self._stopped or reason
         self._stopping.set()
 
@@ -107,7 +107,7 @@ class ChatClient:
         return reply
 
     async def _pause(self, seconds: float) -> None:
-        """Wait before a try; once nothing new is to be sent, raise why."""
+        """Wait before a try; raises the reason once nothing new may be sent."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()

@@ -1,10 +1,10 @@
 """The ledger: every reply that was paid for, kept before it is used. No crash loses one, and none is paid for twice.
 
-In: a folder and the seed of a run. Out: `Ledger`, which gives a reply by the digest of its request. One file of JSON
+In: a folder and the seed of a run. Out: `Ledger`, which finds a reply by the digest of its request. One file of JSON
 lines for each seed, only ever appended to, each line flushed to the disk. A request for the same use in the same
-words is paid once, so all sizes of a study share replies, and settings that only sift them cost nothing to change. The
-folder is locked while a stage asks: stages neither ask the same thing at once nor together exceed a rate limit or a
-budget.
+words is paid for once, so all sizes of a study share replies, and changing settings that only sift them is free. The
+folder is locked while a stage sends requests, so stages neither repeat a request nor together exceed a rate limit or
+a budget.
 """
 
 import fcntl
@@ -87,7 +87,7 @@ class Ledger:
         return len(self._replies)
 
     def find(self, key: str) -> Reply | None:
-        """The reply to a request, when it was paid for before."""
+        """The reply to a request, if it was paid for before."""
         return self._replies.get(key)
 
     def add(self, reply: Reply) -> None:
@@ -124,12 +124,12 @@ def ledger_path(folder: Path, seed: int) -> Path:
 
 
 def spent_in(folder: Path) -> Spent:
-    """What all ledgers of a folder have cost; nothing where there are none. Needs no lock."""
+    """The cost of all ledgers of a folder; zero if there are none. Needs no lock."""
     return _sum(reply for path in sorted(folder.glob("*.jsonl")) for reply in _read(path))
 
 
 def request_key(request: Mapping[str, object]) -> str:
-    """Digest of a request: equal exactly when the same is asked for the same use."""
+    """Digest of a request: equal exactly for the same request and use."""
     return hashlib.sha256(canonical_json(request).encode()).hexdigest()[:24]
 
 
@@ -155,7 +155,7 @@ def _read(path: Path) -> Iterator[Reply]:
 
 
 def _mend_last_line(path: Path) -> None:
-    """Complete a last line that lacks its newline only; drop one that a crash cut off before."""
+    """Complete a last line that lacks only its newline; drop one that a crash cut off."""
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         kept = _end_of_last_line(file, end)
@@ -173,7 +173,7 @@ def _mend_last_line(path: Path) -> None:
 
 
 def _end_of_last_line(file: BinaryIO, end: int) -> int:
-    """The offset behind the last newline, 0 where there is none."""
+    """The offset after the last newline, or 0."""
     block = 1 << 16
     while end > 0:
         start = max(0, end - block)
@@ -187,9 +187,9 @@ def _end_of_last_line(file: BinaryIO, end: int) -> int:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process however that ends."""
+    """Hold the folder's lock, which the process releases even if it crashes."""
     with (folder / LOCK).open("a") as file:
-        told = time.monotonic()
+        last_log = time.monotonic()
         logged = False
         while True:
             try:
@@ -202,15 +202,15 @@ def _locked(folder: Path) -> Iterator[None]:
                         f"{folder / LOCK} cannot be locked: {error.strerror}. Put teacher.ledger on a file system that"
                         " has flock",
                     ) from error
-                if not logged or time.monotonic() - told > _TELL_SECONDS:
+                if not logged or time.monotonic() - last_log > _TELL_SECONDS:
                     logger.info("Another teacher stage is asking; this one waits for %s.", folder / LOCK)
-                    told, logged = time.monotonic(), True
+                    last_log, logged = time.monotonic(), True
                 time.sleep(_POLL_SECONDS)
         yield
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a new file's name survive a loss of power."""
+    """Make a new file's name survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from data.http_requests import Passing, Response, failure_in, failure_of, start_of, told
+from data.http_requests import Passing, Response, error_in, failure_in, failure_of, start_of
 from scaling.config.teacher import NamedTeacher
 
 FILTERED = frozenset({"content_filter", "content_policy_violation"})  # come as 400, but concern one prompt only
@@ -134,7 +134,7 @@ def _text_of(value: Any) -> str | None:
 
 def _filtered(response: Response, settings: NamedTeacher) -> dict[str, Any]:
     """The reply to a prompt that a vendor's filter keeps from the model; any other failure is raised."""
-    codes, message = told(response.text)
+    codes, message = error_in(response.text)
     if response.status != 400 or not codes & FILTERED:
         raise failure_of(response)
     return {

@@ -68,7 +68,7 @@ async def _judged(
     budget = Budget(teacher.budget_usd, teacher.budget_tokens, ledger)
     attempts = planned_attempts(teacher, subject.seeds, seed)
     most_ahead = _AHEAD * sum(settings.max_concurrency for settings in teacher.named.values())
-    judged, told, began = Judged(), time.monotonic(), time.monotonic()
+    judged, last_log, began = Judged(), time.monotonic(), time.monotonic()
     under_way: dict[int, asyncio.Task[Attempt]] = {}
     logger.info("%d problems by %s; %s has %d replies.", data_size, ", ".join(teacher.named), ledger.path, len(ledger))
     async with ChatClient(teacher, ledger, budget, seed) as client:
@@ -83,9 +83,9 @@ async def _judged(
                     start(next(attempts))
                 _judge(judged, await under_way.pop(judged.num_attempts), copies, subject)
                 _stop_if_hopeless(teacher, judged, ledger)
-                if time.monotonic() - told > TELL_SECONDS:
-                    told = time.monotonic()
-                    logger.info("%s", _progress(judged, data_size, client, ledger, told - began))
+                if time.monotonic() - last_log > TELL_SECONDS:
+                    last_log = time.monotonic()
+                    logger.info("%s", _progress(judged, data_size, client, ledger, last_log - began))
         finally:  # of an error, or of Ctrl-C
             client.stop(TeacherError("teacher: stopped."))
             await asyncio.gather(*under_way.values(), return_exceptions=True)  # replies under way are kept as well

@@ -1,7 +1,7 @@
-"""The record of an algorithm: its settings with their defaults, its recipe, whose choices it uses, its label.
+"""The record of an algorithm: its settings with defaults, its recipe, its ancestors in selection, its label.
 
 Out: `algorithm_of(name)`. The schema of a sweep file, its axes, selection, tables and figures follow from these
-records. A module from outside of the repository registers its own (docs/plugins.md).
+records. A module from outside the repository registers its own (docs/plugins.md).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from scaling.kinds import Function
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A way to train a policy on what the study's stages make."""
+    """A way to train a policy on the data of a study."""
 
     name: str  # in sweep files and tables
     settings: type[Section]  # its section of a sweep file, with every default
@@ -41,7 +41,7 @@ _ALGORITHMS: dict[str, Algorithm] = dict(BUILT_IN)
 
 
 def algorithm_of(name: str) -> Algorithm:
-    """The record of an algorithm. Raises ValueError for one that nobody registered."""
+    """The record of an algorithm. Raises ValueError for an unknown name."""
     if name not in _ALGORITHMS:
         raise ValueError(f"there is no algorithm {name!r}; known algorithms: {', '.join(_ALGORITHMS)}.")
     return _ALGORITHMS[name]
@@ -57,10 +57,10 @@ def algorithm_names() -> tuple[str, ...]:
 
 
 def register_algorithm(algorithm: Algorithm) -> Algorithm:
-    """Make an algorithm from outside known. Raises ValueError where its name is taken, or an ancestor is unknown."""
+    """Register an algorithm from outside. Raises ValueError if its name is taken, or an ancestor is unknown."""
     for name in algorithm.ancestors:
         algorithm_of(name)
     if _ALGORITHMS.setdefault(algorithm.name, algorithm) != algorithm:
-        owner = "built in" if algorithm.name in BUILT_IN else "registered already, with another record"
-        raise ValueError(f"the algorithm {algorithm.name!r} is {owner}; give yours a name of its own.")
+        owner = "built in" if algorithm.name in BUILT_IN else "already registered, with another record"
+        raise ValueError(f"the algorithm {algorithm.name!r} is {owner}; give yours another name.")
     return algorithm

@@ -9,7 +9,7 @@ class ConfigError(ValueError):
 
 
 def did_you_mean(word: object, known: Sequence[str]) -> str:
-    """A sentence that begins with a blank: the nearest known word, or the first twelve of them."""
+    """A sentence that begins with a space: the nearest known word, or the first twelve of them."""
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from scaling.config.section import LATER, Count, Positive, Section, parse
 
 PROMPT = "{prompt}"  # in a template: where the problem stands
-# Of a checkpoint without a chat template. A line's end keeps the problem and the completion from growing together.
+# For a checkpoint without a chat template. The newline separates the problem from the completion.
 DEFAULT_TEMPLATE = f"{PROMPT}\n"
 
 Size = Literal["xxs", "xs", "s", "m", "l"]
@@ -30,7 +30,7 @@ class Lora(Section):
     @field_validator("targets")
     @classmethod
     def _in_the_schemas_order(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
-        """Any order trains the same adapters, so all of them are one setting, and one identity."""
+        """Sorted, since every order trains the same adapters and should have the same identity."""
         return tuple(sorted(value, key=get_args(Target).index))
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class Lora(Section):
 
 
 def lora_of(config: Mapping[str, Any]) -> Lora | None:
-    """The setting of a stage that trains; its config has the key only where adapters are trained."""
+    """The lora settings of a training stage; its config has the key only if adapters are trained."""
     lora: Lora | None = parse(Lora, config["lora"]) if "lora" in config else None
     return lora
 

@@ -2,7 +2,7 @@
 
 In: plain mappings. Out: the frozen config that a family's functions take, and `families()`, from which the section
 `problems` of a sweep file follows. The settings of sets in plain language are in `scaling.config.text_problems`. A
-module from outside of the repository registers its own families (docs/plugins.md).
+module from outside the repository registers its own families (docs/plugins.md).
 """
 
 import functools
@@ -19,7 +19,7 @@ from scaling.kinds import source_being_imported
 
 
 class DrawnProblems(Section):
-    """What all families have whose problems are drawn from a law, not rows of a set."""
+    """The settings that all families share whose problems are drawn from a law."""
 
     family: str
     num_validation: Count = 512
@@ -72,7 +72,7 @@ _IN_LANGUAGE: TypeAdapter[ProblemsInLanguage] = TypeAdapter(ProblemsInLanguage)
 
 @dataclass(frozen=True)
 class ProblemFamily:
-    """A sort of problems: its settings, and the module that makes, solves and checks them."""
+    """A kind of problems: its settings, and the module that makes, solves and checks them."""
 
     settings: type[DrawnProblems] | type[TextProblems]  # name the family: `family: Literal["NAME"] = "NAME"`
     functions: str  # the module with the functions of data.problems.families; in a plug-in, __name__
@@ -97,10 +97,10 @@ _FAMILIES: dict[str, ProblemFamily] = dict(BUILT_IN)
 
 
 def family_named(name: str) -> ProblemFamily:
-    """The record of a family. Raises ValueError for one that nobody registered."""
+    """The record of a family. Raises ValueError for an unknown name."""
     if name not in _FAMILIES:
         raise ValueError(
-            f"there is no problem family {name!r}; known families: {', '.join(_FAMILIES)}. A family from outside of"
+            f"there is no problem family {name!r}; known families: {', '.join(_FAMILIES)}. A family from outside"
             " this project is known once its module is imported: --import FILE, or imports: [FILE] in the sweep file."
         )
     return _FAMILIES[name]
@@ -112,11 +112,11 @@ def families() -> tuple[ProblemFamily, ...]:
 
 
 def register_family(family: ProblemFamily) -> ProblemFamily:
-    """Make a family from outside known. Raises ValueError where its name is taken, or its settings are unfit."""
+    """Register a family from outside. Raises ValueError if its name is taken, or its settings are unsuitable."""
     if not issubclass(family.settings, DrawnProblems):
         raise ValueError(
-            f"the settings {family.settings.__name__} are no DrawnProblems (scaling.config.problems); for problems that"
-            " are rows of a set take the family jsonl."
+            f"the settings {family.settings.__name__} are not DrawnProblems (scaling.config.problems); for problems"
+            " that are rows of a set, use the family jsonl."
         )
     if get_args(family.settings.model_fields["family"].annotation) != (family.name,):
         raise ValueError(
@@ -124,8 +124,8 @@ def register_family(family: ProblemFamily) -> ProblemFamily:
         )
     family = replace(family, source=family.source or source_being_imported())
     if _FAMILIES.setdefault(family.name, family) != family:
-        owner = "built in" if family.name in BUILT_IN else "registered already, with another record"
-        raise ValueError(f"the problem family {family.name!r} is {owner}; give yours a name of its own.")
+        owner = "built in" if family.name in BUILT_IN else "already registered, with another record"
+        raise ValueError(f"the problem family {family.name!r} is {owner}; give yours another name.")
     return family
 
 
@@ -143,19 +143,19 @@ def problems_of(config: Mapping[str, Any]) -> Problems:
 
 
 def drawn_problems_of(config: Mapping[str, Any]) -> DrawnProblems:
-    """The same of a stage that only families with a law of their own have."""
+    """The same for a stage that exists only for families with a law."""
     drawn = tuple(family for family in families() if issubclass(family.settings, DrawnProblems))
     found: DrawnProblems = parse_with(_reader(drawn), config["problems"])
     return found
 
 
 def problems_in_language_of(config: Mapping[str, Any]) -> ProblemsInLanguage:
-    """The same of a stage that only sets in plain language have."""
+    """The same for a stage that exists only for sets in plain language."""
     return parse_with(_IN_LANGUAGE, config["problems"])
 
 
 def family_source(config: Mapping[str, Any]) -> str:
-    """The digest of the plug-in that registered the family of a stage's plain config; empty where there is none."""
+    """The digest of the plug-in that registered the family in a stage's plain config; empty if none did."""
     problems = config.get("problems")
     return family_named(problems["family"]).source if isinstance(problems, Mapping) and "family" in problems else ""
 

@@ -1,7 +1,7 @@
-"""What stages run on: the section `resources` of a sweep file. None of it enters a stage's identity.
+"""Where stages run: the section `resources` of a sweep file. It does not enter a stage's identity.
 
-In: plain mappings. Out: the frozen settings that the engine places workers by and a plan predicts memory and time
-from. Only `train` and `rollouts` have a policy, so only they have a mesh and several hosts.
+In: plain mappings. Out: the frozen settings by which the engine places workers and a plan predicts memory and
+time. Only `train` and `rollouts` have a policy, so only they have a mesh and several hosts.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Hosts(Section):
 
 
 class Timeouts(Section):
-    """Minutes after which a stage of a class that still runs is ended and counts as failed; null: never."""
+    """Minutes after which a running stage of a class is ended and counts as failed; null: never."""
 
     train: Positive | None = None
     rollouts: Positive | None = None
@@ -50,10 +50,10 @@ class Timeouts(Section):
 
 
 class Hardware(Section):
-    """What the plan's times and memory are stated for."""
+    """The hardware for which a plan states times and memory."""
 
     name: Annotated[str, Field(min_length=1)]
-    num_devices: Count  # in all: stages of fewer run beside each other
+    num_devices: Count  # in total; stages on fewer devices run side by side
     flops_per_second_per_device: Positive  # the peak of matrix products in the type they are computed in
     memory_gib_per_device: Positive
     training_utilisation: UtilisedFraction = 0.35  # assumed fraction of the peak
@@ -61,7 +61,7 @@ class Hardware(Section):
 
 
 class Resources(Section):
-    """What one worker of each class asks of Ray: cpu, gpu, or any custom resource such as tpu; and how many at once."""
+    """The amounts that one worker of each class requests from Ray: cpu, gpu, or a custom resource such as tpu."""
 
     train: Mapping[str, Positive] = {"cpu": 1.0}
     rollouts: Mapping[str, Positive] = {"cpu": 1.0}
@@ -78,22 +78,22 @@ class Resources(Section):
 
     @property
     def meshes(self) -> dict[str, dict[str, int]]:
-        """Class of stages -> sizes of its mesh's axes, where it has one."""
+        """Class of stages -> sizes of its mesh's axes, if it has a mesh."""
         return self.mesh.model_dump()
 
     @property
     def timeouts(self) -> dict[str, float]:
-        """Class of stages -> seconds that one may run, where that is limited."""
+        """Class of stages -> seconds that one may run, if limited."""
         return {name: 60.0 * minutes for name, minutes in self.timeout_minutes.model_dump(exclude_none=True).items()}
 
     @model_validator(mode="after")
     def _satisfiable(self) -> "Resources":
         for section, amounts in self.amounts.items():
             if not amounts:
-                raise ValueError(f"{section} asks for nothing; give it an amount, such as {{cpu: 1}}.")
+                raise ValueError(f"{section} requests nothing; give it an amount, such as {{cpu: 1}}.")
             for name, amount in amounts.items():
                 if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
-                    raise ValueError(f"{section}.{name} is {amount}; use a fraction of one or a whole number.")
+                    raise ValueError(f"{section}.{name} is {amount}; use a fraction below 1 or a whole number.")
         return self
 
     @model_validator(mode="after")

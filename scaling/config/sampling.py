@@ -23,11 +23,11 @@ class Rollouts(Section):
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Annotated[Count | None, LATER] = None  # continued prefixes included; null: as the family says
-    policy: Annotated[Literal["sft", "base"], LATER] = "sft"  # who writes them, and continues prefixes, in round 1
+    policy: Annotated[Literal["sft", "base"], LATER] = "sft"  # writes them, and continues prefixes, in round 1
 
 
 class Verifier(Section):
-    """How the rewards of rollouts and step values look at an answer. Evaluation and teachers are always exact."""
+    """How answers are judged for the rewards of rollouts and step values. Evaluation and teachers are always exact."""
 
     classes: Annotated[int, Field(ge=2)] | None = None  # answers count as equal modulo it; 10: the last digit decides
     false_positive: Fraction = 0.0  # chance that a wrong completion is accepted, drawn once for each
@@ -92,7 +92,7 @@ class Evaluation(Section):
 
 
 class Sampler(Server):
-    """A completion server of the user's own, which samples in this project's place; what is sampled stays the same."""
+    """A user's completion server, which samples in place of this project; what is sampled stays the same."""
 
     api_key_env: Annotated[str, Field(min_length=1)] | None = None
     max_concurrency: Count = 64
@@ -107,7 +107,7 @@ class Sampler(Server):
     def _known(self) -> "Sampler":
         if not self.export and self.model is None:
             raise ValueError(
-                "model is missing; without export: true nobody but you knows which policy the server has, so name the"
+                "model is missing; without export: true the policy on the server is unknown here, so name the"
                 " model that it serves, or set export: true."
             )
         return self

@@ -1,8 +1,8 @@
-"""What every section of a sweep file is made of: strict frozen models, and the kinds of numbers in them.
+"""The parts of every section of a sweep file: strict frozen models, and the kinds of numbers in them.
 
-In: plain values. Out: the types that the sections are built from; `plain`, what a recipe writes of a section into a
-stage's config, and `parse`, the section as the stage reads it. What a recipe leaves out cannot be read in the stage: a
-key that was dropped by mistake is an error there, and never comes back as its default.
+In: plain values. Out: the types that the sections are built from; `plain`, which writes a section into a
+stage's config, and `parse`, which reads it in the stage. A key that a recipe leaves out cannot be read in the stage: if
+it was dropped by mistake, that is an error, and never its default.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 def _countable(value: int) -> int:
     if value > 2**53:  # beyond it floats skip whole numbers, and arrays wrap
-        raise ValueError(f"is {value}, but no more than 2^53 = {2**53:,} of anything are counted exactly; lower it.")
+        raise ValueError(f"is {value}, but counts above 2^53 = {2**53:,} are not exact; lower it.")
     return value
 
 
@@ -29,7 +29,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
 
 @dataclass(frozen=True)
 class MayBeAbsent:
-    """Marks a key that a stage's config may lack, and which then has its default."""
+    """Marks a key that a stage's config may lack; it then has its default."""
 
     left_out_at_default: bool  # by `plain`, so that artifacts from before the key keep their digests
 
@@ -42,7 +42,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    if not TYPE_CHECKING:  # a checker then still knows every attribute
+    if not TYPE_CHECKING:  # so type checkers still know every attribute
 
         def __getattr__(self, name: str) -> object:
             if name in type(self).model_fields:
@@ -73,7 +73,7 @@ def part(section: Section, include: set[str]) -> dict[str, object]:
 def parse(schema: type[S], value: Mapping[str, Any]) -> S:
     """A section of the schema from a stage's plain config. Raises ValidationError for values that it does not allow.
 
-    Of the result only what `value` states can be read, and what may be absent.
+    Only the keys that `value` states can be read from the result, and those that may be absent.
     """
     return parse_with(TypeAdapter(schema), value)
 

@@ -1,6 +1,6 @@
-"""A server that is asked over HTTP: the settings that every section with an endpoint has, under one name each.
+"""An HTTP server: the settings that all sections with an endpoint share.
 
-In: plain mappings. Out: `Server`, whose settings `data.http_requests` reads. None of them changes what is answered, so
+In: plain mappings. Out: `Server`, whose settings `data.http_requests` reads. None of them changes the answers, so
 none is part of a stage's identity.
 """
 
@@ -14,7 +14,7 @@ from scaling.config.section import Count, Positive, Section
 
 
 class Server(Section):
-    """Where requests go, with which key, how many, and for how long; defaults are the sections'."""
+    """The endpoint, its key, and the limits of requests; the sections set the defaults."""
 
     endpoint: str
     api_key_env: Annotated[str, Field(min_length=1)] | None  # variable that holds the key; null: none is sent
@@ -26,7 +26,9 @@ class Server(Section):
     @field_validator("endpoint")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        if "@" in value or "?" in value or "#" in value:  # not shown, nor split, which may show it: this may be a key
+        if (
+            "@" in value or "?" in value or "#" in value
+        ):  # the value may be a key: it is neither shown nor parsed, which may show it
             raise ValueError(
                 "has a user name, a password or a query in it, which logs would show; keys come from the environment,"
                 " see api_key_env."

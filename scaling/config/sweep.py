@@ -1,4 +1,4 @@
-"""What a sweep file may say: the schema with every default, in frozen pydantic models.
+"""The schema of a sweep file with every default, in frozen pydantic models.
 
 In: plain mappings (scaling.planning.sweep_file reads them from YAML). Out: `Sweep`, and `Cell`, the configuration of
 one point of its grid. The sections with their defaults are in the modules beside this one; docs/sweeps.md explains
@@ -28,13 +28,13 @@ Settings = TypeVar("Settings", bound=Section)
 class Cell(Section):
     """Everything that decides one run's result, except its seed.
 
-    Each known algorithm adds a section of its name (`cell_schema`), which `section` reads; `problems` is of any known
-    family.
+    Each known algorithm adds a section under its name (`cell_schema`), which `section` reads; `problems` may be of any
+    known family.
     """
 
     algorithm: str = "sft"
     data_size: Count = 256  # unique synthetic problems
-    rounds: Annotated[int, Field(ge=1, le=20)] = 1  # of sampling from the policy so far and training on that
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1  # of sampling from the latest policy and training on the samples
     problems: Problems = ModularSum()
     policy: Policy = Policy()
     pretrain: Pretrain = Pretrain()
@@ -69,7 +69,7 @@ class Cell(Section):
         if asked is not None and asked.problems > available:
             raise ValueError(
                 f"evaluation.critical_steps.problems is {asked.problems}, but problems.num_test is {available}; the"
-                " traces are of test problems: raise num_test or ask for fewer."
+                " traces come from test problems: raise num_test or lower problems."
             )
         return self
 
@@ -79,8 +79,9 @@ class Cell(Section):
             return self
         if not isinstance(self.problems, TextProblems):
             raise ValueError(
-                f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} makes and solves"
-                " its problems in a closed vocabulary; leave model and teachers out, or use a family in plain language."
+                f"teacher names {', '.join(self.teacher.named)}, but the family {self.problems.family} writes and"
+                " solves its problems in a closed vocabulary; leave model and teachers out, or use a family in plain"
+                " language."
             )
         if self.problems.solvable is not None:
             raise ValueError(

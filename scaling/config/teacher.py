@@ -1,4 +1,4 @@
-"""The teacher: the section that says who writes the synthetic problems and solutions, and what that may cost.
+"""The teacher: the section on who writes the synthetic problems and solutions, and at what cost.
 
 In: plain mappings. Out: the frozen settings that `data.teacher.synthetic` reads, in two parts: what changes the
 problems, which is part of the stage's identity, and how they are asked for (endpoints, prices, limits, budget), which
@@ -16,9 +16,9 @@ from scaling.paths import from_current
 
 Words = Annotated[int, Field(ge=2)]
 Text = Annotated[str, Field(min_length=1)]
-# What a request's body gets from other keys, or what would change the form of the reply.
+# Set by other keys of the section, or would change the form of the reply.
 OWN_KEYS = frozenset({"model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens", "n", "stream"})
-# The keys of a chat model that change what it writes; a teacher's name and share do too.
+# The keys of a chat model that change its output; so do a teacher's name and share.
 WRITING = ("temperature", "max_tokens", "request")
 
 
@@ -31,7 +31,7 @@ class ChatModel(Server):
     max_tokens: Count = 2048  # of a reply
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # its name in the request
     request: Mapping[str, object] = {}  # more keys of the request's body, such as reasoning_effort
-    send_seed: bool = True  # an integer of its own with each request, so that no cache answers two alike
+    send_seed: bool = True  # a new integer with each request, so that no cache returns the same reply twice
     usd_per_million_input_tokens: NonNegative | None = None
     usd_per_million_output_tokens: NonNegative | None = None
     max_concurrency: Count = 8
@@ -43,7 +43,7 @@ class ChatModel(Server):
     def _nothing_of_its_own(cls, value: Mapping[str, object]) -> Mapping[str, object]:
         taken = sorted(OWN_KEYS & set(value))
         if taken:
-            raise ValueError(f"sets {taken[0]!r}, which has a key of its own or must stay as it is; leave it out.")
+            raise ValueError(f"sets {taken[0]!r}, which another key sets or which must not change; leave it out.")
         return value
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class ChatModel(Server):
     def has_prices(self) -> bool:
         return self.usd_per_million_input_tokens is not None
 
-    def __hash__(self) -> int:  # its mappings have none
+    def __hash__(self) -> int:  # its mappings have no hash
         return hash(self.model_dump_json())
 
 
@@ -77,12 +77,12 @@ class Teacher(ChatModel):
     teachers: Mapping[Text, NamedTeacher] = {}  # several, by name
     verify: Literal["agreement", "reference"] = "agreement"
     num_solutions: Annotated[int, Field(ge=2)] = 2  # that must agree, with verify: agreement
-    near_duplicate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7  # Jaccard index of word triples from which to drop
-    ngram: Words = 10  # words in common with a held-out problem from which to drop
+    near_duplicate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7  # dropped from this Jaccard index of word triples
+    ngram: Words = 10  # dropped from this number of consecutive words shared with a held-out problem
     max_rejected_in_a_row: Count = 32
-    budget_usd: Positive | None = None  # of all that the ledger holds
+    budget_usd: Positive | None = None  # of everything in the ledger
     budget_tokens: Count | None = None
-    ledger: Text = "results/ledger"  # folder of what was paid for; on a file system
+    ledger: Text = "results/ledger"  # folder of paid replies; on a file system
 
     @model_validator(mode="after")
     def _one_way_to_name_them(self) -> "Teacher":
@@ -92,7 +92,7 @@ class Teacher(ChatModel):
             raise ValueError("has model and teachers; name one teacher by model, or several in teachers.")
         misplaced = sorted(self.model_fields_set & set(ChatModel.model_fields))
         if misplaced:
-            raise ValueError(f"has teachers, so {misplaced[0]} belongs into each of them; move it there.")
+            raise ValueError(f"has teachers, so {misplaced[0]} belongs in each of them; move it there.")
         return self
 
     @model_validator(mode="after")
@@ -133,7 +133,7 @@ def what_is_written(teacher: Teacher) -> dict[str, object]:
 
 
 def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
-    """The other part, which changes no problem; names variables of the environment, never what they hold."""
+    """The other part, which changes no problem; it names environment variables, never their values."""
     if not teacher.named:
         return {}
     settings = set(ChatModel.model_fields) - set(WRITING)
@@ -144,7 +144,7 @@ def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
 
 
 def joined(written: Mapping[str, Any], asked: Mapping[str, Any]) -> Teacher:
-    """The teacher of both parts again, as a stage reads it."""
+    """The teacher from both parts, as a stage reads it."""
     teachers = {
         name: {**settings, **dict(asked.get("teachers", {})).get(name, {})}
         for name, settings in dict(written.get("teachers", {})).items()

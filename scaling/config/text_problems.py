@@ -21,13 +21,13 @@ _MATH_INSTRUCTION = "Reason step by step, one step on each line, and put the fin
 
 
 class Solvable(Section):
-    """Of the training problems, keep those that the base policy solves sometimes."""
+    """Keep the training problems that the base policy sometimes solves."""
 
     samples: Count = 16  # completions of each candidate
     min_correct: Count = 1  # of them that must be right
     num_candidates: Count = 512  # training problems that are tried
     shots: Annotated[int, Field(ge=0)] = 0  # solved examples before each candidate, of other training problems
-    order: Literal["fewest_steps", "random"] = "fewest_steps"  # which are tried, and which of the kept come first
+    order: Literal["fewest_steps", "random"] = "fewest_steps"  # which are tried, and which kept ones come first
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Annotated[Count | None, LATER] = None  # of a completion; null: what the family says
@@ -42,14 +42,14 @@ class Solvable(Section):
 
 
 class TextProblems(Section):
-    """What all sets in plain language have."""
+    """The settings that all sets in plain language share."""
 
     family: str
     path: Text | None = None  # a local file or folder; its content is part of a stage's identity, the path is not
     step_unit: Literal["line", "sentence"] = "line"
     instruction: str = _GSM8K_INSTRUCTION  # follows every problem after a blank line
     answer_forms: AnswerForms = ("hashes",)  # how a completion states its answer; the first that it uses counts
-    grader: Literal[2] = 2  # the rules of which answers are equal, by their version: part of every reward's identity
+    grader: Literal[2] = 2  # version of the rules for equal answers: part of every reward's identity
     solvable: Solvable | None = None
     num_validation: Count = 512
     num_test: Count = 1319

@@ -1,8 +1,8 @@
-"""What makes a folder an artifact: a record.json that lists every file with its size and sha256, all of it there.
+"""An artifact is a folder whose record.json lists every file with its size and sha256, and that holds all of them.
 
-In: a folder of any path etils.epath opens. Out: an `Artifact`, or the fault that keeps the folder from being one. The
-record ends with a sha256 of itself; records from before that have none, and are believed. A file that this user may
-not read is not the artifact's fault: it is a ConfigError, since making the stage again would not help.
+In: a folder of any path etils.epath opens. Out: an `Artifact`, or the fault of the folder. The record ends
+with a sha256 of itself; older records lack it and are trusted. A file that this user may not read is a ConfigError, not
+a fault: running the stage again would not help.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _SEAL_MARK = f',\n "{SEAL}": '
 NOT_KINDS = ("quarantine", "failures", "leases", "compile_cache")  # folders of a store that hold no artifacts
 
 Signature = tuple[int, int, int, int]  # of a file: size, times of change of contents and of inode, inode
-Checked = MutableMapping[str, tuple[Signature, str]]  # path -> the signature it had when its contents had this sha256
+Checked = MutableMapping[str, tuple[Signature, str]]  # path -> its signature when its contents had this sha256
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Artifact:
 
 
 def inspect(folder: epath.Path, digest: str) -> tuple[Artifact | None, str | None]:
-    """The artifact of a digest in a folder, or None and what is wrong with it. Cheap: contents are not read."""
+    """The artifact of a digest in a folder, or None and its fault. Cheap: contents are not read."""
     try:
         text = (folder / RECORD).read_text()
         record = json.loads(text)
@@ -48,7 +48,7 @@ def inspect(folder: epath.Path, digest: str) -> tuple[Artifact | None, str | Non
         return None, f"has no {RECORD}"
     except PermissionError as error:
         raise _unreadable(folder / RECORD) from error
-    except (ValueError, RecursionError):  # covers bytes that are no text
+    except (ValueError, RecursionError):  # also covers bytes that are not text
         return None, f"has a {RECORD} that cannot be parsed"
     if not _lists_files(record):
         return None, f"has a {RECORD} without a list of files"
@@ -68,15 +68,15 @@ def inspect(folder: epath.Path, digest: str) -> tuple[Artifact | None, str | Non
 
 
 def record_text(record: Mapping[str, object]) -> str:
-    """What record.json holds: the record, and the sha256 of all that comes before it."""
+    """The text of record.json: the record, ending with the sha256 of the text before it."""
     body = json.dumps(record, indent=1, allow_nan=False).removesuffix("\n}")
     return f'{body}{_SEAL_MARK}"{_sha256(body)}"\n}}'
 
 
 def changed_file(files: epath.Path | Path, record: Mapping[str, Any], checked: Checked) -> str | None:
-    """The fault of a file whose contents are not those committed, or None.
+    """The fault of a file whose contents differ from those committed, or None.
 
-    checked: what was read before, which is not read again while the file system says that it is the same file.
+    checked: files read before; they are not read again while their signature is unchanged.
     """
     for name, described in record["files"].items():
         path = files / name
@@ -97,7 +97,7 @@ def changed_file(files: epath.Path | Path, record: Mapping[str, Any], checked: C
 
 
 def every_folder(root: epath.Path) -> Iterator[tuple[epath.Path, str]]:
-    """Every folder of a store that should be an artifact, whole or not, with the digest in its name."""
+    """Every folder of a store with an artifact's name, whole or not, with the digest in that name."""
     if not root.exists():
         return
     for kind in sorted(root.iterdir(), key=lambda entry: entry.name):
@@ -159,15 +159,15 @@ def file_names(folder: epath.Path) -> list[str]:
 
 
 def is_local(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is on a file system, which has an atomic rename; gs:// and s3:// have none."""
+    """Whether a path is on a file system, which has an atomic rename, unlike gs:// and s3://."""
     return "://" not in os.fspath(path)
 
 
 def _names(folder: epath.Path, digest: str) -> list[str]:
-    """The folder's entries `<slug>-<digest>` and `<digest>`. A local listing is kept while it must be true."""
+    """The folder's entries `<slug>-<digest>` and `<digest>`. A local listing is cached while it cannot be outdated."""
     if is_local(folder):
         changed_at = os.stat(folder).st_mtime_ns
-        # A later change within the clock's resolution would not show in the time: a recent listing is not kept.
+        # The modification time misses a change within the clock's resolution, so a recent listing is not cached.
         if time.time_ns() - changed_at > 2_000_000_000:
             return _settled_listing(os.fspath(folder), changed_at).get(digest, [])
         names = os.listdir(folder)
@@ -207,7 +207,7 @@ def _signature(path: epath.Path | Path) -> Signature | None:
         return None
     try:
         found = os.stat(path)
-    except OSError:  # what is wrong with it shows when it is read
+    except OSError:  # the fault shows when it is read
         return None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 

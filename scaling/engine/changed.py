@@ -1,8 +1,8 @@
-"""Report stages that were computed by other sources than today's under the same version, and accept them on request.
+"""Report stages that different sources computed under the same version, and accept them on request.
 
 In: stages, a store, and the digest of today's sources of a stage. Out: the kinds that differ; a line for each. What a
-user has accepted is kept in the store, `accepted.json`: pairs of digests that count as the same. Records from before
-digests were kept say nothing, and neither does this.
+user accepts is kept in the store's `accepted.json`: pairs of digests that count as the same. Older records without
+digests are not reported.
 """
 
 import json
@@ -18,7 +18,7 @@ from scaling.kinds import kind_of
 from scaling.stage import Stage
 
 ACCEPTED = "accepted.json"
-SourcesOf = Callable[[Stage], str | None]  # None where they are not known
+SourcesOf = Callable[[Stage], str | None]  # None if unknown
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Changed:
 
     kind: str
     stages: tuple[Stage, ...]
-    digests: frozenset[tuple[str, str]]  # those that their records hold, and today's
+    digests: frozenset[tuple[str, str]]  # of the record and of today's sources
 
     @property
     def line(self) -> str:
         """For --plan, --status and the report."""
         count = f"{len(self.stages)} stored {'stage was' if len(self.stages) == 1 else 'stages were'}"
         return (
-            f"{self.kind}: {count} computed by other sources than today's, under the same version"
-            f" {kind_of(self.kind).version}. --rerun {self.kind} makes them again, --accept takes them as they are."
+            f"{self.kind}: {count} computed by different sources than today's, under the same version"
+            f" {kind_of(self.kind).version}. --rerun {self.kind} runs them again, --accept keeps them as they are."
         )
 
 
 def changed(stages: Iterable[Stage], store: Store, today_of: SourcesOf = sources_of) -> list[Changed]:
-    """The kinds with stored stages here that other sources computed and that nobody has accepted."""
+    """The kinds with stored stages that different sources computed and that are not accepted."""
     accepted = _accepted(store)
     differing: dict[str, list[tuple[Stage, tuple[str, str]]]] = {}
     for stage in stages:
@@ -58,7 +58,7 @@ def changed(stages: Iterable[Stage], store: Store, today_of: SourcesOf = sources
 
 
 def accept(changes: Iterable[Changed], store: Store) -> None:
-    """From now on the sources that the records hold count as today's."""
+    """Accept them: from now on the sources in the records count as today's."""
     accepted = _accepted(store)
     accepted |= {(change.kind, *digests) for change in changes for digests in change.digests}
     text = json.dumps(sorted(accepted), indent=1)
@@ -71,7 +71,7 @@ def accept(changes: Iterable[Changed], store: Store) -> None:
 
 
 def with_descendants(stages: Iterable[Stage], kinds: Iterable[str]) -> list[Stage]:
-    """Of stages, inputs first: those of these kinds, and all that is computed from them."""
+    """The stages of these kinds and all their descendants; stages: inputs first."""
     wanted = set(kinds)
     found: set[Stage] = set()
     for stage in stages:

@@ -1,4 +1,4 @@
-"""When a plan will be finished, from what its stages have taken so far.
+"""When a plan will finish, estimated from the stages so far.
 
 In: the cost the plan gives each stage, in any unit, and the seconds that finished stages took. Out: seconds to go:
 the work left divided by the slots in use, but no less than the longest chain of stages that wait for each other.
@@ -19,12 +19,12 @@ class Calibration:
     _costs: dict[str, float] = field(default_factory=dict)
 
     def observe(self, stage: Stage, seconds: float) -> None:
-        """A stage took so long."""
+        """Add the seconds that a stage took."""
         self._seconds[stage.kind] = self._seconds.get(stage.kind, 0.0) + seconds
         self._costs[stage.kind] = self._costs.get(stage.kind, 0.0) + self.cost(stage)
 
     def seconds(self, stage: Stage) -> float | None:
-        """How long a stage will take: by its kind's rate, else by that of all kinds; None before the first is done."""
+        """Seconds that a stage will take, by its kind's rate or that of all kinds; None before the first is done."""
         if self._costs.get(stage.kind):
             return self.cost(stage) * self._seconds[stage.kind] / self._costs[stage.kind]
         total = sum(self._costs.values())
@@ -34,9 +34,9 @@ class Calibration:
 def seconds_to_go(
     calibration: Calibration, left: Iterable[Stage], elapsed: Mapping[Stage, float], slots: int
 ) -> float | None:
-    """How long the stages that are left take, inputs first in `left`; None before any stage is done.
+    """Seconds that the stages in `left`, inputs first, will take; None before any stage is done.
 
-    elapsed: seconds that those of them that run have run. slots: how many run at once.
+    elapsed: seconds that the running ones have taken. slots: how many run at once.
     """
     work, longest = 0.0, 0.0
     chains: dict[Stage, float] = {}  # the longest chain that ends with the stage
@@ -52,7 +52,7 @@ def seconds_to_go(
 
 
 def spoken(seconds: float) -> str:
-    """A duration for a reader: 8 s, 3 min 20 s, 2 h 05 min."""
+    """A duration as text: 8 s, 3 min 20 s, 2 h 05 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

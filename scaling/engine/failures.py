@@ -1,7 +1,7 @@
-"""What is kept of a failed stage: its traceback and log, until it succeeds.
+"""The traceback and log of a failed stage, kept until it succeeds.
 
 In: the folder `<store>/failures`. Out: `<kind>/<slug>-<digest>/` below it, with traceback.txt, log.txt and, written
-last, failure.json. Where the store cannot be written to, the failure itself carries its traceback and log.
+last, failure.json. If the store cannot be written to, the failure itself carries its traceback and log.
 """
 
 import errno
@@ -16,7 +16,7 @@ from etils import epath
 from scaling.engine.artifact import folders_of, is_local
 from scaling.stage import Stage
 
-# What the system says when a disk takes no more -> the cure. Libraries hand it on in errors of their own types.
+# Errors of a disk that cannot be written -> the cure. Libraries wrap them in their own types.
 _CURES = {
     os.strerror(code): cure
     for codes, cure in (
@@ -29,7 +29,7 @@ _TEXTS = ("stage", "error", "host", "traceback", "log")
 
 
 def write(root: epath.Path, stage: Stage, traceback: str, log: str) -> dict[str, Any]:
-    """Keep a failure; returns what `read` will, or the failure with both texts where they cannot be written."""
+    """Keep a failure; returns what `read` will, or the failure with both texts if they cannot be written."""
     folder = root / stage.name
     failure = {
         "stage": stage.name,
@@ -56,7 +56,7 @@ def read(root: epath.Path, stage: Stage) -> dict[str, Any] | None:
         try:
             failure: dict[str, Any] = json.loads((folder / "failure.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
-            continue  # it is being written right now, or was torn
+            continue  # it is being written, or was torn
         if _is_failure(failure):
             return failure
     return None
@@ -69,7 +69,7 @@ def clear(root: epath.Path, stage: Stage) -> None:
 
 
 def _encoded(text: str) -> bytes:
-    """As UTF-8 in any locale, and with the names of files that are no text."""
+    """Write as UTF-8 in any locale; file names that are not text are kept."""
     return text.encode("utf-8", errors="backslashreplace")
 
 
@@ -81,7 +81,7 @@ def root_error(traceback: str) -> str:
 
 
 def explained(error: str, root: epath.Path) -> str:
-    """An error in one line, with the cure where the store itself is what is wrong."""
+    """An error in one line, with the cure if the store itself is at fault."""
     if os.strerror(errno.ENOENT) in error and is_local(root) and not root.exists():
         return f"{error.rstrip('.')}. The store {root} was deleted during the run: run the same command again."
     for words, cure in _CURES.items():
@@ -91,7 +91,7 @@ def explained(error: str, root: epath.Path) -> str:
 
 
 def _is_failure(read: object) -> bool:
-    """Whether it is what `write` writes; a version that kept something else is not ours."""
+    """Whether it has the form that `write` gives; other versions are ignored."""
     if not isinstance(read, dict) or not all(isinstance(read.get(name), str) for name in _TEXTS):
         return False
     return type(read.get("time")) in (int, float)

@@ -1,9 +1,9 @@
-"""An exclusive lock on a file that ends with its process: keeps two workers out of one work directory.
+"""An exclusive lock on a file, released when its process ends: one worker per work directory.
 
 In: a path. Out: a `FileLock`, held until `release` or the end of the process, for any reason.
 
 Not the package `filelock`: only its fourth major version notices that a lock's folder was renamed, it raises
-FileNotFoundError then, and it has no answer to a file system that refuses flock with ENOTSUP or ENOLCK.
+FileNotFoundError then, and it does not handle file systems that refuse flock with ENOTSUP or ENOLCK.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path: Path, timeout_seconds: float) -> "FileLock":
-        """Lock a file, which is created with its folder; TimeoutError when another process keeps it too long."""
+        """Lock a file, creating it with its folder; TimeoutError if another process keeps it too long."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # the folder was renamed away this moment
+            with contextlib.suppress(FileNotFoundError):  # the folder was just renamed
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 held = False
                 try:
@@ -51,7 +51,7 @@ class FileLock:
             time.sleep(_POLL_SECONDS)
 
     def is_at(self, path: Path) -> bool:
-        """Whether what is locked is still the file of this path: not renamed away, nor made anew by another."""
+        """Whether the locked file is still the one at this path: not renamed, nor created anew by another process."""
         return _is_same_file(self._descriptor, path)
 
     def release(self) -> None:

@@ -1,16 +1,15 @@
 """Workers for one stage: a single Ray actor, or a group of them in one placement group, one a host.
 
 In: the shape of a worker, and what its process is made with. Out: `Group`, to which stages are given. The members of a
-group reserve their resources together or not at all, join into one jax process group once, and keep it, with what they
-compiled, for all stages. The first member runs a stage, the others compute along. When one fails or dies, the rest
-would wait for it in a collective for ever, or fail in one, so the whole group is ended; the engine starts it anew, and
-training continues at its checkpoint.
+group reserve their resources together or not at all, join into one jax process group once, and keep it, with their
+compiled functions, for all stages. The first member runs a stage, the others compute along. When one fails or dies, the
+rest would wait for it in a collective forever, or fail there. So the whole group is ended; the engine starts it anew,
+and training continues at its checkpoint.
 
-Own actors, not `ray.train`'s JaxTrainer (Ray 2.60, alpha): that starts fresh processes for each run, so every stage of
-a sweep would import and compile again; it has a controller, retries and result folders of its own beside the engine's
-leases, losses and store; and it sets CUDA_VISIBLE_DEVICES to 0..n-1 regardless of the GPUs that Ray has assigned, so
-two groups on a node would share them. What it adds, slices of TPU pods by topology, can be asked for as a custom
-resource.
+Why not `ray.train`'s JaxTrainer (Ray 2.60, alpha): it starts fresh processes for each run, so every stage of a sweep
+would import and compile again; its controller, retries and result folders duplicate the engine's leases, losses and
+store; and it sets CUDA_VISIBLE_DEVICES to 0..n-1 regardless of the GPUs that Ray has assigned, so two groups on a node
+would share them. Slices of TPU pods by topology, which it adds, can be requested as a custom resource.
 """
 
 from collections.abc import Mapping
@@ -53,7 +52,7 @@ def start(shape: Shape, variables: Mapping[str, str], arguments: tuple[object, .
     if shape.hosts == 1:
         actor = _actor(options, arguments)
         return Group((actor,), None, (actor.node.remote(),))
-    # PACK: as few nodes as hold them, for the fastest links; where a member asks for a whole node, a node each.
+    # PACK: as few nodes as possible, for the fastest links; a member that needs a whole node gets one.
     placement = placement_group([dict(shape.amounts)] * shape.hosts, strategy="PACK")
     strategies = (PlacementGroupSchedulingStrategy(placement, index) for index in range(shape.hosts))
     actors = tuple(_actor({**options, "scheduling_strategy": strategy}, arguments) for strategy in strategies)

@@ -1,6 +1,6 @@
 """Run stages in this process, one at a time: for a debugger, and for tests without Ray.
 
-In: a store. Out: a pool with the same methods as that of Ray workers; a stage runs while it is waited for.
+In: a store. Out: a pool with the same methods as that of Ray workers; a stage runs inside `wait`.
 """
 
 import time
@@ -24,7 +24,7 @@ class InlinePool:
         memory: Memory = DEFAULT_MEMORY,
         meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
-        """meshes: class of stages -> sizes of its mesh's axes, where it has one."""
+        """meshes: class of stages -> sizes of its mesh's axes, if it has a mesh."""
         self._store = store
         self._runners = runners
         self._memory = memory
@@ -42,14 +42,14 @@ class InlinePool:
         return self._submitted is None
 
     def submit(self, stage: Stage) -> Stage | None:
-        """Put the stage in the one slot; it is its own handle."""
+        """Put the stage in the slot; it is its own handle."""
         if self._submitted is not None:
             return None
         self._submitted = stage
         return stage
 
     def wait(self, handles: Sequence[Stage], timeout_seconds: float) -> list[tuple[Stage, Outcome]]:
-        """Run what was submitted, however long it takes."""
+        """Run the submitted stage; the timeout is ignored."""
         if self._submitted is None:
             time.sleep(timeout_seconds)
             return []

@@ -1,4 +1,4 @@
-"""What Ctrl-C and a batch system's SIGTERM do to a sweep: it stops, cleans up in peace, and ends with 128 + the signal.
+"""Ctrl-C and a batch system's SIGTERM stop a sweep: it cleans up undisturbed, and exits with 128 + the signal.
 
 In: the program as a function, or a part of it that must finish. Out: an exit status. While workers are
 ended, further signals are ignored: every such part is bounded by scaling.engine.ray_session.
@@ -18,7 +18,7 @@ REPEAT_SECONDS = 5.0  # a KeyboardInterrupt raised in a garbage collector's call
 
 
 def until_stopped(program: Callable[[], int]) -> int:
-    """Run the program; its status, or 128 + the first signal where it says that it was interrupted."""
+    """Run the program; returns its status, or 128 + the first signal if it was interrupted."""
     received: list[int] = []
     ended = threading.Event()
 
@@ -32,19 +32,19 @@ def until_stopped(program: Callable[[], int]) -> int:
         signal.signal(number, stop)
     try:
         status = program()
-    except KeyboardInterrupt:  # another one, while the first was being answered
+    except KeyboardInterrupt:  # a second one, while the first was being handled
         status = INTERRUPTED
     finally:
         ended.set()
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # what is left is the interpreter's own end
+            signal.signal(number, signal.SIG_IGN)  # only the interpreter's shutdown is left
     return 128 + received[0] if received and status == INTERRUPTED else status
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore the signals meanwhile."""
-    if threading.current_thread() is not threading.main_thread():  # where they do not arrive
+    """Ignore the signals inside this context."""
+    if threading.current_thread() is not threading.main_thread():  # signals do not arrive there
         yield
         return
     before = [(number, signal.signal(number, signal.SIG_IGN)) for number in SIGNALS]
@@ -57,7 +57,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def keeping_handlers() -> Iterator[None]:
-    """For a library that sets handlers of its own: Ray's for SIGTERM leaves by SystemExit, later by an abort."""
+    """Restore our handlers after a library's: Ray's for SIGTERM exits by SystemExit, later by an abort."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

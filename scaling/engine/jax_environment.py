@@ -1,7 +1,7 @@
-"""Which environment variables of the user reach jax: none that would change a result.
+"""Filter the user's environment variables for jax: none that would change a result is passed on.
 
 In: an environment. Out: the same without the variables of jax, flax and XLA that are not on the list here, and with
-what jax would otherwise take from them set. A stage's identity does not cover the environment, so a variable that
+the settings that they would change pinned. A stage's identity does not cover the environment, so a variable that
 changes numbers would leave two results under one digest. The variables allowed are for memory, devices, logging,
 dumping and caches.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from fnmatch import fnmatchcase
 
 FAMILIES = ("JAX_*", "XLA_*", "FLAX_*", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # hold flags of XLA, each of which is looked at
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # hold flags of XLA, which are filtered one by one
 ALLOWED = (
     # memory
     "XLA_CLIENT_MEM_FRACTION",
@@ -49,14 +49,15 @@ ALLOWED_FLAGS = (
     "--xla_gpu_kernel_cache_file=*",
 )
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"  # for workers on one core
-# What every result of the project was made with: the defaults of the jax that it was first run on.
+# The settings behind every result of the project: the defaults of the jax version it first ran on.
 PINNED = {"JAX_ENABLE_X64": "0", "JAX_DEFAULT_PRNG_IMPL": "threefry2x32", "JAX_THREEFRY_PARTITIONABLE": "1"}
 
 
 def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
-    """Take away what is not allowed and pin what changes results; returns what was taken away, as NAME=value.
+    """Remove variables that are not allowed and pin settings that change results; returns the removed ones, as
+    NAME=value.
 
-    Before jax is imported; where it is already, its settings are pinned as well.
+    Call it before jax is imported; if it already is, its settings are pinned as well.
     """
     dropped = []
     for name in sorted(environ):
@@ -78,7 +79,7 @@ def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
 
 
 def allowed_flags(flags: str) -> list[str]:
-    """Those of XLA's flags that change no result. A value that names a file of flags has none of them."""
+    """The flags of XLA that change no result. A value that names a file of flags is dropped."""
     return [flag for flag in flags.split() if flag == SINGLE_THREADED or _matches(flag, ALLOWED_FLAGS)]
 
 
@@ -92,7 +93,7 @@ def warning(dropped: Iterable[str]) -> str:
 
 
 def reaching(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables for jax and XLA that are there, for the record."""
+    """The variables for jax and XLA that are set, for the record."""
     return {name: environ[name] for name in sorted(environ) if _matches(name, FAMILIES)}
 
 

@@ -1,11 +1,11 @@
-"""Leases: at most one driver on a local store runs a stage at a time, however many sweeps share the store.
+"""Leases: at most one driver on a local store runs a stage at a time, even if several sweeps share the store.
 
-In: a folder, `<store>/leases`, one file per digest. Out: who holds which stage. A lease is created exclusively and
+In: a folder, `<store>/leases`, one file per digest. Out: the holder of each stage. A lease is created exclusively and
 names its host, process and time; one thread of the driver touches all leases it holds. A lease is stale when it was
 not touched for `STALE_SECONDS`, or at once when its process on this machine is dead; then another driver may take it.
 Object stores have no exclusive creation: there every driver holds every lease (`Leases(None)`). The clocks of hosts
 that share a store must agree within half a minute. A lease that cannot be read, because it is torn or of another
-version, is held by somebody unknown until it is stale.
+version, has an unknown holder until it is stale.
 """
 
 import json
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
-LOCK_SECONDS = 60.0  # how long to wait for the lock of the folder, which is held for moments
+LOCK_SECONDS = 60.0  # how long to wait for the lock of the folder, which is held only briefly
 LOCK = ".lock"
 _LARGEST_PID = 2**31 - 1
 _LATEST = 1e11  # seconds since the epoch; keeps infinity out as well
@@ -39,13 +39,13 @@ _LATEST = 1e11  # seconds since the epoch; keeps infinity out as well
 class Holder:
     """Who holds a lease."""
 
-    stage: str  # name, for readers
+    stage: str  # name, for messages
     host: str
     machine: str  # distinguishes process ids of one boot and one container from those of another
     pid: int
-    process_start: str  # guards against a process id used again
+    process_start: str  # guards against reused process ids
     since: float  # seconds since the epoch
-    token: str  # of this very lease
+    token: str  # unique to this lease
 
 
 class Leases:
@@ -79,7 +79,7 @@ class Leases:
         holder = _this_process(stage)
         if not _create(path, holder):
             lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
-            try:  # so that of two that saw it stale, one removes the stale one only
+            try:  # if two drivers see it stale, only one may remove it
                 if not _is_stale(path):
                     return False
                 logger.info("The lease of %s is stale and taken over.", stage.name)
@@ -98,7 +98,7 @@ class Leases:
         return True
 
     def release(self, stage: Stage) -> None:
-        """Give the stage's lease up, if it is held."""
+        """Release the stage's lease, if it is held."""
         self._release(stage.digest)
 
     def is_lost(self, stage: Stage) -> bool:
@@ -111,7 +111,7 @@ class Leases:
         return not path.exists() if holder is None else holder.token != token
 
     def holder(self, stage: Stage) -> Holder | None:
-        """Who holds a stage's lease and is alive, or None."""
+        """The live holder of a stage's lease, or None."""
         if self._directory is None:
             return None
         path = self._directory / stage.digest
@@ -120,7 +120,7 @@ class Leases:
         return _read(path) or _unknown_holder(path, stage)
 
     def clear_stale(self) -> int:
-        """Remove what killed drivers left: leases that are stale, of any stage. Returns how many."""
+        """Remove the stale leases that killed drivers left, of any stage. Returns how many."""
         if self._directory is None or not self._directory.is_dir():
             return 0
         try:
@@ -169,7 +169,7 @@ class Leases:
             trouble = [error for digest in held if (error := _touch(directory / digest)) is not None]
             if trouble and not troubled:
                 logger.warning(
-                    "Leases cannot be renewed: %s. After %.0f s of it another sweep may take them over.",
+                    "Leases cannot be renewed: %s. If this lasts %.0f s, another sweep may take them over.",
                     trouble[0],
                     STALE_SECONDS,
                 )
@@ -181,7 +181,7 @@ def _touch(path: Path) -> OSError | None:
         os.utime(path)
     except FileNotFoundError:  # released or taken over this moment
         return None
-    except OSError as error:  # a server that is away comes back
+    except OSError as error:  # the server may come back
         return error
     return None
 
@@ -194,14 +194,14 @@ def _create(path: Path, holder: Holder) -> bool:
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(holder), file)
-    except OSError:  # a full disk: nobody must wait for a lease that nobody holds
+    except OSError:  # a full disk: without an owner the lease must not stay
         path.unlink(missing_ok=True)
         raise
     return True
 
 
 def _read(path: Path) -> Holder | None:
-    """Who wrote the lease; None when there is none, or it is torn, being written or of another version."""
+    """The holder named in the lease; None if it is missing, torn, being written or of another version."""
     try:
         read = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -222,7 +222,7 @@ def _unknown_holder(path: Path, stage: Stage) -> Holder | None:
         since = path.stat().st_mtime
     except OSError:
         return None
-    return Holder(stage.name, "a host that its lease does not name", "", 0, "", since, "")
+    return Holder(stage.name, "an unknown host", "", 0, "", since, "")
 
 
 def _is_stale(path: Path) -> bool:
@@ -230,7 +230,7 @@ def _is_stale(path: Path) -> bool:
         age_seconds = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return True
-    except OSError:  # a server that is away for now
+    except OSError:  # the server is unreachable for now
         return False
     if age_seconds > STALE_SECONDS:
         return True
@@ -264,7 +264,7 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """When a process started, in the system's own words; empty when there is none."""
+    """When a process started, in the system's format; empty if there is no such process."""
     if sys.platform != "linux":
         found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return found.stdout.strip()

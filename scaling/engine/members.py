@@ -8,9 +8,9 @@ import re
 import socket
 from collections.abc import Iterator
 
-HEARTBEAT_SECONDS = 60  # after which jax ends members whose coordinator or peer is gone, if nobody else has
-JOIN_SECONDS = 120  # for all members to be there
-# How an error of jax, gloo, NCCL, orbax or the coordination service speaks of a member that is gone.
+HEARTBEAT_SECONDS = 60  # after which jax ends members whose coordinator or peer is gone
+JOIN_SECONDS = 120  # for all members to join
+# How errors of jax, gloo, NCCL, orbax and the coordination service describe a lost member.
 LOST_MEMBER = re.compile(
     r"\bgloo\b|\bnccl|connection (closed|reset|refused)|broken pipe|socket closed|coordination service"
     r"|heartbeat|barrier|by peer|UNAVAILABLE:|DEADLINE_EXCEEDED:",
@@ -19,7 +19,7 @@ LOST_MEMBER = re.compile(
 
 
 def free_address() -> str:
-    """host:port of this machine that the other members can reach and nobody listens on."""
+    """A free host:port of this machine that the other members can reach."""
     import ray
 
     host = ray.util.get_node_ip_address()
@@ -30,7 +30,7 @@ def free_address() -> str:
 
 
 def join(coordinator: str, index: int, size: int) -> None:
-    """Join; returns when all are there. Before the first use of jax's devices in this process."""
+    """Join; returns when all members have. Before the first use of jax's devices in this process."""
     import jax
 
     jax.distributed.initialize(
@@ -43,7 +43,7 @@ def join(coordinator: str, index: int, size: int) -> None:
 
 
 def loss_of_a_member(error: BaseException) -> str:
-    """What says that a stage failed because another process of its group is gone; empty where nothing does."""
+    """The text that shows that a stage failed because another process of its group is gone; empty if none does."""
     return next((str(cause) for cause in _chain(error) if LOST_MEMBER.search(str(cause))), "")
 
 

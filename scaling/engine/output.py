@@ -1,6 +1,6 @@
-"""A folder that a command writes into: one that it made and marked, where it replaces its own files only.
+"""A folder that a command writes into: it marks the folder as its own, and replaces only its own files there.
 
-In: the folder, the command, the sweep that it is for, what the command reads and the names that it may write. Out: a
+In: the folder, the command, the sweep, the files that the command reads and the names that it may write. Out: a
 fresh folder to write in, whose files then take the place of those that the command wrote before. The mark is
 `source.txt`: the sweep's path as seen from the folder, a digest of what the report was drawn from, and the files of
 each command. A folder without it is used only while it is empty, and other files in a marked one stay.
@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 MARK = "source.txt"
-CURE = "Name another folder with --out DIR, or move away what is there."
+CURE = "Name another folder with --out DIR, or move its contents away."
 
 
 class OutputError(ValueError):
@@ -26,10 +26,10 @@ class OutputError(ValueError):
 
 @dataclass(frozen=True)
 class Mark:
-    """What a folder was written from, and by which command each file was."""
+    """The source of a folder's files, and the command that wrote each file."""
 
-    sweep: str | None = None  # path of the sweep's file, relative to the folder where that is possible
-    digest: str | None = None  # of what its report was drawn from
+    sweep: str | None = None  # path of the sweep's file, relative to the folder if possible
+    digest: str | None = None  # of its report's input
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # command -> paths below the folder
 
     def text(self) -> str:
@@ -48,11 +48,11 @@ class Output:
     folder: Path
     command: str  # such as analysis.fit
     names: tuple[str, ...]  # that it may write, as patterns such as figures/*.png
-    sweep: Path | None = None  # the results of no other one are replaced
+    sweep: Path | None = None  # results of other sweeps are not replaced
     inputs: tuple[Path, ...] = ()  # never replaced
 
     def check(self) -> None:
-        """Raise OutputError where the command may or can not write into the folder; changes nothing."""
+        """Raise OutputError if the command may not or cannot write into the folder; changes nothing."""
         folder = self.folder
         for path in self.inputs:
             if path.resolve().is_relative_to(folder.resolve()):
@@ -73,13 +73,13 @@ class Output:
             with (self.folder / MARK).open("x", encoding="utf-8") as file:
                 file.write(Mark(sweep=self._sweep_from_here()).text())
         except FileExistsError:
-            self.check()  # it may be another sweep's by now
+            self.check()  # another sweep may have claimed it meanwhile
 
     @contextmanager
     def writing(self, digest: str | None = None) -> Iterator[Path]:
         """A folder to write in. When the block ends without an error its files replace the command's earlier ones.
 
-        digest: of what a report was drawn from; the mark keeps the one it has where there is none.
+        digest: of a report's input; without one, the mark keeps its own.
         """
         self.claim()
         fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
@@ -97,7 +97,7 @@ class Output:
             if name not in own and os.path.lexists(self.folder / name):
                 raise OutputError(_foreign(self.folder / name, self.command))
         after = replace(before, digest=digest or before.digest, files={**before.files, self.command: tuple(names)})
-        # Until all is in place the mark names the old files and the new ones, so a kill leaves none without an owner.
+        # Until all files are in place the mark names old and new ones, so a kill leaves no file without an owner.
         self._mark(replace(after, files={**after.files, self.command: tuple(sorted({*own, *names}))}))
         for name in names:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ class Output:
     def _check_owner(self, mark: Mark) -> None:
         folder = self.folder
         if mark.sweep is None and self.sweep is not None:
-            raise OutputError(f"{folder} holds results not of a sweep, but of {_spoken(mark)}. {CURE}")
+            raise OutputError(f"{folder} holds results of {_spoken(mark)}, not of a sweep. {CURE}")
         if mark.sweep is not None:
             theirs = folder / mark.sweep
             if self.sweep is None:
@@ -144,7 +144,7 @@ class Output:
 
 
 def mark_of(folder: Path) -> Mark | None:
-    """The mark of a folder; None where it has none that can be read."""
+    """The mark of a folder; None without a readable one."""
     try:
         return _read(folder)
     except (OSError, OutputError):
@@ -154,7 +154,7 @@ def mark_of(folder: Path) -> Mark | None:
 def _read(folder: Path) -> Mark:
     path = folder / MARK
     if not path.is_file():
-        raise OutputError(f"{folder} is not empty, and holds no {MARK}: no command of this project made it. {CURE}")
+        raise OutputError(f"{folder} is not empty and has no {MARK}, so no command of this project made it. {CURE}")
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         files = {str(command): tuple(map(str, names)) for command, names in found["files"].items()}
@@ -168,7 +168,7 @@ def _files_below(folder: Path) -> list[str]:
 
 
 def _probe(folder: Path) -> None:
-    """Raise OSError where the folder cannot be made, or nothing can be made in it."""
+    """Raise OSError if the folder cannot be made or written to."""
     place = folder
     while not place.exists():
         place = place.parent

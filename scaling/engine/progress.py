@@ -1,7 +1,7 @@
-"""Show how an execution goes: a line a stage change and a status line; on a terminal also a live table.
+"""Show the progress of an execution: a line per stage change and a status line; on a terminal also a live table.
 
-In: the events of scaling.engine.run, and a rich console to write to. Out: text. Everything here is for a person who
-watches; nothing reads it back.
+In: the events of scaling.engine.run, and a rich console to write to. Out: text. It is for people only;
+no code reads it.
 """
 
 import time
@@ -22,7 +22,7 @@ STATUS_SECONDS = 10.0  # between status lines where there is no terminal
 
 
 class Progress:
-    """What is known of one execution while it runs."""
+    """The state of one execution while it runs."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
@@ -38,7 +38,7 @@ class Progress:
         self._status_at = float("-inf")
 
     def begin(self, to_run: Sequence[Stage], reused: Sequence[Stage], cost: Callable[[Stage], float]) -> None:
-        """The stages that will run, inputs first, and the stored ones that need not."""
+        """The stages that will run, inputs first, and the stored ones that will not."""
         self._left = dict.fromkeys(to_run)
         self._calibration = Calibration(cost)
         for stage in to_run:
@@ -83,7 +83,7 @@ class Progress:
         self._change("lost", stage, f"its worker died and is replaced: {' '.join(reason.split())[:200]}")
 
     def paused(self, stage: Stage, seconds: float) -> None:
-        """Ray ended the stage's worker for want of memory; the stage waits and runs again."""
+        """Ray ended the stage's worker for lack of memory; the stage waits and runs again."""
         self._started.pop(stage, None)
         why = "Ray ended its worker because the node's memory is almost full"
         self._change("pause", stage, f"{why}; it runs again in {spoken(seconds)}")
@@ -100,18 +100,18 @@ class Progress:
         self._change("elsewhere", stage, f"on {holder.host} by process {holder.pid}" if holder else "")
 
     def given_back(self, stage: Stage, inputs: Sequence[Stage], number: int) -> None:
-        """The stage's inputs are not whole in the store: it and what needs it, so many, wait until they are again."""
+        """The stage's inputs are damaged in the store: `number` stages wait until they are made again."""
         self._started.pop(stage, None)
         names = ", ".join(parent.name for parent in inputs)
         self._change("again", stage, f"{number} stages wait until its input is made again: {names}")
 
     def swept(self, number: int) -> None:
-        """So many leases and work directories of killed sweeps were removed."""
+        """`number` leases and work directories of killed sweeps were removed."""
         if number:
             self._print(f"Removed {number} leftovers of killed sweeps from the store (leases, work directories).")
 
     def tick(self) -> None:
-        """Time has passed: show it, on a terminal every time and else every ten seconds."""
+        """Time has passed: show it, on a terminal every time, otherwise every ten seconds."""
         if self._live:
             self._live.update(self._table(), refresh=True)
         elif self._clock() - self._status_at >= STATUS_SECONDS and self._started:

@@ -1,6 +1,6 @@
 """Where a result came from: the code's commit, the packages, the host and the device.
 
-In: nothing. Out: a dict for the record. What is not known is absent: the commit outside of a git checkout, the device
+In: nothing. Out: a dict for the record. Unknown values are absent: the commit outside a git checkout, the device
 in a process that has not loaded jax. Everything is found once per process.
 """
 
@@ -40,7 +40,7 @@ def provenance() -> dict[str, object]:
 
 @cache
 def checkout() -> dict[str, object]:
-    """The commit, and whether the sources differ from it; empty where the project is not a git checkout."""
+    """The commit, and whether the sources differ from it; empty if the project is not a git checkout."""
     if not (PROJECT / ".git").exists():
         return {}
     try:

@@ -7,6 +7,7 @@ process if the main thread is stuck in one of those calls.
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import socket
@@ -35,6 +36,7 @@ OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
 CLIENT_PORT = 10001  # of ray://HOST
 SOCKET_PATH_LIMIT = 107  # bytes, the kernel's
 SOCKET_PATH = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+SET_CHILD_SUBREAPER = 36  # of prctl
 ESSENTIAL = {"raylet": "raylet", "gcs_server": "control service (GCS)"}
 
 
@@ -46,17 +48,21 @@ class Session:
         self._owns = False
         self._own_node: str | None = None
         self._fault: str | None = None
+        self._others: frozenset[Any] = frozenset()  # processes of Ray below this one that are not this session's
         self._closed = threading.Event()
 
     def __enter__(self) -> "Session":
         self._owns = not ray.is_initialized()
         if self._owns:
+            if not self._address:
+                _adopt_orphans()
+                self._others = frozenset(_processes())
             try:
                 with keeping_handlers():
                     _join(self._address) if self._address else _start()
             except BaseException:
                 with undisturbed():
-                    ray.shutdown()  # what had started already
+                    self._end()  # what had started already
                 raise
             threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
         if not ray.util.client.ray.is_connected():
@@ -65,12 +71,21 @@ class Session:
 
     def __exit__(self, *error: object) -> None:
         if self._owns and not self._address:
-            processes = _processes()
-            ray.shutdown()
-            _kill(processes)
+            self._end()
         elif self._owns and not self._fault:  # a driver of a dead cluster would wait for it; this process ends soon
             ray.shutdown()
         self._closed.set()
+
+    def _end(self) -> None:
+        if self._address:
+            ray.shutdown()
+            return
+        started = self._started()
+        ray.shutdown()
+        _kill([*started, *self._started()])
+
+    def _started(self) -> list[Any]:
+        return [process for process in _processes() if process not in self._others]
 
     @property
     def is_lost(self) -> bool:
@@ -101,7 +116,7 @@ class Session:
             sys.stderr.write(f"error: {self._fault}\n")
             sys.stderr.flush()
             if not self._address:
-                _kill(_processes())
+                _kill(self._started())
             os._exit(ClusterLost.exit_status)
 
 
@@ -143,22 +158,27 @@ def _node() -> ray._private.node.Node | None:
     return ray._private.worker._global_node
 
 
+def _adopt_orphans() -> None:
+    """Make this process the parent of what a dead raylet leaves behind, so that it is found and ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def _processes() -> list[Any]:
-    """What ray.init started, and what that started."""
+    """What of Ray runs below this process: agents of a raylet that is dead too, and those of a start that was cut."""
     import psutil  # comes with Ray
 
     found = []
-    node = _node()
-    for processes in node.all_processes.values() if node else ():
-        for started in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(started.process.pid)
-                found += [process, *process.children(recursive=True)]
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if command.startswith("ray::") or "/ray/" in command:
+                found.append(process)
     return found
 
 
 def _kill(processes: list[Any]) -> None:
-    """Ray's agents live on where its control service died before them."""
+    """Ray's agents live on for a while where its raylet or its control service died before them."""
     import psutil
 
     for process in processes:

@@ -1,6 +1,6 @@
-"""Where a sweep's artifacts and results are: its store, with the shipped artifacts, and its results folder.
+"""The locations of a sweep's artifacts and results: its store, with the shipped artifacts, and its results folder.
 
-Relative paths lead from the current folder; reading a sweep file has put those written in it accordingly.
+Paths are relative to the current folder; reading a sweep file has already rewritten its paths accordingly.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def open_store(sweep: Sweep) -> Store:
 
 
 def store_at(named: str) -> Store:
-    """The store in a folder or bucket; ConfigError where it cannot be read."""
+    """The store in a folder or bucket; ConfigError if it cannot be read."""
     root = named if "://" in named else from_current(named)
     try:
         store = Store(root, SHIPPED)
@@ -39,7 +39,7 @@ def store_at(named: str) -> Store:
 
 
 def make_writable(store: Store) -> None:
-    """Make the folder of a local store; fail in one line where stages could not write to it or lock files in it."""
+    """Make the folder of a local store; fail in one line if stages could not write to it or lock files in it."""
     if not store.is_local:
         return
     root = Path(store.root)
@@ -74,7 +74,7 @@ def _check_folder(root: Path) -> None:
 
 
 def _check_access(store: Store) -> None:
-    """Fail early, and in one line, where a bucket cannot be read."""
+    """Fail early, and in one line, if a bucket cannot be read."""
     failures: tuple[type[Exception], ...] = (OSError, ImportError)
     if str(store.root).startswith("s3://"):
         try:
@@ -94,14 +94,14 @@ def _check_access(store: Store) -> None:
 def results_dir(file: Path, overrides: Sequence[str], sweep: Sweep, out: Path | None = None) -> Path:
     """The folder of a sweep's results: `--out`, or what its key `results` names, or `results/NAME`.
 
-    Without `--out` a sweep with overrides has a folder of its own beside that, so that it replaces no other's results.
+    Without `--out`, a sweep with overrides gets a separate folder beside that, so it replaces no other results.
     """
     if out is not None:
         return from_current(out)
     named = from_current(sweep.results or Path("results") / file.stem)
-    told = sorted(override for override in overrides if override.partition("=")[0] != "results")
-    name = named.name + "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in told)
+    applied = sorted(override for override in overrides if override.partition("=")[0] != "results")
+    name = named.name + "".join(f"+{re.sub(r'[^A-Za-z0-9_.=,-]+', '-', override)}" for override in applied)
     if len(name) > LONGEST_NAME:  # many overrides, or long paths in them
-        digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:10]
+        digest = hashlib.sha256("\n".join(applied).encode()).hexdigest()[:10]
         name = f"{name[: LONGEST_NAME - 11]}+{digest}"
     return named.parent / name

@@ -1,9 +1,9 @@
 """Run a plan: the loop of ready, running and done.
 
 In: stages, a store, a pool that runs one stage per slot (Ray workers in scaling.engine.pool, this process in
-scaling.engine.inline), and something that reports progress. Out: a `Report`. What is stored is not run; a failed stage
-blocks its descendants and nothing else; a stage that another sweep runs on the same store is waited for. A stage whose
-inputs turn out to be damaged is given back, for a next execution that makes them again first.
+scaling.engine.inline), and something that reports progress. Out: a `Report`. Stored stages are not run; a failed stage
+blocks only its descendants; the loop waits for a stage that another sweep runs on the same store. A stage whose inputs
+turn out to be damaged is left to the next execution, which makes them again first.
 """
 
 import time
@@ -24,13 +24,13 @@ from scaling.engine.worker import Done, Elsewhere, Failed, Lost, Outcome, Spoile
 from scaling.stage import Stage, in_order
 
 MAX_LOSSES = 3  # of workers that died on one stage, before it counts as failed
-PAUSE_SECONDS = 20.0  # before the next try, after a worker that Ray ended for want of memory; then twice as long
+PAUSE_SECONDS = 20.0  # before the next try, after Ray ended a worker for lack of memory; doubled each time
 WAIT_SECONDS = 1.0  # how long to wait for an outcome before progress is shown
 ELSEWHERE_SECONDS = 0.5  # how often to look at stages that another sweep runs
 
 
 class Outage(RuntimeError):
-    """What stages run on is not there. The message is a sentence for the user."""
+    """The resources for stages are missing. The message is a sentence for the user."""
 
     exit_status: int  # of the command
 
@@ -42,7 +42,7 @@ class CannotStart(Outage):
 
 
 class ClusterLost(Outage):
-    """Ray has died, or no node that is left has what a stage asks for."""
+    """Ray has died, or no remaining node has what a stage needs."""
 
     exit_status = 4
 
@@ -51,24 +51,24 @@ H = TypeVar("H", bound=Hashable)  # a pool's handle of a stage that it runs
 
 
 class Pool(Protocol[H]):
-    """Where stages run. When that is gone, `wait` raises ClusterLost."""
+    """Where stages run. `wait` raises ClusterLost if it is gone."""
 
     def has_room(self, stage: Stage) -> bool:
         """Whether `submit` would take the stage now."""
 
     def submit(self, stage: Stage) -> H | None:
-        """Start the stage and return a handle of it, or None when there is no room now."""
+        """Start the stage and return its handle, or None if there is no room now."""
 
     def wait(self, handles: Sequence[H], timeout_seconds: float) -> list[tuple[H, Outcome]]:
-        """The outcomes that are there, as soon as there is one; none after the timeout."""
+        """The available outcomes, as soon as there is one; empty after the timeout."""
 
     def cancel(self, handles: Iterable[H]) -> None:
-        """End what runs; if waited for, its outcome is Lost."""
+        """End running stages; if waited for, their outcome is Lost."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the stages."""
+    """The results of an execution."""
 
     done: tuple[Stage, ...]  # run here
     reused: tuple[Stage, ...]  # found in the store, at the start or because another sweep finished them
@@ -85,9 +85,10 @@ class Report:
 
 
 def needed(stages: Iterable[Stage], store: Store) -> tuple[list[Stage], list[Stage]]:
-    """What must run for the stages to be stored, inputs first; and those stored stages that spare it.
+    """The stages that must run so that all are stored, inputs first; and the stored stages that make others
+    unnecessary.
 
-    The inputs of a stored stage are not needed for it.
+    A stored stage does not need its inputs.
     """
     targets = tuple(stages)
     store.look_up_all(in_order(targets))
@@ -117,7 +118,7 @@ def execute(
     cost: Callable[[Stage], float] = lambda stage: 1.0,
     timeouts: Mapping[str, float] = MappingProxyType({}),
 ) -> Report:
-    """Run what is not stored of the stages and their ancestors. Ctrl-C stops it: see `Report.remaining`.
+    """Run the stages and their ancestors that are not stored. Ctrl-C stops it: see `Report.remaining`.
 
     cost: of a stage, in any unit; of the stages that could run, those on the most expensive chain run first.
     timeouts: class of stages -> seconds after which a stage that still runs is ended and counts as failed.
@@ -172,7 +173,7 @@ class _Execution(Generic[H]):
         self._again: list[Stage] = []
 
     def loop(self) -> None:
-        """Until nothing is left that could run."""
+        """Loop until no stage is left that could run."""
         looked_at = time.time()
         while self._schedule.has_ready or self.running or self._elsewhere or self._pauses:
             self._end_pauses()
@@ -189,7 +190,7 @@ class _Execution(Generic[H]):
             self._progress.tick()
 
     def report(self, to_run: Sequence[Stage], reused: Sequence[Stage]) -> Report:
-        """What became of everything."""
+        """The report of the execution."""
         settled = {*self._done, *self._reused, *self._blocked, *self._again, *(stage for stage, _ in self._failed)}
         return Report(
             done=tuple(self._done),
@@ -213,7 +214,7 @@ class _Execution(Generic[H]):
                     full.add(resource_class(stage))
             except ConnectionError:  # Ray's
                 raise
-            except OSError:  # the store is full, away or read-only; what runs goes on
+            except OSError:  # the store is full, unreachable or read-only; running stages go on
                 self._leases.release(stage)
                 self._fail(stage, self._store.fail(stage, traceback.format_exc(), ""))
 
@@ -227,7 +228,7 @@ class _Execution(Generic[H]):
             self._leases.release(stage)
             self._reuse(stage)
             return True
-        if self._store.is_busy(stage):  # a worker of a sweep that lost its lease, or was killed, is still at it
+        if self._store.is_busy(stage):  # a worker of a sweep that lost its lease, or was killed, still works on it
             self._leases.release(stage)
             self._wait_elsewhere(stage, None)
             return True
@@ -261,7 +262,7 @@ class _Execution(Generic[H]):
             self._fail(stage, outcome.failure)
 
     def _lost(self, stage: Stage, outcome: Lost) -> str:
-        """Arrange for another try and return nothing; or return what makes it a failure."""
+        """Arrange for another try and return nothing; or return the failure."""
         if stage in self._overdue:
             return _overdue_text(self._timeouts[resource_class(stage)], resource_class(stage))
         if outcome.cause == "start":  # no worker of it has died
@@ -316,8 +317,8 @@ class _Execution(Generic[H]):
         self._progress.elsewhere(stage, holder)
 
     def _give_back(self, stage: Stage, outcome: Spoiled) -> None:
-        """Leave a stage to the next execution, which makes its inputs again; unless that would not help."""
-        # Looked at here, so that this process too no longer counts as stored what is damaged.
+        """Leave a stage to the next execution, which makes its inputs again, unless that would not help."""
+        # Checked here, so that this process too no longer counts damaged artifacts as stored.
         whole = [parent.name for parent in outcome.inputs if self._store.checked(parent) is not None]
         fresh = [parent.name for parent in outcome.inputs if outcome.damaged and parent in self._done]
         if whole or fresh:

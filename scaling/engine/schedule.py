@@ -1,4 +1,4 @@
-"""Which stage to run next: those whose inputs are there, the longest remaining chain first.
+"""The next stage to run: those with complete inputs, the longest remaining chain first.
 
 In: the stages to run, inputs first, and a cost for each. Out: ready stages, one at a time, by resource class; a
 failed stage blocks all that descend from it. Pure bookkeeping: it runs nothing and reads nothing.
@@ -12,7 +12,7 @@ from scaling.stage import Stage
 
 
 class Schedule:
-    """The stages of one execution that are not finished. A stage's inputs outside of `stages` count as there."""
+    """The stages of one execution that are not finished. A stage's inputs outside `stages` count as present."""
 
     def __init__(self, stages: Sequence[Stage], cost: Callable[[Stage], float]) -> None:
         self._children: dict[str, list[Stage]] = {stage.digest: [] for stage in stages}
@@ -40,7 +40,7 @@ class Schedule:
         return min(heads)[1] if heads else None
 
     def take(self, stage: Stage) -> None:
-        """Remove the stage that `next` gave from the ready ones."""
+        """Remove the stage that `next` returned from the ready ones."""
         heap = self._ready[resource_class(stage)]
         assert heap[0][1] == stage
         heapq.heappop(heap)
@@ -51,14 +51,14 @@ class Schedule:
         heapq.heappush(self._ready.setdefault(resource_class(stage), []), entry)
 
     def finish(self, stage: Stage) -> None:
-        """The stage's artifact is there: what waited for it alone becomes ready."""
+        """The stage's artifact exists: stages that waited only for it become ready."""
         for child in self._children[stage.digest]:
             self._missing[child.digest] -= 1
             if self._missing[child.digest] == 0:
                 self.put_back(child)
 
     def fail(self, stage: Stage) -> list[Stage]:
-        """The stage will not be there: returns its descendants that were not blocked before; they never start."""
+        """The stage has failed: returns its descendants that were not blocked before; they never start."""
         blocked = []
         frontier = [stage]
         while frontier:
@@ -71,7 +71,7 @@ class Schedule:
 
 
 def resource_class(stage: Stage) -> str:
-    """Which entry of a sweep's `resources` the stage asks for."""
+    """The entry of a sweep's `resources` that the stage uses."""
     return kind_of(stage.kind).resource_class
 
 

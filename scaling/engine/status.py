@@ -1,6 +1,6 @@
-"""What a store knows of a plan's stages, from any process: for `--status`, and why a stage must run for `--plan`.
+"""The state of a plan's stages in a store, from any process: for `--status`, and the reasons in `--plan`.
 
-In: stages and a store. Out: a `Status`; a sentence. Nothing is written. Who runs what is known from leases, which
+In: stages and a store. Out: a `Status`; a sentence. Nothing is written. Running stages are known from leases, which
 only local stores have.
 """
 
@@ -24,7 +24,7 @@ from scaling.stage import Stage, canonical_json
 
 @dataclass(frozen=True)
 class Activity:
-    """What a running stage has written."""
+    """The output of a running stage."""
 
     written_at: float  # seconds since the epoch, of any of its files
     last_line: str  # of its log
@@ -32,7 +32,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class Status:
-    """Every stage that is needed, in the state it is in."""
+    """Every needed stage, by its state."""
 
     done: tuple[Stage, ...]
     running: tuple[tuple[Stage, Holder], ...]  # on a local store; the holder has host, process and start
@@ -42,7 +42,7 @@ class Status:
     waiting: tuple[Stage, ...]
 
     def lines(self) -> list[str]:
-        """The status for a reader."""
+        """The status as text."""
         now = time.time()
         counts = ("done", "running", "blocked", "failed", "waiting")
         lines = [" / ".join(f"{len(getattr(self, name))} {name}" for name in counts)]
@@ -98,7 +98,7 @@ def why_it_runs(stage: Stage, store: Store) -> str:
 
 
 def _activity(folder: Path) -> Activity | None:
-    """What the work directory of a stage shows; None before there is one, and once the stage is done."""
+    """The activity in a stage's work directory; None before there is one, and once the stage is done."""
     times = []
     for parent, folders, files in os.walk(folder):  # which passes over folders that are removed or renamed meanwhile
         for name in (*folders, *files):

@@ -1,11 +1,11 @@
 """The store: a folder or bucket of artifacts, each of which exists whole or not at all.
 
 In: a root (any path etils.epath opens) and, read-only, a folder of shipped artifacts with the same layout. Out: the
-artifacts of stages, at `<kind>/<slug>-<digest>`; the slug is for readers, only the digest is identity. A stage writes
-into a work directory; `commit` adds record.json and makes the artifact appear: by rename on a local store; on gs://
-and s3://, which have none, the files go up under a name of their own and record.json, written last, points at them,
-so that two writers cannot mix their files. Broken artifacts are never found. `checked` is for readers of an artifact:
-it compares contents with the record. What is broken or damaged is moved to `<root>/quarantine` and made again.
+artifacts of stages, at `<kind>/<slug>-<digest>`; the slug is a readable name, only the digest is identity. A stage
+writes into a work directory; `commit` adds record.json and makes the artifact appear: by rename on a local store. gs://
+and s3:// have no rename: there the files are uploaded under a unique name and record.json, written last, points at
+them, so two writers cannot mix their files. Broken artifacts are never found. `checked` is for readers of an artifact:
+it compares contents with the record. Broken or damaged artifacts are moved to `<root>/quarantine` and made again.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 LOG = "log.txt"
 WORK_LOCK = ".lock"
 WORK_LOCK_TIMEOUT_SECONDS = 10.0  # a worker whose driver was killed dies within seconds
-PARTIAL = ".partial-"  # begins the name of a work directory
+PARTIAL = ".partial-"  # prefix of a work directory's name
 
 
 class Store:
@@ -56,7 +56,7 @@ class Store:
         self.is_local = is_local(self.root)
         self._known: dict[str, Artifact] = {}
         self._checked: Checked = {}
-        self._ignored: set[str] = set()  # folders that do not count, though they are whole by their record
+        self._ignored: set[str] = set()  # folders that do not count, although their record says that they are whole
         self._warned: set[str] = set()
         self._locks: dict[str, FileLock] = {}
 
@@ -93,7 +93,7 @@ class Store:
         return None
 
     def fault(self, stage: Stage, *, check_contents: bool = False) -> str | None:
-        """What is wrong with what the root holds of a stage; None when it is whole or absent.
+        """The fault of a stage's artifact in the root; None if it is whole or absent.
 
         check_contents: also compare every file's sha256, which reads the whole artifact.
         """
@@ -115,7 +115,7 @@ class Store:
             yield folder, fault
 
     def look_up_all(self, stages: Iterable[Stage]) -> None:
-        """Read the records of many stages, in parallel from an object store; those found cost nothing afterwards."""
+        """Read the records of many stages, in parallel from an object store; those found are cached."""
         if self.is_local:
             for stage in stages:
                 self._look_up(stage)
@@ -125,7 +125,7 @@ class Store:
                 list(threads.map(self._look_up, stages))
 
     def refresh(self) -> None:
-        """Forget cached listings of an object store, so that what others wrote since is seen."""
+        """Forget cached listings of an object store, so that later writes of others are seen."""
         if not self.is_local:
             from etils.epath import backend
 
@@ -145,14 +145,14 @@ class Store:
                 source.joinpath(name).copy(aside / name)
             try:
                 aside.rename(target)
-            except OSError:  # another worker of this node was first
+            except OSError:  # another worker on this node was faster
                 shutil.rmtree(aside)
         return target
 
     # Writing
 
     def work_dir(self, stage: Stage) -> Path:
-        """The directory for the stage to write in, empty but for a killed predecessor's checkpoints, and locked.
+        """The directory for the stage to write in, empty except for a killed predecessor's checkpoints, and locked.
 
         On a local store it is the sibling `<kind>/.partial-<digest>`; else a scratch directory of this node. Raises
         TimeoutError where another process has it locked.
@@ -163,7 +163,7 @@ class Store:
         is_empty = False
         try:
             _empty(directory)
-            if not was_whole:  # removed while somebody trained in it, who went on saving what was left
+            if not was_whole:  # removed while a stage trained in it and kept on saving
                 shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
             is_empty = True
         finally:
@@ -181,9 +181,9 @@ class Store:
         return stage.digest not in self._locks and is_locked(self.partial(stage) / WORK_LOCK)
 
     def clear_litter(self) -> int:
-        """Remove work directories that killed sweeps left and nobody can use; returns how many.
+        """Remove useless work directories of killed sweeps; returns how many.
 
-        Used are those that somebody has locked, and those with checkpoints of a stage that is not stored yet.
+        Kept are those that are locked, and those with checkpoints of a stage that is not stored yet.
         """
         if not self.is_local or not Path(self.root).exists():
             return 0
@@ -204,7 +204,7 @@ class Store:
         return removed
 
     def partial_log(self, stage: Stage) -> str:
-        """What a killed attempt had logged, as far as it was on this node or on a local store; may be empty."""
+        """The log of a killed attempt, if it was on this node or on a local store; may be empty."""
         try:
             return (self.partial(stage) / LOG).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -213,7 +213,7 @@ class Store:
     def leave(self, stage: Stage) -> None:
         """Unlock the work directory; without a commit, its checkpoints wait there for the next attempt.
 
-        What else is in it would be of no use, and on a full disk in the way.
+        The rest is useless, and takes up space on a full disk.
         """
         lock = self._locks.pop(stage.digest, None)
         if lock is None:
@@ -221,7 +221,7 @@ class Store:
         try:
             if lock.is_at(self.partial(stage) / WORK_LOCK):  # not after a commit: the next may be another's
                 _empty(self.partial(stage))
-        except OSError as error:  # the next attempt tries it again
+        except OSError as error:  # the next attempt retries it
             logger.warning("%s cannot be emptied: %s.", self.partial(stage), error)
         finally:
             lock.release()
@@ -230,7 +230,7 @@ class Store:
         """Make the work directory the stage's artifact; returns its record, to which the list of files is added.
 
         When another process has committed the stage meanwhile, its artifact stays and this one is dropped. Every file
-        gets the permissions that the umask leaves, not those that the library gave it.
+        gets the permissions of the umask, not those that a library gave it.
         """
         lock = self._locks.get(stage.digest)
         if lock is not None and not lock.is_at(work_dir / WORK_LOCK):
@@ -286,7 +286,7 @@ class Store:
         self._known.pop(stage.digest, None)
 
     def retire(self, stage: Stage) -> bool:
-        """Move the stage's artifact to quarantine, so that it runs again; whether there was one, whole or not."""
+        """Move the stage's artifact to quarantine, so it runs again; returns whether there was one, whole or not."""
         found = self.find(stage) is not None
         self.distrust(stage)
         for folder in list(folders_of(self.root, stage)):
@@ -322,7 +322,7 @@ class Store:
                 if artifact is not None:
                     self._known[stage.digest] = artifact
                     return artifact
-                # On an object store a folder without a record is an upload that goes on or was cut off.
+                # On an object store a folder without a record is an upload, in progress or cut off.
                 if os.fspath(folder) not in self._warned and (self.is_local or (folder / RECORD).exists()):
                     self._warned.add(os.fspath(folder))
                     logger.warning("%s %s: it does not count as an artifact.", folder, fault)
@@ -335,10 +335,10 @@ class Store:
         return fault
 
     def _contents(self, artifact: Artifact) -> tuple[Path, str | None]:
-        """An artifact's files on this node, and what is wrong with their contents."""
+        """An artifact's files on this node, and the fault of their contents."""
         folder = self.local(artifact.files)
         fault = changed_file(folder, artifact.record, self._checked)
-        if fault is not None and not is_local(artifact.files):  # the copy on this node may be what is damaged
+        if fault is not None and not is_local(artifact.files):  # the copy on this node may be damaged
             shutil.rmtree(folder)
             folder = self.local(artifact.files)
             fault = changed_file(folder, artifact.record, self._checked)
@@ -355,7 +355,7 @@ class Store:
         except OSError as error:
             logger.warning("%s %s, and cannot be taken out of the store: %s.", folder, fault, error)
             return
-        self._ignored.discard(os.fspath(folder))  # what will be there is another artifact
+        self._ignored.discard(os.fspath(folder))  # a new artifact will take its place
         logger.warning("%s %s; %s and the stage runs again.", folder, fault, where)
 
     def _take_out(self, folder: epath.Path) -> str:
@@ -416,7 +416,7 @@ def _open_to_all(folder: Path, mode: int) -> None:
     for parent, _, names in os.walk(folder):
         os.chmod(parent, mode | (mode & 0o444) >> 2)
         for path in (os.path.join(parent, name) for name in names):
-            if not os.path.islink(path):  # what a link points at is not the store's
+            if not os.path.islink(path):  # the target of a link is not in the store
                 os.chmod(path, mode)
 
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 Runner = Callable[[Mapping[str, Any], Mapping[str, Path], Path], Mapping[str, float]]
 
-PACKAGES = ("scaling", "algorithms", "data")  # what stages are made of
+PACKAGES = ("scaling", "algorithms", "data")  # with the code of stages
 DEFAULT_MEMORY = Memory()
 
 NO_RUNNERS: Mapping[str, str | Runner] = MappingProxyType({})
@@ -49,17 +49,17 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The stage raised; what is kept of it is at `failure["traceback"]` and `failure["log"]`."""
+    """The stage raised; its traceback and log are at `failure["traceback"]` and `failure["log"]`."""
 
     failure: dict[str, Any]  # as Store.failure gives it
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker died before it could say anything, or what it said is not the stage's doing."""
+    """The worker died without an outcome, or its error is not the stage's fault."""
 
     reason: str
-    # member: another one of its group is gone. memory: Ray ended it. start: it never came to be.
+    # member: another one of its group is gone. memory: Ray ended it. start: it never started.
     cause: Literal["death", "member", "memory", "start"] = "death"
 
 
@@ -73,7 +73,7 @@ class Spoiled:
     """Inputs of the stage are not whole in the store, so it was not started."""
 
     inputs: tuple[Stage, ...]
-    damaged: bool  # not those that were committed, and moved aside just now; else they were not there
+    damaged: bool  # True: they differ from those committed and were moved aside; False: they are missing
 
 
 Outcome = Done | Failed | Lost | Elsewhere | Spoiled
@@ -98,7 +98,7 @@ class StageWorker:
 
         mesh: sizes of the axes of the mesh that stages run on; empty for one device. plugins: what the driver imported.
         """
-        pin(os.environ)  # on another node than the driver's it comes from whoever started Ray there
+        pin(os.environ)  # on other nodes the environment comes from whoever started Ray there
         if cores:
             os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
         import_plugins(plugins)
@@ -125,7 +125,7 @@ class StageWorker:
         )
 
     def address(self) -> str:
-        """Where the other members of a group find this process, the first of them."""
+        """The address at which other members of a group find this process, the first of them."""
         return free_address()
 
     def join(self, coordinator: str, index: int, size: int) -> None:
@@ -135,7 +135,7 @@ class StageWorker:
         self._has_joined = True
 
     def follow(self, stage: Stage) -> Outcome:
-        """Compute along with the process that runs the stage, and keep nothing."""
+        """Compute along with the process that runs the stage, without keeping results."""
         if not self._has_joined:
             return NOT_JOINED
         return follow_stage(stage, self._store, self._runners, self._memory, self._mesh)
@@ -154,8 +154,8 @@ def run_stage(
 
     runners: functions in place of the kinds' own, for tests.
     checkout: commit and dirty flag to record in place of those found here, for code that was sent to another node.
-    memory: what holds around the stage; it changes no result, so the stage does not name it.
-    in_group: whether other processes compute along; when one of them is gone, the stage has not failed.
+    memory: settings around the stage; they change no result, so its config lacks them.
+    in_group: whether other processes compute along; if one of them is gone, the stage has not failed.
     """
     log = ""
     try:
@@ -165,14 +165,14 @@ def run_stage(
             return Elsewhere()
         try:
             store.refresh()
-            if store.find(stage) is not None:  # whoever had the directory before has finished the stage
+            if store.find(stage) is not None:  # the previous owner of the directory has finished the stage
                 return Elsewhere()
             inputs = _inputs(stage, store)
             if isinstance(inputs, Spoiled):
                 return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, inputs, runners, work_dir)
-            record["provenance"] = {**_told_by_stage(work_dir), **provenance(), **checkout}
+            record["provenance"] = {**_provenance_of(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
             log = store.partial_log(stage)
@@ -186,7 +186,7 @@ def run_stage(
 def follow_stage(
     stage: Stage, store: Store, runners: Mapping[str, str | Runner], memory: Memory, mesh: Mapping[str, int]
 ) -> Outcome:
-    """The same stage in another process of a group: it computes its share; what it writes is thrown away.
+    """The same stage in another process of a group: it computes its share; its files are discarded.
 
     Checkpoints are written together, so they are those of the work directory that the first process has.
     """
@@ -216,7 +216,7 @@ def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:
-    """The mesh of scaling.model.sharding for what is inside; nothing, and no jax, for one device."""
+    """The mesh of scaling.model.sharding inside this context; for one device nothing, and no jax."""
     if math.prod(mesh.values()) == 1:
         return contextlib.nullcontext()
     from scaling.model.sharding import on_mesh
@@ -252,18 +252,18 @@ def _run(
 
 
 def sources_of(stage: Stage) -> str | None:
-    """Today's digests of what computes a stage: of its kind's module in this project, and of its plug-ins."""
+    """Today's digests of a stage's code: of its kind's module in this project, and of its plug-ins."""
     run = kind_of(stage.kind).run
     own = sources_digest(run.partition(":")[0], PROJECT, PACKAGES) if isinstance(run, str) else None
     return "+".join(filter(None, (own, *stage.plugins))) or None
 
 
-def _told_by_stage(work_dir: Path) -> dict[str, object]:
+def _provenance_of(work_dir: Path) -> dict[str, object]:
     path = work_dir / PROVENANCE_FILE
     if not path.exists():
         return {}
-    told: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return told
+    found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
@@ -281,7 +281,7 @@ def _finite(stage: Stage, returned: object) -> dict[str, float]:
             raise StageError(stage.name, f"number {name!r} is a {type(value).__name__}; expected an int or a float.")
         if not math.isfinite(value):
             raise StageError(
-                stage.name, f"number {name!r} is {value}; expected a finite one. Leave out what is missing."
+                stage.name, f"number {name!r} is {value}; expected a finite one. Leave out missing numbers."
             )
         plain[name] = int(value) if isinstance(value, numbers.Integral) else float(value)
     return plain
@@ -296,7 +296,7 @@ class _LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Send warnings, and what our own packages log from INFO on, to a file as well."""
+    """Also write warnings, and our own packages' log from INFO on, to a file."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)

@@ -1,9 +1,9 @@
-"""Sampling that computes no token twice: the completions of `sample`, for less where they have a beginning in common.
+"""Sampling that computes no token twice: the completions of `sample`, at less cost if they share beginnings.
 
-In: as for `sample`, in as many calls as one likes. Out: the same completions. A token is the argmax of scaled logits
-plus noise that follows from the row's key and its position, and the logits follow from the tokens before it. So where
-these tokens have been met in an earlier call, with any key, the next token needs no policy: only noise, and the
-logits that were kept. A completion is replayed in this way up to the first place that nobody has been to, and sampled
+In: as for `sample`, in any number of calls. Out: the same completions. A token is the argmax of scaled logits
+plus noise that follows from the row's key and its position, and the logits follow from the tokens before it. So if
+an earlier call met these tokens, with any key, the next token does not need the policy: noise and the kept logits
+suffice. A completion is replayed in this way up to the first new place, and sampled
 from there. It has the same tokens as if sampled whole, except near-ties in float32: kept logits are of another batch.
 
 Completions of one prompt by a trained policy mostly differ in few places, so most of their tokens are replayed. The
@@ -27,7 +27,7 @@ _ROWS = 256  # rows whose noise is drawn in one compiled call
 
 
 class Replay:
-    """One policy at one temperature with the logits it has given so far, where it keeps them, and what that took."""
+    """One policy at one temperature with the logits so far, if it keeps them, and their cost."""
 
     def __init__(self, params: Params, config: ModelConfig, temperature: float) -> None:
         if temperature == 0:
@@ -66,7 +66,7 @@ class Replay:
         return bool(tokens) and tokens[-1] in stop_tokens(self._config)
 
     def _replayed(self, prompt: tuple[int, ...], noise: np.ndarray, limit: int) -> list[int]:
-        """As many tokens of a completion as follow from kept logits. noise: float32 [T, V]."""
+        """The tokens of a completion that follow from kept logits. noise: float32 [T, V]."""
         tokens: list[int] = []
         while len(tokens) < limit and not self._ended(tokens):
             logits = self._logits.get((*prompt, *tokens))

@@ -12,6 +12,7 @@ Rows with the same prompt, the M continuations of a prefix, stand together, and 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -75,6 +76,8 @@ def sample(
     written = None if positions is None else np.asarray(positions, np.int32)
     logits = np.zeros((len(prompts), width, config.vocab_size), np.float32) if keep_logits else None
     identity = _first_with_same_prompt(prompts)
+    # Rows of one length share a chunk, so little is padded; of one limit, so a chunk ends together; of one prompt, so
+    # that chunks cut few of the groups that share a prefill. The last key of lexsort counts most.
     order = np.lexsort((identity, limits, np.array([len(prompt) for prompt in prompts], int)))
     is_large = config.vocab_size > SMALL_VOCABULARY
     bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
@@ -82,20 +85,29 @@ def sample(
         longest, most_new = max(len(prompts[row]) for row in rows), int(limits[rows].max())
         padded, slots = _widths(longest, most_new, bucket, config.max_positions)
         size = next(size for size in sizes if size >= len(rows))
-        filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])  # the filler repeats a row
+        # The filler repeats a row: it ends when that row ends and brings no prompt of its own.
+        filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])
         prompt_of: np.ndarray | None
         different, prompt_of = np.unique(identity[filled], return_inverse=True)
+        # The number of different prompts is rounded up too: each number of them would compile another program.
         room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
         if room == size:  # nothing to share: every row brings its own prompt
             different, prompt_of = filled, None
         different = np.concatenate([different, np.full(room - len(different), different[0])])
         batch, starts = _left_padded([prompts[row] for row in different], padded)
-        new, count, logp, drawn_from = _generate(
-            params, batch, starts, prompt_of, chosen_keys(keys, filled), limits[filled],
-            jnp.float32(temperature), jnp.float32(top_p), config, slots, temperature == 0, top_p < 1,
-            keep_logits, None if written is None else written[filled],
-        )  # fmt: skip
-        keep = min(slots, width)
+        chunk = _Chunk(
+            batch,
+            starts,
+            prompt_of,
+            chosen_keys(keys, filled),
+            limits[filled],
+            jnp.float32(temperature),
+            jnp.float32(top_p),
+            None if written is None else written[filled],
+        )
+        program = _Program(config, slots, greedy=temperature == 0, nucleus=top_p < 1, keep_logits=keep_logits)
+        new, count, logp, drawn_from = _generate(params, chunk, program)
+        keep = min(slots, width)  # slots are rounded up to the bucket
         tokens[rows, :keep] = np.asarray(new)[: len(rows), :keep]
         lengths[rows] = np.asarray(count)[: len(rows)]
         logps[rows] = np.asarray(logp)[: len(rows)]
@@ -135,6 +147,30 @@ def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
     return jax.vmap(fold)(ids)
 
 
+class _Chunk(NamedTuple):
+    """The rows of one compiled call, B of them, with U different prompts. Temperature and top_p are traced."""
+
+    prompts: np.ndarray  # int32 [U, P], padded on the left
+    starts: np.ndarray  # int32 [U], how much padding
+    prompt_of: np.ndarray | None  # int [B], the prompt of each row; None where row i has prompt i and U = B
+    keys: jax.Array  # typed keys [B]
+    limits: np.ndarray  # int32 [B], the most new tokens of each row
+    temperature: jax.Array  # float32 []
+    top_p: jax.Array  # float32 []
+    written: np.ndarray | None  # int32 [B], tokens of its completion that each prompt ends in; None means 0
+
+
+@dataclass(frozen=True)
+class _Program:
+    """What a call is compiled for."""
+
+    config: ModelConfig
+    num_new: int  # slots for new tokens
+    greedy: bool
+    nucleus: bool  # whether top_p cuts anything
+    keep_logits: bool = False
+
+
 class _Carry(NamedTuple):
     """What goes from one new token of a batch to the next."""
 
@@ -148,34 +184,33 @@ class _Carry(NamedTuple):
     caches: list[LayerCache]
 
 
-@partial(jax.jit, static_argnames=("config", "num_new", "greedy", "nucleus", "keep_logits"))
+@partial(jax.jit, static_argnames="program")
 def _generate(
-    params: Params, prompts: jax.Array, starts: jax.Array, prompt_of: jax.Array | None, keys: jax.Array,
-    limits: jax.Array, temperature: jax.Array, top_p: jax.Array, config: ModelConfig, num_new: int, greedy: bool,
-    nucleus: bool, keep_logits: bool = False, written: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:  # fmt: skip
-    """Tokens int32 [B, num_new], lengths [B], logps [B] and, or None, logits [B, num_new, V].
-
-    prompts: int32 [U, P], padded on the left; prompt_of: int [B], the prompt of each row; None where row i has prompt
-    i and U = B. written: int32 [B], tokens of its completion that each prompt ends in; None where there are none.
-    """
-    model = architecture(config)
-    params = model.cast(params)
+    params: Params, chunk: _Chunk, program: _Program
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Tokens int32 [B, num_new], lengths [B], logps [B] and, where kept, logits [B, num_new, V]."""
+    prompts, starts, prompt_of, keys, limits, temperature, top_p, written = chunk
+    num_new = program.num_new
+    model = architecture(program.config)
+    params = model.cast(params)  # once a call, not once a token
     batch, prompt_length = len(limits), prompts.shape[1]
     logits, caches = model.prefill(params, prompts, starts, prompt_length)
     if prompt_of is not None:
         logits, starts, caches = jax.tree.map(lambda array: array[prompt_of], (logits, starts, caches))
+    # Room for the new tokens is added after the prompts are spread over the rows, so the prefill holds U short caches.
     caches = [layer_cache.widened(num_new) for layer_cache in caches]
 
     def pick(logits: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        log_probs = jax.nn.log_softmax(logits, axis=-1)
-        if greedy:
+        log_probs = jax.nn.log_softmax(logits, axis=-1)  # of the policy itself, before temperature and nucleus
+        if program.greedy:
             token = _first_of_largest(logits)
         else:
             scaled = logits / temperature
-            if nucleus:
+            if program.nucleus:
                 scaled = _keep_nucleus(scaled, top_p)
-            places = jnp.full(batch, position) if written is None else written + position
+            # Gumbel-max: each draw depends on a row's key and its place in the completion only, so a completion that
+            # is continued from a prefix of itself ends as it would have without the break.
+            places = jnp.full(batch, position) if written is None else jnp.add(written, position)
             token = _first_of_largest(scaled + gumbel_noise(keys, places, logits.shape[-1]))
         return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
@@ -191,7 +226,7 @@ def _generate(
         tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[:, None], position, axis=1)
         lengths = lengths + ~done
         logps = logps + jnp.where(done, 0.0, token_logps)
-        stopped = jnp.any(token[:, None] == jnp.array(stop_tokens(config))[None], axis=-1)
+        stopped = jnp.any(token[:, None] == jnp.array(stop_tokens(program.config))[None], axis=-1)
         done = done | stopped | (lengths >= limits)
         logits, caches = model.decode(params, token, prompt_length + position, starts, caches)
         return _Carry(position + 1, logits, tokens, lengths, done, logps, kept, caches)
@@ -201,11 +236,12 @@ def _generate(
         logits,
         jnp.full((batch, num_new), PAD, jnp.int32),
         jnp.zeros(batch, jnp.int32),
-        limits <= 0,
+        jnp.less_equal(limits, 0),  # rows that may write nothing are done at once
         jnp.zeros(batch, jnp.float32),
-        jnp.zeros((batch, num_new, logits.shape[-1]), jnp.float32) if keep_logits else None,
+        jnp.zeros((batch, num_new, logits.shape[-1]), jnp.float32) if program.keep_logits else None,
         caches,
     )
+    # A loop with a condition, not a scan: it ends when the longest completion does, often long before num_new.
     last: _Carry = jax.lax.while_loop(unfinished, advance, carry)
     return repeated((last.tokens, last.lengths, last.logps, last.logits_kept))
 

@@ -132,7 +132,7 @@ def whole(tree: Tree) -> Tree:
     return gathered
 
 
-def told_by_first(fact: bool) -> bool:
+def value_of_first(fact: bool) -> bool:
     """What the first process says, where several must do the same; clocks differ."""
     if jax.process_count() == 1:
         return fact

@@ -1,7 +1,8 @@
-"""What every recipe begins with: the base policy, problems, D_syn and the SFT policy, and what their configs share.
+"""The start of every recipe: the base policy, problems, D_syn and the SFT policy, and the shared parts of their
+configs.
 
-In: `Cell` and a seed. Out: `Stage`s, and the parts of configs and inputs that several kinds of stages have in common. A
-key that an artifact from before it lacks is left out at its default, so that the artifact keeps its digest.
+In: `Cell` and a seed. Out: `Stage`s, and the parts of configs and inputs that several kinds of stages share. A key that
+earlier artifacts lack is left out at its default, so that they keep their digests.
 """
 
 from functools import lru_cache
@@ -19,15 +20,16 @@ from scaling.planning.set_stages import answering, holding_out, judging, problem
 from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage
 
-# A recipe asks for the same inputs several times; a stage and its digest are made once for each cell and seed.
+# A recipe needs the same inputs several times; a stage and its digest are made once for each cell and seed.
 once = lru_cache(maxsize=1024)
 
 
 @once
 def base_policy(cell: Cell) -> Stage:
-    """Pretraining on web text, which the operands' distribution, the teacher and the test set do not change.
+    """Pretraining on web text, or the import of a checkpoint.
 
-    Or the import of a checkpoint, which no setting of the study changes. One on this machine is what it holds.
+    The web text does not depend on the operands' distribution, the teacher or the test set; a checkpoint depends on no
+    setting of the study, and a local one is identified by its content.
     """
     if cell.policy.hf is not None:
         policy, name = cell.policy, cell.policy.hf
@@ -61,8 +63,8 @@ def fixed_problems(cell: Cell) -> Stage:
 
 @once
 def solvable(cell: Cell) -> Stage:
-    """The training problems of a set that the base policy solves sometimes: one choice for all sizes and seeds."""
-    assert isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None  # only such cells ask for it
+    """The training problems of a set that the base policy sometimes solves: one choice for all sizes and seeds."""
+    assert isinstance(cell.problems, TextProblems) and cell.problems.solvable is not None  # the callers check this
     settings = plain(cell.problems.solvable)
     inputs = {**problem_source(cell.problems), "policy": base_policy(cell), **tokenizer(cell)}
     problems = teaching(cell.problems) | judging(cell.problems)  # it counts steps
@@ -74,7 +76,7 @@ def solvable(cell: Cell) -> Stage:
 def synthetic(cell: Cell, seed: int) -> Stage:
     """D_syn: the first data_size problems of the seed's stream with the teacher's solutions.
 
-    A chat model writes its own, from the training problems, and stays clear of the validation and test problems.
+    A chat model writes new ones from the training problems; those close to validation and test problems are dropped.
     """
     config = {
         "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell),
@@ -107,9 +109,9 @@ def _content(path: Path) -> str:
 
 
 def derived_seed(seed: int, use: int) -> int:
-    """A seed for each use of a run's; use 0 is the seed itself.
+    """A separate seed for each use of a run's seed; use 0 is the seed itself.
 
-    Multiples of this odd number keep far apart modulo 2^32: no two of some hundred uses of seeds below a million agree.
+    Multiples of this odd number stay far apart modulo 2^32: a hundred uses of seeds below a million never collide.
     """
     return (seed + use * 0x9E3779B9) % 2**32
 
@@ -119,32 +121,32 @@ def slug(cell: Cell, seed: int) -> str:
 
 
 def limit(section: Rollouts) -> dict[str, object]:
-    """max_new_tokens where it is set, for a stage whose config holds nothing else of the section."""
+    """max_new_tokens if it is set, for a stage whose config holds nothing else of the section."""
     return part(section, {"max_new_tokens"})
 
 
 def tokenizer(cell: Cell) -> dict[str, Stage]:
-    """The imported policy, which has its tokenizer beside it; embedded policies read the family's words."""
+    """The imported policy, whose artifact holds the tokenizer; embedded policies read the family's words."""
     return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
 
 
 def start_of_adapters(cell: Cell) -> dict[str, Stage]:
-    """What adapters are merged into, for stages that read a policy trained with LoRA: its artifact holds no more."""
+    """The base policy, for stages that read a policy trained with LoRA: its artifact holds only the adapters."""
     return {} if cell.policy.lora is None else {"base": base_policy(cell)}
 
 
 def adapters(cell: Cell) -> dict[str, object]:
-    """The setting of a stage that trains. No key where all params are trained: digests from before it stay."""
+    """The lora setting of a training stage. Absent if all params are trained, so that earlier digests stay."""
     return {} if cell.policy.lora is None else {"lora": plain(cell.policy.lora)}
 
 
 def family(cell: Cell) -> dict[str, object]:
-    """The problem family without the sizes of the held-out sets, which change no training."""
+    """The problem family without the sizes of the held-out sets, which do not affect training."""
     if isinstance(cell.problems, TextProblems):
         return judging(cell.problems)
     return plain(cell.problems, {"num_validation", "num_test", "held_out_seed", "web_confidence"})
 
 
 def answers(cell: Cell) -> dict[str, object]:
-    """The same without what cuts steps in plain language, for stages that look at whole completions."""
+    """The same without the rules that cut steps in plain language, for stages that read whole completions."""
     return answering(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)

@@ -1,4 +1,4 @@
-"""Turn pydantic's errors in a sweep file into sentences of our own.
+"""Turn pydantic's errors in a sweep file into readable sentences.
 
 In: pydantic's ValidationError. Out: one sentence with the dotted key, the value, what was expected and "did you mean".
 """
@@ -14,7 +14,7 @@ from scaling.config.problems import families
 from scaling.config.section import Section
 from scaling.planning.grid import dotted_keys
 
-# pydantic's words for Python types, in those of YAML.
+# pydantic's errors about Python types, in terms of YAML.
 _EXPECTED = {
     "model_type": "expected a mapping of its keys",
     "dict_type": "expected a mapping",
@@ -27,7 +27,7 @@ _EXPECTED = {
 
 
 def explain(error: ValidationError, schema: type[Any]) -> str:
-    """The first mistake that pydantic found, in our words, with how many more there are."""
+    """The first mistake that pydantic found, as a sentence, with the number of further ones."""
     first, *others = error.errors()
     location = location_of(first)
     value = first.get("input")
@@ -48,11 +48,11 @@ def explain(error: ValidationError, schema: type[Any]) -> str:
         if first["type"] == "literal_error" and isinstance(value, str):
             hint = did_you_mean(value, tuple(re.findall(r"'([^']+)'", first["ctx"]["expected"])))
         message = f"{location} is {_shown(value)}; {expected}.{hint}"
-    return message + (f" ({len(others)} more mistakes after this one.)" if others else "")
+    return message + (f" ({len(others)} more mistakes follow.)" if others else "")
 
 
 def known_beside(dotted: str, schema: type[Any]) -> tuple[str, ...]:
-    """The known keys of the section that a key is in; all of them where there is no such section."""
+    """The known keys of the section that holds a key; all keys if there is no such section."""
     section = dotted.rpartition(".")[0]
     beside = tuple(dict.fromkeys(key for key in dotted_keys() if section and key.startswith(f"{section}.")))
     if not beside and section:
@@ -61,7 +61,7 @@ def known_beside(dotted: str, schema: type[Any]) -> tuple[str, ...]:
 
 
 def _keys_at(path: Sequence[str], schema: type[Any]) -> tuple[str, ...]:
-    """The keys of the section that a path of sections leads to; none where it leads to none."""
+    """The keys of the section at a path of sections; empty if there is no such section."""
     for name in path:
         annotation = schema.model_fields[name].annotation if name in schema.model_fields else None
         models = [part for part in (annotation, *get_args(annotation)) if hasattr(part, "model_fields")]
@@ -72,7 +72,7 @@ def _keys_at(path: Sequence[str], schema: type[Any]) -> tuple[str, ...]:
 
 
 def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
-    """The keys of the problem family whose settings the location is in; none where it is in none."""
+    """The keys of the problem family whose settings hold the location; empty outside of a family."""
     schemas = _schemas()
     names = [name for part in location if str(part) in schemas for name in schemas[str(part)].model_fields]
     return tuple(f"problems.{name}" for name in names)

@@ -4,14 +4,17 @@ In: `Sweep`. Out: `Cell`s with every setting resolved, and the dotted keys that 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
+from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell, Sweep, cell_schema
 
 
 def cells(sweep: Sweep) -> tuple[Cell, ...]:
-    """Every point of the grid, the grids in order, the last axis fastest; a point that two grids share comes once."""
+    """Every point of the grids, in order, the last axis fastest; a point that two grids share appears once."""
     points: dict[str, Cell] = {}
     for grid in sweep.grid:
         for values in itertools.product(*grid.values()):
@@ -20,8 +23,44 @@ def cells(sweep: Sweep) -> tuple[Cell, ...]:
     return tuple(points.values())
 
 
+def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
+    """The sweep with a part of its grid: `only` holds KEY=VALUE pairs, several separated by commas.
+
+    A key given several times has several values. Raises ConfigError for what the grid does not have.
+    """
+    wanted: dict[str, list[object]] = {}
+    for pair in (part for text in only for part in text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--only {pair}: expected KEY=VALUE, such as algorithm=rft or seed=0.")
+        wanted.setdefault(key.strip(), []).append(yaml.safe_load(value))
+    known: dict[str, list[object]] = {"seed": list(sweep.seeds)}
+    for grid in sweep.grid:
+        for key, values in grid.items():
+            known[key] = [*known.get(key, []), *(value for value in values if value not in known.get(key, []))]
+    for key, chosen in wanted.items():
+        if key not in known:
+            raise ConfigError(f"--only {key}: the grid varies {', '.join(known)}; nothing else tells its runs apart.")
+        absent = [value for value in chosen if value not in known[key]]
+        if absent:
+            raise ConfigError(
+                f"--only {key}={absent[0]}: the sweep has {', '.join(map(str, known[key]))}; give one of these."
+            )
+    wanted_seeds = wanted.pop("seed", list(sweep.seeds))
+    seeds = tuple(seed for seed in sweep.seeds if seed in wanted_seeds)
+    grids = (
+        {key: tuple(value for value in values if value in wanted.get(key, values)) for key, values in grid.items()}
+        for grid in sweep.grid
+        if wanted.keys() <= grid.keys()
+    )
+    left = tuple(grid for grid in grids if all(grid.values()))
+    if not left:
+        raise ConfigError(f"--only {','.join(only)}: no grid of the sweep combines these values.")
+    return sweep.model_copy(update={"grid": left, "seeds": seeds})
+
+
 def axes(sweep: Sweep) -> tuple[str, ...]:
-    """The dotted keys that some grid varies, in the order of the file."""
+    """The dotted keys that any grid varies, in the order of the file."""
     return tuple(dict.fromkeys(key for grid in sweep.grid for key in grid))
 
 
@@ -43,7 +82,7 @@ def dotted_keys() -> Iterator[str]:
 
 
 def _keys_below(section: str, reference: str, definitions: Mapping[str, Any]) -> Iterator[str]:
-    """The keys of a section, and in place of a section in it that may be null, that one's keys."""
+    """The keys of a section; a nested section that may be null is replaced by its own keys."""
     for key, field in definitions[reference.rsplit("/", 1)[1]]["properties"].items():
         inner = [item["$ref"] for item in field.get("anyOf", []) if "$ref" in item]
         if inner:

@@ -1,9 +1,9 @@
 """From a sweep to one deduplicated DAG of stages, and to the settings that selection has chosen so far.
 
-In: `Sweep`, and `numbers_of`, which gives the stored numbers of a stage or None. Out: `Plan`. Pure: the same sweep
+In: `Sweep`, and `numbers_of`, which returns the stored numbers of a stage or None. Out: `Plan`. Pure: the same sweep
 and the same stored numbers give the same plan.
 
-Selection makes a plan grow: an algorithm's candidates are trained on seeds of their own and compared by mean
+Selection makes a plan grow: an algorithm's candidates are trained on separate seeds and compared by mean
 validation error; SFT's choice comes first, since every other algorithm descends from the SFT policy. So the engine
 plans, executes, and plans again until no run waits for a choice.
 """
@@ -32,16 +32,16 @@ class Run:
     seed: int
     axis_values: Mapping[str, object]  # dotted axis key -> this cell's value
     stage: Stage  # its evaluation
-    measured: Stage | None = None  # its critical steps, where they are asked for
+    measured: Stage | None = None  # its critical steps, if the sweep measures them
 
     @property
     def targets(self) -> tuple[Stage, ...]:
-        """What the run is to leave in the store."""
+        """The stages whose results the run needs in the store."""
         return (self.stage,) if self.measured is None else (self.stage, self.measured)
 
     @property
     def name(self) -> str:
-        """For messages: the axis values and the seed."""
+        """The axis values and the seed, for messages."""
         return ", ".join([*(f"{key}={value}" for key, value in self.axis_values.items()), f"seed={self.seed}"])
 
 
@@ -50,7 +50,7 @@ class Candidate:
     """Settings under comparison, with the evaluations on validation problems that compare them."""
 
     settings: Mapping[str, object]  # key of the algorithm's section -> value
-    runs: tuple[Run, ...]  # one a selection seed
+    runs: tuple[Run, ...]  # one per selection seed
     error: float | None  # mean validation error; None while an evaluation is missing
 
 
@@ -65,21 +65,21 @@ class Choice:
 
     @property
     def chosen(self) -> Candidate | None:
-        """The candidate with the lowest mean validation error, the first of equals; None while one is missing."""
+        """The candidate with the lowest mean validation error, the first one in a tie; None while one is missing."""
         errors = [candidate.error for candidate in self.candidates if candidate.error is not None]
         return None if len(errors) < len(self.candidates) else self.candidates[errors.index(min(errors))]
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Equal for cells that face the same comparison."""
+        """A key that is equal for cells with the same comparison."""
         return tuple(run.stage.digest for candidate in self.candidates for run in candidate.runs)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that can be said about a sweep with what is stored."""
+    """Everything known about a sweep, given what is stored."""
 
-    runs: tuple[Run, ...]  # all of them; those in `waiting` with the first candidates standing in
+    runs: tuple[Run, ...]  # all of them; those in `waiting` hold their first candidates for now
     waiting: tuple[Run, ...]  # the runs whose settings are not chosen yet
     choices: tuple[Choice, ...]
     base: tuple[Stage, ...]  # evaluations of the base policies
@@ -91,7 +91,7 @@ class Plan:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Every distinct stage of the sweep, inputs first, the stand-ins of waiting runs included."""
+        """Every distinct stage of the sweep, inputs first, including the provisional ones of waiting runs."""
         return in_order(self._targets(self.runs))
 
     @cached_property
@@ -106,7 +106,7 @@ class Plan:
 
     @property
     def num_named(self) -> int:
-        """Stages counted once for each run that needs them: what would run without sharing."""
+        """The number of stages that would run without sharing: each counts once for every run that needs it."""
         return sum(len(in_order(run.targets)) for run in (*self.search_runs, *self.runs)) + sum(
             len(in_order([stage])) for stage in self.base
         )
@@ -116,7 +116,7 @@ class Plan:
 
 
 def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
-    """Plan the sweep with what is stored."""
+    """Plan the sweep, given what is stored."""
     choices: dict[tuple[str, ...], Choice] = {}
     runs, waiting = [], []
     base: dict[str, Stage] = {}
@@ -134,7 +134,7 @@ def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
 
 
 def value_at(cell: Cell, dotted: str) -> object:
-    """The value of a dotted key; None where the cell's problem family has no such key."""
+    """The value of a dotted key; None if the cell's problem family has no such key."""
     value: object = cell
     for part in dotted.split("."):
         value = dict(value).get(part) if isinstance(value, Section) else None
@@ -148,7 +148,7 @@ def _resolve(
     numbers_of: NumbersOf,
     choices: dict[tuple[str, ...], Choice],
 ) -> tuple[Cell, bool]:
-    """The cell with the chosen settings, and whether a choice is still open (then its first candidate stands in)."""
+    """The cell with the chosen settings, and whether a choice is still open (its first candidate is then used)."""
     if sweep.select is None:
         return cell, False
     pending = False
@@ -171,7 +171,7 @@ def _resolve(
             )
             compared.append(Candidate(settings, candidate_runs, _mean_error(candidate_runs, numbers_of)))
         choice = Choice(algorithm, cell.data_size, values, tuple(compared))
-        if not pending:  # an open choice of the ancestor leaves nothing to compare on top of it
+        if not pending:  # while the ancestor's choice is open, nothing can be compared
             choices.setdefault(choice.key, choice)
         chosen = choice.chosen
         pending = pending or chosen is None

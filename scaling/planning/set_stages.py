@@ -1,7 +1,7 @@
-"""What the stages of a set in plain language see of its settings, and the stage that imports it.
+"""The settings of a set in plain language that each stage sees, and the stage that imports it.
 
-In: the settings of `problems`. Out: configs of stages, each with what changes its result and nothing else, and the
-inputs that such a set brings. A local file enters by the digest of its content; its path is not part of an identity.
+In: the settings of `problems`. Out: configs of stages, each with only the keys that change its result, and the
+inputs of such a set. A local file is identified by the digest of its content, not by its path.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ _HUB = ("hub", "subset", "revision")
 
 
 def answering(problems: ProblemsInLanguage) -> dict[str, object]:
-    """What stages see that learn from whole completions, or judge their answers."""
+    """The settings for stages that learn from whole completions, or judge their answers."""
     return _only(problems, _ANSWERING)
 
 
 def judging(problems: ProblemsInLanguage) -> dict[str, object]:
-    """What stages see that look at steps."""
+    """The settings for stages that read steps."""
     return _only(problems, (*_ANSWERING, "step_unit"))
 
 
 def teaching(problems: ProblemsInLanguage) -> dict[str, object]:
-    """What draws training problems: what is held out of the same rows is not taught."""
+    """The settings that decide the training problems; rows held out of them are not taught."""
     held_out = []
     files = _files(problems)
     if files is None or "validation" not in files:
@@ -41,12 +41,12 @@ def teaching(problems: ProblemsInLanguage) -> dict[str, object]:
 
 
 def holding_out(problems: ProblemsInLanguage) -> dict[str, object]:
-    """What draws the validation and test problems."""
+    """The settings that decide the validation and test problems."""
     return _only(problems, ("family", "instruction", "num_validation", "num_test"))
 
 
 def problem_source(problems: Problems) -> dict[str, Stage]:
-    """The input `source` of a stage that draws problems; none where a law draws them."""
+    """The input `source` of a stage that draws problems; empty if a law draws them."""
     if not isinstance(problems, TextProblems):
         return {}
     files = _files(problems)

@@ -19,15 +19,13 @@ from scaling.config.errors import ConfigError, did_you_mean
 from scaling.config.sweep import Cell, Select, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Rft, StepDpo
-from scaling.planning.analysis_check import check_analysis
+from scaling.planning.checks import check_analysis, check_sampler, check_set
 from scaling.planning.explain import explain, known_beside, location_of
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
-from scaling.planning.sampler_check import check_sampler
-from scaling.planning.set_check import check_set
 from scaling.planning.written_paths import placed
 from scaling.plugins import load_plugins
 
-MAX_RUNS = 100_000  # of one grid: a plan of so many takes about a minute
+MAX_RUNS = 100_000  # of one grid: a plan of this size takes about a minute
 SWEEP_KEYS = (
     "question",
     "expectation",
@@ -83,7 +81,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(
-            f"{path} holds {_kind(document)}; a sweep is a mapping with the keys {', '.join(SWEEP_KEYS)}"
+            f"{path} holds {_kind(document)}; expected a mapping with the keys {', '.join(SWEEP_KEYS)}"
             " and sections such as problems, policy, sft."
         )
     document = placed(document, path.parent)
@@ -94,7 +92,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
 
 def _imports(value: object, path: Path) -> list[Path]:
-    """The user's modules, which have to be known before the other keys can be read."""
+    """Import the user's modules, whose names the other keys may use."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise ConfigError(f"{path}: imports is {value!r}; expected a list of Python files, such as [orpo.py].")
     return [Path(item) for item in value]
@@ -110,7 +108,7 @@ def _load(text: str | bytes) -> object:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(f"this is not YAML: {where}{error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no calendar, 3000 brackets
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as an impossible date, or 3000 brackets
         raise ConfigError(f"this is not YAML: {' '.join(str(error).split())}") from error
 
 
@@ -179,7 +177,7 @@ def _check_axes(sweep: Sweep, path: Path) -> None:
 
 
 def _check_pool(sweep: Sweep, path: Path) -> None:
-    """Every data_size and held-out set must fit into the distinct problems that the family offers."""
+    """Reject a data_size or held-out set that exceeds the distinct problems of the family."""
     pools: dict[str, dict[str, int]] = {}
     for cell in cells(sweep):
         if isinstance(cell.problems, TextProblems):
@@ -205,7 +203,7 @@ def _check_select(sweep: Sweep, select: Select, path: Path) -> None:
     shared = sorted(set(select.seeds) & set(sweep.seeds))
     if shared:
         raise ConfigError(
-            f"{path}: select.seeds and seeds share {shared}; settings are chosen on seeds of their own, such as 100."
+            f"{path}: select.seeds and seeds share {shared}; selection needs seeds of its own, such as 100."
         )
     for algorithm in algorithm_names():
         for key, values in select.candidates_of(algorithm).items():
@@ -223,7 +221,7 @@ def _check_select(sweep: Sweep, select: Select, path: Path) -> None:
 
 
 def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str, path: Path) -> None:
-    """Every combination of the varied keys' values is a valid cell, and they are not too many to plan."""
+    """Reject invalid combinations of the varied keys' values, and more runs than can be planned."""
     seeds = sweep.select.seeds if where == "select" and sweep.select else sweep.seeds
     num_runs = math.prod(map(len, varied.values())) * len(seeds)
     if num_runs > MAX_RUNS:
@@ -247,7 +245,7 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
 
 
 def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
-    """Nothing that needs an unbiased Q of every step is asked to do without it."""
+    """Reject adaptive step values where something needs an unbiased Q of every step."""
     keep = cell.section(Rft).keep
     needs = {
         "step_dpo.pit_rule = 'largest_drop'": cell.section(StepDpo).pit_rule == "largest_drop",
@@ -259,7 +257,7 @@ def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path
     if cell.step_values.adaptive and needing:
         place = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
         raise ConfigError(
-            f"{path}: {where} at {place}: step_values.adaptive is true, which finds the first pits of the rule 'lowest'"
+            f"{path}: {where} at {place}: step_values.adaptive is true, which finds first pits by the rule 'lowest'"
             f" and leaves other Q unknown, but {needing} needs an unbiased Q of every step; set step_values.adaptive:"
             " false there."
         )
@@ -297,7 +295,7 @@ def _override(document: dict[str, Any], override: str, path: Path) -> None:
     except ConfigError as error:
         raise ConfigError(f"--set {override!r}: {error}") from error
     *parents, leaf = dotted.split(".")
-    # An axis's key holds a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
+    # The key of an axis contains a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
     if parents[:1] == ["grid"]:
         parents, leaf = ["grid"], ".".join([*parents[1:], leaf])
     value = _placed_at([*parents, leaf], value)

@@ -1,4 +1,4 @@
-"""Which runs of a plan somebody means, by their axis values.
+"""Select runs of a plan by their axis values.
 
 In: runs, and values such as {"algorithm": "rft", "data_size": 256, "seed": 6}. Out: the runs that have them.
 """
@@ -14,7 +14,7 @@ from scaling.planning.plan import Run
 
 
 def values_of(run: Run) -> dict[str, object]:
-    """What tells a run from the others of its sweep."""
+    """The values that distinguish a run from the others of its sweep."""
     return {**run.axis_values, "algorithm": run.cell.algorithm, "seed": run.seed}
 
 
@@ -36,7 +36,7 @@ def runs_with(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> l
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that looks at one run."""
+    """Add the options of every command about one run."""
     parser.add_argument("--algorithm", metavar="NAME")
     parser.add_argument("--data-size", type=int, metavar="D")
     parser.add_argument("--seed", type=int, metavar="N")
@@ -45,7 +45,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def asked_where(arguments: argparse.Namespace) -> dict[str, object]:
-    """The values that these options give. Raises ConfigError for one without a value."""
+    """The values from these options. Raises ConfigError for one without a value."""
     chosen: dict[str, object] = {}
     for pair in arguments.where:
         key, equals, value = pair.partition("=")
@@ -66,7 +66,7 @@ def left_open(runs: Iterable[Run]) -> str:
 
 
 def distinct(values: Iterable[object]) -> list[object]:
-    """In the order of their first; an axis may have lists as values, which no set can hold."""
+    """Distinct values in order; values may be lists, which a set cannot hold."""
     found: list[object] = []
     for value in values:
         if value not in found:

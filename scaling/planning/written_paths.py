@@ -1,7 +1,7 @@
-"""Rewrite the paths in a sweep's document, which are relative to its file, relative to the current folder.
+"""Rewrite the paths in a sweep's document: relative to the current folder, not to its file.
 
-In: the document as it was read, and the folder that its paths are relative to. Out: the same document with other
-paths; anything else, and a value that is not text where a path belongs, is left for the checks that follow.
+In: the document as it was read, and the folder that its paths are relative to. Out: the same document with new
+paths. Everything else stays, including malformed values, which later checks report.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ Place = Callable[[Path, str], str]
 
 
 def placed(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The document, its paths taken from `folder`."""
+    """The document, with its paths resolved from `folder`."""
     placed_document = dict(document)
     for dotted, place in _PATHS.items():
         section, _, key = dotted.partition(".")
@@ -34,7 +34,7 @@ def placed(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _axes(grid: object, folder: Path) -> object:
-    """A grid whose axes are keys with paths in them too."""
+    """A grid, whose axes may hold paths too."""
     if not isinstance(grid, Mapping):
         return grid
     return {
@@ -50,12 +50,12 @@ def _value(value: object, folder: Path, place: Place) -> object:
 
 
 def _checkpoint(folder: Path, name: str) -> str:
-    """A checkpoint is a path where it reads like one, or where something lies there; else a name of the hub."""
+    """A checkpoint is a path if it looks like one or exists; otherwise it is a name on the hub."""
     there = name and (from_current(folder) / name).exists()
     return written_in(folder, name) if there or is_path(name) else name
 
 
-# Dotted key -> how its value is put.
+# Dotted key -> the rewriting of its value.
 _PATHS: Mapping[str, Place] = {
     "store": written_in,
     "results": written_in,

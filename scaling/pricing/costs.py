@@ -1,7 +1,7 @@
 """What a plan will cost, before anything runs: FLOPs from the configs, seconds from FLOPs.
 
-In: a stage, and how many FLOPs a second stages of its kind have reached in this store. Out: `Cost`, by the function
-that the stage's kind names (scaling.pricing.work). Records hold what a stage really took.
+In: a stage, and the FLOPs per second that its kind has reached in this store. Out: `Cost`, by the function
+that the stage's kind names (scaling.pricing.work). Records hold the time that a stage really took.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ class Cost:
     training_flops: float = 0.0
     generation_flops: float = 0.0
     request_seconds: float = 0.0  # of waiting for a chat model
-    server_flops: float = 0.0  # of generation by the server that `sampler` names, whose time is not ours
+    server_flops: float = 0.0  # of generation by the server in `sampler`; its time is not counted
 
     @property
     def flops(self) -> float:
@@ -34,7 +34,7 @@ class Cost:
         return self.training_flops + self.generation_flops
 
     def seconds(self, rate: float | None = None) -> float:
-        """Wall seconds of one worker; rate in FLOPs a second, from records of the same kind where there are some."""
+        """Wall seconds of one worker; rate in FLOPs a second, from records of the same kind if there are any."""
         if rate is not None:
             return OVERHEAD_SECONDS + self.flops / rate
         return (
@@ -54,7 +54,7 @@ def cost(stage: Stage) -> Cost:
 
 
 def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, Cost]:
-    """The same of stages that run in one plan, where what a smaller size asks a chat model for is asked for once.
+    """The same for stages of one plan, where sizes share the requests to a chat model.
 
     stored: stages of the plan that ran before.
     """

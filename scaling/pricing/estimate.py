@@ -1,4 +1,4 @@
-"""What `--plan` says of the cost: a table by kind of stage, and sentences on money, a server, memory and time.
+"""The costs in `--plan`: a table by kind of stage, and sentences on money, a server, memory and time.
 
 In: the stages that would run, those that are stored, and the sweep. Out: a table and lines of text; nothing is printed.
 """
@@ -55,7 +55,7 @@ def cost_table(
 def estimates(
     work: Mapping[Stage, Cost], stored: Iterable[Stage], rates: Mapping[str, float], sweep: Sweep, slots: int
 ) -> list[str]:
-    """Sentences on all that costs something. slots: workers that run at once on this machine."""
+    """Sentences on every cost. slots: workers that run at once on this machine."""
     lines = prompt_lines((*work, *stored)) + bill(added_problems(work, stored)) + server_lines(work)
     lines += memory_lines(tuple(work), sweep.resources, sweep.memory)
     if sweep.resources.hardware is not None:
@@ -64,7 +64,7 @@ def estimates(
     seconds = sum(item.seconds(rates.get(stage.kind)) for stage, item in work.items())
     source = "rates of this store's records" if rates else "rates of a two-core machine"
     waits = f", {spoken(waiting)} of it waiting for the teachers' replies" if waiting else ""
-    at_once = max(seconds / slots, waiting)  # stages that ask wait for each other
+    at_once = max(seconds / slots, waiting)  # stages that use a teacher wait for each other
     return [
         *lines,
         f"Estimated: {spoken(seconds)} of one worker{waits}, about {spoken(at_once)} on {slots} workers here"
@@ -73,7 +73,7 @@ def estimates(
 
 
 def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
-    """What the server of `sampler` will compute, and what it will not; nothing where there is none."""
+    """The stages that the server of `sampler` computes and those it does not; empty without one."""
     asked = {stage: item.server_flops for stage, item in work.items() if item.server_flops}
     if not asked:
         return []
@@ -81,7 +81,7 @@ def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
     kinds = ", ".join(dict.fromkeys(stage.kind for stage in asked))
     lines = [
         f"Server: {sum(asked.values()):.1e} FLOPs of generation by {', '.join(hosts)}, for {len(asked)} stages"
-        f" ({kinds}); how long it takes is not known here, so none of its time and memory is counted."
+        f" ({kinds}); its time and memory are unknown and not counted."
     ]
     present = (kind_of(kind) for kind in kind_names() if any(stage.kind == kind for stage in work))
     here = [kind.computed_here for kind in present if kind.computed_here]
@@ -89,7 +89,7 @@ def server_lines(work: Mapping[Stage, Cost]) -> list[str]:
 
 
 def prompt_lines(stages: Iterable[Stage]) -> list[str]:
-    """How a checkpoint is asked, for each that has no chat template of its own or is given another."""
+    """The prompt format of each checkpoint without a chat template, or with another one."""
     lines: dict[str, None] = {}
     for stage in stages:
         policy = stage.config.get("policy", {})
@@ -101,9 +101,9 @@ def prompt_lines(stages: Iterable[Stage]) -> list[str]:
         if template is not None:
             lines[how + f"{template!r} (policy.prompt_template)."] = None
         elif there is None:
-            lines[how + f"its chat template; where it has none, {DEFAULT_TEMPLATE!r} (policy.prompt_template)."] = None
+            lines[how + f"its chat template, or {DEFAULT_TEMPLATE!r} without one (policy.prompt_template)."] = None
         elif not there:
-            lines[how + f"{DEFAULT_TEMPLATE!r}, for it has no chat template (policy.prompt_template)."] = None
+            lines[how + f"{DEFAULT_TEMPLATE!r}, because it has no chat template (policy.prompt_template)."] = None
     return list(lines)
 
 

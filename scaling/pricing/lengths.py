@@ -1,12 +1,13 @@
 """How large a stage's policy is, and how long its prompts and completions can get, as far as a plan can know.
 
-In: a stage. Out: the policy's shape, and tokens. Of a checkpoint only its tokenizer knows lengths, which no plan loads:
-a word is taken for TOKENS_PER_WORD of its tokens.
+In: a stage. Out: the policy's shape, and tokens. A checkpoint's lengths depend on its tokenizer, which plans do not
+load, so a word counts as TOKENS_PER_WORD of its tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from data.problems.families import family_of
 from scaling.config.errors import ConfigError
@@ -34,12 +35,12 @@ def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
 def certain_limit(stage: Stage) -> int | None:
     """The most new tokens of a stage that samples from a checkpoint.
 
-    None where the checkpoint's tokenizer decides, and for embedded policies, which have no limit of their own.
+    None if the checkpoint's tokenizer decides, and for embedded policies, which have no limit.
     """
     if kind_of(stage.kind).samples is None or "hf" not in ancestor(stage, "pretrain").config["policy"]:
         return None
     problems, _, _ = setting(stage)
-    counts_tokens = not family_of(problems).vocabulary(problems)  # of families with words it is the tokenizer's to say
+    counts_tokens = not family_of(problems).vocabulary(problems)  # for families with words the tokenizer decides
     return longest(stage)[2] if counts_tokens or _own_limit(stage) is not None else None
 
 
@@ -50,14 +51,16 @@ def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
     if "hf" in policy:
         nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
         problems = problems_of(nearest.config)
-        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1  # without words it counts tokens
+        tokens = (
+            TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1
+        )  # without words, lengths count tokens
         shape = replace(
             _imported(base.execution.get("checkpoint", policy["hf"]), policy["revision"]), bfloat16=_is_bfloat16(policy)
         )
         return problems, shape, tokens
     problems = problems_of(base.config)
     words = len(family_of(problems).vocabulary(problems))
-    shape = model_config(policy["size"], words + 3)  # and the three specials
+    shape = model_config(policy["size"], words + 3)  # and the three special tokens
     return problems, replace(shape, bfloat16=_is_bfloat16(policy)), 1
 
 
@@ -67,7 +70,7 @@ def shots(stage: Stage) -> int:
 
 
 def ancestor(stage: Stage, kind: str) -> Stage:
-    """The nearest ancestor of a kind, the stage itself included. Raises LookupError where there is none."""
+    """The nearest ancestor of a kind, the stage itself included. Raises LookupError if there is none."""
     if stage.kind == kind:
         return stage
     for parent in stage.inputs.values():
@@ -86,7 +89,7 @@ def _completion_tokens(stage: Stage, family_tokens: int) -> int:
     if kind_of(stage.kind).samples is not None:
         own = _own_limit(stage)
         return family_tokens if own is None else own
-    if "traces" in stage.inputs:  # it reads what another stage sampled
+    if "traces" in stage.inputs:  # it reads the samples of another stage
         return _completion_tokens(stage.inputs["traces"], family_tokens)
     try:
         rollouts = ancestor(stage, "rollouts")
@@ -108,9 +111,28 @@ def _is_bfloat16(policy: Mapping[str, object]) -> bool:
     return policy.get("compute_dtype") == "bfloat16"
 
 
-@cache  # a plan asks for it at every stage
+@cache  # used at every stage of a plan
 def _imported(hf: str, revision: str | None) -> ModelConfig:
     try:
         return known_shape(hf) or imported_shape(hf, revision)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"policy.hf: {error}") from error
+
+
+def check_room(stages: Iterable[Stage], path: Path) -> None:
+    """Reject limits beyond a checkpoint's context. path: of the sweep, for messages.
+
+    Prompt lengths depend on the checkpoint's tokenizer: a limit is rejected here if no prompt, however short, leaves
+    room for it; `scaling.model.sampling.sample` rejects the rest before it samples.
+    """
+    for stage in stages:
+        limit, samples = certain_limit(stage), kind_of(stage.kind).samples
+        if limit is None or samples is None:
+            continue
+        room = longest(stage)[0].max_positions
+        if room is not None and limit >= room:  # the shortest prompt is one token
+            raise ConfigError(
+                f"{path}: {samples.sweep_key}.max_new_tokens allows completions of {limit} tokens, but the policy was"
+                f" made for max_positions = {room}, prompt and completion together; set it to less than {room}, with"
+                " room for the prompts."
+            )

@@ -1,4 +1,4 @@
-"""Which stage of a plan needs most memory on a device, and what time its work takes on stated hardware.
+"""The stages of a plan that need most memory on a device, and the time that the plan takes on given hardware.
 
 In: stages, their costs, and the sections `resources` and `memory` of their sweep. Out: bytes by purpose for each stage
 that has a policy here, and the lines that `--plan` prints. Lengths are the longest that the family allows, as in
@@ -36,7 +36,7 @@ NUM_PARTS = 4  # of the largest stage, named in a line
 
 @dataclass(frozen=True)
 class Need:
-    """What one device needs for a stage."""
+    """The memory of a stage on one device."""
 
     stage: Stage
     parts: dict[str, float]  # purpose -> bytes
@@ -48,7 +48,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Device:
-    """What one device of a mesh has to do with."""
+    """The share of one device of a mesh."""
 
     axes: Mapping[str, int]  # sizes of the mesh's axes
     tokens_limit: int  # of one micro-batch
@@ -56,7 +56,7 @@ class Device:
 
     @property
     def ways(self) -> int:
-        """Over how many devices rows are divided."""
+        """Number of devices that rows are divided over."""
         return self.axes["data"] * self.axes["fsdp"]
 
 
@@ -85,17 +85,17 @@ def training_on_pairs(stage: Stage, device: Device) -> dict[str, float]:
 
 
 def sampling(stage: Stage, device: Device) -> dict[str, float]:
-    """Of a chunk of completions."""
+    """Bytes by purpose while a chunk of completions is sampled."""
     shape, prompt, completion = longest(stage)
     samples = kind_of(stage.kind).samples
-    if samples is not None and samples.from_prefixes:  # they end anywhere, on average half-way
+    if samples is not None and samples.from_prefixes:  # prefixes end anywhere, on average half-way
         prompt, completion = prompt + completion // 2, completion - completion // 2
     rows, prompts = -(-SAMPLER_ROWS // device.ways), -(-_prompts_in_a_chunk(stage) // device.ways)
     return sampling_memory(shape, device.axes, rows, prompts, padded(prompt), padded(completion))
 
 
 def scoring(stage: Stage, device: Device) -> dict[str, float]:
-    """Of one forward pass over whole traces; nothing is sampled."""
+    """Bytes by purpose of a forward pass over whole traces; nothing is sampled."""
     shape, prompt, completion = longest(stage)
     length = padded(prompt + completion)
     rows = rows_on_device(length, -(-SCORING_ROWS // device.ways), device.tokens_limit)
@@ -103,7 +103,7 @@ def scoring(stage: Stage, device: Device) -> dict[str, float]:
 
 
 def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) -> list[str]:
-    """For each class of stages with a policy, the stage that needs most of a device, and whether that is there."""
+    """For each class of stages with a policy, the stage that needs most memory on a device, and whether it fits."""
     needs = [found for stage in stages if (found := need(stage, resources, memory)) is not None]
     lines = []
     for kind in ("train", "rollouts"):
@@ -123,7 +123,7 @@ def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) 
 
 
 def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
-    """How long the FLOPs take on the hardware, with the utilisation that is assumed; and, separately, the waiting."""
+    """How long the FLOPs take on the hardware at the assumed utilisation; waiting is separate."""
     peak = hardware.num_devices * hardware.flops_per_second_per_device
     training, generation = sum(item.training_flops for item in work), sum(item.generation_flops for item in work)
     seconds = sum(seconds_on(item, hardware) for item in work)
@@ -143,19 +143,21 @@ def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
 
 
 def seconds_on(work: Cost, hardware: Hardware) -> float:
-    """Of all devices together, without reading, compiling and writing."""
+    """Seconds on all devices together, without reading, compiling and writing."""
     peak = hardware.num_devices * hardware.flops_per_second_per_device
     training, generation = work.training_flops, work.generation_flops
     return (training / hardware.training_utilisation + generation / hardware.generation_utilisation) / peak
 
 
 def _prompts_in_a_chunk(stage: Stage) -> int:
-    """How many prompts the sampler prefills at once: the completions of one prompt stand together and share it."""
+    """How many prompts the sampler prefills at once: adjacent completions of one prompt share it."""
     samples = kind_of(stage.kind).samples
     if samples is None or samples.per_prompt is None:  # one greedy completion of each prompt, or prefixes that differ
         return SAMPLER_ROWS
     section = stage.config if samples.section is None else stage.config[samples.section]
-    different = -(-SAMPLER_ROWS // section[samples.per_prompt]) + 1  # a chunk may begin amid those of one
+    different = (
+        -(-SAMPLER_ROWS // section[samples.per_prompt]) + 1
+    )  # a chunk may begin between completions of one prompt
     return min(SAMPLER_ROWS, next(size for size in PREFILL_PROMPTS if size >= different))
 
 
@@ -166,7 +168,7 @@ def _verdict(largest: Need, hardware: Hardware | None) -> str:
     if largest.gib <= room:
         return f"; {hardware.name} has {room:g} GiB."
     return (
-        f"; that is more than the {room:g} GiB of {hardware.name}: divide over more devices in resources.mesh, lower"
+        f"; more than the {room:g} GiB of {hardware.name}: divide over more devices in resources.mesh, lower"
         " memory.micro_batch_tokens, set memory.remat: layers or policy.lora."
     )
 

@@ -1,8 +1,8 @@
-"""What a plan's chat teachers will be asked and what that may cost, before anything is sent.
+"""The requests of a plan to its chat teachers and their possible cost, before anything is sent.
 
 In: the stages that would run, and those that are stored. Out: sentences for `--plan`, and the seconds that a stage will
 wait for replies. Each size is a stage of its own, but the sizes of one seed go through the same attempts and share the
-seed's ledger: what a smaller size asks for, a larger one finds there. So each size is billed for what it adds. The cost
+seed's ledger: a larger size finds the replies to a smaller one there. So each size is billed for what it adds. The cost
 is an upper estimate: every reply as long as max_tokens, and twice as many attempts as problems.
 """
 
@@ -13,15 +13,15 @@ from data.teacher.ledger import ledger_path, spent_in
 from scaling.config.teacher import NamedTeacher, Teacher, joined
 from scaling.stage import Stage, canonical_json
 
-EXPECTED_ATTEMPTS, MOST_ATTEMPTS = 1.25, 2.0  # for each problem: a guess, and what is taken for the worst
+EXPECTED_ATTEMPTS, MOST_ATTEMPTS = 1.25, 2.0  # for each problem: a guess, and the assumed worst
 # Tokens of the two prompts, and of the question in them; with room, since a vocabulary may be coarse.
 PROMPT_TOKENS, QUESTION_TOKENS = 600, 400
 REPLY_SECONDS = 10.0  # a guess
-SIFTING = ("near_duplicate", "ngram")  # settings of a teacher that choose among replies and ask for no others
+SIFTING = ("near_duplicate", "ngram")  # settings of a teacher that select replies but do not change requests
 
 
 def bill(added: Mapping[Stage, int]) -> list[str]:
-    """Sentences on requests, cost and budget, of what `added_problems` gives; none where no chat model is asked."""
+    """Sentences on requests, cost and budget, of what `added_problems` gives; empty if there is no chat model."""
     if not added:
         return []
     lines = []
@@ -32,13 +32,11 @@ def bill(added: Mapping[Stage, int]) -> list[str]:
     names = ", ".join(dict.fromkeys(name for teacher, _ in teachers for name in teacher.named))
     lines.append(
         f"Teacher: about {requests * EXPECTED_ATTEMPTS:.0f} requests to {names} are expected for {problems} problems in"
-        f" {len(ledgers)} ledgers; replies that are in them already are not asked for again."
+        f" {len(ledgers)} ledgers; replies that are already in them are not requested again."
     )
     most = [usd for teacher, size in teachers if (usd := _most_usd(teacher, size)) is not None]
     if len(most) < len(teachers):
-        lines.append(
-            "Some teacher has no prices, so its cost is not known; state usd_per_million_input_tokens and so on."
-        )
+        lines.append("A teacher has no prices, so its cost is unknown; state usd_per_million_input_tokens and so on.")
     else:
         lines.append(
             f"At most about {sum(most):.2f} USD, if half of the attempts are rejected and every reply has max_tokens."
@@ -49,7 +47,7 @@ def bill(added: Mapping[Stage, int]) -> list[str]:
 def added_problems(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, int]:
     """For each stage with a chat model, how many problems it has beyond those of smaller sizes of its seed.
 
-    stored: stages that ran before; theirs are in the ledger, where that is still there.
+    stored: stages that ran before; their replies are in the ledger, if it still exists.
     """
     found: dict[Stage, int] = {}
     reached: dict[str, int] = {}
@@ -67,7 +65,7 @@ def added_problems(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dic
 def asking_seconds(stage: Stage, num_problems: int | None = None) -> float:
     """Seconds that a teacher's stage waits for replies: for a slot or for the pace, whichever is slower.
 
-    num_problems: of those that it asks for, without its smaller sizes; by default all of its own.
+    num_problems: of those that it requests itself, without smaller sizes; by default all.
     """
     teacher = teacher_of(stage)
     problems = int(stage.config["data_size"]) if num_problems is None else num_problems
@@ -86,7 +84,7 @@ def _is_asking(stage: Stage) -> bool:
 
 
 def _asked_alike(stage: Stage) -> str:
-    """Equal for stages whose attempts ask for the same, as far as each goes."""
+    """A key that is equal for stages with the same attempts, apart from their number."""
     teacher = {key: value for key, value in stage.config["teacher"].items() if key not in SIFTING}
     others = {key: value for key, value in stage.config.items() if key != "data_size"}
     return canonical_json({**others, "teacher": teacher, "problems of": stage.inputs["problems"].digest})
@@ -105,7 +103,7 @@ def _most_usd(teacher: Teacher, data_size: int) -> float | None:
 
 
 def _budgets(teachers: Sequence[Teacher]) -> list[str]:
-    """What stops the asking, and what is spent, for each folder of ledgers."""
+    """The budget and the spending, for each folder of ledgers."""
     lines = []
     for folder in dict.fromkeys(teacher.ledger for teacher in teachers):
         first = next(teacher for teacher in teachers if teacher.ledger == folder)

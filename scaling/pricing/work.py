@@ -1,4 +1,4 @@
-"""What a stage of each kind costs, from its config and its ancestors': the functions that scaling.kinds names.
+"""The cost of a stage of each kind, from its config and its ancestors': the functions named in scaling.kinds.
 
 In: a stage. Out: `Cost`, or counts. The FLOPs are upper estimates: every completion as long as `max_new_tokens` or,
 without it, the family allows, every problem with as many positives, negatives and steps as the config admits.
@@ -37,7 +37,7 @@ def pretrain(stage: Stage) -> Cost:
     if "hf" in stage.config["policy"]:
         return Cost()  # an import
     shape, prompt, completion = longest(stage)
-    settings = stage.config["pretrain"]  # of random params it holds the seed alone
+    settings = stage.config["pretrain"]  # random params: it holds only the seed
     rows = settings.get("num_updates", 0) * settings.get("batch_size", 0)
     return Cost(training_flops=rows * training_flops(shape, [prompt + completion]))
 
@@ -125,7 +125,7 @@ def fine_tuning(stage: Stage, rows_per_problem: float) -> Cost:
 
 
 def num_problems(stage: Stage) -> int:
-    """How many problems a stage works on: as its nearest ancestor says that brings problems."""
+    """How many problems a stage works on, according to its nearest ancestor with problems."""
     queue, seen = deque([stage]), {stage.digest}
     while queue:
         current = queue.popleft()
@@ -135,15 +135,16 @@ def num_problems(stage: Stage) -> int:
             if parent.digest not in seen:
                 seen.add(parent.digest)
                 queue.append(parent)
-    raise LookupError(f"{stage.name} has no ancestor that brings problems.")
+    raise LookupError(f"{stage.name} has no ancestor with problems.")
 
 
 def rows_per_problem(data: Stage) -> float:
-    """How many rows a stage gives a learner for each problem, at most."""
+    """The most rows that a stage gives a learner for each problem."""
     rows = kind_of(data.kind).rows
     if rows is None:
         raise ValueError(
-            f"{data.name}: the record of kind {data.kind!r} names no `rows`, so what learns from it has no cost."
+            f"{data.name}: the record of kind {data.kind!r} names no `rows`, so the cost of learning from it is"
+            " unknown."
         )
     return float(loaded(rows)(data))
 
@@ -166,7 +167,7 @@ def rows_of_pairs(stage: Stage) -> int:
 
 
 def rows_of_traces(stage: Stage) -> int:
-    """One row a trace, of pairs at pits as of good steps."""
+    """One row per trace, for pairs at pits and for good steps."""
     return traces_per_problem(stage.inputs["step_values"])
 
 
@@ -181,7 +182,7 @@ def rows_of_labelled(stage: Stage) -> int:
 
 
 def traces_per_problem(step_values: Stage) -> int:
-    """As many as are asked for, of the rollouts that there are."""
+    """The configured number, or that of all rollouts if smaller."""
     sampled = step_values.inputs["rollouts"].config["rollouts"]["samples_per_problem"]
     return int(min(step_values.config["traces_per_problem"], sampled))
 

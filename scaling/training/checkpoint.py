@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from scaling.model.sharding import told_by_first
+from scaling.model.sharding import value_of_first
 from scaling.stage import CHECKPOINTS
 from scaling.training.update import TrainState
 
@@ -50,7 +50,7 @@ class Checkpoints:
             return state
         if jax.process_index() == 0:
             self._set_damaged_aside()
-        told_by_first(True)  # the others wait until that is done
+        value_of_first(True)  # the others wait until that is done
         steps = _steps(self.directory)
         if not steps:
             return state
@@ -64,7 +64,7 @@ class Checkpoints:
 
     def maybe_save(self, state: TrainState, update_index: int) -> bool:
         """Save when the last save was long enough ago. Returns whether it did."""
-        if not told_by_first(time.monotonic() - self._last_saved >= self.every_seconds):
+        if not value_of_first(time.monotonic() - self._last_saved >= self.every_seconds):
             return False
         import orbax.checkpoint as ocp
 

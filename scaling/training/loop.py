@@ -8,6 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +18,7 @@ import numpy as np
 from scaling.config.policy import Lora
 from scaling.config.training import Optimizer
 from scaling.model.lora import init_adapters
+from scaling.model.policy import Policy
 from scaling.model.sharding import placed_params, placed_rows
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
@@ -24,7 +26,7 @@ from scaling.training.batching import Schedule, micro_batches
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.memory_settings import current_memory
 from scaling.training.update import (
-    Loss,
+    Objective,
     OptimizerSettings,
     Sums,
     init_state,
@@ -39,99 +41,95 @@ NUM_LOGGED = 20  # metrics are averaged over windows, about this many in a run
 _ADAPTERS = 0xADA  # folded into the seed's key: fresh adapters are drawn from it
 
 
+@dataclass(frozen=True)
+class Updates:
+    """The updates of a training run, by their index."""
+
+    num: int
+    batch_at: Callable[[int], Iterable[Mapping[str, np.ndarray]]]  # the micro-batches of an update
+    learning_rate: Callable[[int], float]
+    weight_decay: float
+    max_gradient_norm: float
+
+
 def train(
-    params: Params,
-    config: ModelConfig,
+    start: Policy,
     arrays: Mapping[str, np.ndarray],
     lengths: np.ndarray,
-    loss: Loss,
+    objective: Objective,
     optimizer: Optimizer,
     seed: int,
     out: Path,
-    constants: Mapping[str, float] = MappingProxyType({}),
     lora: Lora | None = None,
-    estimate: Loss | None = None,
 ) -> tuple[Params, dict[str, float]]:
     """Train on all rows of `arrays` for the optimizer's epochs.
 
-    arrays: [N, ...] each, the loss's batch, and lengths int [N], the tokens of each row; see `micro_batches`.
-    constants: scalars that the loss reads from its batch; estimate: gives others, of each whole batch (`make_update`).
-    Returns what was trained, the params or, with lora, adapters to the params given; and the metrics of the last window
+    arrays: [N, ...] each, the batch of the loss, and lengths int [N], the tokens of each row; see `micro_batches`.
+    Returns the trained params or, with lora, adapters to the start policy's params; and the metrics of the last window
     with `num_updates`.
     """
-    trained: Params = params
+    trained: Params = start.params
     frozen: Params = {}
     if lora is not None:
-        trained = init_adapters(params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS))
-        frozen = params
+        trained = init_adapters(start.params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS))
+        frozen = start.params
     schedule = Schedule(len(lengths), optimizer.batch_size, optimizer.epochs, seed)
-    return run_updates(
-        trained,
-        config,
+    updates = Updates(
+        schedule.num_updates,
         batch_at=lambda index: [
             batch for _, batch in micro_batches(arrays, schedule.rows(index), lengths, optimizer.batch_size)
         ],
-        num_updates=schedule.num_updates,
-        loss=loss,
         learning_rate=lambda index: learning_rate_at(
             optimizer.learning_rate, optimizer.warmup_fraction, optimizer.schedule, schedule.num_updates, index
         ),
         weight_decay=optimizer.weight_decay,
         max_gradient_norm=optimizer.max_gradient_norm,
-        out=out,
-        constants=constants,
-        lora=lora,
-        frozen=frozen,
-        estimate=estimate,
     )
+    return run_updates(trained, start.config, updates, objective, out, lora=lora, frozen=frozen)
 
 
 def run_updates(
     params: Params,
     config: ModelConfig,
-    batch_at: Callable[[int], Iterable[Mapping[str, np.ndarray]]],
-    num_updates: int,
-    loss: Loss,
-    learning_rate: Callable[[int], float],
-    weight_decay: float,
-    max_gradient_norm: float,
+    updates: Updates,
+    objective: Objective,
     out: Path,
-    constants: Mapping[str, float] = MappingProxyType({}),
     checkpoint_seconds: float = 60.0,
     lora: Lora | None = None,
     frozen: Params = MappingProxyType({}),
-    estimate: Loss | None = None,
 ) -> tuple[Params, dict[str, float]]:
-    """Updates 0 to num_updates - 1 of the params, or from the checkpoint in `out` on.
+    """Make all updates of the params, or those after the checkpoint in `out`.
 
-    batch_at: the micro-batches of an update. With lora the params are adapters to the frozen ones.
+    With lora the params are adapters to the frozen ones.
     """
-    update = make_update(config, loss, lora, current_memory().remat == "layers", estimate)
+    update = make_update(config, objective.loss, lora, current_memory().remat == "layers", objective.estimate)
     checkpoints = Checkpoints(out, checkpoint_seconds, (METRICS_FILE,))
     state = checkpoints.restore(init_state(placed_params(params, config)))
     first = int(state.update_index)
     if first:
-        logger.info("continuing at update %d of %d", first, num_updates)
+        logger.info("continuing at update %d of %d", first, updates.num)
     metrics_path = out / METRICS_FILE
     last = _drop_lines_after(metrics_path, first)
-    shared = {name: np.float32(value) for name, value in constants.items()}
+    shared = {name: np.float32(value) for name, value in objective.constants.items()}
     window: list[Sums] = []
-    log_every = max(1, num_updates // NUM_LOGGED)
+    log_every = max(1, updates.num // NUM_LOGGED)
     with metrics_path.open("a") as metrics_file:
-        for index in range(first, num_updates):
+        for index in range(first, updates.num):
             settings = OptimizerSettings(
-                np.float32(learning_rate(index)), np.float32(weight_decay), np.float32(max_gradient_norm)
+                np.float32(updates.learning_rate(index)),
+                np.float32(updates.weight_decay),
+                np.float32(updates.max_gradient_norm),
             )
-            state, sums = update(state, map(placed_rows, batch_at(index)), shared, settings, frozen)
+            state, sums = update(state, map(placed_rows, updates.batch_at(index)), shared, settings, frozen)
             window.append(sums)
-            if (index + 1) % log_every == 0 or index + 1 == num_updates:
+            if (index + 1) % log_every == 0 or index + 1 == updates.num:
                 last = _means(window, index + 1)
                 metrics_file.write(json.dumps({"update": index + 1, **last}) + "\n")
                 metrics_file.flush()
                 window = []
                 checkpoints.maybe_save(state, index + 1)
     checkpoints.close()
-    return state.params, {"num_updates": float(num_updates), **last}
+    return state.params, {"num_updates": float(updates.num), **last}
 
 
 def _means(window: list[Sums], update_index: int) -> dict[str, float]:

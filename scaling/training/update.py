@@ -12,6 +12,7 @@ gradients and optimizer state.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from types import MappingProxyType
 from typing import NamedTuple
@@ -40,6 +41,15 @@ class Sum:
 Sums = Mapping[str, Sum]
 Apply = Callable[..., jax.Array]  # (params, tokens) -> logits
 Loss = Callable[[Apply, Params, Mapping[str, jax.Array]], Sums]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises."""
+
+    loss: Loss
+    constants: Mapping[str, float] = field(default_factory=dict)  # scalars that the loss reads from its batch
+    estimate: Loss | None = None  # gives other scalars, of each whole batch, without a gradient (`make_update`)
 
 
 @struct.dataclass

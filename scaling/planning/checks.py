@@ -1,0 +1,110 @@
+"""Checks of a sweep file that involve several of its sections.
+
+In: a sweep or a cell, and the path of its file for messages. Out: nothing, or a ConfigError that names the key, its
+value and the cure.
+"""
+
+import math
+import re
+from pathlib import Path
+
+from data.answers.user_verifiers import verifier_of
+from data.sets.finite_splits import check_counts, rows_known, set_sizes
+from scaling.config.algorithms import algorithm_names
+from scaling.config.errors import ConfigError, did_you_mean
+from scaling.config.problems import ProblemsInLanguage
+from scaling.config.sweep import Cell, Sweep
+from scaling.config.text_problems import Jsonl
+from scaling.planning.grid import cells
+
+
+def check_analysis(sweep: Sweep, path: Path) -> None:
+    """Reject malformed claims, and claims and references that no cell runs. path: of the sweep, for messages."""
+    run = {cell.algorithm for cell in cells(sweep)}
+    there = ", ".join(name for name in algorithm_names() if name in run)
+    for algorithm, claim in sweep.analysis.claims.items():
+        where = f"{path}: analysis.claims.{algorithm}"
+        if algorithm not in algorithm_names():
+            raise ConfigError(f"{where}: there is no such algorithm.{did_you_mean(algorithm, algorithm_names())}")
+        if isinstance(claim, str) and not re.fullmatch(r"<=\s*\d+(\.\d+)?", claim):
+            raise ConfigError(f'{where} is {claim!r}; a claim is a multiplier such as 2, or "<=1".')
+        if not isinstance(claim, str) and not 0 < claim < math.inf:
+            raise ConfigError(f"{where} is {claim}; a multiplier must be positive and finite.")
+        if algorithm not in run:
+            raise ConfigError(
+                f"{where} claims {claim} for an algorithm that no cell of the grid runs; the grid runs {there}. Take"
+                " the claim out of analysis.claims, or the algorithm into grid.algorithm."
+            )
+    for place, pair in enumerate(sweep.analysis.compare):
+        names = [name.partition(",")[0] for name in pair]
+        for name in names:
+            if name not in run:
+                hint = did_you_mean(name, sorted(run)) if name not in algorithm_names() else ""
+                raise ConfigError(
+                    f"{path}: analysis.compare[{place}] names {name!r}, which no cell of the grid runs; the grid runs"
+                    f" {there}.{hint}"
+                )
+        if pair[0] == pair[1]:
+            raise ConfigError(
+                f"{path}: analysis.compare[{place}] names {pair[0]!r} twice; name two different algorithms."
+            )
+    if len(run) > 1 and sweep.analysis.reference not in run:
+        raise ConfigError(
+            f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({there});"
+            " multipliers need the reference's curve."
+        )
+
+
+def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
+    """Reject a set without a pretrained policy or without its files, and a data_size that it cannot offer."""
+    if cell.policy.hf is None:
+        raise ConfigError(
+            f"{path}: problems.family is {problems.family!r}, a set in plain language, but policy.hf is not set; name a"
+            " pretrained policy, such as policy: {hf: Qwen/Qwen2.5-0.5B}, or use the family modular_sum or star_graph."
+        )
+    if isinstance(problems, Jsonl) and problems.path is None:
+        raise ConfigError(
+            f"{path}: problems.family is 'jsonl', but problems.path is not set; name the file of your rows."
+        )
+    try:
+        if isinstance(problems, Jsonl) and problems.verifier is not None:
+            verifier_of(problems.verifier)
+        rows, sizes = rows_known(problems), set_sizes(problems)
+        if rows is None or sizes is None:
+            return  # the stage that draws the problems will check
+        check_counts(problems, rows)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if cell.teacher.named:
+        return  # a chat model writes as many as needed
+    size, there = cell.data_size, sizes["train"]
+    solvable = problems.solvable
+    if solvable is not None and solvable.shots and solvable.num_candidates + solvable.shots > there:
+        raise ConfigError(
+            f"{path}: problems.solvable.num_candidates is {solvable.num_candidates} and shots {solvable.shots}, but"
+            f" {problems.family} offers {there} training problems for both; lower num_candidates or shots."
+        )
+    if solvable is not None:
+        there = min(there, solvable.num_candidates)
+    if size > there:
+        which = (
+            f"and tries problems.solvable.num_candidates = {solvable.num_candidates} of them"
+            if solvable is not None and there == solvable.num_candidates
+            else "besides those held out"
+        )
+        raise ConfigError(
+            f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems {which};"
+            " lower data_size."
+        )
+
+
+def check_sampler(sweep: Sweep, path: Path) -> None:
+    """Reject hosts and meshes for stages that a server samples: each member would request every completion."""
+    hosts, mesh = sweep.resources.hosts.rollouts, sweep.resources.mesh.rollouts.num_devices
+    if (hosts, mesh) == (1, 1) or all(cell.sampler is None for cell in cells(sweep)):
+        return
+    key, value = ("hosts", hosts) if hosts > 1 else ("mesh", mesh)
+    raise ConfigError(
+        f"{path}: resources.{key}.rollouts asks for {value} {'workers' if hosts > 1 else 'devices'} per stage, but"
+        f" sampler names a server that samples in their place; leave resources.{key}.rollouts out."
+    )
