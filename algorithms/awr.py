@@ -47,7 +47,7 @@ def weigh_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
     tokenizer = tokenizer_of(problems_of(config), inputs)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     verified = load_verified(inputs["rollouts"], inputs["verification"])
-    settings, rows, of_steps = config["weighted_steps"], [], []
+    settings, rows, of_steps = config["weighted_steps"], [], list[float]()
     for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
         weights = step_weights(advantages(trace.q_values, trace.prompt_value), settings["beta"], settings["max_weight"])
         of_steps.extend(weights)
