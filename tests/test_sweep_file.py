@@ -115,7 +115,7 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"analysis": {"claims": {"rft": "about 2"}}}, ["'about 2'", '"<=1"']),
         (
             {"analysis": {"claims": {"rft": 2, "step_dpo": 8}}},
-            ["analysis.claims.step_dpo claims 8", "the grid runs sft, rft.", "take the claim out"],
+            ["analysis.claims.step_dpo claims 8", "the grid runs sft, rft.", "Take the claim out"],
         ),
         ({"grid": {"data_size": [64]}, "analysis": {"claims": {"dpo": "<=1"}}}, ["claims <=1", "the grid runs sft."]),
         ({"analysis": {"reference": "dpo"}}, ["analysis.reference is 'dpo'", "does not run"]),
