@@ -122,7 +122,7 @@ def _compared(studies: Mapping[str, Study], first: str, second: str) -> list[tup
         one, other = _at(algorithm, first), _at(algorithm, second)
         if other not in theirs.outcomes.algorithms:
             continue
-        for size in sorted(set(_sizes(ours, one)) & set(_sizes(theirs, other))):
+        for size in sorted(set(ours.outcomes.sizes_of(one)) & set(theirs.outcomes.sizes_of(other))):
             cell, against = ours.outcomes.index(one, size), theirs.outcomes.index(other, size)
             apart = float(ours.outcomes.errors[cell] - theirs.outcomes.errors[against])
             if ours.draws is not None and theirs.draws is not None:
@@ -134,10 +134,6 @@ def _compared(studies: Mapping[str, Study], first: str, second: str) -> list[tup
             limits = percentile_interval(np.exp(m[1] - of_other[1]))
             rows.append(("ratio of multipliers", algorithm, None, first, second, ratio, *limits))
     return rows
-
-
-def _sizes(study: Study, algorithm: str) -> list[int]:
-    return [int(size) for size in study.outcomes.data_size[study.outcomes.cells_of(algorithm)]]
 
 
 def _log_m(study: Study, algorithm: str) -> tuple[float, np.ndarray] | None:

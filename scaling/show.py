@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # it brings jax
     from data.readable import Example, Reader, Step, Written
 
 WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "wrong", "curves")
-_TRAINS = ("rft", "dpo", "step_rft", "sft")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +96,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "values": ("step_values",),
     "pairs": ("pairs", "step_pairs"),
     "wrong": ("evaluation",),
-    "curves": _TRAINS,
+    "curves": ("evaluation",),  # its policy was trained, by an algorithm of this project or of a plug-in
 }
 
 

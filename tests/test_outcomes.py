@@ -6,6 +6,7 @@ import pytest
 from planted import planted
 
 from analysis.tables.outcomes import OutcomesError, from_parts, from_table
+from analysis.verdicts.outcome_file import read_outcomes
 
 
 def table() -> pd.DataFrame:
@@ -88,3 +89,17 @@ def test_a_row_that_repeats_one_of_an_earlier_part_is_refused():
     table = pd.concat([table, table.iloc[[3]]], ignore_index=True)
     with pytest.raises(OutcomesError, match=rf"^row {len(table) - 1} repeats algorithm=sft"):
         from_parts(lambda: (table.iloc[start : start + 32] for start in range(0, len(table), 32)))
+
+
+def test_a_parquet_file_without_rows_is_an_error_of_the_table(tmp_path):
+    table().head(0).to_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(OutcomesError, match="the table has no rows"):
+        read_outcomes(tmp_path / "empty.parquet", "sft")
+
+
+def test_an_incomplete_run_is_named_by_its_own_seed_where_groups_share_none():
+    rows = table()
+    rows.loc[rows["algorithm"] == "rft", "seed"] += 7
+    cut = rows[~((rows["algorithm"] == "rft") & (rows["seed"] == 8) & (rows["problem"] == "p3"))]
+    with pytest.raises(OutcomesError, match=r"rft, data_size=10, seed=8\) has 3 of 4 problems; 'p3' is absent"):
+        from_table(cut)

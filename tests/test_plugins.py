@@ -188,7 +188,7 @@ REFUSED = {
     "form_with_a_wrong_derivative": (
         FORM + "def evaluate(*at):\n    found = pow3(*at)\n    return found._replace(by_log_x=-found.by_log_x)\n"
         "register_form(Form('mine', '', ('log_a', 'log_b', 'floor'), 5, evaluate))\n",
-        r"line 7: .*mine: the derivative by log x is \S+ where the values change by -",
+        r"line 7: .*mine: the derivative by log x is \S+ but the values change by -",
     ),
     "misspelled": ("x = 1\ndef f(:\n", r"misspelled\.py, line 2: invalid syntax"),
     "heavy": ("x = 1\nimport jax.numpy as jnp\n", r"heavy\.py imports jax when it is loaded.*inside of the functions"),

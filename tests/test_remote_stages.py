@@ -138,7 +138,7 @@ def test_a_missing_extra_is_one_error_that_names_it(base, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "httpx", None)
     for name in ("data.http_requests", "data.sampling.completion_server", "data.sampling.remote_sampler"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(ImportError, match=r"needs the package httpx, .* '\.\[remote\]' to sample on a server"):
+    with pytest.raises(ImportError, match=r"need the package httpx, .* '\.\[remote\]' to sample on a server"):
         sampler_of(remote("http://127.0.0.1:1/v1"), {"policy": base["base"]}, tmp_path, TOKENIZER)
 
 

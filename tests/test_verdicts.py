@@ -98,7 +98,7 @@ def test_support_needs_the_hold_out_and_data_of_the_reference_within_reach():
     assert verdict(evidence(held_out=True)).code == "SUPPORTED"
     failed = verdict(evidence(held_out=False), claim=2.0)
     assert failed.code == "DIRECTION_ONLY"
-    assert "not what the other sizes predict" in failed.sentence
+    assert "the other sizes do not predict its error" in failed.sentence
     assert "these data do not give one" in failed.claim_sentence
     far = verdict(evidence(extrapolation=(4.1, 60.0)), claim=2.0)
     assert far.code == "DIRECTION_ONLY"

@@ -117,7 +117,7 @@ def differences(outcomes: Cells, reference: str, draws: np.ndarray) -> list[Diff
     """Mean difference in error over shared sizes; paired, because a replicate's problems and seeds are the same."""
     found = []
     for algorithm in outcomes.algorithms:
-        shared = sorted(set(_sizes(outcomes, algorithm)) & set(_sizes(outcomes, reference)))
+        shared = sorted(set(outcomes.sizes_of(algorithm)) & set(outcomes.sizes_of(reference)))
         if algorithm == reference or not shared:
             continue
         ours = [outcomes.index(algorithm, size) for size in shared]
@@ -155,7 +155,3 @@ def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float
     low = np.quantile(values, tail, method="lower")
     high = np.quantile(values, 1 - tail, method="higher")
     return float(low), float(high)
-
-
-def _sizes(outcomes: Cells, algorithm: str) -> list[int]:
-    return [int(size) for size in outcomes.data_size[outcomes.cells_of(algorithm)]]

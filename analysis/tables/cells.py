@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -87,6 +87,10 @@ class Cells(ABC):
         (indices,) = np.nonzero(self.algorithm == algorithm)
         return indices[np.argsort(self.data_size[indices])]
 
+    def sizes_of(self, algorithm: str) -> list[int]:
+        """The algorithm's data sizes, growing."""
+        return [int(size) for size in self.data_size[self.cells_of(algorithm)]]
+
     def index(self, algorithm: str, data_size: int) -> int:
         """The cell of an algorithm at a data size."""
         (found,) = np.nonzero((self.algorithm == algorithm) & (self.data_size == data_size))
@@ -147,15 +151,40 @@ def first(mask: pd.Series) -> int:
     return int(np.argmax(mask.to_numpy()))
 
 
-def arrange(
-    table: pd.DataFrame, order: Sequence[str]
-) -> tuple[list[tuple[str, int]], tuple[int, ...], np.ndarray, np.ndarray]:
-    """Cells sorted by algorithm and size, seeds, and for every row its cell [n] and the place of its seed [n]."""
-    pairs = list(zip(table["algorithm"], table["data_size"].tolist(), strict=True))
+class Layout(NamedTuple):
+    """Where the runs of a table stand: P cells by algorithm and size, R seeds, and each of the n runs' place."""
+
+    algorithm: np.ndarray  # str [P]
+    data_size: np.ndarray  # int [P]
+    seeds: tuple[int, ...]  # R
+    present: np.ndarray  # bool [P, R]
+    seed_group: np.ndarray | None  # int [P]
+    rows: np.ndarray  # int [n], the cell of each run
+    columns: np.ndarray  # int [n], the place of its seed
+
+
+def arrange(runs: pd.DataFrame, order: Sequence[str]) -> Layout:
+    """Arrange runs, one a row. Seeds are numbered anew within each group of cells, where there are several."""
+    pairs = list(zip(runs["algorithm"], runs["data_size"].tolist(), strict=True))
     cells = sorted(set(pairs), key=lambda cell: (order.index(cell[0]), cell[1]))
     place = {cell: index for index, cell in enumerate(cells)}
-    seeds = tuple(int(seed) for seed in sorted(set(table["seed"])))
-    return cells, seeds, np.array([place[pair] for pair in pairs]), np.searchsorted(seeds, table["seed"].to_numpy())
+    seeds = tuple(int(seed) for seed in sorted(set(runs["seed"])))
+    rows, columns = np.array([place[pair] for pair in pairs]), np.searchsorted(seeds, runs["seed"].to_numpy())
+    present = _present(rows, columns, (len(cells), len(seeds)))
+    group, places = seed_groups(present)
+    if group is not None:
+        columns = places[group[rows], columns]
+        seeds = tuple(range(int(columns.max()) + 1))
+        present = _present(rows, columns, (len(cells), len(seeds)))
+    algorithm = np.array([name for name, _ in cells], dtype=object)
+    sizes = np.array([size for _, size in cells], dtype=np.int64)
+    return Layout(algorithm, sizes, seeds, present, group, rows, columns)
+
+
+def _present(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    present = np.zeros(shape, bool)
+    present[rows, columns] = True
+    return present
 
 
 def seed_groups(present: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:

@@ -17,7 +17,6 @@ from analysis.tables.cells import (
     check_columns,
     check_repeats,
     first,
-    seed_groups,
     with_whole_numbers,
 )
 
@@ -83,23 +82,15 @@ def from_counts(table: pd.DataFrame) -> Counts:
             f" problems, most have {num_problems}. All runs must be measured on the same problems: measure it again, or"
             " leave the run out."
         )
-    cells, seeds, rows, columns = arrange(table, tuple(dict.fromkeys(table["algorithm"])))
-    present = np.zeros((len(cells), len(seeds)), bool)
-    present[rows, columns] = True
-    group, places = seed_groups(present)
-    if group is not None:
-        columns = places[group[rows], columns]
-        seeds = tuple(range(int(columns.max()) + 1))
-        present = np.zeros((len(cells), len(seeds)), bool)
-        present[rows, columns] = True
-    num_wrong = np.zeros(present.shape, np.int64)
-    num_wrong[rows, columns] = table["num_wrong"].to_numpy()
+    found = arrange(table, tuple(dict.fromkeys(table["algorithm"])))
+    num_wrong = np.zeros(found.present.shape, np.int64)
+    num_wrong[found.rows, found.columns] = table["num_wrong"].to_numpy()
     return Counts(
-        algorithm=np.array([cell[0] for cell in cells], dtype=object),
-        data_size=np.array([cell[1] for cell in cells], dtype=np.int64),
-        seeds=seeds,
+        algorithm=found.algorithm,
+        data_size=found.data_size,
+        seeds=found.seeds,
         num_wrong=num_wrong,
         problems_per_run=num_problems,
-        present=present,
-        seed_group=group,
+        present=found.present,
+        seed_group=found.seed_group,
     )

@@ -17,7 +17,6 @@ from analysis.tables.cells import (
     arrange,
     check_columns,
     first,
-    seed_groups,
     with_whole_numbers,
 )
 
@@ -66,41 +65,38 @@ class Outcomes(Cells):
 
 def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> Outcomes:
     """Check a long table and arrange it. algorithms: their order; by default that of their first rows."""
-    return from_parts(lambda: [table], algorithms)
+    checked = list(_numbered([table]))
+    return _from_checked(lambda: checked, algorithms)
 
 
 def from_parts(parts: Callable[[], Iterable[pd.DataFrame]], algorithms: Sequence[str] | None = None) -> Outcomes:
     """The same of a table that comes in parts, so that it need not fit into memory; parts is called twice."""
+    return _from_checked(lambda: _numbered(parts()), algorithms)
+
+
+def _from_checked(parts: Callable[[], Iterable[pd.DataFrame]], algorithms: Sequence[str] | None) -> Outcomes:
     found, names = [], set()
-    for part in _numbered(parts()):
+    for part in parts():
         found.append(part[["algorithm", "data_size", "seed"]].drop_duplicates())
         names.update(part["problem"].cat.categories)
+    if not found:
+        raise OutcomesError("the table has no rows.")
     runs = pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
-    order = tuple(algorithms) if algorithms is not None else tuple(dict.fromkeys(runs["algorithm"]))
-    cells, seeds, rows, columns = arrange(runs, order)
-    present = np.zeros((len(cells), len(seeds)), bool)
-    present[rows, columns] = True
-    group, places = seed_groups(present)
-    if group is not None:  # number the seeds anew within each group
-        columns = places[group[rows], columns]
-        seeds = tuple(range(int(columns.max()) + 1))
-        present = np.zeros((len(cells), len(seeds)), bool)
-        present[rows, columns] = True
+    at = arrange(runs, tuple(algorithms) if algorithms is not None else tuple(dict.fromkeys(runs["algorithm"])))
     problems = tuple(sorted(names))
-    wrong = np.full((*present.shape, len(problems)), _UNSEEN, np.uint8)
-    names_of_runs = runs.itertuples(index=False, name=None)
-    places_of_runs = dict(zip(names_of_runs, zip(rows, columns, strict=True), strict=True))
-    _fill(wrong, _numbered(parts()), places_of_runs, problems)
-    _check_problems(wrong != _UNSEEN, cells, seeds, problems)
-    wrong[~present] = 0
+    wrong = np.full((*at.present.shape, len(problems)), _UNSEEN, np.uint8)
+    places = dict(zip(runs.itertuples(index=False, name=None), zip(at.rows, at.columns, strict=True), strict=True))
+    _fill(wrong, parts(), places, problems)
+    _check_problems(wrong, places, problems)
+    wrong[~at.present] = 0
     return Outcomes(
-        algorithm=np.array([cell[0] for cell in cells], dtype=object),
-        data_size=np.array([cell[1] for cell in cells], dtype=np.int64),
-        seeds=seeds,
+        algorithm=at.algorithm,
+        data_size=at.data_size,
+        seeds=at.seeds,
         problems=problems,
         wrong=wrong,
-        present=present,
-        seed_group=group,
+        present=at.present,
+        seed_group=at.seed_group,
     )
 
 
@@ -161,15 +157,14 @@ def _fill(
 
 
 def _check_problems(
-    seen: np.ndarray, cells: Sequence[tuple[str, int]], seeds: Sequence[int], problems: Sequence[str]
+    wrong: np.ndarray, places: Mapping[tuple[str, int, int], tuple[int, int]], problems: Sequence[str]
 ) -> None:
-    """Every run that is there was measured on all problems: otherwise cells do not compare."""
-    incomplete = seen.any(axis=2) & ~seen.all(axis=2)
-    if incomplete.any():
-        cell, seed = np.argwhere(incomplete)[0]
-        absent = problems[int(np.argmin(seen[cell, seed]))]
-        raise OutcomesError(
-            f"the run ({cells[cell][0]}, data_size={cells[cell][1]}, seed={seeds[seed]}) has"
-            f" {seen[cell, seed].sum()} of {len(problems)} problems; {absent!r} is absent. All runs must be measured"
-            " on the same problems: measure it again, or leave the run out."
-        )
+    """Every run was measured on all problems: otherwise cells do not compare."""
+    for (algorithm, data_size, seed), place in sorted(places.items(), key=lambda item: item[1]):
+        seen = wrong[place] != _UNSEEN
+        if not seen.all():
+            raise OutcomesError(
+                f"the run ({algorithm}, data_size={data_size}, seed={seed}) has {seen.sum()} of {len(problems)}"
+                f" problems; {problems[int(np.argmin(seen))]!r} is absent. All runs must be measured on the same"
+                " problems: measure it again, or leave the run out."
+            )
