@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from data.pairs import positives_by_problem, right_rollouts
+from data.positives import positives_by_problem, right_rollouts
 from data.q_values import advantages
 from data.records import read_jsonl, read_problems
 from data.rollout_tables import by_problem, different, load_step_values, load_verified

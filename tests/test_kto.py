@@ -165,7 +165,7 @@ def test_training_starts_at_one_half_raises_right_rows_over_wrong_ones_and_count
     first = read_jsonl(tmp_path / "metrics.jsonl")[0]
     assert first["train/loss"] == pytest.approx(0.5, abs=1e-4)
     assert first["kl/reference_point"] == pytest.approx(0.0, abs=1e-4)
-    assert numbers["rewards/chosen"] > 0.1 > -0.1 > numbers["rewards/rejected"]
+    assert numbers["rewards/chosen"] > 0 > -1 > numbers["rewards/rejected"]  # SFT is nearly sure of the right ones
     assert numbers["train/loss"] < 0.45 and numbers["num_sequences"] == 16
 
 
