@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pandas as pd
 
 from data.records import read_jsonl
@@ -17,14 +18,14 @@ from data.tokens.tokenizer import tokenizer_of
 from scaling.config.policy import Lora, lora_of
 from scaling.config.problems import problems_of
 from scaling.config.section import parse
-from scaling.config.training import Optimizer, Rft, Sft, StepRft
+from scaling.config.training import Awr, Optimizer, Rft, Sft, StepRft
 from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, passed_on, policy_of, save_trained
 from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, masked_sequences, sequences
 from scaling.training.logps import token_logps
 from scaling.training.loop import train
-from scaling.training.update import Apply, Objective, Sum, Sums
+from scaling.training.update import Apply, Loss, Objective, Sum, Sums
 
 
 def nll(apply: Apply, params: Params, batch: Mapping[str, jax.Array]) -> Sums:
@@ -56,17 +57,19 @@ def synthetic_pairs(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> tu
 
 def fit_chosen(
     chosen: pd.DataFrame,
-    settings: Rft | StepRft,
+    settings: Rft | StepRft | Awr,
     config: Mapping[str, Any],
     inputs: Mapping[str, Path],
     out: Path,
     nothing: str,
+    loss: Loss = nll,
 ) -> dict[str, float]:
     """Train on chosen completions, and on D_syn where `include_synthetic` says so.
 
-    chosen: prompt, tokens and mask (1 where learned) a row. config: problems, seed, and lora if adapters are trained;
-    inputs: start, synthetic. With nothing to learn, a round after the first passes on the policy that it sampled from,
-    where training starts from that one; otherwise it is an error, with the message `nothing`.
+    chosen: prompt, tokens and mask (1 where learned, or what the loss makes of it) a row. config: problems, seed, and
+    lora if adapters are trained; inputs: start, synthetic. With nothing to learn, a round after the first passes on the
+    policy that it sampled from, where training starts from that one; otherwise it is an error, with the message
+    `nothing`.
     """
     prompts, completions, masks = ([list(row) for row in chosen[name]] for name in ("prompt", "tokens", "mask"))
     if settings.include_synthetic:
@@ -76,23 +79,29 @@ def fit_chosen(
     start = policy_of(inputs, "start")
     if prompts:
         rows = masked_sequences(prompts, completions, masks)
-        return fit(start, rows, settings, config["seed"], out, lora_of(config))
+        return fit(start, rows, settings, config["seed"], out, lora_of(config), loss)
     if "round" in config and settings.start == "sft":
         return {**passed_on(start, out), "num_sequences": 0.0}
     raise ValueError(nothing)
 
 
 def fit(
-    start: Policy, rows: Sequences, settings: Optimizer, seed: int, out: Path, lora: Lora | None = None
+    start: Policy,
+    rows: Sequences,
+    settings: Optimizer,
+    seed: int,
+    out: Path,
+    lora: Lora | None = None,
+    loss: Loss = nll,
 ) -> dict[str, float]:
-    """Minimise the NLL of the rows from a start policy, save the policy, and return the numbers of a record."""
+    """Minimise the NLL of the rows, or another loss, from a start policy, save it, and return a record's numbers."""
     arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    trained, metrics = train(start, arrays, rows.lengths, Objective(nll), settings, seed, out, lora)
+    trained, metrics = train(start, arrays, rows.lengths, Objective(loss), settings, seed, out, lora)
     save_trained(start, trained, lora, out)
     return {
         **metrics,
         "num_sequences": float(len(rows.lengths)),
         "num_tokens": float(rows.lengths.sum()),
-        "num_learned_tokens": float(rows.mask.sum()),
+        "num_learned_tokens": float(np.count_nonzero(rows.mask)),
         "training_flops": settings.epochs * training_flops(start.config, rows.lengths.tolist(), lora),
     }

@@ -29,14 +29,13 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from data.problems.families import family_of
+from data.positives import positives_by_problem, rewarded, right_rollouts
 from data.q_values import first_pit
-from data.records import Problem, read_jsonl
+from data.records import read_jsonl
 from data.rollout_tables import by_problem, different, load_step_values, load_verified
-from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.steps import step_cutter
-from data.tokens.tokenizer import Tokenizer, tokenizer_of
-from scaling.config.problems import Problems, problems_of
+from data.tokens.tokenizer import tokenizer_of
+from scaling.config.problems import problems_of
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
 
@@ -73,7 +72,7 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
     continuations = pd.read_parquet(inputs["step_values"] / "continuations.parquet")
     settings = config["pairs"]
     mode, rule = settings["pair_mode"], settings["pit_rule"]
-    right_after, own = _right(continuations, ["problem", "sample", "step"]), right_rollouts(verified)
+    right_after, own = rewarded(continuations, ["problem", "sample", "step"]), right_rollouts(verified)
     with_teachers = settings.get("teacher_positives", True)
     positives = positives_by_problem(problems, tokenizer, synthetic, own, with_teachers)
     if settings.get("chosen") == "highest_value":
@@ -110,11 +109,6 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
     return numbers | ({"mean_pit": float(np.mean(pits))} if pits else {})
 
 
-def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
-    """The different correct rollouts of each problem that has any, in order."""
-    return {problem: different(tokens) for problem, tokens in _right(verified, ["problem"]).items()}
-
-
 def best_begun(completions: pd.DataFrame, step_ends: Callable[[Sequence[int]], list[int]]) -> list[list[int]]:
     """The correct ones among completions of one prefix that begin with the step of the highest Q; none: no correct one.
 
@@ -130,35 +124,6 @@ def best_begun(completions: pd.DataFrame, step_ends: Callable[[Sequence[int]], l
         if right := different(tokens for tokens, reward in begun[step] if reward == 1.0):
             return right
     return []
-
-
-def positives_by_problem(
-    problems: Problems,
-    tokenizer: Tokenizer | HfTokenizer,
-    synthetic: list[dict[str, Any]],
-    own: Mapping[int, list[list[int]]],
-    with_teachers: bool = True,
-) -> list[list[list[int]]]:
-    """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
-    family = family_of(problems)
-
-    def teachers(row: dict[str, Any]) -> list[list[int]]:
-        right = (
-            with_teachers and family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward
-        )
-        return [tokenizer.encode_completion(row["completion"])] if right else []
-
-    return [different([*own.get(problem, []), *teachers(row)]) for problem, row in enumerate(synthetic)]
-
-
-def _right(table: pd.DataFrame, by: list[str]) -> dict[Any, list[list[int]]]:
-    """The tokens of rewarded rows, by key."""
-    right = table[table["reward"] == 1.0]
-    keys = right[by[0]] if len(by) == 1 else list(right[by].itertuples(index=False, name=None))
-    found: dict[Any, list[list[int]]] = {}
-    for key, tokens in zip(keys, right["tokens"], strict=True):
-        found.setdefault(key, []).append(list(map(int, tokens)))
-    return found
 
 
 def _partner(rejected: list[int], positives: list[list[int]], pairing: str, rng: np.random.Generator) -> list[int]:

@@ -149,6 +149,22 @@ BUILT_IN: Mapping[str, Kind] = {
             work=_NOTHING, rows=f"{_WORK}:rows_of_traces",
             numbers=("kept_steps_fraction", _WITHOUT, *_LEARNED, "num_wrong_steps"),
         ),
+        Kind(
+            "advantage_pairs", 1, "host", "data.advantage_pairs:run",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_steps", numbers=("num_pairs", _WITHOUT),
+        ),
+        Kind(
+            "weighted_steps", 1, "host", "algorithms.awr:weigh_steps",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_traces", numbers=("effective_steps_fraction",),
+        ),
+        Kind(
+            "labelled", 1, "host", "algorithms.kto:label_completions",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_labelled", numbers=("num_desirable", "num_undesirable", _WITHOUT),
+        ),
+        Kind(
+            "labelled_steps", 1, "host", "algorithms.kto:label_steps",
+            work=_NOTHING, rows=f"{_WORK}:rows_of_steps", numbers=("num_desirable", "num_undesirable", _WITHOUT),
+        ),
         Kind("rft", 1, "train", "algorithms.rft:run", work=f"{_WORK}:rft", memory=f"{_MEMORY}:training"),
         Kind(
             "dpo", 1, "train", "algorithms.dpo:run",
@@ -158,6 +174,8 @@ BUILT_IN: Mapping[str, Kind] = {
             "step_rft", 1, "train", "algorithms.step_rft:run",
             work=f"{_WORK}:step_rft", memory=f"{_MEMORY}:training",
         ),
+        Kind("awr", 1, "train", "algorithms.awr:run", work=f"{_WORK}:awr", memory=f"{_MEMORY}:training"),
+        Kind("kto", 1, "train", "algorithms.kto:run", work=f"{_WORK}:kto", memory=f"{_MEMORY}:training_on_pairs"),
         Kind(
             "evaluation", 1, "rollouts", "data.evaluation:run",
             work=f"{_WORK}:evaluation", memory=f"{_MEMORY}:sampling", samples=Sampling("evaluation", "evaluation"),

@@ -9,7 +9,7 @@ from scaling.config.problems import families, settings_of
 from scaling.config.sampling import CriticalSteps, Evaluation, Rollouts, StepValues
 from scaling.config.section import Section, plain
 from scaling.config.text_problems import Solvable, TextProblems
-from scaling.config.training import Preference, Pretrain, Rft, Sft, StepRft
+from scaling.config.training import Awr, Preference, Pretrain, Rft, Sft, StepRft, Unpaired
 
 _SCHEMAS: Mapping[str, object] = {
     "problems": settings_of(families()),
@@ -19,6 +19,8 @@ _SCHEMAS: Mapping[str, object] = {
     "sft": Sft,
     "rft": Rft,
     "step_rft": StepRft,
+    "awr": Awr,
+    "kto": Unpaired,
     "dpo": Preference,
     "rollouts": Rollouts,
     "step_values": StepValues,

@@ -15,6 +15,8 @@ from scaling.pricing.work import ADAPTIVE_FRACTION
 from scaling.stage import in_order
 
 NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}
+NO_POLICY |= {"advantage_pairs", "weighted_steps", "labelled", "labelled_steps"}
+SOFT = {"labels": "advantage", "pair_mode": "shared_prefix"}
 # modular_sum with modulus 7 and 3 operands: prompts `a b c ?`, completions `a b = c r ;` `a b = c ;` `# c`; the model
 # has the 11 words ? = ; # 0..6 and three specials, and reads one special more on either side.
 CELL = Cell.of(
@@ -45,6 +47,7 @@ def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops(
     for algorithm in algorithm_names():
         kinds |= stages(CELL, algorithm)
     kinds |= {stage.kind: stage for stage in in_order([critical_steps(ASKED, 0)])}
+    kinds |= stages(changed("step_dpo", **SOFT), "step_dpo")
     assert set(kinds) | {"problem_source", "solvable"} == set(BUILT_IN)  # those two: tests/test_set_stages.py
     for kind, stage in kinds.items():
         assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind
@@ -116,6 +119,24 @@ def test_dpo_trains_on_both_sides_of_a_pair_and_reads_the_reference_once():
     assert cost(stages(CELL, "dpo")["dpo"]).training_flops == pytest.approx(expected)
     negatives = CELL.step_values.negatives_per_problem / CELL.dpo.pairs_per_problem
     assert cost(stages(CELL, "step_dpo")["dpo"]).training_flops == pytest.approx(negatives * expected)
+
+
+def test_awr_trains_on_every_trace_and_soft_labels_on_a_pair_for_each_of_its_steps():
+    traces, rows = CELL.awr.traces_per_problem, [PROMPT + COMPLETION]
+    expected = CELL.data_size * traces * CELL.awr.epochs * training_flops(SHAPE, rows)
+    assert cost(stages(CELL, "awr")["awr"]).training_flops == pytest.approx(expected)
+    pairs = CELL.data_size * traces * 3  # two sums and the answer
+    expected = pairs * 2 * (CELL.step_dpo.epochs * training_flops(SHAPE, rows) + forward_flops(SHAPE, rows))
+    found = stages(changed("step_dpo", **SOFT), "step_dpo")["dpo"]
+    assert cost(found).training_flops == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("algorithm", "rows"), [("kto", 2 * 2), ("kto_by_step", 4 * 3)])
+def test_kto_trains_on_its_rows_and_reads_their_mismatched_twins_in_each_epoch(algorithm, rows):
+    lengths = [PROMPT + COMPLETION]
+    forward = forward_flops(SHAPE, lengths)
+    expected = CELL.data_size * rows * (2 * (training_flops(SHAPE, lengths) + forward) + 2 * forward)
+    assert cost(stages(CELL, algorithm)["kto"]).training_flops == pytest.approx(expected)
 
 
 def test_step_values_continue_every_prefix_of_every_negative():

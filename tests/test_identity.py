@@ -15,7 +15,16 @@ from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
 
 # The stages whose own config a key enters; all that descend from them change too, and nothing else.
-TRAINS = {"sft": "sft", "rft": "rft", "dpo": "dpo", "step_dpo": "dpo", "step_rft": "step_rft"}
+TRAINS = {
+    "sft": "sft",
+    "rft": "rft",
+    "dpo": "dpo",
+    "step_dpo": "dpo",
+    "step_rft": "step_rft",
+    "awr": "awr",
+    "kto": "kto",
+    "kto_by_step": "kto",
+}
 # Keys with tests of their own, because other values of them need other stages.
 APART = {
     "algorithm",
@@ -27,6 +36,7 @@ APART = {
     "evaluation.critical_steps",
     "rollouts.policy",
     "step_dpo.chosen",
+    "step_dpo.labels",
     "dpo.simpo_margin",
     "step_dpo.simpo_margin",
 }
@@ -45,6 +55,14 @@ ENTERS = {
     "step_dpo.teacher_positives": {"step_pairs"},
     "step_rft.traces_per_problem": {"step_values"},
     "step_rft.min_advantage": {"good_steps"},
+    "step_dpo.label_scale": set(),  # of soft labels
+    "step_dpo.traces_per_problem": set(),
+    "awr.beta": {"weighted_steps"},
+    "awr.max_weight": {"weighted_steps"},
+    "awr.traces_per_problem": {"step_values"},
+    "kto.completions_per_problem": {"labelled"},
+    "kto.teacher_positives": {"labelled"},
+    "kto_by_step.traces_per_problem": {"step_values"},
     "problems.num_validation": {"problems"},
     "problems.num_test": {"problems"},
     "problems.web_confidence": {"pretrain"},
@@ -124,6 +142,34 @@ def test_a_random_base_does_not_depend_on_how_one_would_be_pretrained():
     after = with_other(cell, ["pretrain.num_updates", "pretrain.learning_rate", "pretrain.batch_size"])
     assert changed_kinds(cell, after) == set()
     assert "pretrain" in changed_kinds(cell, with_other(cell, ["pretrain.seed"]))
+
+
+def soft(**settings) -> Cell:
+    labels = {"labels": "advantage", "pair_mode": "shared_prefix", **settings}
+    return Cell.of(**{"algorithm": "step_dpo", "step_dpo": labels})
+
+
+@pytest.mark.parametrize(
+    ("settings", "entered"),
+    [
+        ({"label_scale": 0.5}, {"advantage_pairs"}),
+        ({"traces_per_problem": 8}, {"step_values"}),
+        ({"beta": 0.5}, {"dpo"}),
+        ({"pit_rule": "largest_drop"}, set()),  # there is no pit
+        ({"teacher_positives": False}, set()),
+    ],
+    ids=str,
+)
+def test_soft_labels_have_pairs_of_their_own_and_the_keys_of_pits_do_not_enter_them(settings, entered):
+    stages = by_kind(soft())
+    assert "step_pairs" not in stages
+    expected = {kind for kind, stage in stages.items() if kinds_from(stage) & entered}
+    assert changed_kinds(soft(), soft(**settings)) == expected
+
+
+def test_soft_labels_awr_and_kto_by_step_value_the_same_steps():
+    values = [by_kind(cell)["step_values"] for cell in (soft(), cell_of("awr"), cell_of("kto_by_step"))]
+    assert values[0] == values[1] == values[2] == by_kind(cell_of("step_rft"))["step_values"]
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "step_dpo"])

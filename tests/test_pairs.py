@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, values_by_hand
 
 from data import pairs
-from data.pairs import best_begun, positives_by_problem, right_rollouts
+from data.pairs import best_begun
+from data.positives import positives_by_problem, right_rollouts
 from data.rollout_tables import load_verified
 from scaling.config.problems import ModularSum
 

@@ -16,7 +16,9 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
+from algorithms import awr
 from algorithms.dpo import pair_sequences, preference_loss
+from data import advantage_pairs
 from data.q_values import advantages
 
 BOS, WORDS = 1, (0, 1, 2)  # the steps of the tabular world are the token ids 0, 1, 2
@@ -60,7 +62,7 @@ def tabular(params, tokens):
 
 
 def all_pairs(hard_labels=False):
-    """Every shared-prefix pair with its probability: context, chosen, rejected, chance."""
+    """Every shared-prefix pair with its probability: context, chosen, rejected, chance. Soft labels are drawn."""
     rows = []
     for state, prefix in enumerate(STATES):
         for chosen, rejected in product(WORDS, WORDS):
@@ -85,6 +87,7 @@ def dpo_objective(pairs):
         "mask": mask,
         "ref_logps": np.array(ref_logps, np.float32),
         "weight": pairs["chance"].to_numpy(np.float32),
+        **({"label": pairs["label"].to_numpy(np.float32)} if "label" in pairs else {}),
         "beta": np.float32(DPO_BETA),
         "nll_weight": np.float32(0.0),
     }
@@ -127,6 +130,48 @@ def test_the_gradient_of_dpo_vanishes_at_that_optimum_and_not_at_the_reference()
     objective = dpo_objective(all_pairs())
     assert np.abs(objective(OPTIMUM.ravel())[1]).max() < 1e-6
     assert np.abs(objective(REF.ravel())[1]).max() > 1e-3
+
+
+def labelled_pairs():
+    """Each pair of different steps once, the better one chosen, with its label as data.advantage_pairs writes it."""
+    rows = []
+    for state, prefix in enumerate(STATES):
+        taken = [((word,), ADVANTAGES[state, word]) for word in WORDS]
+        for _, chosen, rejected in advantage_pairs.compared({prefix: taken}, np.random.default_rng(state)):
+            label = advantage_pairs.label(chosen, rejected, SCALE)
+            rows.append(([BOS, *prefix], list(chosen[0]), list(rejected[0]), VISITS[state], label))
+    return pd.DataFrame(rows, columns=["context", "chosen", "rejected", "chance", "label"])
+
+
+def test_dpo_with_labels_of_advantage_reaches_the_same_policy(dpo_policy):
+    pairs = labelled_pairs()
+    assert (pairs["label"] >= 0.5).all() and pairs["label"].max() > 0.6
+    found = solve(dpo_objective(pairs))
+    np.testing.assert_allclose(np.exp(found), np.exp(OPTIMUM), atol=1e-3)
+    np.testing.assert_allclose(np.exp(found), np.exp(dpo_policy), atol=2e-3)
+
+
+def test_awr_reaches_that_optimum_too():
+    """Its own weights and loss, on every trace with the reference policy's chance of it."""
+    traces = [(first, second) for first, second in product(WORDS, WORDS)]
+    gains = [[ADVANTAGES[0, first], ADVANTAGES[1 + first, second]] for first, second in traces]
+    weights = np.array([awr.step_weights(gain, BETA, max_weight=1e9) for gain in gains])
+    batch = {
+        "tokens": np.array([[BOS, *trace] for trace in traces], np.int32),
+        "mask": np.pad(weights / weights.mean(), ((0, 0), (1, 0))).astype(np.float32),
+        "weight": np.array([np.exp(REF[0, first] + REF[1 + first, second]) for first, second in traces], np.float32),
+    }
+
+    def mean_loss(params):
+        return awr.weighted_nll(tabular, params.reshape(4, 3), batch)["loss"].total
+
+    compiled = jax.jit(jax.value_and_grad(mean_loss))
+
+    def objective(flat):
+        value, by_params = compiled(flat.astype(np.float32))
+        return float(value), np.asarray(by_params, np.float64)
+
+    np.testing.assert_allclose(np.exp(solve(objective)), np.exp(OPTIMUM), atol=1e-3)
 
 
 def test_advantage_weighted_learning_reaches_the_same_policy(dpo_policy):

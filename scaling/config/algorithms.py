@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaling.config.section import Section
-from scaling.config.training import Dpo, Rft, Sft, StepDpo, StepRft
+from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Rft, Sft, StepDpo, StepRft
 from scaling.kinds import Function
 
 
@@ -32,6 +32,9 @@ BUILT_IN: Mapping[str, Algorithm] = {
         Algorithm("dpo", Dpo, f"{_RECIPES}:dpo_policy", "DPO"),
         Algorithm("step_dpo", StepDpo, f"{_RECIPES}:step_dpo_policy", "Per-step DPO"),
         Algorithm("step_rft", StepRft, f"{_RECIPES}:step_rft_policy", "Step RFT"),
+        Algorithm("awr", Awr, f"{_RECIPES}:awr_policy", "AWR"),
+        Algorithm("kto", Kto, f"{_RECIPES}:kto_policy", "KTO"),
+        Algorithm("kto_by_step", KtoByStep, f"{_RECIPES}:kto_by_step_policy", "KTO by step"),
     )
 }
 _ALGORITHMS: dict[str, Algorithm] = dict(BUILT_IN)

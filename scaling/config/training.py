@@ -102,6 +102,18 @@ class StepDpo(Positives, Preference):
     pair_mode: Literal["full_vs_prefix", "shared_prefix", "full_vs_full"] = "full_vs_prefix"
     pit_rule: Literal["lowest", "largest_drop"] = "lowest"
     chosen: Annotated[Literal["random", "highest_value"], LATER] = "random"  # which continuation in shared_prefix
+    labels: Annotated[Literal["hard", "advantage"], LATER] = "hard"
+    label_scale: Annotated[Positive, LATER] = 1.0  # of advantages, in soft labels
+    traces_per_problem: Annotated[Count, LATER] = 4  # whose steps are compared with soft labels
+
+    @model_validator(mode="after")
+    def _labels_have_a_shared_prefix(self) -> "StepDpo":
+        if self.labels == "advantage" and (self.pair_mode != "shared_prefix" or self.chosen != "random"):
+            raise ValueError(
+                "labels is 'advantage', which compares any two steps after the same prefix, but pair_mode is"
+                f" {self.pair_mode!r} and chosen {self.chosen!r}; set pair_mode: shared_prefix and leave chosen out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _continuations_are_compared(self) -> "StepDpo":
@@ -123,3 +135,39 @@ class StepRft(Optimizer):
     min_advantage: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0  # a step is kept when its advantage is greater
     start: Literal["base", "sft"] = "base"
     include_synthetic: bool = True
+
+
+class Awr(Optimizer):
+    """NLL on every step of right and wrong traces, weighted by exp(advantage / beta). All defaults are substitutes."""
+
+    learning_rate: Positive = 5e-4
+    epochs: Count = 2
+    batch_size: Count = 64
+    beta: Positive = 0.5
+    max_weight: Positive = 20.0  # as in Peng et al. 2019, arXiv 1910.00177
+    traces_per_problem: Count = 4
+    start: Literal["base", "sft"] = "sft"
+    include_synthetic: bool = False
+
+
+class Unpaired(Optimizer):
+    """Kahneman-Tversky optimisation against the SFT policy (Ethayarajh et al. 2024, arXiv 2402.01306)."""
+
+    learning_rate: Positive = 1e-4
+    epochs: Count = 2
+    batch_size: Count = 32
+    beta: Positive = 0.1
+    desirable_weight: Positive = 1.0
+    undesirable_weight: Positive = 1.0
+
+
+class Kto(Positives, Unpaired):
+    """Whole completions, right ones and wrong ones."""
+
+    completions_per_problem: Count = 2  # of each label
+
+
+class KtoByStep(Unpaired):
+    """Single steps, labelled by the sign of their advantage."""
+
+    traces_per_problem: Count = 4

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from scaling.config.algorithms import algorithm_of
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
-from scaling.config.training import Dpo, Pairing, Rft, StepDpo, StepRft
+from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
 from scaling.kinds import loaded
 from scaling.planning.chain import (
     adapters,
@@ -39,6 +39,7 @@ from scaling.stage import Stage
 _CHOOSING = {"max_positives", "keep"}
 _PAIRING = set(Pairing.model_fields)
 _PAIRING_AT_PITS = {"pair_mode", "pit_rule", "chosen", "teacher_positives"}
+_SOFT_LABELS = {"labels", "label_scale", "traces_per_problem"}
 
 
 def evaluation(cell: Cell, seed: int) -> Stage:
@@ -145,24 +146,70 @@ def dpo_policy(cell: Cell, seed: int) -> Stage:
 
 
 def step_dpo_policy(cell: Cell, seed: int) -> Stage:
-    """DPO on pairs made at the first pit: the same training stage as DPO, other pairs."""
+    """DPO on pairs made at the first pit, or of any steps with soft labels: DPO's training stage, other pairs."""
     step_dpo = cell.section(StepDpo)
+    training = plain(step_dpo, _PAIRING_AT_PITS | _SOFT_LABELS)
+    if step_dpo.labels == "advantage":
+        return preference_stage("dpo", cell, seed, training, "reference", _advantage_pairs(cell, seed, step_dpo))
     config = {"problems": family(cell), "pairs": part(step_dpo, _PAIRING_AT_PITS), **randomness(cell, seed)}
     values = step_values(cell, seed, "negatives", cell.step_values.negatives_per_problem)
     inputs = {**rollout_inputs(cell, seed), "step_values": values}
     at_pits = Stage("step_pairs", config, inputs, slug=f"{round_slug(cell, seed)}-{step_dpo.pair_mode}")
-    return preference_stage("dpo", cell, seed, plain(step_dpo, _PAIRING_AT_PITS), "reference", at_pits)
+    return preference_stage("dpo", cell, seed, training, "reference", at_pits)
+
+
+def _advantage_pairs(cell: Cell, seed: int, step_dpo: StepDpo) -> Stage:
+    inputs = _valued(cell, seed, step_dpo.traces_per_problem)
+    config = {"problems": family(cell), "labels": {"scale": step_dpo.label_scale}, **randomness(cell, seed)}
+    return Stage("advantage_pairs", config, inputs, slug=round_slug(cell, seed))
 
 
 def step_rft_policy(cell: Cell, seed: int) -> Stage:
     """SFT on the steps with a positive advantage, of right and wrong traces alike."""
     step_rft = cell.section(StepRft)
-    values = step_values(cell, seed, "all", step_rft.traces_per_problem)
-    inputs = {**rollout_inputs(cell, seed), "step_values": values}
+    inputs = _valued(cell, seed, step_rft.traces_per_problem)
     config = {"problems": family(cell), "good_steps": part(step_rft, {"min_advantage"})}
     steps = Stage("good_steps", config, inputs, slug=round_slug(cell, seed))
     exclude = {"min_advantage", "traces_per_problem"}
     return learning_stage("step_rft", cell, seed, step_rft, {"good_steps": steps}, exclude)
+
+
+def awr_policy(cell: Cell, seed: int) -> Stage:
+    """NLL on every step of right and wrong traces, weighted by its advantage."""
+    awr = cell.section(Awr)
+    inputs = _valued(cell, seed, awr.traces_per_problem)
+    config = {"problems": family(cell), "weighted_steps": part(awr, {"beta", "max_weight"})}
+    steps = Stage("weighted_steps", config, inputs, slug=round_slug(cell, seed))
+    exclude = {"beta", "max_weight", "traces_per_problem"}
+    return learning_stage("awr", cell, seed, awr, {"weighted_steps": steps}, exclude)
+
+
+def kto_policy(cell: Cell, seed: int) -> Stage:
+    """KTO on right and wrong completions, which need no partner."""
+    kto = cell.section(Kto)
+    choosing = {"completions_per_problem", *Positives.model_fields}
+    config = {"problems": answers(cell), "labelled": part(kto, choosing), **randomness(cell, seed)}
+    labelled = Stage("labelled", config, rollout_inputs(cell, seed), slug=round_slug(cell, seed))
+    return _unpaired(cell, seed, plain(kto, choosing), labelled)
+
+
+def kto_by_step_policy(cell: Cell, seed: int) -> Stage:
+    """KTO on single steps, labelled by the sign of their advantage: the same training stage, other rows."""
+    kto = cell.section(KtoByStep)
+    inputs = _valued(cell, seed, kto.traces_per_problem)
+    labelled = Stage("labelled_steps", {"problems": family(cell)}, inputs, slug=round_slug(cell, seed))
+    return _unpaired(cell, seed, plain(kto, {"traces_per_problem"}), labelled)
+
+
+def _unpaired(cell: Cell, seed: int, settings: Mapping[str, object], labelled: Stage) -> Stage:
+    config = {"kto": settings, **randomness(cell, seed), **adapters(cell)}
+    inputs = {"reference": sampled_policy(cell, seed), "labelled": labelled, **start_of_adapters(cell)}
+    return Stage("kto", config, inputs, slug=f"{round_slug(cell, seed)}-{labelled.kind}")
+
+
+def _valued(cell: Cell, seed: int, traces_per_problem: int) -> dict[str, Stage]:
+    """The rollouts, and Q of the steps of some of them, right and wrong ones alike."""
+    return {**rollout_inputs(cell, seed), "step_values": step_values(cell, seed, "all", traces_per_problem)}
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
@@ -179,7 +226,7 @@ def _greedy(cell: Cell) -> dict[str, object]:
 
 
 def learning_stage(
-    kind: str, cell: Cell, seed: int, settings: Rft | StepRft, data: Mapping[str, Stage], exclude: set[str]
+    kind: str, cell: Cell, seed: int, settings: Rft | StepRft | Awr, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base policy or the one that was sampled, with D_syn mixed in where the settings say so."""
     config = {"problems": answers(cell), kind: plain(settings, exclude), **randomness(cell, seed), **adapters(cell)}

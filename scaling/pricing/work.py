@@ -85,6 +85,21 @@ def step_rft(stage: Stage) -> Cost:
     return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["good_steps"]))
 
 
+def awr(stage: Stage) -> Cost:
+    return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["weighted_steps"]))
+
+
+def kto(stage: Stage) -> Cost:
+    """Training on each row; its mismatched twin is read in each epoch, and both once by the reference policy."""
+    shape, prompt, completion = longest(stage)
+    count, lengths = num_problems(stage) * rows_per_problem(stage.inputs["labelled"]), [prompt + completion]
+    forward, epochs = forward_flops(shape, lengths), stage.config["kto"]["epochs"]
+    return Cost(
+        training_flops=count
+        * (epochs * (training_flops(shape, lengths, lora_of(stage.config)) + forward) + 2 * forward)
+    )
+
+
 def training_on_pairs(stage: Stage) -> Cost:
     """Two completions a pair for the epochs of the section named after the stage's kind, and one forward pass of the
     reference policy over them."""
@@ -154,6 +169,16 @@ def rows_of_pairs(stage: Stage) -> int:
 def rows_of_traces(stage: Stage) -> int:
     """One row per trace, for pairs at pits and for good steps."""
     return traces_per_problem(stage.inputs["step_values"])
+
+
+def rows_of_steps(stage: Stage) -> int:
+    """One row a step of each trace."""
+    problems = problems_of(stage.config)
+    return rows_of_traces(stage) * family_of(problems).max_steps(problems)
+
+
+def rows_of_labelled(stage: Stage) -> int:
+    return 2 * int(stage.config["labelled"]["completions_per_problem"])
 
 
 def traces_per_problem(step_values: Stage) -> int:

@@ -26,7 +26,7 @@ class Sequences:
     """Padded token sequences with what is learned from them."""
 
     tokens: np.ndarray  # int32 [N, T], PAD on the right
-    mask: np.ndarray  # float32 [N, T], 1 where the token counts in the loss
+    mask: np.ndarray  # float32 [N, T], 1 where the token counts in the loss, or its weight there
     lengths: np.ndarray  # int32 [N], tokens without padding
 
 
@@ -39,7 +39,7 @@ def sequences(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[i
 def masked_sequences(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], masks: Sequence[Sequence[float]]
 ) -> Sequences:
-    """The same with one weight, 0 or 1, for each token of a completion."""
+    """The same with one weight, 0 for what is not learned, for each token of a completion."""
     lengths = np.array(
         [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)], np.int32
     )

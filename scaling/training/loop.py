@@ -102,7 +102,7 @@ def run_updates(
 
     With lora the params are adapters to the frozen ones.
     """
-    update = make_update(config, objective.loss, lora, current_memory().remat == "layers")
+    update = make_update(config, objective.loss, lora, current_memory().remat == "layers", objective.estimate)
     checkpoints = Checkpoints(out, checkpoint_seconds, (METRICS_FILE,))
     state = checkpoints.restore(init_state(placed_params(params, config)))
     first = int(state.update_index)

@@ -13,7 +13,7 @@ gradients and optimizer state.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, partial, reduce
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ class Objective:
 
     loss: Loss
     constants: Mapping[str, float] = field(default_factory=dict)  # scalars that the loss reads from its batch
+    estimate: Loss | None = None  # gives other scalars, of each whole batch, without a gradient (`make_update`)
 
 
 @struct.dataclass
@@ -83,14 +84,20 @@ def init_state(params: Params) -> TrainState:
 
 @cache
 def make_update(
-    config: ModelConfig, loss: Loss, lora: Lora | None = None, remat: bool = False
+    config: ModelConfig,
+    loss: Loss,
+    lora: Lora | None = None,
+    remat: bool = False,
+    estimate: Loss | None = None,
 ) -> Callable[..., tuple[TrainState, Sums]]:
     """The `update(state, micro_batches, constants, settings, frozen) -> (state, sums)` of one shape and loss.
 
     micro_batches: at least one, each a mapping of arrays [B, ...]; constants: arrays that every row shares; frozen: the
     params that adapters add to, none without. remat: compute each layer again for its gradient, for less memory.
+    estimate: gives sums over the whole batch, whose means the loss reads beside the constants, without a gradient.
     """
     accumulate = make_accumulate(config, loss, lora, remat)
+    summed = _make_summed(config, estimate, lora) if estimate is not None else None
 
     def update(
         state: TrainState,
@@ -101,6 +108,10 @@ def make_update(
     ) -> tuple[TrainState, Sums]:
         gradients: Params = _zeros(state.params, config)
         sums: Sums | None = None
+        if summed is not None:
+            micro_batches = list(micro_batches)
+            found = [summed(state.params, dict(frozen), dict(batch), constants) for batch in micro_batches]
+            constants = {**constants, **_divided(reduce(_add, found))}
         for batch in micro_batches:
             gradients, more = accumulate(gradients, state.params, dict(frozen), dict(batch), constants)
             sums = more if sums is None else _add(sums, more)
@@ -136,6 +147,25 @@ def make_accumulate(
         return constrained_params(jax.tree.map(jnp.add, gradients, added), config), sums
 
     return accumulate
+
+
+@cache
+def _make_summed(config: ModelConfig, estimate: Loss, lora: Lora | None) -> Callable[..., Sums]:
+    """The compiled `summed(params, frozen, batch, constants) -> sums` of a micro-batch, without gradients."""
+    apply = architecture(config, lora).apply
+
+    @jax.jit
+    def summed(
+        params: Params, frozen: Params, batch: Mapping[str, jax.Array], constants: Mapping[str, jax.Array]
+    ) -> Sums:
+        return estimate(apply, joined(frozen, params), {**batch, **constants})
+
+    return summed
+
+
+@jax.jit
+def _divided(sums: Sums) -> dict[str, jax.Array]:
+    return {name: entry.total / jnp.maximum(entry.count, 1.0) for name, entry in sums.items()}
 
 
 @partial(jax.jit, static_argnames="config")

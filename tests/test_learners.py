@@ -1,0 +1,42 @@
+"""Every offline learner and each setting of the loss on pairs: from a sweep file to its test error, in this process."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from scaling import sweep
+
+SOFT = {"labels": "advantage", "pair_mode": "shared_prefix", "label_scale": 0.5}
+ARMS = {
+    "ipo": ("dpo", {"dpo": {"loss": "ipo"}}),
+    "cdpo": ("dpo", {"dpo": {"label_smoothing": 0.1}}),
+    "simpo": ("dpo", {"dpo": {"loss": "simpo", "beta": 2.0, "simpo_margin": 0.5}}),
+    "soft": ("step_dpo", {"step_dpo": SOFT}),
+    "awr": ("awr", {}),
+    "kto": ("kto", {}),
+    "kto_by_step": ("kto_by_step", {}),
+}
+
+
+@pytest.mark.slow
+def test_every_learner_runs_from_a_sweep_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, (algorithm, sections) in ARMS.items():
+        document = {
+            "question": "Does it run?",
+            "store": str(tmp_path / "store"),
+            "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 8, "num_test": 16},
+            "policy": {"size": "xxs", "base": "random"},
+            "sft": {"epochs": 20, "batch_size": 8, "learning_rate": 1e-2},
+            "rollouts": {"samples_per_problem": 8},
+            "evaluation": {"samples_per_problem": 0, "pass_at": []},
+            "grid": {"algorithm": [algorithm], "data_size": [8]},
+            "seeds": [0],
+            "analysis": {"reference": algorithm, "bootstrap_draws": 200},
+            **sections,
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        assert sweep.main([str(path), "--inline"]) == 0, name
+        runs = pd.read_csv(tmp_path / f"results/{name}/runs.csv")
+        assert runs["status"].tolist() == ["done"] and runs["error"].between(0, 1).all(), name
