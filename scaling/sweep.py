@@ -25,7 +25,7 @@ from scaling.engine.changed import accept, changed, with_descendants
 from scaling.engine.eta import spoken
 from scaling.engine.interrupts import INTERRUPTED, until_stopped
 from scaling.engine.jax_environment import pin, warning
-from scaling.engine.output import Output, OutputError
+from scaling.engine.output import Output, OutputError, mark_of
 from scaling.engine.progress import Progress, format_failures
 from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import ClusterLost, Outage, Pool, Report, execute, needed
@@ -36,6 +36,7 @@ from scaling.origins import hidden
 from scaling.planning.grid import axes, narrowed
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.planning.warnings import design_warnings
 from scaling.plugins import add_imports, load_plugins
 from scaling.pricing.costs import costs, observed_rates
 from scaling.pricing.estimate import cost_table, estimates
@@ -84,7 +85,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
         _retire(sweep, store, arguments.rerun, console)
     current = _plan(sweep, store)
     lines = _headlines(arguments.file, sweep, current, store, output)
-    for line in [*lines, *(change.line for change in changed(current.stages, store))]:
+    for line in [*lines, *_warnings(sweep, current), *(change.line for change in changed(current.stages, store))]:
         console.print(line, soft_wrap=True, markup=False)
     reports: list[Report] = []
     to_run, _ = needed(current.stages, store)
@@ -123,7 +124,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
         store.distrust(stage)
     current = _plan(sweep, store)
-    for line in _headlines(arguments.file, sweep, current, store, output):
+    for line in [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current)]:
         console.print(line, soft_wrap=True, markup=False)
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
@@ -142,7 +143,8 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     work, rates = costs(to_run, stored), _rates(current, store)
     console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
     changes = [change.line for change in changed(current.stages, store)]
-    for line in changes + _reasons(to_run, store) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
+    has_run = mark_of(output.folder) is not None
+    for line in changes + _reasons(to_run, store, has_run) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
         console.print(line, soft_wrap=True, markup=False)
     return 0
 
@@ -284,9 +286,16 @@ def _rates(current: Plan, store: Store) -> dict[str, float]:
     return observed_rates([stage for stage, _ in found], [record for _, record in found])
 
 
-def _reasons(to_run: Sequence[Stage], store: Store) -> list[str]:
-    """Why stages run, those that are not simply new, equal reasons counted once."""
-    counted = Counter((stage.kind, why_it_runs(stage, store)) for stage in to_run)
+def _warnings(sweep: Sweep, current: Plan) -> list[str]:
+    return [f"warning: {line}" for line in design_warnings(sweep, current)]
+
+
+def _reasons(to_run: Sequence[Stage], store: Store, has_run: bool) -> list[str]:
+    """Why stages run, those that are not simply new, equal reasons counted once.
+
+    Unless the sweep has run before, a stored stage with other settings is another study's, and explains nothing.
+    """
+    counted = Counter((stage.kind, why_it_runs(stage, store, compare=has_run)) for stage in to_run)
     lines = [f"  {kind}, {count} stages: {reason}" for (kind, reason), count in counted.items() if reason != "new"]
     new = sum(count for (_, reason), count in counted.items() if reason == "new")
     header = [f"{new} of the stages to run are new to this store."] if new else []
