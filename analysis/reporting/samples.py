@@ -74,7 +74,8 @@ def samples_in_folder(folder: Path) -> Samples:
     kept, curves = folder / FILE, folder / CURVES
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     groups = {name: tuple(map(_example, found.get(name, ()))) for name in _GROUPS}
-    return Samples(found.get("where", ""), curves=pd.read_csv(curves) if curves.is_file() else Samples().curves, **groups)
+    table = pd.read_csv(curves) if curves.is_file() else Samples().curves
+    return Samples(found.get("where", ""), curves=table, **groups)
 
 
 def write_samples(samples: Samples, directory: Path) -> None:
