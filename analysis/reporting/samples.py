@@ -143,9 +143,7 @@ def _with_pit(run: Run, stages: Mapping[str, Stage], store: Store) -> list[Examp
         return []
     found = []
     teacher, rollouts, verification, step_values = folders
-    for example in readable.values(
-        _reader(run, store), teacher, rollouts, verification, step_values, pit_rule(stages)
-    ):
+    for example in readable.values(_reader(run, store), teacher, rollouts, verification, step_values, pit_rule(stages)):
         for written in example.completions:
             if any(step.pit for step in written.steps):
                 shown = Example(example.problem, example.prompt, example.answer, (written,))
