@@ -57,7 +57,7 @@ _EXTRAS = {"GPU": "'.[cuda12]' or '.[cuda13]', as its driver needs", "TPU": "'.[
 
 
 def require_accelerator(environ: Mapping[str, str]) -> None:
-    """Raise RuntimeError where a worker was given an accelerator that jax does not see, rather than compute without it."""
+    """Raise RuntimeError where a worker was given an accelerator that jax does not see."""
     wanted = environ.get(ACCELERATOR)
     if wanted is None:
         return
