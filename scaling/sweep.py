@@ -9,8 +9,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -88,18 +88,20 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     for line in [*lines, *_warnings(sweep, current), *(change.line for change in changed(current.stages, store))]:
         console.print(line, soft_wrap=True, markup=False)
     reports: list[Report] = []
+    shown: list[Progress] = []
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
     if to_run:
         make_writable(store)
         if dropped := pin(os.environ):  # before Ray's processes, or jax in this one, see it
             print(f"warning: {warning(dropped)}", file=sys.stderr)
-        with _pool(sweep, store, arguments) as pool:
+        with _watched(sweep, arguments, shown, console), _pool(sweep, store, arguments) as pool:
             timeouts = sweep.resources.timeouts
             while True:
                 seconds_of = _estimate(current, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
-                reports.append(execute(stages, store, pool, Progress(console), seconds_of, timeouts))
+                shown.append(Progress(console))
+                reports.append(execute(stages, store, pool, shown[-1], seconds_of, timeouts))
                 current = _plan(sweep, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
                 if reports[-1].remaining or not needed(stages, store)[0]:
@@ -206,6 +208,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
+    parser.add_argument(
+        "--watch",
+        type=int,
+        metavar="PORT",
+        help="serve a live page on this machine while the sweep runs; 0: any free port",
+    )
     add_imports(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
@@ -232,6 +240,24 @@ def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) 
         soft_wrap=True,
         markup=False,
     )
+
+
+@contextmanager
+def _watched(
+    sweep: Sweep, arguments: argparse.Namespace, shown: Sequence[Progress], console: Console
+) -> Iterator[None]:
+    """Serve the live page, if it is asked for, while the stages run."""
+    if arguments.watch is None:
+        yield
+        return
+    from scaling.watch import watched
+
+    def now() -> str:
+        return shown[-1].status_line() if shown else "Starting."
+
+    with watched(sweep, open_store(sweep), arguments.watch, now) as address:
+        console.print(f"Watch: {address}", soft_wrap=True, markup=False)
+        yield
 
 
 def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool[Any]]:
