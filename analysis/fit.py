@@ -23,7 +23,7 @@ from analysis.reporting.conclusions import measurement, opening
 from analysis.reporting.fits_file import data_hash
 from analysis.reporting.report_files import PAGES, STUDY_FILES
 from analysis.reporting.study_files import write_study_files
-from analysis.reporting.study_sections import study_sections
+from analysis.reporting.study_sections import main_sections, study_sections
 from analysis.tables.cells import OutcomesError
 from analysis.verdicts.judge import label
 from analysis.verdicts.outcome_file import MIN_DRAWS, checked_pairs, parse_claims, read_outcomes, read_table
@@ -105,7 +105,8 @@ def fit_outcomes(
     parts = Parts()
     with output.writing() as directory:
         write_study_files(directory, {"": panel}, question, TABLE, parts)
-        found = study_sections("", panel, directory, TABLE, parts)
+        found = main_sections("", panel, directory, TABLE, parts)
+        found += study_sections("", panel, directory, TABLE, parts)
         origin = _provenance(panel.study, file.name, claims, question)
         write_report(
             directory, f"{file.stem}: data multipliers", [*_conclusions(panel), *parts.section(), *found, origin]

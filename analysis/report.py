@@ -28,6 +28,7 @@ from analysis.reporting.fits_file import SCHEMA_VERSION
 from analysis.reporting.material import PROVENANCE, Material, material_in_folder, material_in_store
 from analysis.reporting.report_files import report_output
 from analysis.reporting.results_folder import ResultsError
+from analysis.reporting.samples import samples_in_folder, write_samples
 from analysis.reporting.sections import Story, sections
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
@@ -120,7 +121,9 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
         _write_tables(directory, material)
         write_study_files(directory, panels, question, SWEEP, parts)
         more = more_sections(directory, material.measures, parts)
-        story = Story(file, sweep, material.plan, tables, pd.read_csv(directory / "ledger.csv"), panels, more)
+        costs = pd.read_csv(directory / "ledger.csv")
+        samples = samples_in_folder(directory)
+        story = Story(file, sweep, material.plan, tables, costs, samples, panels, more)
         write_report(directory, file.stem, sections(story, directory, parts))
     studies = {name: panel.study for name, panel in panels.items()}
     sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
@@ -156,6 +159,7 @@ def _write_tables(directory: Path, material: Material) -> None:
     write_csv(tables.runs, directory / "runs.csv")
     write_csv(tables.choices, directory / "choices.csv")
     write_csv(material.costs, directory / "ledger.csv")
+    write_samples(material.samples, directory)
     outcomes = pd.concat([table.assign(panel=panel) for panel, table in tables.outcomes.items()], ignore_index=True)
     categories = dict.fromkeys(("algorithm", "panel", "problem"), "category")
     outcomes.astype({"wrong": "int8", **categories}).to_parquet(directory / "outcomes.parquet", compression="zstd")

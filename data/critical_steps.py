@@ -24,9 +24,9 @@ from data.rollout_tables import (
     load_step_values,
     load_verified,
     require_rows,
-    sample_rollouts,
     verdicts,
 )
+from data.sampling.sampled_rollouts import sample_rollouts
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.problems import problems_of
 from scaling.model.flops import forward_flops

@@ -54,6 +54,25 @@ class Example:
     completions: tuple[Written, ...] = ()
 
 
+def about(written: Written) -> str:
+    """What is known of a completion: its answer, its spurious steps."""
+    judged = [step.wrong for step in written.steps]
+    facts = [f"answer {written.answer}"] if written.answer is not None else []
+    if written.right is not None and None in judged:
+        facts.append("steps not judged")
+    elif written.right and any(judged):
+        facts.append(f"{sum(map(bool, judged))} spurious steps")
+    return "; ".join([*facts, *([written.note] if written.note else [])])
+
+
+def marks(step: Step) -> str:
+    """What is known of a step: Q, advantage, whether it is wrong, whether it is the first pit."""
+    found = [f"Q {step.q:.2f}"] if step.q is not None else []
+    found += [f"A {step.advantage:+.2f}"] if step.advantage is not None else []
+    found += ["wrong step"] if step.wrong else []
+    return ", ".join([*found, *(["<- first pit"] if step.pit else [])])
+
+
 @dataclass(frozen=True)
 class Reader:
     """Turns tokens into steps."""

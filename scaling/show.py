@@ -12,23 +12,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
+from data import readable
+from data.readable import Example, Reader, Step, Written, about, marks
 from scaling.config.errors import ConfigError
 from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
-from scaling.planning.which_run import add_where, asked_where, left_open, runs_with, values_of
+from scaling.planning.which_run import add_where, asked_where, left_open, pit_rule, runs_with, values_of
 from scaling.plugins import add_imports, load_plugins
-from scaling.stage import Stage, in_order
-
-if TYPE_CHECKING:  # it brings jax
-    from data.readable import Example, Reader, Step, Written
+from scaling.stage import in_order
 
 WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "wrong", "curves")
 
@@ -100,8 +98,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator["Example"]:
-    from data import readable
+def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator[Example]:
     from data.tokens.tokenizer import tokenizer_of
 
     stages = {stage.kind: stage for stage in in_order([run.stage])}  # of several rounds the last
@@ -112,7 +109,7 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
             raise ConfigError(f"{stages[kind].name} is not in {store.root}; run the sweep again to make it.")
         return Path(store.local(folder))
 
-    def reader() -> "Reader":
+    def reader() -> Reader:
         settings = run.cell.problems
         inputs = {"tokenizer": place("pretrain")} if run.cell.policy.hf is not None else {}
         return readable.Reader(settings, tokenizer_of(settings, inputs))
@@ -128,7 +125,7 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
         "teacher": lambda: readable.solutions(reader(), place("teacher")),
         "rollouts": lambda: readable.rollouts(reader(), place("teacher"), place("rollouts"), place("verification")),
         "values": lambda: readable.values(
-            reader(), place("teacher"), place("rollouts"), place("verification"), place("step_values"), _rule(stages)
+            reader(), place("teacher"), place("rollouts"), place("verification"), place("step_values"), pit_rule(stages)
         ),
         "pairs": lambda: readable.pairs(
             reader(), place("teacher"), place("step_pairs" if "step_pairs" in stages else "pairs")
@@ -136,15 +133,6 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
         "wrong": lambda: readable.wrong(reader(), place("problems"), "test", place("evaluation"), again),
     }
     return ways[arguments.what]()
-
-
-def _rule(stages: Mapping[str, Stage]) -> str:
-    """The pit rule of the run's pairs; the default for runs that make none."""
-    if "step_pairs" not in stages:
-        return "lowest"
-    settings = stages["step_pairs"].config["pairs"]
-    assert isinstance(settings, Mapping)
-    return str(settings["pit_rule"])
 
 
 def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -> int:
@@ -178,7 +166,7 @@ def _figure(value: object) -> str:
 # In a terminal.
 
 
-def as_text(example: "Example") -> Text:
+def as_text(example: Example) -> Text:
     """An example for a terminal."""
     text = Text()
     text.append(f"problem {example.problem}: ", "bold").append(f"{example.prompt}\n").append(
@@ -188,28 +176,11 @@ def as_text(example: "Example") -> Text:
         text.append(f"  {written.who}", "bold")
         if written.right is not None:
             text.append(" right" if written.right else " wrong", "green" if written.right else "red")
-        text.append(f"  {_about(written)}\n", "dim")
+        text.append(f"  {about(written)}\n", "dim")
         for step in written.steps:
             text.append("    ").append(step.text.strip() or "(blank)", "red" if step.wrong else "")
-            text.append(f"   {_marks(step)}\n" if _marks(step) else "\n", "yellow" if step.pit else "dim")
+            text.append(f"   {marks(step)}\n" if marks(step) else "\n", "yellow" if step.pit else "dim")
     return text
-
-
-def _about(written: "Written") -> str:
-    judged = [step.wrong for step in written.steps]
-    facts = [f"answer {written.answer}"] if written.answer is not None else []
-    if written.right is not None and None in judged:
-        facts.append("steps not judged")
-    elif written.right and any(judged):
-        facts.append(f"{sum(map(bool, judged))} spurious steps")
-    return "; ".join([*facts, *([written.note] if written.note else [])])
-
-
-def _marks(step: "Step") -> str:
-    marks = [f"Q {step.q:.2f}"] if step.q is not None else []
-    marks += [f"A {step.advantage:+.2f}"] if step.advantage is not None else []
-    marks += ["wrong step"] if step.wrong else []
-    return ", ".join([*marks, *(["<- first pit"] if step.pit else [])])
 
 
 # A page.
@@ -226,7 +197,7 @@ table { border-collapse: collapse; } td { padding: .1rem .6rem; text-align: righ
 """
 
 
-def gallery(title: str, examples: Sequence["Example"]) -> str:
+def gallery(title: str, examples: Sequence[Example]) -> str:
     """A self-contained page."""
     return _page(title, "".join(map(_article, examples)))
 
@@ -239,25 +210,25 @@ def _page(title: str, body: str) -> str:
     )
 
 
-def _article(example: "Example") -> str:
+def _article(example: Example) -> str:
     head = f"<h2>Problem {html.escape(example.problem)}</h2><pre>{html.escape(example.prompt)}</pre>"
     completions = "".join(map(_section, example.completions))
     answer = f"<p>Answer: <b>{html.escape(example.answer)}</b></p>"
     return f'<article>{head}{answer}<div class="completions">{completions}</div></article>'
 
 
-def _section(written: "Written") -> str:
+def _section(written: Written) -> str:
     verdict = "" if written.right is None else "right" if written.right else "wrong"
-    about = f"<small>{html.escape(_about(written))}</small>"
-    return f'<section><b>{html.escape(written.who)}</b> <span class="{verdict}">{verdict}</span> {about}' + (
+    facts = f"<small>{html.escape(about(written))}</small>"
+    return f'<section><b>{html.escape(written.who)}</b> <span class="{verdict}">{verdict}</span> {facts}' + (
         "".join(map(_line, written.steps)) + "</section>"
     )
 
 
-def _line(step: "Step") -> str:
+def _line(step: Step) -> str:
     classes = " ".join(name for name, holds in (("wrong", step.wrong), ("pit", step.pit)) if holds)
-    marks = f" <small>{html.escape(_marks(step))}</small>" if _marks(step) else ""
-    return f'<pre class="{classes}">{html.escape(step.text.strip())}{marks}</pre>'
+    beside = f" <small>{html.escape(marks(step))}</small>" if marks(step) else ""
+    return f'<pre class="{classes}">{html.escape(step.text.strip())}{beside}</pre>'
 
 
 # The command line.

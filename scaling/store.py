@@ -1,26 +1,55 @@
-"""Look after a store: `python -m scaling.store verify results/store`.
+"""Look after a store: `python -m scaling.store {list,size,verify,gc} results/store [sweeps/NAME.yaml ...]`.
 
-In: a store's folder or bucket, or a sweep file that names one. Out: lines for a reader, and an exit status. What a
-command does is in scaling.engine.store; here it is read from the command line and shown.
+In: a store's folder or bucket, or a sweep file that names one, and sweep files that use it. Out: lines for a reader,
+and an exit status. What a command does is in scaling.engine.store; here it is read from the command line and shown.
 """
 
 import argparse
+import math
+import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from etils import epath
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
 from scaling.config.errors import ConfigError
+from scaling.engine.artifact import RECORD
 from scaling.engine.results_dir import open_store, store_at
 from scaling.engine.store import Store
+from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.plugins import load_plugins
 
 EXIT_DAMAGED, EXIT_USAGE = 1, 2
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An artifact as a reader asks about it."""
+
+    folder: epath.Path
+    num_bytes: int
+    committed_at: float | None  # seconds since 1970; None for one that is not whole
+    sweeps: tuple[str, ...]  # those of the command line that need it
+
+    @property
+    def kind(self) -> str:
+        return str(self.folder.parent.name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 all is well, 1 something is damaged, 2 wrong usage or no such store."""
     arguments = _parser().parse_args(argv)
     try:
+        load_plugins(arguments.imports)
         status: int = arguments.command(_store(arguments.store), arguments)
         return status
     except ConfigError as error:
@@ -42,6 +71,78 @@ def verify(store: Store, arguments: argparse.Namespace) -> int:
     return EXIT_DAMAGED if damaged else 0
 
 
+def list_artifacts(store: Store, arguments: argparse.Namespace) -> int:
+    """Print a line for each artifact: its size, when it was made, and which of the sweeps need it."""
+    for one in _kept(store, arguments):
+        used = ", ".join(one.sweeps) or ("-" if arguments.sweeps else "")
+        made = "not whole" if one.committed_at is None else f"{datetime.fromtimestamp(one.committed_at):%Y-%m-%d %H:%M}"
+        print(f"{decimal(one.num_bytes):>9}  {made:16}  {one.kind}/{one.folder.name}  {used}".rstrip())
+    return 0
+
+
+def size(store: Store, arguments: argparse.Namespace) -> int:
+    """Print what each kind of stage takes, and what each of the sweeps needs."""
+    kept = list(_kept(store, arguments))
+    by_kind, by_sweep = defaultdict[str, list[Kept]](list), defaultdict[str, list[Kept]](list)
+    for one in kept:
+        by_kind[one.kind].append(one)
+        for sweep in one.sweeps:
+            by_sweep[sweep].append(one)
+    table = Table("", "artifacts", "size", box=None)
+    for name, ones in [*sorted(by_kind.items()), *by_sweep.items(), ("all", kept)]:
+        table.add_row(name, str(len(ones)), decimal(sum(one.num_bytes for one in ones)))
+    Console().print(table)
+    return 0
+
+
+def gc(store: Store, arguments: argparse.Namespace) -> int:
+    """Print the artifacts that none of the sweeps needs; with --delete, delete them.
+
+    What is younger than --days is kept, since a sweep that is not named here may be making it, and what is not whole,
+    since that is for `verify`.
+    """
+    if not arguments.sweeps:
+        raise ConfigError("gc keeps what sweeps need: name their files, such as gc results/store sweeps/*.yaml.")
+    latest = time.time() - 86400 * arguments.days
+    unused = [one for one in _kept(store, arguments) if not one.sweeps and (one.committed_at or math.inf) < latest]
+    for one in unused:
+        print(f"{decimal(one.num_bytes):>9}  {one.kind}/{one.folder.name}")
+        if arguments.delete:
+            _delete(one.folder)
+    total = decimal(sum(one.num_bytes for one in unused))
+    if arguments.delete:
+        print(f"{len(unused)} artifacts deleted, {total}.")
+    else:
+        print(f"{len(unused)} artifacts, {total}, are needed by no sweep named here. --delete deletes them.")
+    return 0
+
+
+def _kept(store: Store, arguments: argparse.Namespace) -> Iterator[Kept]:
+    needed = _needed(store, arguments.sweeps)
+    for folder, digest, record in store.every():
+        if record is None:
+            yield Kept(folder, 0, None, needed.get(digest, ()))
+        else:
+            num_bytes = sum(described["bytes"] for described in record["files"].values())
+            yield Kept(folder, num_bytes, record["committed_at"], needed.get(digest, ()))
+
+
+def _needed(store: Store, files: Sequence[Path]) -> Mapping[str, tuple[str, ...]]:
+    """Digest -> names of the sweeps that need it, candidates of a selection included."""
+    needed: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        for stage in plan(load_sweep(file), store.numbers).stages:
+            needed[stage.digest] = (*needed.get(stage.digest, ()), file.stem)
+    return needed
+
+
+def _delete(folder: epath.Path) -> None:
+    """The record goes first, so that an interruption leaves nothing that looks whole."""
+    (folder / RECORD).unlink(missing_ok=True)
+    local = Path(folder)
+    shutil.rmtree(local) if local.exists() else folder.rmtree()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.store",
@@ -49,10 +150,31 @@ def _parser() -> argparse.ArgumentParser:
         epilog="docs/reliability.md says what a store promises.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("verify", help="compare all contents with the records; exit status 1 for a damage")
-    command.set_defaults(command=verify)
-    command.add_argument("store", help="its folder or bucket, or a sweep file (*.yaml) whose store it is")
-    command.add_argument("--quarantine", action="store_true", help="move damaged artifacts to STORE/quarantine")
+    for name, run, text in (
+        ("list", list_artifacts, "a line for each artifact, with the sweeps that need it"),
+        ("size", size, "what each kind of stage, and each sweep, takes"),
+        ("verify", verify, "compare all contents with the records; exit status 1 for a damage"),
+        ("gc", gc, "what no sweep needs; deletes nothing without --delete"),
+    ):
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(command=run)
+        command.add_argument("store", help="its folder or bucket, or a sweep file (*.yaml) whose store it is")
+        command.add_argument(
+            "--import",
+            dest="imports",
+            action="append",
+            type=Path,
+            default=[],
+            metavar="FILE",
+            help="import a Python file of yours before the sweeps are read; may be repeated",
+        )
+        if name == "verify":
+            command.add_argument("--quarantine", action="store_true", help="move damaged artifacts to STORE/quarantine")
+        else:
+            command.add_argument("sweeps", nargs="*", type=Path, help="sweep files, such as sweeps/*.yaml")
+        if name == "gc":
+            command.add_argument("--delete", action="store_true", help="delete them")
+            command.add_argument("--days", type=float, default=1.0, help="keep what is younger (%(default)s)")
     return parser
 
 

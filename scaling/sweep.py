@@ -9,8 +9,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from scaling.engine.changed import accept, changed, with_descendants
 from scaling.engine.eta import spoken
 from scaling.engine.interrupts import INTERRUPTED, until_stopped
 from scaling.engine.jax_environment import pin, warning
-from scaling.engine.output import Output, OutputError
+from scaling.engine.output import Output, OutputError, mark_of
 from scaling.engine.progress import Progress, format_failures
 from scaling.engine.results_dir import make_writable, open_store
 from scaling.engine.run import ClusterLost, Outage, Pool, Report, execute, needed
@@ -36,6 +36,7 @@ from scaling.origins import hidden
 from scaling.planning.grid import axes, narrowed
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.planning.warnings import design_warnings
 from scaling.plugins import add_imports, load_plugins
 from scaling.pricing.costs import costs, observed_rates
 from scaling.pricing.estimate import cost_table, estimates
@@ -84,21 +85,23 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
         _retire(sweep, store, arguments.rerun, console)
     current = _plan(sweep, store)
     lines = _headlines(arguments.file, sweep, current, store, output)
-    for line in [*lines, *(change.line for change in changed(current.stages, store))]:
+    for line in [*lines, *_warnings(sweep, current), *(change.line for change in changed(current.stages, store))]:
         console.print(line, soft_wrap=True, markup=False)
     reports: list[Report] = []
+    shown: list[Progress] = []
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
     if to_run:
         make_writable(store)
         if dropped := pin(os.environ):  # before Ray's processes, or jax in this one, see it
             print(f"warning: {warning(dropped)}", file=sys.stderr)
-        with _pool(sweep, store, arguments) as pool:
+        with _watched(sweep, arguments, shown, console), _pool(sweep, store, arguments) as pool:
             timeouts = sweep.resources.timeouts
             while True:
                 seconds_of = _estimate(current, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
-                reports.append(execute(stages, store, pool, Progress(console), seconds_of, timeouts))
+                shown.append(Progress(console))
+                reports.append(execute(stages, store, pool, shown[-1], seconds_of, timeouts))
                 current = _plan(sweep, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
                 if reports[-1].remaining or not needed(stages, store)[0]:
@@ -123,7 +126,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
         store.distrust(stage)
     current = _plan(sweep, store)
-    for line in _headlines(arguments.file, sweep, current, store, output):
+    for line in [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current)]:
         console.print(line, soft_wrap=True, markup=False)
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
@@ -142,7 +145,8 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     work, rates = costs(to_run, stored), _rates(current, store)
     console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
     changes = [change.line for change in changed(current.stages, store)]
-    for line in changes + _reasons(to_run, store) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
+    has_run = mark_of(output.folder) is not None
+    for line in changes + _reasons(to_run, store, has_run) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
         console.print(line, soft_wrap=True, markup=False)
     return 0
 
@@ -204,6 +208,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", help="an existing Ray cluster: auto, or ray://HOST:PORT; default: this machine")
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
+    parser.add_argument(
+        "--watch",
+        type=int,
+        metavar="PORT",
+        help="serve a live page on this machine while the sweep runs; 0: any free port",
+    )
     add_imports(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
@@ -230,6 +240,24 @@ def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) 
         soft_wrap=True,
         markup=False,
     )
+
+
+@contextmanager
+def _watched(
+    sweep: Sweep, arguments: argparse.Namespace, shown: Sequence[Progress], console: Console
+) -> Iterator[None]:
+    """Serve the live page, if it is asked for, while the stages run."""
+    if arguments.watch is None:
+        yield
+        return
+    from scaling.watch import watched
+
+    def now() -> str:
+        return shown[-1].status_line() if shown else "Starting."
+
+    with watched(sweep, open_store(sweep), arguments.watch, now) as address:
+        console.print(f"Watch: {address}", soft_wrap=True, markup=False)
+        yield
 
 
 def _pool(sweep: Sweep, store: Store, arguments: argparse.Namespace) -> AbstractContextManager[Pool[Any]]:
@@ -284,9 +312,16 @@ def _rates(current: Plan, store: Store) -> dict[str, float]:
     return observed_rates([stage for stage, _ in found], [record for _, record in found])
 
 
-def _reasons(to_run: Sequence[Stage], store: Store) -> list[str]:
-    """Why stages run, those that are not simply new, equal reasons counted once."""
-    counted = Counter((stage.kind, why_it_runs(stage, store)) for stage in to_run)
+def _warnings(sweep: Sweep, current: Plan) -> list[str]:
+    return [f"warning: {line}" for line in design_warnings(sweep, current)]
+
+
+def _reasons(to_run: Sequence[Stage], store: Store, has_run: bool) -> list[str]:
+    """Why stages run, those that are not simply new, equal reasons counted once.
+
+    Unless the sweep has run before, a stored stage with other settings is another study's, and explains nothing.
+    """
+    counted = Counter((stage.kind, why_it_runs(stage, store, compare=has_run)) for stage in to_run)
     lines = [f"  {kind}, {count} stages: {reason}" for (kind, reason), count in counted.items() if reason != "new"]
     new = sum(count for (_, reason), count in counted.items() if reason == "new")
     header = [f"{new} of the stages to run are new to this store."] if new else []

@@ -8,7 +8,7 @@ from analysis.figures import overview
 from analysis.page.parts import Parts
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import verdict_table
-from analysis.reporting.study_sections import study_sections
+from analysis.reporting.study_sections import main_sections
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.headline import number
 from analysis.verdicts.panel import Panel
@@ -64,7 +64,7 @@ def test_the_captions_say_what_is_drawn(studies, tmp_path):
     (tmp_path / "figures").mkdir()
     overview.save(overview.error_figure(studies[0], SWEEP, None), tmp_path / "figures" / "error.png")
     overview.save(overview.multiplier_figure(studies[0], SWEEP), tmp_path / "figures" / "multiplier.png")
-    sections = [study_sections("", Panel(study), tmp_path, SWEEP, Parts()) for study in studies]
+    sections = [main_sections("", Panel(study), tmp_path, SWEEP, Parts()) for study in studies]
     captions = [" ".join(figure.caption for figure in figures.figures) for figures, *_ in sections]
     assert "lines: joint fits" in captions[0] and "Lines and bands: one number" in captions[0]
     assert "lines join the means" in captions[1] and "m at the smallest and the largest size" in captions[1]
@@ -79,7 +79,7 @@ def test_a_study_of_the_reference_alone_compares_nothing(studies, tmp_path):
     for name, study in (("error", alone), ("error-both", studies[0])):
         overview.save(overview.error_figure(study, SWEEP, None), tmp_path / "figures" / f"{name}.png")
     captions = [
-        study_sections(panel, Panel(study), tmp_path, SWEEP, Parts())[0].figures[0].caption
+        main_sections(panel, Panel(study), tmp_path, SWEEP, Parts())[0].figures[0].caption
         for panel, study in (("", alone), ("both", studies[0]))
     ]
     assert SWEEP.caution not in captions[0] and SWEEP.caution in captions[1]

@@ -25,7 +25,7 @@ from analysis.reporting import sections as sections_module
 from analysis.reporting import study_sections as study_sections_module
 from analysis.reporting.conclusions import measurement, opening
 from analysis.reporting.study_files import write_study_files
-from analysis.reporting.study_sections import study_sections
+from analysis.reporting.study_sections import main_sections, study_sections
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.panel import Question, analysed
 
@@ -125,7 +125,9 @@ def written(spec: Spec, folder: Path) -> Parts:
     parts = Parts()
     write_study_files(folder, {"": panel}, question, SWEEP, parts)
     found = opening({"": panel}, (measurement("", panel.study),))
-    write_report(folder, "generated", [*found, *study_sections("", panel, folder, SWEEP, parts)])
+    for make in (main_sections, study_sections):
+        found += make("", panel, folder, SWEEP, parts)
+    write_report(folder, "generated", found)
     return parts
 
 

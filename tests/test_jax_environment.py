@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.engine.jax_environment import FAMILIES, FLAGS, PINNED, allowed_flags, pin, reaching, warning
+from scaling.engine.jax_environment import (
+    FAMILIES,
+    FLAGS,
+    PINNED,
+    allowed_flags,
+    pin,
+    reaching,
+    require_accelerator,
+    warning,
+)
+from scaling.engine.placement import environment, shape
 
 ROOT = Path(__file__).parent.parent
 CHANGES_RESULTS = {
@@ -50,6 +60,14 @@ def test_what_changes_results_is_taken_away_and_named_and_what_does_not_stays():
     said = warning(dropped)
     assert "JAX_DEFAULT_PRNG_IMPL=rbg" in said and "identity does not cover it" in said
     assert reaching(environ).keys() == environ.keys() - {"PATH", "AJAX_JAX_"}
+
+
+@pytest.mark.parametrize(("name", "extra"), [("gpu", "cuda12"), ("tpu", "tpu")])
+def test_a_worker_with_an_accelerator_that_jax_does_not_see_says_which_extra_to_install(name, extra):
+    variables = environment(shape({name: 1}), "cache")
+    with pytest.raises(RuntimeError, match=rf"ask for a {name} here, but jax .* sees the CPU alone; .*{extra}"):
+        require_accelerator(variables)
+    require_accelerator(environment(shape({"cpu": 1}), "cache"))
 
 
 def test_flags_of_xla_are_looked_at_one_by_one():

@@ -86,9 +86,9 @@ def test_the_page_is_self_contained(results):
     report(file, ())
     page = (directory / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 8
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
     for heading in ("Verdicts", "Test error", "Multipliers", "Chosen settings", "Costs", "Provenance"):
-        assert f"<h2>{heading}" in page
+        assert f">{heading}</" in page
 
 
 def test_figures_come_with_their_numbers(results):

@@ -181,3 +181,34 @@ def test_a_loaded_policy_judges_an_answer(ran):
     policy = load_policy(ran, {"algorithm": "sft"})
     assert policy.judge("1 2 3 ?", "6", "1 2 = 3 3 ; 3 3 = 6 ; # 6") == (True, "6")
     assert policy.judge("1 2 3 ?", "6", WRONG) == (False, "7")
+
+
+@pytest.mark.slow
+def test_the_report_shows_what_was_run_and_the_same_problems_by_each_algorithm(ran):
+    folder = ran.parent / "results"
+    page, kept = (folder / "report.html").read_text(), json.loads((folder / "samples.json").read_text())
+    assert kept["where"] == "data size 12, seed 0"
+    assert kept["taught"][0]["prompt"] in page and kept["solved"] and kept["values"] and kept["pairs"]
+    for example in kept["solved"]:
+        wrong = pd.read_parquet(next((ran.parent / "store/evaluation").glob("sft*-test-*")) / "outcomes.parquet")
+        sft, step_dpo = example["completions"]
+        assert (sft["who"], step_dpo["who"]) == ("sft", "step_dpo")
+        assert sft["right"] == (wrong.set_index("problem")["wrong"][example["problem"]] == 0)
+    assert any(step["pit"] for step in kept["values"][0]["completions"][0]["steps"])
+    order = [page.index(f">{title}<") for title in ("Figures", "Verdicts", "What was run", "Samples", "Contents")]
+    assert order == sorted(order) and page.index("<details") > order[-1]
+    curves = pd.read_csv(folder / "training.csv")
+    assert set(curves["algorithm"]) == {"sft", "step_dpo"} and {"train/loss", "rewards/margins"} <= set(
+        curves["metric"]
+    )
+    assert (folder / "figures/training.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_report_from_its_tables_shows_the_same_samples(ran, tmp_path):
+    from analysis.report import report
+
+    folder = ran.parent / "results"
+    before = {name: (folder / name).read_bytes() for name in ("samples.json", "training.csv", "report.md")}
+    report(ran, [], None, from_results=True)
+    assert {name: (folder / name).read_bytes() for name in before} == before

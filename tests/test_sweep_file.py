@@ -145,6 +145,11 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"resources": {"train": {"cpu": 0}}}, ["resources.train.cpu is 0", "greater than 0"]),
         ({"resources": {"trian": {"cpu": 1}}}, ["unknown key 'resources.trian'", "Did you mean 'resources.train'?"]),
         ({"sft": None}, ["sft is None", "a mapping of its keys"]),
+        ({"resources": {"train": {"cpus": 1}}}, ["resources: train.cpus", "did you mean cpu?"]),
+        ({"resources": {"rollouts": {"GPU": 1}}}, ["resources: rollouts.GPU", "did you mean gpu?"]),
+        ({"rft": {"max_positives": [1, 2]}}, ["To vary it, put it under grid: `rft.max_positives: [1, 2]`."]),
+        ({"seeds": 3}, ["seeds is 3; expected a list. Write [3], or [0, 1, 2] for three."]),
+        ({"question": 5}, ["question is 5", 'Quote the text: "5".']),
         ({"resources": {"train": {}}}, ["resources: train requests nothing", "cpu: 1"]),
         ({"resources": {"rollouts": {"gpu": 1.5}}}, ["resources: rollouts.gpu is 1.5", "a fraction below 1"]),
         ({"sft": {"learning_rate": float("inf")}}, ["sft.learning_rate is inf", "finite"]),
@@ -179,7 +184,7 @@ def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
         ("", "holds nothing"),
         ("question: a\nquestion: b\n", "repeats the key 'question'"),
         ("question: !!python/object/apply:os.system ['true']\n", "is not YAML"),
-        ("question: why\nseeds: [0]\n", "'grid' is missing"),
+        ("question: why\nseeds: [0]\n", "grid is missing; every sweep states question, grid and seeds."),
         ("? [a, b]\n: c\n", "line 1 has a key that is not a plain word"),
         (
             "question: why\nsft: {<<: {epochs: 1}, epochs: 2}\n",
@@ -192,6 +197,27 @@ def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
 )
 def test_what_is_no_sweep_is_said_to_be_none(tmp_path, text, part):
     assert part in message(tmp_path, text=text)
+
+
+def test_all_mistakes_of_a_file_come_together_one_a_line(tmp_path):
+    change = {
+        "problem": {},
+        "sft": {"learning_rate": "fast", "epochs": [3, 5]},
+        "rft": {"keep": "distnct"},
+        "grid": {"algorithm": ["sft", "sft"], "data_size": 64, "rft.max_positves": [1]},
+        "seeds": 3,
+    }
+    lines = message(tmp_path, change).splitlines()
+    assert all(line.startswith(f"{tmp_path / 'sweep.yaml'}: ") for line in lines)
+    named = ["'problem'", "grid.algorithm[1]", "grid.data_size", "rft.max_positves", "seeds is 3"]
+    named += ["sft.learning_rate", "sft.epochs", "rft.keep"]
+    assert len(lines) == len(named) and all(part in line for part, line in zip(named, lines, strict=True))
+
+
+def test_mistakes_that_need_cells_come_together_too(tmp_path):
+    claims = {"analysis": {"claims": {"dpo": 2}}}
+    both = message(tmp_path, {"grid": {"algorithm": ["sft", "rft"], "data_size": [10**9]}, **claims})
+    assert [line.split(": ")[1].split()[0] for line in both.splitlines()] == ["data_size", "analysis.claims.dpo"]
 
 
 @pytest.mark.parametrize("override", ["sft.epochs", "=3", "question.why=3", "sft.epochs=[unclosed"])

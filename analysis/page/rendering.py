@@ -48,6 +48,32 @@ class TextTable:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of a sample; the mark, such as "wrong" or "pit", is its style."""
+
+    text: str
+    beside: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Text as a policy wrote it, line by line."""
+
+    title: str
+    lines: tuple[Line, ...]
+    mark: str = ""  # "right" or "wrong"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Samples side by side under what they have in common."""
+
+    title: str
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading with its content, in this order."""
 
@@ -56,6 +82,13 @@ class Section:
     bullets: tuple[str, ...] = ()
     figures: tuple[Picture, ...] = ()
     tables: tuple[TextTable, ...] = ()
+    groups: tuple[Group, ...] = ()
+    is_detail: bool = False  # folded in a page
+
+    @property
+    def anchor(self) -> str:
+        """The section's name in a link."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 def picture(directory: Path, file: str, caption: str) -> Picture:
@@ -82,7 +115,9 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
     """The report as one HTML file; figures are embedded."""
-    return _environment(autoescape=True).get_template("report.html.j2").render(title=title, sections=sections)
+    contents_at = next((place for place, section in enumerate(sections, 1) if section.is_detail), 0)
+    template = _environment(autoescape=True).get_template("report.html.j2")
+    return template.render(title=title, sections=sections, contents_at=contents_at)
 
 
 def _environment(autoescape: bool) -> Environment:

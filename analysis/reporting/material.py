@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.measures.sections import Measures, measures_in_folder, measures_in_store
 from analysis.reporting.results_folder import ResultsError, read_table
+from analysis.reporting.samples import Samples, samples_in_folder, samples_in_store
 from analysis.tables.ledger import ledger
 from analysis.tables.runs import Tables, tabulate
 from scaling.config.sweep import Sweep
@@ -33,13 +34,20 @@ class Material:
     tables: Tables
     costs: pd.DataFrame  # ledger.csv
     measures: Measures  # beside errors
+    samples: Samples
 
 
 def material_in_store(sweep: Sweep, current: Plan, store: Store) -> Material:
     """The material in the records of a store."""
     tables = tabulate(sweep, current, store)
     costs = ledger(current, store)
-    return Material(current, tables, costs, measures_in_store(sweep, current, store, tables))
+    return Material(
+        current,
+        tables,
+        costs,
+        measures_in_store(sweep, current, store, tables),
+        samples_in_store(sweep, current, store),
+    )
 
 
 def material_in_folder(sweep: Sweep, folder: Path) -> Material:
@@ -68,7 +76,13 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
         num_failed=int((status == "failed").sum()),
     )
     current = plan(sweep, lambda stage: None)
-    return Material(current, tables, read_table(folder / "ledger.csv"), measures_in_folder(folder, tables))
+    return Material(
+        current,
+        tables,
+        read_table(folder / "ledger.csv"),
+        measures_in_folder(folder, tables),
+        samples_in_folder(folder),
+    )
 
 
 def _provenance(folder: Path) -> Mapping[str, list[str]]:

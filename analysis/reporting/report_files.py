@@ -23,6 +23,8 @@ TABLES = (
     "base.csv",
     "trends.csv",
     "critical_steps.csv",
+    "samples.json",
+    "training.csv",
 )
 
 

@@ -1,9 +1,9 @@
-"""The report's text: conclusions first, then figures, tables, the chosen settings, the costs and the provenance.
+"""The report's text: conclusions, figures and samples first, then tables, settings, costs and the provenance.
 
 In: finished tables and studies. Out: `Section`s. Every number carries its n, its interval and its form.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,9 @@ from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import measurement, opening, where
-from analysis.reporting.study_sections import percent, study_sections
+from analysis.reporting.sample_sections import sample_sections, training_sections, what_was_run
+from analysis.reporting.samples import Samples
+from analysis.reporting.study_sections import main_sections, percent, study_sections
 from analysis.tables.runs import Tables
 from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
@@ -31,32 +33,43 @@ class Story:
     plan: Plan
     tables: Tables
     costs: pd.DataFrame
+    samples: Samples
     panels: dict[str, Panel]
     more: tuple[Section, ...] = ()  # for measurements beside errors, which some sweeps have
 
 
 def sections(story: Story, directory: Path, parts: Parts) -> list[Section]:
-    """The report, in order. Figures are read from `directory`/figures."""
-    opened, found = list[Section](), list[Section]()
+    """The report: what was found, its figures and verdicts, what was run, samples; then the details, folded in a page.
+
+    Figures are read from `directory`/figures.
+    """
+    first, details = list[Section](), list[Section]()
     with parts.part("Conclusions"):
-        opened += _conclusions(story)
+        first += _conclusions(story)
     for name, panel in story.panels.items():
         rates: list[TextTable] = []
         with parts.part(f"{where(name)}pass@k"):
             rates += _pass_rates(story.tables, name)
-        found += study_sections(name, panel, directory, SWEEP, parts, rates)
+        first += main_sections(name, panel, directory, SWEEP, parts)
+        details += study_sections(name, panel, directory, SWEEP, parts, rates)
+    with parts.part("What was run"):
+        first.append(what_was_run(story.file, story.sweep, story.plan, story.samples))
+    with parts.part("Samples"):
+        first += sample_sections(story.samples)
+    with parts.part("Training"):
+        details += training_sections(story.samples, directory)
     with parts.part("Training problems"):
-        found += solvable_section(story.plan, story.tables.runs)
-    found += story.more
+        details += solvable_section(story.plan, story.tables.runs)
+    details += story.more
     ends = {"Settings": _settings, "Costs": _costs, "Runs": _runs, "Provenance": _provenance}
     for name, make in ends.items():
         with parts.part(name):
-            found.append(make(story))
-    return [*opened, *parts.section(), *found]
+            details.append(make(story))
+    return [*first, *parts.section(), *(replace(section, is_detail=True) for section in details)]
 
 
 def _conclusions(story: Story) -> list[Section]:
-    paragraphs = [story.sweep.question]
+    paragraphs = list[str]()
     if story.sweep.expectation:
         paragraphs.append(f"Expected before the run: {story.sweep.expectation}")
     paragraphs += [
@@ -66,7 +79,7 @@ def _conclusions(story: Story) -> list[Section]:
     ]
     measured = " ".join(measurement(name, panel.study) for name, panel in story.panels.items())
     paragraphs.append(f"{_missing_sentence(story.tables)} {measured}")
-    return opening(story.panels, tuple(paragraphs))
+    return [Section("", (story.sweep.question,)), *opening(story.panels, tuple(paragraphs))]
 
 
 def _missing_sentence(tables: Tables) -> str:

@@ -18,22 +18,32 @@ from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
+_FIRST_FIGURES = ("error", "multiplier")
+
+
+def main_sections(name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts) -> list[Section]:
+    """What a reader sees first: the figures of errors and multipliers, and the verdicts."""
+    found = list[Section]()
+    with parts.part(f"Figures{_of(name)}"):
+        found += _figures(name, panel.study, directory, wording, _FIRST_FIGURES, "Figures")
+    with parts.part(f"Verdicts{_of(name)}"):
+        found.append(Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),)))
+    return found
+
 
 def study_sections(
     name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
-    """Figures, errors and multipliers. Figures are read from `directory`/figures; more_tables follow the errors."""
+    """Errors, multipliers, and the other figures, from `directory`/figures; more_tables follow the errors."""
     study, found = panel.study, list[Section]()
-    with parts.part(f"Figures{_of(name)}"):
-        found.append(_figures(name, study, directory, wording))
-    with parts.part(f"Verdicts{_of(name)}"):
-        found.append(Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),)))
     with parts.part(f"Test error{_of(name)}"):
         found.append(Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables)))
     with parts.part(f"Multipliers{_of(name)}"):
         found += _multipliers(name, panel)
     with parts.part(f"Algorithms compared with each other{_of(name)}"):
         found += _comparisons(name, panel)
+    with parts.part(f"More figures{_of(name)}"):
+        found += _figures(name, study, directory, wording, None, "More figures")
     with parts.part(f"Can the multipliers be believed?{_of(name)}"):
         found += question_sections(name, panel)
     return found
@@ -56,7 +66,10 @@ def percent(value: float, low: float | None, high: float | None) -> str:
     return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Section:
+def _figures(
+    panel: str, study: Study, directory: Path, wording: Wording, wanted: Sequence[str] | None, title: str
+) -> list[Section]:
+    """A section with the wanted figures, or with all but the first; none where no such figure was drawn."""
     outcomes = study.outcomes
     base = sample_size(outcomes)
     if study.error_low is not None:
@@ -85,9 +98,10 @@ def _figures(panel: str, study: Study, directory: Path, wording: Wording) -> Sec
     shown = []
     for name, caption in captions.items():
         file = f"figures/{name}{figure_suffix(panel)}.png"
-        if (directory / file).exists():
+        is_wanted = name not in _FIRST_FIGURES if wanted is None else name in wanted
+        if is_wanted and (directory / file).exists():
             shown.append(picture(directory, file, caption))
-    return Section(f"Figures{_of(panel)}", figures=tuple(shown))
+    return [Section(f"{title}{_of(panel)}", figures=tuple(shown))] if shown else []
 
 
 def _errors(study: Study, wording: Wording) -> TextTable:

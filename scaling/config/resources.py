@@ -92,6 +92,8 @@ class Resources(Section):
             if not amounts:
                 raise ValueError(f"{section} requests nothing; give it an amount, such as {{cpu: 1}}.")
             for name, amount in amounts.items():
+                if (known := name.lower().removesuffix("s")) in ("cpu", "gpu", "tpu") and name != known:
+                    raise ValueError(f"{section}.{name}: Ray has no such resource; did you mean {known}?")
                 if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
                     raise ValueError(f"{section}.{name} is {amount}; use a fraction below 1 or a whole number.")
         return self

@@ -52,6 +52,23 @@ SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"  # for workers on one cor
 # The settings behind every result of the project: the defaults of the jax version it first ran on.
 PINNED = {"JAX_ENABLE_X64": "0", "JAX_DEFAULT_PRNG_IMPL": "threefry2x32", "JAX_THREEFRY_PARTITIONABLE": "1"}
 
+ACCELERATOR = "SCALING_ACCELERATOR"  # what a worker's resources name: GPU or TPU
+_EXTRAS = {"GPU": "'.[cuda12]' or '.[cuda13]', as its driver needs", "TPU": "'.[tpu]'"}
+
+
+def require_accelerator(environ: Mapping[str, str]) -> None:
+    """Raise RuntimeError where a worker was given an accelerator that jax does not see."""
+    wanted = environ.get(ACCELERATOR)
+    if wanted is None:
+        return
+    import jax
+
+    if jax.default_backend() == "cpu":
+        raise RuntimeError(
+            f"resources ask for a {wanted.lower()} here, but jax {jax.__version__} in {sys.executable} sees the CPU"
+            f" alone; install the extra on this machine: pip install {_EXTRAS[wanted]}."
+        )
+
 
 def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
     """Remove variables that are not allowed and pin settings that change results; returns the removed ones, as

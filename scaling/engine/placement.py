@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from scaling.engine.artifact import is_local
-from scaling.engine.jax_environment import SINGLE_THREADED, allowed_flags
+from scaling.engine.jax_environment import ACCELERATOR, SINGLE_THREADED, allowed_flags
 
 RAY_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 ACCELERATORS = ("GPU", "TPU")
@@ -85,6 +85,7 @@ def environment(shape: Shape, compile_cache: str) -> dict[str, str]:
         variables["XLA_CLIENT_MEM_FRACTION"] = f"{GPU_MEMORY_FRACTION * gpu:.3f}"
         variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = ""  # its older name; jax refuses both
     if shape.has_accelerator:
+        variables[ACCELERATOR] = next(name for name, _ in shape.amounts if name in ACCELERATORS)
         return variables
     threads = str(max(1, math.floor(shape.amount("CPU"))))
     variables["JAX_PLATFORMS"] = "cpu"

@@ -144,8 +144,9 @@ class Progress:
 
     def _eta(self) -> str:
         now = self._clock()
-        elapsed = {stage: now - start for stage, start in self._started.items()}
-        seconds = seconds_to_go(self._calibration, self._left, elapsed, self._slots)
+        started = dict(self._started)  # copies, since a live page asks from another thread
+        elapsed = {stage: now - start for stage, start in started.items()}
+        seconds = seconds_to_go(self._calibration, list(self._left), elapsed, self._slots)
         return "ETA not known yet" if seconds is None else f"ETA {spoken(seconds)}"
 
     def _settle(self, stage: Stage, how: str) -> None:

@@ -80,13 +80,16 @@ def status(stages: Iterable[Stage], store: Store) -> Status:
     return Status(tuple(done), tuple(running), activities, tuple(failed), tuple(blocked), tuple(waiting))
 
 
-def why_it_runs(stage: Stage, store: Store) -> str:
-    """Why a stage that is not stored must run: new, broken, failed before, or what differs from the one stored."""
+def why_it_runs(stage: Stage, store: Store, *, compare: bool = True) -> str:
+    """Why a stage that is not stored must run: new, broken, failed before, or what differs from one that is stored.
+
+    Without `compare` the last is left out.
+    """
     if fault := store.fault(stage):
         return f"its artifact {fault}"
     if failure := store.failure(stage):
         return f"it failed before: {failure['error']}"
-    earlier = _of_same_slug(stage, store)
+    earlier = _of_same_slug(stage, store) if compare else None
     if earlier is None:
         return "new"
     version = kind_of(stage.kind).version

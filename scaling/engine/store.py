@@ -114,6 +114,12 @@ class Store:
                 self._move_aside(folder, fault)
             yield folder, fault
 
+    def every(self) -> Iterator[tuple[epath.Path, str, dict[str, Any] | None]]:
+        """Every artifact of the root: its folder, digest and record, None for one that is not whole."""
+        for folder, digest in every_folder(self.root):
+            artifact, _ = inspect(folder, digest)
+            yield folder, digest, artifact.record if artifact else None
+
     def look_up_all(self, stages: Iterable[Stage]) -> None:
         """Read the records of many stages, in parallel from an object store; those found are cached."""
         if self.is_local:

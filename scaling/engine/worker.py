@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from scaling.config.memory import Memory
-from scaling.engine.jax_environment import pin
+from scaling.engine.jax_environment import pin, require_accelerator
 from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import PROJECT, provenance
 from scaling.engine.store import LOG, Store
@@ -227,6 +227,7 @@ def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[Non
 def _run(
     stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path
 ) -> dict[str, Any]:
+    require_accelerator(os.environ)
     runner = _runner(stage, runners)
     sources_of(stage)  # as they are when they are loaded
     start = time.perf_counter()

@@ -1,6 +1,7 @@
 """Turn pydantic's errors in a sweep file into readable sentences.
 
-In: pydantic's ValidationError. Out: one sentence with the dotted key, the value, what was expected and "did you mean".
+In: pydantic's ValidationError. Out: a sentence for each mistake: the dotted key, the value, what was
+expected, and the cure.
 """
 
 import re
@@ -26,29 +27,46 @@ _EXPECTED = {
 }
 
 
-def explain(error: ValidationError, schema: type[Any]) -> str:
-    """The first mistake that pydantic found, as a sentence, with the number of further ones."""
-    first, *others = error.errors()
-    location = location_of(first)
-    value = first.get("input")
-    if first["type"] == "extra_forbidden":
-        known = _keys_of_family(first["loc"]) or known_beside(location, schema)
-        message = f"unknown key {location!r}.{did_you_mean(location, known)}"
-    elif first["type"] == "missing":
-        message = f"{location} is missing."
-    elif first["type"] == "value_error":
-        message = f"{location}: {first['msg'].removeprefix('Value error, ')}"
-    elif first["type"] == "union_tag_invalid":
-        message = f"{location}.family is {first['ctx']['tag']!r}; expected one of {first['ctx']['expected_tags']}."
-    elif first["type"] == "union_tag_not_found":
-        message = f"{location}.family is missing; name the problem family, such as modular_sum."
-    else:
-        expected = _EXPECTED.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
-        hint = ""
-        if first["type"] == "literal_error" and isinstance(value, str):
-            hint = did_you_mean(value, tuple(re.findall(r"'([^']+)'", first["ctx"]["expected"])))
-        message = f"{location} is {_shown(value)}; {expected}.{hint}"
-    return message + (f" ({len(others)} more mistakes follow.)" if others else "")
+def explain(error: ValidationError, schema: type[Any]) -> list[str]:
+    """A sentence for each mistake that pydantic found.
+
+    One for each key, however many types a value was tried as, and none for a list or section whose entries have some.
+    """
+    found = {location_of(mistake): _sentence(mistake, schema) for mistake in reversed(error.errors())}
+    outer = [place for place in found if any(inner.startswith((f"{place}[", f"{place}.")) for inner in found)]
+    return [found[place] for place in reversed(found) if place not in outer]
+
+
+def _sentence(mistake: Mapping[str, Any], schema: type[Any]) -> str:
+    location, value, kind = location_of(mistake), mistake.get("input"), mistake["type"]
+    if kind == "extra_forbidden":
+        known = _keys_of_family(mistake["loc"]) or known_beside(location, schema)
+        return f"unknown key {location!r}.{did_you_mean(location, known)}"
+    if kind == "missing":
+        always = "; every sweep states question, grid and seeds" if location in ("question", "grid", "seeds") else ""
+        return f"{location} is missing{always}."
+    if kind == "value_error":
+        return f"{location}: {mistake['msg'].removeprefix('Value error, ')}"
+    if kind == "union_tag_invalid":
+        return f"{location}.family is {mistake['ctx']['tag']!r}; expected one of {mistake['ctx']['expected_tags']}."
+    if kind == "union_tag_not_found":
+        return f"{location}.family is missing; name the problem family, such as modular_sum."
+    expected = _EXPECTED.get(kind, mistake["msg"][0].lower() + mistake["msg"][1:])
+    return f"{location} is {_shown(value)}; {expected}.{_cure(location, value, mistake)}"
+
+
+def _cure(location: str, value: object, mistake: Mapping[str, Any]) -> str:
+    """A sentence that begins with a space, or nothing."""
+    kind = mistake["type"]
+    if kind == "literal_error" and isinstance(value, str):
+        return did_you_mean(value, tuple(re.findall(r"'([^']+)'", mistake["ctx"]["expected"])))
+    if isinstance(value, list) and location in dotted_keys():
+        return f" To vary it, put it under grid: `{location}: {_shown(value)}`."
+    if kind == "string_type" and not isinstance(value, list | dict | None):
+        return f' Quote the text: "{value}".'
+    if kind in ("tuple_type", "list_type") and not isinstance(value, dict | None):
+        return f" Write [{value}]" + (", or [0, 1, 2] for three." if location == "seeds" else ".")
+    return ""
 
 
 def known_beside(dotted: str, schema: type[Any]) -> tuple[str, ...]:

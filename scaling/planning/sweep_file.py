@@ -1,4 +1,4 @@
-"""Read a sweep file strictly: every mistake is one ConfigError that names file, dotted key, value and cure.
+"""Read a sweep file strictly: a ConfigError has a line for each mistake, with file, dotted key, value and cure.
 
 In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated. Nothing in YAML is executed.
 """
@@ -6,7 +6,8 @@ In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated.
 import itertools
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,67 +114,97 @@ def _load(text: str | bytes) -> object:
 
 
 def _parse(document: dict[str, Any], path: Path) -> Sweep:
+    """The sweep of a document. Checks that need no other's success run all, so that their mistakes come together."""
     schema_of_cells, schema_of_sweeps = cell_schema(), sweep_schema()
     cell_sections = tuple(schema_of_cells.model_fields)
+    mistakes: list[str] = []
     for key in document:
         if key not in SWEEP_KEYS and key not in cell_sections:
-            raise ConfigError(f"{path}: unknown key {key!r}.{did_you_mean(key, SWEEP_KEYS + cell_sections)}")
-    for key in ("question", "grid", "seeds"):
-        if key not in document:
-            raise ConfigError(f"{path}: the key {key!r} is missing; every sweep states question, grid and seeds.")
+            mistakes.append(f"{path}: unknown key {key!r}.{did_you_mean(key, SWEEP_KEYS + cell_sections)}")
     fixed = {key: value for key, value in document.items() if key in cell_sections}
     sections = {key: value for key, value in document.items() if key in SWEEP_KEYS}
-    sections["grid"] = _grids(sections["grid"], path)
-    try:
-        sweep = schema_of_sweeps.model_validate({**sections, "fixed": fixed})
-        schema_of_cells.model_validate(fixed)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{path}: {explain(error, schema_of_sweeps if _is_sweep(error) else schema_of_cells)}"
-        ) from error
-    _check_axes(sweep, path)
-    _check_duplicates("seeds", sweep.seeds, path)
-    _check_pool(sweep, path)
-    check_sampler(sweep, path)
+    if "grid" in sections:
+        sections["grid"] = _grids(sections["grid"], path, mistakes)
+    for schema, values in ((schema_of_sweeps, {**sections, "fixed": fixed}), (schema_of_cells, fixed)):
+        try:
+            schema.model_validate(values)
+        except ValidationError as error:
+            grid_is_checked = "grid" in sections  # by _grids
+            lines = [line for line in explain(error, schema) if not (grid_is_checked and line.startswith("grid"))]
+            mistakes += [f"{path}: {line}" for line in lines]
+    _raise_any(mistakes)
+    sweep = schema_of_sweeps.model_validate({**sections, "fixed": fixed})
+    with _noting(mistakes):
+        _check_axes(sweep, path)
+    with _noting(mistakes):
+        _check_duplicates("seeds", sweep.seeds, path)
     if sweep.select is not None:
-        _check_select(sweep, sweep.select, path)
-    check_analysis(sweep, path)
+        with _noting(mistakes):
+            _check_select(sweep, sweep.select, path)
+    _raise_any(mistakes)  # the checks below look at cells, which must be there
+    for check in (_check_pool, check_sampler, check_analysis):
+        with _noting(mistakes):
+            check(sweep, path)
+    _raise_any(mistakes)
     return sweep
 
 
-def _grids(value: object, path: Path) -> tuple[dict[str, tuple[Any, ...]], ...]:
-    """One grid or a list of grids, each axis a non-empty list."""
+@contextmanager
+def _noting(mistakes: list[str]) -> Iterator[None]:
+    """Keep the message of a ConfigError, and go on."""
+    try:
+        yield
+    except ConfigError as error:
+        mistakes.append(str(error))
+
+
+def _raise_any(mistakes: Sequence[str]) -> None:
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
+def _grids(value: object, path: Path, mistakes: list[str]) -> tuple[dict[str, tuple[Any, ...]], ...]:
+    """One grid or a list of grids, each axis a non-empty list; the mistakes of all axes are added to `mistakes`."""
     grids = value if isinstance(value, list) else [value]
     if not grids:
-        raise ConfigError(f"{path}: grid is empty; give at least one axis, such as algorithm: [sft, rft].")
+        mistakes.append(f"{path}: grid is empty; give at least one axis, such as algorithm: [sft, rft].")
     checked = []
     for index, grid in enumerate(grids):
         where = "grid" if not isinstance(value, list) else f"grid[{index}]"
         if not isinstance(grid, dict) or not grid:
-            raise ConfigError(f"{path}: {where} is {_kind(grid)}; it maps dotted keys to lists of values.")
-        axes: dict[str, tuple[Any, ...]] = {}
+            mistakes.append(f"{path}: {where} is {_kind(grid)}; it maps dotted keys to lists of values.")
+            continue
         for key, values in grid.items():
-            _check_key(str(key), f"{where}.{key}", path)
-            if not isinstance(values, list):
-                raise ConfigError(
-                    f"{path}: {where}.{key} is {values!r}; an axis is a list of values, such as [{values!r}]."
-                    " A value that does not vary goes into its section."
-                )
-            if not values:
-                raise ConfigError(f"{path}: {where}.{key} is an empty axis; list at least one value.")
-            _check_duplicates(f"{where}.{key}", values, path)
-            axes[key] = tuple(values)
-        checked.append(axes)
+            with _noting(mistakes):
+                _check_axis(str(key), f"{where}.{key}", values, path)
+        checked.append({key: tuple(values) for key, values in grid.items() if isinstance(values, list)})
     return tuple(checked)
 
 
+def _check_axis(key: str, where: str, values: object, path: Path) -> None:
+    _check_key(key, where, path)
+    if not isinstance(values, list):
+        raise ConfigError(
+            f"{path}: {where} is {values!r}; an axis is a list of values, such as [{values!r}]."
+            " A value that does not vary goes into its section."
+        )
+    if not values:
+        raise ConfigError(f"{path}: {where} is an empty axis; list at least one value.")
+    _check_duplicates(where, values, path)
+
+
 def _check_axes(sweep: Sweep, path: Path) -> None:
+    mistakes: list[str] = []
     for index, grid in enumerate(sweep.grid):
         where = "grid" if len(sweep.grid) == 1 else f"grid[{index}]"
-        for key in grid:
-            if _is_set(sweep.fixed, key):
-                raise ConfigError(f"{path}: {where}.{key} is an axis, and {key} is also fixed; remove one of the two.")
-        _check_points(sweep, grid, where, path)
+        both = [key for key in grid if _is_set(sweep.fixed, key)]
+        mistakes += [
+            f"{path}: {where}.{key} is an axis, and {key} is also fixed; remove one of the two." for key in both
+        ]
+        if not both:
+            with _noting(mistakes):
+                _check_points(sweep, grid, where, path)
+    _raise_any(mistakes)
 
 
 def _check_pool(sweep: Sweep, path: Path) -> None:
@@ -240,7 +271,7 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
                 place = f"{where}.{location}[{position}] is {settings[location]!r}"
             else:
                 place = f"{where} at " + ", ".join(f"{key} = {value!r}" for key, value in settings.items())
-            raise ConfigError(f"{path}: {place}: {explain(error, cell_schema())}") from error
+            raise ConfigError(f"{path}: {place}: {explain(error, cell_schema())[0]}") from error
         _check_adaptive(cell, settings, where, path)
 
 
@@ -316,10 +347,6 @@ def _placed_at(keys: Sequence[str], value: object) -> object:
     for key in keys:
         document = document[key]
     return document
-
-
-def _is_sweep(error: ValidationError) -> bool:
-    return error.title == "Sweep"
 
 
 def _kind(value: object) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from scaling.config.errors import ConfigError
 from scaling.planning.plan import Run
+from scaling.stage import Stage
 
 
 def values_of(run: Run) -> dict[str, object]:
@@ -33,6 +34,15 @@ def runs_with(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> l
     if not found:
         raise ConfigError(f"{file} has no run with {dict(where)}: its grids do not combine these values.")
     return found
+
+
+def pit_rule(stages: Mapping[str, Stage]) -> str:
+    """The pit rule of a run's pairs, from its stages by kind; the default for runs that make none."""
+    if "step_pairs" not in stages:
+        return "lowest"
+    settings = stages["step_pairs"].config["pairs"]
+    assert isinstance(settings, Mapping)
+    return str(settings["pit_rule"])
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
