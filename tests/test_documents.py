@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pygments.lexers import get_lexer_by_name
 
 from scaling.config.memory import Memory
 from scaling.config.policy import Lora
@@ -225,3 +226,9 @@ def test_a_shipped_sweep_loads_plans_and_opens_with_comments(path):
     planned = plan(sweep, lambda stage: None)
     assert planned.runs and planned.stages
     assert path.read_text(encoding="utf-8").startswith("# "), f"{path} does not say what it is for"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_blocks_of_code_are_in_languages_that_the_site_can_colour(page):
+    for language in re.findall(r"^```([a-z]+)$", page.read_text(encoding="utf-8"), re.M):
+        assert language == "mermaid" or get_lexer_by_name(language), f"{page.name}: {language}"

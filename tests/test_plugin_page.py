@@ -128,7 +128,7 @@ def test_a_worker_draws_the_pages_problems_as_this_process_did(parities, ray_clu
 
 
 def test_the_pages_form_is_fitted_alone_with_its_name_in_the_command(tmp_path):
-    for name, language in (("points.csv", "csv"), ("log_power.py", "python")):
+    for name, language in (("points.csv", "text"), ("log_power.py", "python")):
         (tmp_path / name).write_text(block(language, "A curve form"), encoding="utf-8")
     with forgetting() as patch:
         patch.chdir(tmp_path)
