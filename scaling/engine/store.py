@@ -17,6 +17,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from scaling.engine.artifact import (
     is_local,
     record_text,
 )
-from scaling.engine.filelock import FileLock, is_locked
+from scaling.filelock import FileLock, is_locked
 from scaling.stage import CHECKPOINTS, Stage, StageError
 
 logger = logging.getLogger(__name__)
@@ -198,15 +199,9 @@ class Store:
             stored = any(folder.parent.glob(f"*{folder.name.removeprefix(PARTIAL)}/{RECORD}"))
             if not stored and any((folder / CHECKPOINTS).glob("*")):
                 continue
-            try:
-                lock = FileLock.acquire(folder / WORK_LOCK, 0.0)
-            except OSError:  # locked, or another user's
-                continue
-            try:
+            with suppress(OSError), FileLock.acquire(folder / WORK_LOCK, 0.0):  # else it is locked, or another user's
                 shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                lock.release()
-            removed += not folder.exists()
+                removed += not folder.exists()
         return removed
 
     def partial_log(self, stage: Stage) -> str:

@@ -9,8 +9,9 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+
+from scaling.files import known_sha256_of
 
 # What a policy needs; .txt is the vocabulary and the merges of older tokenizers, .jinja a chat template.
 PATTERNS = ("*.json", "model*.safetensors", "*.txt", "*.jinja", "tokenizer.model")
@@ -34,20 +35,9 @@ def content_digest(path: Path) -> str:
     if not files:
         raise ValueError(f"{path} is neither a checkpoint's folder nor a .gguf file; correct the path.")
     with ThreadPoolExecutor(8) as pool:  # hashing leaves the interpreter free
-        digests = list(pool.map(_file_digest, files))
+        digests = list(pool.map(known_sha256_of, files))
     names = [""] if path.is_file() else [file.name for file in files]
     return "sha256:" + hashlib.sha256(json.dumps(list(zip(names, digests, strict=True))).encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    state = path.stat()
-    return _read_digest(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache
-def _read_digest(path: Path, modified: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PATTERNS) -> Source:

@@ -7,7 +7,6 @@ checkpoint that does not agree with its list is set aside, and the one before it
 Orbax takes two seconds to import and short stages never save, so it is imported where it is used.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 import jax
 
+from scaling.files import replace_text, sha256_of
 from scaling.model.sharding import value_of_first
 from scaling.stage import CHECKPOINTS
 from scaling.training.update import TrainState
@@ -99,9 +99,7 @@ class Checkpoints:
         for name in self._files:
             if (self._out / name).exists():
                 shutil.copyfile(self._out / name, folder / name)
-        written = folder / f"{_LIST}.tmp"
-        written.write_text(json.dumps(_digests(folder)))
-        written.rename(folder / _LIST)
+        replace_text(folder / _LIST, json.dumps(_digests(folder)))
         for older in _steps(self.directory):
             if older < step:
                 shutil.rmtree(self.directory / str(older))
@@ -149,9 +147,4 @@ def _digests(folder: Path) -> dict[str, str]:
         if not name.startswith(_LIST)
     )
     with ThreadPoolExecutor(max_workers=_NUM_THREADS) as threads:
-        return dict(zip(names, threads.map(lambda name: _sha256(folder / name), names), strict=True))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return dict(zip(names, threads.map(lambda name: sha256_of(folder / name), names), strict=True))
