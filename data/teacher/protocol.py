@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from data.http_requests import Passing, Response, error_in, failure_in, failure_of, start_of
+from data.http_requests import Passing, Response, error_in, failure_of, json_of, start_of
 from scaling.config.teacher import NamedTeacher
 
 FILTERED = frozenset({"content_filter", "content_policy_violation"})  # come as 400, but concern one prompt only
@@ -66,11 +66,8 @@ def read_response(response: Response, settings: NamedTeacher, prompt: str) -> di
     """What a response to a prompt says, as fields of a Reply; raises Passing or Refused."""
     if response.status != 200:
         return _filtered(response, settings)
-    failure = failure_in(response)
-    if failure is not None:
-        raise failure
     try:
-        completion = _Completion.model_validate_json(response.text)
+        completion = _Completion.model_validate(json_of(response))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the body"

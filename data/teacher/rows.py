@@ -63,7 +63,7 @@ def taught(
 async def _judged(
     teacher: Teacher, subject: Subject, data_size: int, seed: int, ledger: Ledger
 ) -> tuple[Judged, ChatClient]:
-    copies = Copies(teacher.near_duplicate, (problem.prompt for problem in subject.seeds))
+    copies = Copies(teacher.near_duplicate)
     held_out = HeldOut(subject.held_out, teacher.ngram)
     budget = Budget(teacher.budget_usd, teacher.budget_tokens, ledger)
     attempts = planned_attempts(teacher, subject.seeds, seed)
