@@ -37,6 +37,18 @@ PARAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ffn.down.kernel": ("ffn", "width"),
     }
 )
+# Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it stays.
+PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "query": ("attention", "query"),
+        "key": ("attention", "key"),
+        "value": ("attention", "value"),
+        "output": ("attention", "output"),
+        "gate": ("ffn", "gate"),
+        "up": ("ffn", "up"),
+        "down": ("ffn", "down"),
+    }
+)
 # What a dimension counts -> the axis of the mesh that it lies over.
 OVER: Mapping[str, str] = MappingProxyType(
     {"vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ffn": "tensor", "width": "fsdp"}
@@ -52,6 +64,12 @@ def counts(config: ModelConfig) -> dict[str, int]:
         "kv_heads": config.num_kv_heads,
         "ffn": config.ffn_width,
     }
+
+
+def dimensions(config: ModelConfig) -> dict[str, int]:
+    """The length of a dimension that counts them."""
+    found = counts(config)
+    return found | {kind: found[kind] * config.head_width for kind in ("heads", "kv_heads")}
 
 
 def axis_of(kind: str, count: int, axes: Mapping[str, int]) -> str | None:
@@ -73,11 +91,9 @@ def param_axes(name: str, config: ModelConfig, axes: Mapping[str, int]) -> tuple
 
 def params_on_device(config: ModelConfig, axes: Mapping[str, int]) -> float:
     """How many numbers of a decoder's params one device holds."""
-    lengths = counts(config)
-    lengths["heads"] *= config.head_width
-    lengths["kv_heads"] *= config.head_width
+    sizes = dimensions(config)
     divided = {
-        path: math.prod(lengths[kind] for kind in kinds)
+        path: math.prod(sizes[kind] for kind in kinds)
         for path, kinds in PARAMS.items()
         if (config.untied_head or path != "head.kernel") and (config.qkv_bias or not path.endswith(".bias"))
     }
