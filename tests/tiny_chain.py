@@ -27,7 +27,7 @@ OPTIMIZER = {"learning_rate": 1e-2, "epochs": 20, "batch_size": 8}
 NUM_PROBLEMS, SAMPLES, ROLLOUTS_PER_PREFIX, TRACES_PER_PROBLEM = 8, 8, 2, 2
 
 CONFIGS: Mapping[str, dict] = {
-    "synthetic": {"teacher": {}, "data_size": NUM_PROBLEMS, "seed": 0},
+    "synthetic": {"teacher": {"keep_unverified": False}, "data_size": NUM_PROBLEMS, "seed": 0},
     "base": whole({"policy": {"size": "xxs", "base": "random"}, "pretrain": {"seed": 0}}),
     "sft": whole({"sft": OPTIMIZER, "seed": 0}),
     "rollouts": whole({"rollouts": {"samples_per_problem": SAMPLES}, "seed": 0}),
