@@ -66,14 +66,12 @@ def sampling_memory(
     size = _bytes(config)
     held = params_on_device(config, axes)
     kv_width = config.num_kv_heads * config.head_width * share("kv_heads", config, axes)
-    heads = config.num_heads * share("heads", config, axes)
-    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
     return {
         "params": FLOAT32 * held,
         "params as computed with": size * held if config.bfloat16 else 0.0,
         "gathered params": _gathered(config, axes),
         "cache": size * rows * (prompt_tokens + new_tokens) * config.num_layers * 2 * kv_width,
-        "activations": prompts * prompt_tokens * (working + FLOAT32 * heads * prompt_tokens),
+        "activations": prompts * prompt_tokens * _forward_activations(config, axes, prompt_tokens),
     }
 
 
@@ -82,10 +80,8 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
 
     rows: sequences of a micro-batch on one device; length: tokens of each, padding included.
     """
-    size, tokens = _bytes(config), rows * length
-    heads = config.num_heads * share("heads", config, axes)
-    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
-    activations = tokens * (working + FLOAT32 * heads * length)
+    tokens = rows * length
+    activations = tokens * _forward_activations(config, axes, length)
     logits = 2 * FLOAT32 * tokens * config.vocab_size * share("vocab", config, axes)  # and their log-softmax
     return {
         "params": FLOAT32 * params_on_device(config, axes),
@@ -118,6 +114,13 @@ def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, rema
     if remat:
         return config.num_layers * size * config.width + layer + ends
     return config.num_layers * layer + ends
+
+
+def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: int) -> float:
+    """Bytes for a token, of what a forward pass has at once."""
+    heads = config.num_heads * share("heads", config, axes)
+    working = 3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width
+    return _bytes(config) * working + FLOAT32 * heads * length
 
 
 def _gathered(config: ModelConfig, axes: Mapping[str, int]) -> float:

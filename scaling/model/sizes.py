@@ -113,11 +113,5 @@ def model_config(size: str, vocab_size: int) -> ModelConfig:
     rung = _LADDER[size]
     ffn_width = -(-rung["width"] * 8 // 3 // 16) * 16  # rounded up to a multiple of 16
     return ModelConfig(
-        vocab_size=vocab_size,
-        width=rung["width"],
-        num_layers=rung["num_layers"],
-        num_heads=rung["num_heads"],
-        num_kv_heads=rung["num_kv_heads"],
-        head_width=rung["width"] // rung["num_heads"],
-        ffn_width=ffn_width,
+        **rung, vocab_size=vocab_size, head_width=rung["width"] // rung["num_heads"], ffn_width=ffn_width
     )
