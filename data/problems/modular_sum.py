@@ -38,10 +38,6 @@ def vocabulary(config: ModularSum) -> tuple[str, ...]:
     return ("?", "=", ";", "#", *(str(value) for value in range(config.modulus)))
 
 
-def step_unit(config: ModularSum) -> str:
-    return "word-separator"
-
-
 def step_separator(config: ModularSum) -> str:
     """The word that ends a step."""
     return ";"

@@ -24,10 +24,6 @@ def vocabulary(config: StarGraph) -> tuple[str, ...]:
     return (*map(str, range(config.num_nodes)), "|", "/", "=")
 
 
-def step_unit(config: StarGraph) -> str:
-    return "word-separator"
-
-
 def step_separator(config: StarGraph) -> None:
     """No separator: every word of a completion is a step."""
     return None
