@@ -9,11 +9,11 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.answers.judge_process import JudgeProcess, answer_questions, limit_memory
-from scaling.kinds import source_being_imported
+from scaling.registry import Registry, stamped
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +34,20 @@ class Verifier:
         return f"{self.name}@{self.source}"
 
 
-_VERIFIERS: dict[str, Verifier] = {}
+_REGISTRY = Registry[Verifier]("verifier")
 
 
 def register_verifier(verifier: Verifier) -> Verifier:
     """Register a verifier. Raises ValueError if another one has its name."""
-    verifier = replace(verifier, source=verifier.source or source_being_imported())
-    if _VERIFIERS.setdefault(verifier.name, verifier) != verifier:
-        raise ValueError(f"the verifier {verifier.name!r} is already registered; give yours another name.")
-    return verifier
+    return _REGISTRY.register(stamped(verifier))
 
 
 def verifier_of(name: str) -> Verifier:
     """The verifier of a name, or of a stage's `name@source`. Raises ValueError for an unknown or a changed one."""
     plain, _, source = name.partition("@")
-    found = _VERIFIERS.get(plain)
+    found = _REGISTRY.records.get(plain)
     if found is None:
-        known = ", ".join(_VERIFIERS) or "none"
+        known = ", ".join(_REGISTRY.names()) or "none"
         raise ValueError(
             f"problems.verifier is {plain!r}, which no imported module registers (known: {known}); name its file with"
             " --import or in imports."
@@ -105,7 +102,7 @@ def _judge() -> Callable[[Mapping[str, str]], object]:
     sys.path.append(str(file.parent))
     importlib.import_module(file.stem)
     limit_memory(int(start["gib"] * 2**30))
-    check = _VERIFIERS[start["name"]].check
+    check = _REGISTRY.of(start["name"]).check
 
     def judge(asked: Mapping[str, str]) -> object:
         try:
