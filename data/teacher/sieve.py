@@ -1,4 +1,4 @@
-"""What keeps a written question out of D_syn: being a copy of another, nearly one, or one of the held-out problems.
+"""Which written questions stay out of D_syn: copies and near copies of another one, and held-out problems.
 
 In: texts. Out: `Copies`, which finds the earlier question that a new one repeats, exactly or nearly, and `HeldOut`,
 which finds the validation or test problem that it shares words with. Texts are compared as words and numbers in lower
@@ -22,7 +22,7 @@ Words = tuple[str, ...]
 class Copy:
     """The earlier question that a new one repeats."""
 
-    of: int  # as it was numbered in `add`
+    of: int  # its number in `add`
     similarity: float  # 1.0 for the same words
 
 
@@ -45,7 +45,7 @@ class Copies:
         self._holders: dict[Words, list[int]] = {}  # shingle -> the questions that have it
 
     def find(self, text: str) -> Copy | None:
-        """The first question that this one repeats; the same words before nearly the same."""
+        """The first question that this one repeats; one in the same words counts before one that is nearly the same."""
         words = words_of(text)
         if words in self._exact:
             return Copy(self._exact[words], 1.0)
@@ -58,7 +58,7 @@ class Copies:
         return None
 
     def add(self, number: int, text: str) -> None:
-        """Count a question among those so far."""
+        """Add a question."""
         words = words_of(text)
         shingles = _shingles(words)
         self._exact.setdefault(words, number)
@@ -83,7 +83,7 @@ class HeldOut:
                     self._runs.setdefault(run, (split, index))
 
     def find(self, text: str) -> Overlap | None:
-        """The problem with which a question has n words in a row in common, or which it repeats; None when clean."""
+        """The problem that a question repeats, or shares n words in a row with; None if there is no such problem."""
         words = words_of(text)
         if words in self._short:
             return Overlap(*self._short[words], " ".join(words))

@@ -1,8 +1,8 @@
 """Cutting a completion's tokens into reasoning steps.
 
-In: token ids, and the family with the policy's tokenizer. A family's own words are cut behind the word that ends a step
-(every word is a step where there is none); the tokens of a checkpoint are cut by their text (data.problems.text_cuts).
-Out: the steps, whose concatenation is the completion again. The stop token, and anything behind it, belongs to the last
+In: token ids, and the family with the policy's tokenizer. A family's own words are cut after the word that ends a step;
+without such a word, every word is a step. The tokens of a checkpoint are cut by their text (data.problems.text_cuts).
+Out: the steps, whose concatenation is the completion again. The stop token, and anything after it, belongs to the last
 step, so that every shorter prefix of steps is something a policy can continue.
 """
 
@@ -28,7 +28,7 @@ def step_cutter(problems: Problems, tokenizer: Tokenizer | HfTokenizer) -> Calla
 
 
 def text_cuts(problems: Problems) -> TextCuts:
-    """Where a text is cut into steps: by its step_unit in plain language, else behind the family's separator word."""
+    """Where a text is cut into steps: by the step_unit of plain language, or after the family's separator word."""
     if isinstance(problems, TextProblems):
         return CUTS[problems.step_unit]
     return partial(word_cuts, separator=family_of(problems).step_separator(problems))

@@ -1,7 +1,7 @@
-"""How much memory one device needs for a stage, before it starts; pure arithmetic, no jax.
+"""The memory that a stage needs on one device, predicted before it starts; pure arithmetic, no jax.
 
-In: a decoder's shape, the sizes of a mesh, and what is computed at once. Out: bytes by what they are for; their sum
-is the peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
+In: a decoder's shape, the sizes of a mesh, and how much is computed at once. Out: bytes by purpose; their sum is the
+peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
 many shapes and meshes: within a quarter. The factors of activations are counts of the arrays that XLA keeps there.
 bfloat16 and remat are counted, not checked: XLA on CPU computes both away. Too low by more, up to 2.6 times the cache:
 sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two layouts. An
@@ -54,7 +54,7 @@ def training_memory(
         "gathered params": _gathered(config, axes),
         "activations": activations,
         "logits": logits,
-        # They come into being while activations go.
+        # They are made while activations are freed.
         "gradients before their sum": max(0.0, unsummed - activations - logits),
     }
 
@@ -87,7 +87,7 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
         "params": FLOAT32 * params_on_device(config, axes),
         "gathered params": _gathered(config, axes),
         "activations": activations,
-        "logits": max(0.0, logits - activations),  # they come into being when the last layer's activations are gone
+        "logits": max(0.0, logits - activations),  # they are made after the last layer's activations are freed
     }
 
 
@@ -98,7 +98,7 @@ def rows_on_device(tokens_a_row: int, batch_rows: int, tokens_limit: int) -> int
 
 
 def padded(length: float) -> int:
-    """A length as batches have it."""
+    """A length padded as in batches."""
     return max(BUCKET, int(-(-length // BUCKET)) * BUCKET)
 
 
@@ -141,5 +141,5 @@ def _unsummed(config: ModelConfig, axes: Mapping[str, int]) -> float:
 
 
 def _bytes(config: ModelConfig) -> int:
-    """Of a number that is computed with."""
+    """The size of a number in computations."""
     return 2 if config.bfloat16 else FLOAT32
