@@ -17,10 +17,7 @@ import pandas as pd
 
 from algorithms.sft import fit_chosen
 from data.q_values import advantages
-from data.records import read_problems
-from data.rollout_tables import load_step_values, load_verified
-from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import problems_of
+from data.rollout_tables import read_verified
 from scaling.config.section import parse
 from scaling.config.training import Awr
 from scaling.model.transformer import Params
@@ -44,15 +41,13 @@ def weigh_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
 
     config: problems, weighted_steps (beta, max_weight); inputs: synthetic, rollouts, verification, step_values.
     """
-    tokenizer = tokenizer_of(problems_of(config), inputs)
-    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
-    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    verified = read_verified(config, inputs)
     settings, rows, of_steps = config["weighted_steps"], [], list[float]()
-    for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
+    for trace in verified.traces(inputs["step_values"]).itertuples(index=False):
         weights = step_weights(advantages(trace.q_values, trace.prompt_value), settings["beta"], settings["max_weight"])
         of_steps.extend(weights)
-        prompt = tokenizer.encode_prompt(synthetic[trace.problem].prompt)
-        rows.append((int(trace.problem), prompt, trace.tokens, np.repeat(weights, np.diff([0, *trace.step_ends]))))
+        mask = np.repeat(weights, np.diff([0, *trace.step_ends]))
+        rows.append((int(trace.problem), verified.prompt(trace.problem), trace.tokens, mask))
     mean = np.concatenate([mask for *_, mask in rows]).mean()
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "mask"])
     frame["mask"] = [(mask / mean).tolist() for mask in frame["mask"]]

@@ -19,11 +19,8 @@ import pandas as pd
 
 from data.positives import positives_by_problem, right_rollouts
 from data.q_values import advantages
-from data.records import read_jsonl, read_problems
-from data.rollout_tables import by_problem, different, load_step_values, load_verified
-from data.tokens.tokenizer import tokenizer_of
+from data.rollout_tables import by_problem, different, read_verified
 from scaling.config.policy import lora_of
-from scaling.config.problems import problems_of
 from scaling.config.section import parse
 from scaling.config.training import Unpaired
 from scaling.model.flops import forward_flops, training_flops
@@ -84,22 +81,19 @@ def label_completions(config: Mapping[str, Any], inputs: Mapping[str, Path], out
     config: problems, labelled (completions_per_problem, teacher_positives), seed; inputs: synthetic, rollouts,
     verification. The right ones are its rollouts and, unless teacher_positives is false, the teacher's solution.
     """
-    problems = problems_of(config)
-    tokenizer = tokenizer_of(problems, inputs)
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
-    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    verified = read_verified(config, inputs)
     settings, limit = config["labelled"], config["labelled"]["completions_per_problem"]
     with_teachers = settings.get("teacher_positives", True)
-    right = positives_by_problem(problems, tokenizer, synthetic, right_rollouts(verified), with_teachers)
-    negatives = by_problem(verified[verified["reward"] == 0.0])
+    right = positives_by_problem(verified, right_rollouts(verified.rollouts), with_teachers)
+    negatives = by_problem(verified.rollouts[verified.rollouts["reward"] == 0.0])
     wrong = {problem: different(group["tokens"]) for problem, group in negatives}
     rows = []
-    for problem, row in enumerate(synthetic):
+    for problem, positives in enumerate(right):
         rng = np.random.default_rng([_ROWS, config["seed"], problem])
-        context = tokenizer.encode_prompt(row["prompt"])
-        for desirable, found in ((True, right[problem]), (False, wrong.get(problem, []))):
+        context = verified.prompt(problem)
+        for desirable, found in ((True, positives), (False, wrong.get(problem, []))):
             rows += [(problem, context, found[at], desirable) for at in rng.permutation(len(found))[:limit]]
-    return _write(rows, len(synthetic), out)
+    return _write(rows, len(right), out)
 
 
 def label_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -107,17 +101,15 @@ def label_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
 
     config: problems; inputs: synthetic, rollouts, verification, step_values. A step that changes nothing is left out.
     """
-    tokenizer = tokenizer_of(problems_of(config), inputs)
-    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
-    verified, rows = load_verified(inputs["rollouts"], inputs["verification"]), []
-    for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
-        prompt, starts = tokenizer.encode_prompt(synthetic[trace.problem].prompt), [0, *trace.step_ends[:-1]]
+    verified, rows = read_verified(config, inputs), []
+    for trace in verified.traces(inputs["step_values"]).itertuples(index=False):
+        prompt, starts = verified.prompt(trace.problem), [0, *trace.step_ends[:-1]]
         gains = advantages(trace.q_values, trace.prompt_value)
         for start, end, gain in zip(starts, trace.step_ends, gains, strict=True):
             if gain:
                 context = [*prompt, *trace.tokens[:start]]
                 rows.append((int(trace.problem), context, trace.tokens[start:end], gain > 0))
-    return _write(rows, len(synthetic), out)
+    return _write(rows, len(verified.synthetic), out)
 
 
 def _write(rows: Sequence[tuple[Any, ...]], num_problems: int, out: Path) -> dict[str, float]:

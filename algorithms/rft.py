@@ -15,10 +15,7 @@ from rapidfuzz.distance import Levenshtein
 
 from algorithms.sft import fit_chosen
 from data.q_values import advantages
-from data.records import read_problems
-from data.rollout_tables import by_problem, different, load_step_values, load_verified
-from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import problems_of
+from data.rollout_tables import by_problem, different, read_verified
 from scaling.config.section import parse
 from scaling.config.training import Rft
 
@@ -33,12 +30,10 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
     where they are kept by value; and `before` where the positives of earlier rounds count too: then those are all kept,
     and up to max_positives others added. Writes positives.parquet: problem, prompt, tokens, num_steps, spurious_steps.
     """
-    tokenizer = tokenizer_of(problems_of(config), inputs)
-    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
-    verified = load_verified(inputs["rollouts"], inputs["verification"])
-    right = verified[verified["reward"] == 1.0]
+    verified = read_verified(config, inputs)
+    right = verified.rollouts[verified.rollouts["reward"] == 1.0]
     keep, limit = config["positives"]["keep"], config["positives"]["max_positives"]
-    worst = lowest_advantages(inputs["step_values"], verified) if keep in BY_VALUE else {}
+    worst = lowest_advantages(verified.traces(inputs["step_values"])) if keep in BY_VALUE else {}
     rows = _rows_before(inputs)
     known = {(row[0], tuple(row[2])) for row in rows}
     for problem, group in by_problem(right):
@@ -49,7 +44,7 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
             order = most_distinct(order, limit)
         elif keep in BY_VALUE:
             order = by_value([tokens for tokens in order if (problem, tuple(tokens)) in worst], problem, worst, keep)
-        prompt = tokenizer.encode_prompt(synthetic[problem].prompt)
+        prompt = verified.prompt(problem)
         steps = {
             tuple(tokens): counts
             for tokens, *counts in zip(group["tokens"], group["num_steps"], group["spurious_steps"], strict=True)
@@ -62,7 +57,7 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
         "num_positives": float(len(frame)),
         "num_positives_before_limit": float(len(right)),
         "num_learned_steps": float(frame["num_steps"].sum()),
-        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
+        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(verified.synthetic),
     }
     if len(frame) and frame["spurious_steps"].notna().all():
         numbers["num_spurious_steps"] = float(frame["spurious_steps"].sum())
@@ -70,9 +65,8 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
     return numbers
 
 
-def lowest_advantages(step_values: Path, verified: pd.DataFrame) -> dict[tuple[Any, ...], float]:
+def lowest_advantages(traces: pd.DataFrame) -> dict[tuple[Any, ...], float]:
     """(problem, tokens) of every right trace with step values -> the least advantage among its steps."""
-    traces = load_step_values(step_values, verified)
     return {
         (trace.problem, tuple(trace.tokens)): min(advantages(trace.q_values, trace.prompt_value))
         for trace in traces[traces["reward"] == 1.0].itertuples(index=False)

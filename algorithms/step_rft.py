@@ -14,10 +14,8 @@ import pandas as pd
 from algorithms.sft import fit_chosen
 from data.problems.families import family_of
 from data.q_values import advantages
-from data.records import StepCheck, read_problems
-from data.rollout_tables import load_step_values, load_verified
-from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import problems_of
+from data.records import StepCheck
+from data.rollout_tables import read_verified
 from scaling.config.section import parse
 from scaling.config.training import StepRft
 
@@ -27,14 +25,12 @@ def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Pat
 
     config: problems, good_steps (min_advantage); inputs: synthetic, rollouts, verification, step_values.
     """
-    problems = problems_of(config)
-    tokenizer = tokenizer_of(problems, inputs)
-    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
-    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    verified = read_verified(config, inputs)
+    problems, synthetic, tokenizer = verified.problems, verified.synthetic, verified.tokenizer
     family, rows, num_steps, num_kept = family_of(problems), [], 0, 0
     wrong: list[int | None] = []  # kept steps of each trace that are wrong
     spurious: list[int | None] = []  # the same of each right one
-    for trace in load_step_values(inputs["step_values"], verified).itertuples(index=False):
+    for trace in verified.traces(inputs["step_values"]).itertuples(index=False):
         gains = advantages(trace.q_values, trace.prompt_value)
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
         num_steps, num_kept = num_steps + len(kept), num_kept + sum(kept)
@@ -43,7 +39,7 @@ def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Pat
         if trace.reward == 1.0:
             spurious.append(wrong[-1])
         if any(kept):
-            prompt = tokenizer.encode_prompt(synthetic[trace.problem].prompt)
+            prompt = verified.prompt(trace.problem)
             rows.append((int(trace.problem), prompt, trace.tokens, step_mask(trace.step_ends, kept)))
     frame = pd.DataFrame(rows, columns=["problem", "prompt", "tokens", "mask"])
     frame.to_parquet(out / "good_steps.parquet")

@@ -25,8 +25,9 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from data.continuations import Source, judged, requests
-from data.sampling.sampler import Replayed, Sampler
+from data.sampling.sampler import Sampler
 from scaling.config.sampling import StepValues
+from scaling.model.replay import Replay
 
 Continuation = tuple[int, int, int]  # row of the traces, step, index
 
@@ -52,7 +53,7 @@ def scan(
 
 def continuations_to_pits(
     source: Source, values: StepValues, traces: pd.DataFrame, sampler: Sampler
-) -> tuple[pd.DataFrame, Replayed]:
+) -> tuple[pd.DataFrame, Replay]:
     """The continuations that a scan requests, sorted by key, and the cost of sampling them."""
     if (traces["reward"] != 0.0).any():
         raise ValueError(

@@ -18,10 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.records import read_problems
-from data.rollout_tables import by_problem, load_step_values, load_verified
-from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import problems_of
+from data.rollout_tables import by_problem, read_verified
 
 _PAIRS = 0x50F7  # keeps the choice of partners apart from other uses of the seed
 Step = tuple[tuple[int, ...], float]  # its tokens and its Q
@@ -32,26 +29,23 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
 
     It is an error if no two traces of a problem ever part, except in a round after the first.
     """
-    tokenizer = tokenizer_of(problems_of(config), inputs)
-    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
-    traces = load_step_values(inputs["step_values"], load_verified(inputs["rollouts"], inputs["verification"]))
-    rows = []
-    for problem, group in by_problem(traces):
+    verified, rows = read_verified(config, inputs), []
+    for problem, group in by_problem(verified.traces(inputs["step_values"])):
         rng = np.random.default_rng([_PAIRS, config["seed"], problem])
-        prompt = tokenizer.encode_prompt(synthetic[problem].prompt)
+        prompt = verified.prompt(problem)
         for prefix, chosen, rejected in compared(steps_by_prefix(group), rng):
             chance = label(chosen, rejected, config["labels"]["scale"])
             rows.append((problem, [*prompt, *prefix], list(chosen[0]), list(rejected[0]), chance))
     if not rows and "round" not in config:
         raise ValueError(
-            f"advantage_pairs: no two traces of any of {len(synthetic)} problems take different steps after the same"
-            " prefix; raise step_dpo.traces_per_problem or rollouts.temperature."
+            f"advantage_pairs: no two traces of any of {len(verified.synthetic)} problems take different steps after"
+            " the same prefix; raise step_dpo.traces_per_problem or rollouts.temperature."
         )
     frame = pd.DataFrame(rows, columns=["problem", "context", "chosen", "rejected", "label"])
     frame.to_parquet(out / "pairs.parquet")
     return {
         "num_pairs": float(len(frame)),
-        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(synthetic),
+        "problems_without_data_fraction": 1.0 - frame["problem"].nunique() / len(verified.synthetic),
     }
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scaling.config.server import Server
 
@@ -218,19 +218,23 @@ def failure_of(response: Response, status: int | None = None) -> Passing | Refus
     return Refused(said)
 
 
-def failure_in(response: Response) -> Passing | Refused | None:
-    """The error in the body of a response with status 200, as gateways send it. Without a status it is retried."""
+def json_of(response: Response) -> Any:
+    """The JSON of a response. Raises Passing or Refused for a failure, also one in a body with status 200, as gateways
+    send it; without a status of its own that one is retried.
+    """
+    if response.status != 200:
+        raise failure_of(response)
     try:
         body = json.loads(response.text)
-    except ValueError:
-        return None
+    except ValueError as invalid:
+        raise Passing(f"{response.url} answers {start_of(response.text)!r}; expected JSON.") from invalid
     if not isinstance(body, dict) or body.get("choices") or not (body.get("error") or body.get("object") == "error"):
-        return None
+        return body
     error = body.get("error") or body
     stated = [str(error.get(key)) for key in ("code", "status", "type")] if isinstance(error, dict) else []
     statuses = [int(item) for item in stated if item.isdecimal() and 400 <= int(item) < 600]
     refused = 429 if NO_QUOTA & set(stated) else 400 if _REFUSALS & set(stated) else 500
-    return failure_of(response, statuses[0] if statuses else refused)
+    raise failure_of(response, statuses[0] if statuses else refused)
 
 
 def error_in(text: str) -> tuple[frozenset[str], str]:

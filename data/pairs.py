@@ -31,60 +31,50 @@ from rapidfuzz.distance import Levenshtein
 
 from data.positives import positives_by_problem, rewarded, right_rollouts
 from data.q_values import first_pit
-from data.records import read_jsonl
-from data.rollout_tables import by_problem, different, load_step_values, load_verified
+from data.rollout_tables import by_problem, different, read_verified
 from data.tokens.steps import step_cutter
-from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import problems_of
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs of full completions. config: problems, pairs, seed; inputs: synthetic, rollouts, verification."""
-    problems = problems_of(config)
-    tokenizer = tokenizer_of(problems, inputs)
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
-    verified = load_verified(inputs["rollouts"], inputs["verification"])
+    verified = read_verified(config, inputs)
     pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
     with_teachers = config["pairs"].get("teacher_positives", True)
-    positives = positives_by_problem(problems, tokenizer, synthetic, right_rollouts(verified), with_teachers)
+    positives = positives_by_problem(verified, right_rollouts(verified.rollouts), with_teachers)
     rows = []
-    for problem, negatives in by_problem(verified[verified["reward"] == 0.0]):
+    for problem, negatives in by_problem(verified.rollouts[verified.rollouts["reward"] == 0.0]):
         if not positives[problem]:
             continue
         rng = np.random.default_rng([_PAIRS, config["seed"], problem])
         rejected = different(negatives["tokens"])
         for index in rng.permutation(len(rejected))[:per_problem]:
             chosen = _partner(rejected[index], positives[problem], pairing, rng)
-            context = tokenizer.encode_prompt(synthetic[problem]["prompt"])
-            rows.append((problem, context, chosen, rejected[index]))
-    return _write(rows, len(synthetic), out, may_be_empty="round" in config)
+            rows.append((problem, verified.prompt(problem), chosen, rejected[index]))
+    return _write(rows, len(verified.synthetic), out, may_be_empty="round" in config)
 
 
 def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Pairs at the first pit of each negative that has step values. inputs: also step_values."""
-    problems = problems_of(config)
-    tokenizer = tokenizer_of(problems, inputs)
-    synthetic = read_jsonl(inputs["synthetic"] / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
-    verified = load_verified(inputs["rollouts"], inputs["verification"])
-    traces = load_step_values(inputs["step_values"], verified)
+    verified = read_verified(config, inputs)
+    traces = verified.traces(inputs["step_values"])
     continuations = pd.read_parquet(inputs["step_values"] / "continuations.parquet")
     settings = config["pairs"]
     mode, rule = settings["pair_mode"], settings["pit_rule"]
-    right_after, own = rewarded(continuations, ["problem", "sample", "step"]), right_rollouts(verified)
+    right_after, own = rewarded(continuations, ["problem", "sample", "step"]), right_rollouts(verified.rollouts)
     with_teachers = settings.get("teacher_positives", True)
-    positives = positives_by_problem(problems, tokenizer, synthetic, own, with_teachers)
+    positives = positives_by_problem(verified, own, with_teachers)
     if settings.get("chosen") == "highest_value":
-        cut = step_cutter(problems, tokenizer)
-        own = {key: best_begun(group, cut) for key, group in by_problem(verified)}
+        cut = step_cutter(verified.problems, verified.tokenizer)
+        own = {key: best_begun(group, cut) for key, group in by_problem(verified.rollouts)}
         by_prefix = continuations.groupby(["problem", "sample", "step"])
         right_after = {key: best_begun(group, cut) for key, group in by_prefix}
     rows, pits, without_partner = [], [], 0
     for trace in traces[traces["reward"] == 0.0].itertuples(index=False):
         rng = np.random.default_rng([_PAIRS, config["seed"], int(trace.problem), int(trace.sample)])
         pit = first_pit(trace.q_values, trace.prompt_value, rule)
-        prompt = tokenizer.encode_prompt(synthetic[trace.problem]["prompt"])
+        prompt = verified.prompt(trace.problem)
         start = trace.step_ends[pit - 1] if pit else 0
         if mode != "shared_prefix":
             partners = positives[trace.problem]
@@ -104,7 +94,7 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
         }[mode]
         pits.append(pit)
         rows.append((int(trace.problem), context, chosen, rejected))
-    numbers = _write(rows, len(synthetic), out, may_be_empty="round" in config)
+    numbers = _write(rows, len(verified.synthetic), out, may_be_empty="round" in config)
     numbers["num_negatives_without_partner"] = float(without_partner)
     return numbers | ({"mean_pit": float(np.mean(pits))} if pits else {})
 

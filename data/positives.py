@@ -7,10 +7,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import Problem
-from data.rollout_tables import different
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
-from scaling.config.problems import Problems
+from data.rollout_tables import Verified, different
 
 
 def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
@@ -19,22 +16,17 @@ def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
 
 
 def positives_by_problem(
-    problems: Problems,
-    tokenizer: Tokenizer | HfTokenizer,
-    synthetic: list[dict[str, Any]],
-    own: Mapping[int, list[list[int]]],
-    with_teachers: bool = True,
+    verified: Verified, own: Mapping[int, list[list[int]]], with_teachers: bool = True
 ) -> list[list[list[int]]]:
     """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
-    family = family_of(problems)
+    family = family_of(verified.problems)
 
-    def teachers(row: dict[str, Any]) -> list[list[int]]:
-        right = (
-            with_teachers and family.check(problems, Problem(row["prompt"], row["answer"]), row["completion"]).reward
-        )
-        return [tokenizer.encode_completion(row["completion"])] if right else []
+    def teachers(problem: Problem) -> list[list[int]]:
+        assert problem.solution is not None  # those of D_syn have one
+        right = with_teachers and family.check(verified.problems, problem, problem.solution).reward
+        return [verified.tokenizer.encode_completion(problem.solution)] if right else []
 
-    return [different([*own.get(problem, []), *teachers(row)]) for problem, row in enumerate(synthetic)]
+    return [different([*own.get(index, []), *teachers(problem)]) for index, problem in enumerate(verified.synthetic)]
 
 
 def rewarded(table: pd.DataFrame, by: list[str]) -> dict[Any, list[list[int]]]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.q_values import first_pit
-from data.records import Problem, load_problems, read_jsonl
+from data.records import Problem, load_problems, read_problems
 from data.rollout_tables import by_problem, load_step_values, load_verified
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.steps import step_cutter
@@ -100,13 +100,14 @@ def problems(folder: Path, split: str) -> Iterator[Example]:
 
 def solutions(reader: Reader, synthetic: Path) -> Iterator[Example]:
     """D_syn: the problems with the teacher's solutions."""
-    for index, problem, text in _synthetic(synthetic):
-        yield Example(str(index), problem.prompt, problem.answer, (reader.written("teacher", problem, text),))
+    for index, problem in enumerate(_synthetic(synthetic)):
+        written = reader.written("teacher", problem, str(problem.solution))
+        yield Example(str(index), problem.prompt, problem.answer, (written,))
 
 
 def rollouts(reader: Reader, synthetic: Path, sampled: Path, verification: Path) -> Iterator[Example]:
     """The problems of D_syn with the policy's completions, each as the verifier judged it."""
-    known = {index: problem for index, problem, _ in _synthetic(synthetic)}
+    known = _synthetic(synthetic)
     for index, rows in by_problem(load_verified(sampled, verification)):
         problem = known[index]
         found = [
@@ -120,7 +121,7 @@ def values(
     reader: Reader, synthetic: Path, sampled: Path, verification: Path, step_values: Path, rule: str
 ) -> Iterator[Example]:
     """The traces whose steps have values, with Q and the advantage of each step, and the first pit of negatives."""
-    known = {index: problem for index, problem, _ in _synthetic(synthetic)}
+    known = _synthetic(synthetic)
     table = load_step_values(step_values, load_verified(sampled, verification))
     for index, rows in by_problem(table):
         problem = known[index]
@@ -130,7 +131,7 @@ def values(
 
 def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
     """Preference pairs: context, chosen and rejected."""
-    known = {index: problem for index, problem, _ in _synthetic(synthetic)}
+    known = _synthetic(synthetic)
     for row in pd.read_parquet(folder / "pairs.parquet").itertuples():
         problem = known[int(row.problem)]
         given = list(map(int, row.context))[len(reader.tokenizer.encode_prompt(problem.prompt)) :]
@@ -162,10 +163,8 @@ def wrong(
         yield Example(problem.key, problem.prompt, problem.answer, (reader.written("greedy", problem, text),))
 
 
-def _synthetic(folder: Path) -> Iterator[tuple[int, Problem, str]]:
-    rows = read_jsonl(folder / "synthetic.jsonl", keys=("prompt", "answer", "completion"))
-    for index, row in enumerate(rows):
-        yield index, Problem(row["prompt"], row["answer"]), row["completion"]
+def _synthetic(folder: Path) -> list[Problem]:
+    return read_problems(folder / "synthetic.jsonl")
 
 
 def _valued(reader: Reader, problem: Problem, row: Mapping[Hashable, Any], rule: str) -> Written:

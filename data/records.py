@@ -19,7 +19,7 @@ class Problem:
 
     prompt: str
     answer: str
-    solution: str | None = None  # of a set that has solutions; a family that draws its problems writes them
+    solution: str | None = None  # the set's own, or the teacher's
 
     @property
     def key(self) -> str:
@@ -114,8 +114,9 @@ def read_jsonl(path: Path, keys: Collection[str] = ()) -> list[dict[str, Any]]:
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The problem of every row, in order."""
-    return [Problem(row["prompt"], row["answer"]) for row in read_jsonl(path, keys=("prompt", "answer"))]
+    """The problem of every row, in order; its solution is the completion, if the row has one."""
+    rows = read_jsonl(path, keys=("prompt", "answer"))
+    return [Problem(row["prompt"], row["answer"], row.get("completion")) for row in rows]
 
 
 def load_problems(directory: Path, split: str) -> list[Problem]:

@@ -5,18 +5,46 @@ checks that tables that belong together have the same rollouts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from data.problems.families import family_of
-from data.records import Problem
+from data.records import Problem, read_problems
 from data.rewards import reward, spurious_steps, verifier_of
-from data.tokens.tokenizer import tokenizer_of
-from scaling.config.problems import problems_of
+from data.tokens.hf_tokenizer import HfTokenizer
+from data.tokens.tokenizer import Tokenizer, tokenizer_of
+from scaling.config.problems import Problems, problems_of
 
 ROLLOUT_ID = ["problem", "sample"]  # identifies a rollout in every table
+
+
+@dataclass(frozen=True)
+class Verified:
+    """D_syn and its verified rollouts: what every stage reads that chooses data for a learner."""
+
+    problems: Problems
+    tokenizer: Tokenizer | HfTokenizer
+    synthetic: list[Problem]  # with the teacher's solutions
+    rollouts: pd.DataFrame  # see load_verified
+
+    def prompt(self, problem: int) -> list[int]:
+        """The tokens of a problem's prompt."""
+        return self.tokenizer.encode_prompt(self.synthetic[problem].prompt)
+
+    def traces(self, step_values: Path) -> pd.DataFrame:
+        """See load_step_values."""
+        return load_step_values(step_values, self.rollouts)
+
+
+def read_verified(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> Verified:
+    """config: problems; inputs: synthetic, rollouts, verification, and tokenizer if imported."""
+    problems = problems_of(config)
+    synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
+    rollouts = load_verified(inputs["rollouts"], inputs["verification"])
+    return Verified(problems, tokenizer_of(problems, inputs), synthetic, rollouts)
 
 
 def verdicts(

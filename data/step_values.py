@@ -67,10 +67,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             "num_replayed_tokens": float(replay.num_replayed_tokens),
             "generation_flops": replay.generation_flops,
         }
-        if not replay.keeps_logits:
-            numbers["vocab_size_too_large_to_replay"] = float(
-                sampler.shape.vocab_size
-            )  # the reason that nothing was replayed
+        if not replay.keeps_logits and "server" not in config:  # the reason that nothing was replayed
+            numbers["vocab_size_too_large_to_replay"] = float(sampler.shape.vocab_size)
     else:
         asked = requests(source, traces, all_indices(traces, values.rollouts_per_prefix))
         sampled = sampler.sample(asked.starts, asked.keys, asked.limits, values.temperature)

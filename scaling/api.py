@@ -27,7 +27,7 @@ from scaling.planning.sweep_file import load_sweep
 from scaling.planning.which_run import left_open, runs_with
 
 if TYPE_CHECKING:  # these bring jax
-    from data.sampling.sampler import LocalSampler
+    from data.sampling.sampler import Sampler
     from data.tokens.hf_tokenizer import HfTokenizer
     from data.tokens.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ class LoadedPolicy:
     """A policy with its tokenizer."""
 
     name: str
-    _sampler: "LocalSampler"
+    _sampler: "Sampler"
     _tokenizer: "Tokenizer | HfTokenizer"
     _limit: int  # new tokens by default
     _inputs: Mapping[str, Path]  # as a stage that samples has them
@@ -240,7 +240,7 @@ def _only_run(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> R
 
 def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) -> LoadedPolicy:
     """inputs: as a stage has them: policy, base where that holds adapters, tokenizer where it was imported."""
-    from data.sampling.sampler import LocalSampler
+    from data.sampling.sampler import local_sampler
     from data.tokens.hf_tokenizer import load_tokenizer
     from data.tokens.tokenizer import completion_limit, for_problems
     from scaling.model.policy import load_shape, policy_of
@@ -252,7 +252,7 @@ def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) ->
         assert problems is not None
         tokenizer = for_problems(problems)
     limit = WITHOUT_FAMILY if problems is None else completion_limit(problems, tokenizer, None)
-    return LoadedPolicy(name, LocalSampler(policy_of(inputs, "policy")), tokenizer, limit, inputs, problems)
+    return LoadedPolicy(name, local_sampler(policy_of(inputs, "policy")), tokenizer, limit, inputs, problems)
 
 
 def _check_settings(

@@ -5,11 +5,12 @@ Out: `kind_of(name)`, the single source of everything that depends on a stage's 
 the repository registers its own kinds (docs/plugins.md); there is no default for an unknown kind.
 """
 
-import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from scaling.registry import Registry, stamped
 
 Function = str | Callable[..., Any]  # "module:function", or the function itself
 ResourceClass = Literal["train", "rollouts", "host"]  # which entry of a sweep's `resources` a stage asks for
@@ -44,46 +45,6 @@ class Kind:
     source: str = ""  # digest of the module that registered it; part of its stages' identity. Empty: this project's
 
 
-def kind_of(name: str) -> Kind:
-    """The record of a kind. Raises ValueError for an unknown kind."""
-    if name not in _KINDS:
-        raise ValueError(
-            f"there is no stage kind {name!r}; known kinds: {', '.join(_KINDS)}. A kind from outside this project is"
-            " known once its module is imported: --import FILE, or imports: [FILE] in the sweep file."
-        )
-    return _KINDS[name]
-
-
-def kind_names() -> tuple[str, ...]:
-    """Every known kind, in the order in which a sweep's stages are listed."""
-    return tuple(_KINDS)
-
-
-def register_kind(kind: Kind) -> Kind:
-    """Register a kind from outside. Raises ValueError if another record has its name."""
-    kind = replace(kind, source=kind.source or _source_being_imported)
-    if _KINDS.setdefault(kind.name, kind) != kind:
-        owner = "built in" if kind.name in BUILT_IN else "already registered, with another record"
-        raise ValueError(f"the stage kind {kind.name!r} is {owner}; give yours another name.")
-    return kind
-
-
-@contextlib.contextmanager
-def registering(source: str) -> Iterator[None]:
-    """Stamp the kinds registered inside with the digest of the module that registers them."""
-    global _source_being_imported
-    before, _source_being_imported = _source_being_imported, source
-    try:
-        yield
-    finally:
-        _source_being_imported = before
-
-
-def source_being_imported() -> str:
-    """The digest of the module that is being imported from outside; empty for this project's own."""
-    return _source_being_imported
-
-
 def loaded(function: Function) -> Callable[..., Any]:
     """The function that "module:function" names."""
     if not isinstance(function, str):
@@ -100,9 +61,9 @@ _WITHOUT = "problems_without_data_fraction"
 _WORK, _MEMORY = "scaling.pricing.work", "scaling.pricing.stage_memory"
 _NOTHING = f"{_WORK}:nothing"
 
-BUILT_IN: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
+_REGISTRY = Registry(
+    "stage kind",
+    (
         Kind(
             "pretrain", 1, "train", "algorithms.pretrain:run",
             work=f"{_WORK}:pretrain", memory=f"{_MEMORY}:training", makes_base=True,
@@ -190,7 +151,13 @@ BUILT_IN: Mapping[str, Kind] = {
             work=f"{_WORK}:critical_steps", memory=f"{_MEMORY}:scoring",
             computed_here="critical_steps reads its traces here, in one forward pass each",
         ),
-    )
-}  # fmt: skip
-_KINDS: dict[str, Kind] = dict(BUILT_IN)
-_source_being_imported = ""
+    ),
+    "A kind from outside this project is known once its module is imported: --import FILE, or imports: [FILE] in the"
+    " sweep file.",
+)  # fmt: skip
+BUILT_IN, kind_of, kind_names = _REGISTRY.built_in, _REGISTRY.of, _REGISTRY.names
+
+
+def register_kind(kind: Kind) -> Kind:
+    """Register a kind from outside. Raises ValueError if another record has its name."""
+    return _REGISTRY.register(stamped(kind))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.config.errors import ConfigError
-from scaling.kinds import registering
+from scaling.registry import registering
 from scaling.sources import closure, sources_digest
 
 # What a module may import inside of functions only, so that planning and reports do without.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -145,22 +146,13 @@ def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, *([_figure(row.get(name)) for name in names] for row in rows)]
+    table, style = pd.DataFrame(rows), {"index": False, "na_rep": "", "float_format": "{:.4g}".format}
     if arguments.html is not None:
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-        arguments.html.write_text(_page(title, f"<table>{body}</table>"), encoding="utf-8")
+        arguments.html.write_text(_page(title, table.to_html(border=0, **style)), encoding="utf-8")
         print(f"Page: {arguments.html}")
-        return 0
-    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
-    print(title)
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    else:
+        print(f"{title}\n{table.to_string(**style)}")
     return 0
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 # In a terminal.

@@ -11,12 +11,12 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from scaling.files import replace_text
 
 CACHE = Path("~/.cache/scaling")
 
@@ -146,9 +146,7 @@ def _keep(kept: Mapping[str, Source]) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # a home that cannot be written to costs the time of parsing
         file = _cache_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}")
-        aside.write_text(json.dumps({key: (source.digest, source.imports) for key, source in kept.items()}))
-        os.replace(aside, file)
+        replace_text(file, json.dumps({key: (source.digest, source.imports) for key, source in kept.items()}))
 
 
 def _cache_file() -> Path:

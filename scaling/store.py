@@ -26,7 +26,7 @@ from scaling.engine.results_dir import open_store, store_at
 from scaling.engine.store import Store
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
-from scaling.plugins import load_plugins
+from scaling.plugins import add_imports, load_plugins
 
 EXIT_DAMAGED, EXIT_USAGE = 1, 2
 
@@ -159,15 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(command=run)
         command.add_argument("store", help="its folder or bucket, or a sweep file (*.yaml) whose store it is")
-        command.add_argument(
-            "--import",
-            dest="imports",
-            action="append",
-            type=Path,
-            default=[],
-            metavar="FILE",
-            help="import a Python file of yours before the sweeps are read; may be repeated",
-        )
+        add_imports(command)
         if name == "verify":
             command.add_argument("--quarantine", action="store_true", help="move damaged artifacts to STORE/quarantine")
         else:

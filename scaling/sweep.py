@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -85,8 +85,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
         _retire(sweep, store, arguments.rerun, console)
     current = _plan(sweep, store)
     lines = _headlines(arguments.file, sweep, current, store, output)
-    for line in [*lines, *_warnings(sweep, current), *(change.line for change in changed(current.stages, store))]:
-        console.print(line, soft_wrap=True, markup=False)
+    _say(console, [*lines, *_warnings(sweep, current), *(change.line for change in changed(current.stages, store))])
     reports: list[Report] = []
     shown: list[Progress] = []
     to_run, _ = needed(current.stages, store)
@@ -112,8 +111,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     _write_report(arguments, console, bool(reports))
     if failures:
         console.print(f"\n{len(failures)} stages failed:", style="bold red")
-        for line in format_failures(failures, _cells_by_stage(current)):
-            console.print(line, soft_wrap=True, markup=False)
+        _say(console, format_failures(failures, _cells_by_stage(current)))
         return EXIT_FAILED
     console.print(f"Finished in {spoken(time.monotonic() - started)}.")
     return 0
@@ -126,28 +124,27 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
         store.distrust(stage)
     current = _plan(sweep, store)
-    for line in [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current)]:
-        console.print(line, soft_wrap=True, markup=False)
+    _say(console, [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current)])
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
     waiting_digests = {stage.digest for stage in to_run}
     stored = [stage for stage in current.stages if stage.digest not in waiting_digests and store.find(stage)]
-    console.print(
+    lines = [
         f"Stages: {current.num_named} named, {len(current.stages)} distinct, {len(stored)} stored,"
         f" {len(to_run)} to run."
-    )
+    ]
     if current.waiting:
-        console.print(
+        lines.append(
             f"{len(current.waiting)} of {len(current.runs)} runs wait for settings that selection has not chosen yet;"
-            " their first candidates stand in here.",
-            soft_wrap=True,
+            " their first candidates stand in here."
         )
+    _say(console, lines)
     work, rates = costs(to_run, stored), _rates(current, store)
     console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
     changes = [change.line for change in changed(current.stages, store)]
     has_run = mark_of(output.folder) is not None
-    for line in changes + _reasons(to_run, store, has_run) + estimates(work, stored, rates, sweep, _num_slots(sweep)):
-        console.print(line, soft_wrap=True, markup=False)
+    _say(console, changes + _reasons(to_run, store, has_run))
+    _say(console, estimates(work, stored, rates, sweep, _num_slots(sweep)))
     return 0
 
 
@@ -156,8 +153,7 @@ def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -
     store, output = open_store(sweep), _output(sweep, arguments)
     current = _plan(sweep, store)
     lines = _headlines(arguments.file, sweep, current, store, output) + status(current.stages, store).lines()
-    for line in [*lines, *(change.line for change in changed(current.stages, store))]:
-        console.print(line, soft_wrap=True, markup=False)
+    _say(console, [*lines, *(change.line for change in changed(current.stages, store))])
     return 0
 
 
@@ -170,8 +166,7 @@ def accept_sources(sweep: Sweep, console: Console) -> int:
         return 0
     make_writable(store)
     accept(changes, store)
-    for change in changes:
-        console.print(f"{change.kind}: {len(change.stages)} stored stages are taken as they are.", soft_wrap=True)
+    _say(console, [f"{change.kind}: {len(change.stages)} stored stages are taken as they are." for change in changes])
     return 0
 
 
@@ -226,6 +221,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _say(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def _plan(sweep: Sweep, store: Store) -> Plan:
     return plan(sweep, store.numbers)
 
@@ -234,12 +234,11 @@ def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) 
     """Take the artifacts of these kinds, and of what is computed from them, out of the store."""
     make_writable(store)
     number = sum(store.retire(stage) for stage in with_descendants(_plan(sweep, store).stages, kinds))
-    console.print(
+    line = (
         f"{number} stored stages run again ({', '.join(kinds)} and what is computed from them); their artifacts are in"
-        f" {store.root / 'quarantine'}. After an interruption go on without --rerun.",
-        soft_wrap=True,
-        markup=False,
+        f" {store.root / 'quarantine'}. After an interruption go on without --rerun."
     )
+    _say(console, [line])
 
 
 @contextmanager
@@ -360,9 +359,7 @@ def _write_report(arguments: argparse.Namespace, console: Console, changed: bool
         console.print("No run has finished, so there is no report yet.")
         return
     console.print(summary.table)
-    for sentence in summary.sentences:
-        console.print(sentence, soft_wrap=True, markup=False)
-    console.print(f"Report: {summary.path}", soft_wrap=True)
+    _say(console, [*summary.sentences, f"Report: {summary.path}"])
 
 
 def _command() -> int:

@@ -36,9 +36,8 @@ def block(language: str, section: str = "The study") -> str:
 def forgetting():
     """Everything that is registered inside is unknown again afterwards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kinds, "_KINDS", dict(kinds._KINDS))
-        patch.setattr(algorithms, "_ALGORITHMS", dict(algorithms._ALGORITHMS))
-        patch.setattr(problems, "_FAMILIES", dict(problems._FAMILIES))
+        for registry in (kinds._REGISTRY, algorithms._REGISTRY, problems._REGISTRY):
+            patch.setattr(registry, "records", dict(registry.records))
         patch.setattr(plugins, "_loaded", {})
         patch.setattr(sys, "path", list(sys.path))
         yield patch

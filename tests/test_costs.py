@@ -9,7 +9,7 @@ from scaling.kinds import BUILT_IN
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
 from scaling.planning import recipes
-from scaling.planning.critical_stages import critical_steps
+from scaling.planning.recipes import critical_steps
 from scaling.pricing.costs import DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
 from scaling.pricing.work import ADAPTIVE_FRACTION
 from scaling.stage import in_order

@@ -17,7 +17,7 @@ from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
 from scaling.model.transformer import architecture
 from scaling.planning import recipes
-from scaling.planning.critical_stages import critical_steps as measured
+from scaling.planning.recipes import critical_steps as measured
 from scaling.stage import in_order
 
 ASKED = {"problems": 5, "traces": 2, "rollouts_per_prefix": 3}

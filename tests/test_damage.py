@@ -113,8 +113,8 @@ def test_a_number_changed_in_a_record_is_a_damage(two_files, caplog):
 
 def test_contents_are_read_once_a_process_until_the_file_changes(two_files, monkeypatch):
     read = []
-    real = artifact._file_digest
-    monkeypatch.setattr(artifact, "_file_digest", lambda path: read.append(Path(path).name) or real(path))
+    real = artifact.sha256_of
+    monkeypatch.setattr(artifact, "sha256_of", lambda path: read.append(Path(path).name) or real(path))
     fresh = Store(two_files.root)
     fresh.find(toy("a"))
     assert read == []  # --plan reads no contents

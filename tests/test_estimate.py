@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from scaling.planning import recipes
-from scaling.planning.critical_stages import critical_steps
 from scaling.planning.grid import cells
 from scaling.planning.plan import plan
+from scaling.planning.recipes import critical_steps
 from scaling.planning.sweep_file import load_sweep
 from scaling.pricing.costs import Cost, costs
 from scaling.pricing.estimate import cost_table, estimates, server_lines

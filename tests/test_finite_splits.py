@@ -122,4 +122,4 @@ def test_a_row_without_a_solution_cannot_be_taught_from(tmp_path):
     imported(config, tmp_path / "out")
     asked = whole({"problems": {"family": "jsonl", "num_validation": 1, "num_test": 1}, "data_size": 2, "seed": 0})
     with pytest.raises(ValueError, match="has no solution of its own, and no other teacher is set"):
-        synthetic.run({**asked, "teacher": {}}, {"source": tmp_path / "out"}, tmp_path)
+        synthetic.run({**asked, "teacher": {"keep_unverified": False}}, {"source": tmp_path / "out"}, tmp_path)

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from tiny_policy import CONFIG, SHAPES, apply, nll, random_params, random_rows
 
 from scaling.config.policy import Lora
-from scaling.model.lora import PLACES, init_adapters, joined, merged
+from scaling.model.layout import PLACES
+from scaling.model.lora import init_adapters, joined, merged
 from scaling.model.policy import flat
 from scaling.model.transformer import architecture
 from scaling.training.update import OptimizerSettings, init_state, make_update

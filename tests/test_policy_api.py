@@ -53,10 +53,11 @@ def test_a_shipped_policy_completes_a_prompt(base):
 def test_the_log_probability_is_that_of_the_training_code(base):
     import jax.numpy as jnp
 
+    from scaling.model.policy import policy_of
     from scaling.model.transformer import architecture
     from scaling.training.logps import completion_logps
 
-    policy, tokenizer = base._sampler.policy, base._tokenizer
+    policy, tokenizer = policy_of(base._inputs, "policy"), base._tokenizer
     (completion,) = base.generate(["3 5 7 1 ?"], temperature=0.7, seed=3)
     prompt, answer = tokenizer.encode_prompt(completion.prompt), tokenizer.encode_completion(completion.text)
     tokens = jnp.array([prompt + answer])

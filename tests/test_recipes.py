@@ -11,8 +11,8 @@ from scaling.config.section import Section, parse
 from scaling.config.sweep import Cell
 from scaling.kinds import BUILT_IN
 from scaling.planning import recipes
-from scaling.planning.critical_stages import critical_steps
 from scaling.planning.grid import dotted_keys
+from scaling.planning.recipes import critical_steps
 from scaling.stage import Stage
 
 

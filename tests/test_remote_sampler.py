@@ -19,6 +19,7 @@ from data.sampling.server_answers import ServerError
 from data.tokens.tokenizer import Tokenizer
 from scaling.config.sampling import Sampler
 from scaling.model.policy import Policy, save_policy
+from scaling.model.replay import Replay
 from scaling.stage import PROVENANCE_FILE
 
 TOKENIZER = Tokenizer(tuple(f"w{index}" for index in range(3, CONFIG.vocab_size)))
@@ -221,7 +222,8 @@ def test_requests_start_no_faster_than_asked_for(policy, tmp_path):
 def test_a_replay_on_a_server_counts_what_it_took(policy, tmp_path):
     assert VOCABULARY < CONFIG.vocab_size
     with ScriptedServer("mine") as server:
-        replay = sampler(policy, tmp_path, server.url).replay(1.0)
+        remote = sampler(policy, tmp_path, server.url)
+        replay = Replay(remote.sample, remote.shape, 1.0, keeps_logits=False)
         for _ in range(2):
             assert replay.complete(PROMPTS, KEYS, LIMITS) == EXPECTED
     assert len(server.bodies) == 24 and replay.num_replayed_tokens == 0

@@ -25,7 +25,7 @@ from scaling.config.sweep import Cell
 from scaling.engine.store import Store
 from scaling.engine.worker import Done, run_stage
 from scaling.planning import recipes
-from scaling.planning.critical_stages import critical_steps
+from scaling.planning.recipes import critical_steps
 from scaling.stage import Stage, in_order
 
 SERVER = plain(Sampler(endpoint="http://127.0.0.1:1/v1", model="mine", wait_minutes=0.0))

@@ -1,5 +1,7 @@
 """Replay: the completions of `sample`, token for token, for fewer sampled tokens."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from scaling.model.replay import Replay
 from scaling.model.sampling import EOS, row_keys, sample
 
 PARAMS = random_params(0)
+SAMPLE = partial(sample, PARAMS, CONFIG)
 LIMIT = 5  # with its prompt, at most one bucket of tokens: few programs to compile
 PROMPTS = [[1, 5], [1, 5], [1, 7], [1, 5, 9]] * 4  # the first two are the same prompt
 
@@ -26,7 +29,7 @@ def sampled(prompts, keys, limits, temperature):
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
 def test_rounds_of_replay_give_what_sampling_gives(temperature):
     limits = [LIMIT, LIMIT - 2] * 8
-    replay = Replay(PARAMS, CONFIG, temperature)
+    replay = Replay(SAMPLE, CONFIG, temperature)
     for seed in range(4):
         keys = keys_of(16, seed)
         expected = sampled(PROMPTS, keys, limits, temperature)
@@ -37,7 +40,7 @@ def test_rounds_of_replay_give_what_sampling_gives(temperature):
 
 
 def test_the_same_keys_again_sample_nothing():
-    replay = Replay(PARAMS, CONFIG, 1.0)
+    replay = Replay(SAMPLE, CONFIG, 1.0)
     first = replay.complete(PROMPTS, keys_of(16), [LIMIT] * 16)
     generated, flops = replay.num_generated_tokens, replay.generation_flops
     assert replay.complete(PROMPTS, keys_of(16), [LIMIT] * 16) == first
@@ -46,7 +49,7 @@ def test_the_same_keys_again_sample_nothing():
 
 
 def test_a_token_is_replayed_exactly_where_the_tokens_before_it_were_met_in_an_earlier_round():
-    replay, met = Replay(PARAMS, CONFIG, 0.3), set()
+    replay, met = Replay(SAMPLE, CONFIG, 0.3), set()
     for seed in range(3):
         before = replay.num_replayed_tokens
         completions = replay.complete(PROMPTS, keys_of(16, seed), [LIMIT] * 16)
@@ -60,7 +63,7 @@ def test_a_token_is_replayed_exactly_where_the_tokens_before_it_were_met_in_an_e
 
 def test_a_completion_of_a_prefix_replays_what_was_sampled_from_the_prompt():
     """As the continuations of a later step do; they have a key and positions of their own."""
-    replay = Replay(PARAMS, CONFIG, 0.05)
+    replay = Replay(SAMPLE, CONFIG, 0.05)
     (whole,) = replay.complete([[1, 7]], keys_of(1), [LIMIT])
     (rest,) = replay.complete([[1, 7, *whole[:3]]], keys_of(1, seed=1), [LIMIT - 3])
     assert [rest] == sampled([[1, 7, *whole[:3]]], keys_of(1, seed=1), [LIMIT - 3], 0.05)
@@ -68,13 +71,13 @@ def test_a_completion_of_a_prefix_replays_what_was_sampled_from_the_prompt():
 
 
 def test_the_work_is_counted_for_sampled_tokens_only():
-    replay = Replay(PARAMS, CONFIG, 1.0)
+    replay = Replay(SAMPLE, CONFIG, 1.0)
     (tokens,) = replay.complete([[1, 7]], keys_of(1), [LIMIT])
     assert replay.generation_flops == sampling_flops(CONFIG, [2], [len(tokens)])
     assert len(tokens) == LIMIT or tokens[-1] == EOS
 
 
 def test_nothing_to_complete_is_no_error_and_greedy_is():
-    assert Replay(PARAMS, CONFIG, 1.0).complete([], keys_of(1)[:0], []) == []
+    assert Replay(SAMPLE, CONFIG, 1.0).complete([], keys_of(1)[:0], []) == []
     with pytest.raises(ValueError, match="temperature is 0; a greedy completion"):
-        Replay(PARAMS, CONFIG, 0.0)
+        Replay(SAMPLE, CONFIG, 0.0)

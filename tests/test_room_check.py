@@ -14,7 +14,7 @@ from scaling.model import sampling
 from scaling.model.sampling import row_keys, sample
 from scaling.planning import recipes
 from scaling.planning.chain import solvable
-from scaling.planning.critical_stages import critical_steps
+from scaling.planning.recipes import critical_steps
 from scaling.pricing import lengths
 from scaling.pricing.lengths import check_room
 from scaling.stage import in_order

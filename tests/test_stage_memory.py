@@ -12,7 +12,7 @@ from scaling.model.layout import ONE_DEVICE
 from scaling.model.memory_need import sampling_memory, scoring_memory, training_memory
 from scaling.planning import recipes
 from scaling.planning.chain import solvable
-from scaling.planning.critical_stages import critical_steps
+from scaling.planning.recipes import critical_steps
 from scaling.pretrained.shapes import known_shape
 from scaling.pricing.costs import Cost
 from scaling.pricing.lengths import longest

@@ -11,13 +11,13 @@ from tiny_chain import (
     TOKENIZER,
     TRACES_PER_PROBLEM,
     by_hand,
+    split_steps,
 )
 
 from data import pairs, step_values
 from data.q_values import best_of_k
 from data.rollout_tables import load_step_values, load_verified
 from data.step_values import choose_traces, with_prompt_value, with_q_values
-from data.tokens.steps import split_steps
 from scaling.config.sampling import StepValues
 
 # The choice of traces.

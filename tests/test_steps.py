@@ -4,9 +4,10 @@ from itertools import accumulate
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_chain import split_steps
 
 from data.problems.families import family_of
-from data.tokens.steps import split_steps, step_ends
+from data.tokens.steps import step_ends
 from data.tokens.tokenizer import EOS, for_problems
 from scaling.config.problems import ModularSum, StarGraph
 

@@ -22,7 +22,6 @@ from toy_stages import RUNNERS, toy
 
 from scaling.config.errors import ConfigError
 from scaling.engine import lease
-from scaling.engine.filelock import FileLock, NoLocksError, is_locked
 from scaling.engine.inline import InlinePool
 from scaling.engine.lease import Leases
 from scaling.engine.progress import Progress, format_failures
@@ -30,6 +29,7 @@ from scaling.engine.results_dir import make_writable
 from scaling.engine.run import execute
 from scaling.engine.store import WORK_LOCK, Store
 from scaling.engine.worker import Done, Elsewhere, run_stage
+from scaling.filelock import FileLock, NoLocksError, is_locked
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_worker_that_finds_the_directory_locked_or_the_stage_stored_does_not_s
 def test_a_lock_left_by_a_killed_worker_is_free(store):
     path = store.partial(toy("a")) / WORK_LOCK
     program = (
-        "import sys, time; from pathlib import Path; from scaling.engine.filelock import FileLock;"
+        "import sys, time; from pathlib import Path; from scaling.filelock import FileLock;"
         f"lock = FileLock.acquire(Path({os.fspath(path)!r}), 1.0); print('held', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

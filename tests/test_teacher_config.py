@@ -87,6 +87,21 @@ def test_a_stage_reads_what_the_sweep_said_and_its_ledger_is_the_same_wherever_i
     assert how_it_is_asked(Teacher(model="m"))["ledger"].startswith("/")
 
 
+def test_a_key_that_a_recipe_leaves_out_cannot_be_read_in_the_stage():
+    teacher = Teacher.model_validate({"model": "gpt-4o"})
+    written, asked = what_is_written(teacher), how_it_is_asked(teacher)
+    no_ngram = {key: value for key, value in written.items() if key != "ngram"}
+    with pytest.raises(AttributeError, match="Teacher has no ngram here"):
+        _ = joined(no_ngram, asked).ngram
+    alone = {key: value for key, value in asked["teachers"]["gpt-4o"].items() if key != "timeout_seconds"}
+    one = joined(written, {**asked, "teachers": {"gpt-4o": alone}}).named["gpt-4o"]
+    assert one.endpoint == "https://api.openai.com/v1"
+    with pytest.raises(AttributeError, match="NamedTeacher has no timeout_seconds here"):
+        _ = one.timeout_seconds
+    with pytest.raises(AttributeError, match="has no keep_unverified here"):
+        _ = joined({}, {}).keep_unverified
+
+
 def test_requests_per_attempt():
     assert Teacher(model="m").requests_per_attempt == 3
     assert Teacher(model="m", num_solutions=4).requests_per_attempt == 5

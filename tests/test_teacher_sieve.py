@@ -6,7 +6,7 @@ import string
 import pytest
 
 from data.records import Problem
-from data.teacher.sieve import Copies, Copy, HeldOut, Overlap, jaccard, words_of
+from data.teacher.sieve import Copies, Copy, HeldOut, Overlap, words_of
 
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve"
 
@@ -32,11 +32,10 @@ def test_short_texts_are_compared_as_a_whole():
     assert copies.find("two") is None and copies.find("two words more") is None
 
 
-@pytest.mark.parametrize("usual", [(), ("a b c d", "a b c e", "c c c a", "b c d f")])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 1.0])
-def test_what_is_found_is_what_comparing_with_all_finds(threshold, usual):
+def test_what_is_found_is_what_comparing_with_all_finds(threshold):
     rng = random.Random(0)
-    copies, texts, found = Copies(threshold, usual), [], 0
+    copies, texts, found = Copies(threshold), [], 0
     for number in range(300):
         words = [rng.choice(string.ascii_lowercase[:6]) for _ in range(rng.randint(1, 12))]
         if texts and rng.random() < 0.5:  # change a few words of an earlier text
@@ -64,7 +63,7 @@ def similarity(one: str, other: str) -> float:
         length = min(3, len(words))
         return frozenset(tuple(words[start : start + length]) for start in range(len(words) - length + 1))
 
-    return jaccard(triples(one), triples(other))
+    return len(triples(one) & triples(other)) / len(triples(one) | triples(other))
 
 
 def test_ten_words_in_a_row_of_a_held_out_problem_are_found_wherever_they_stand():

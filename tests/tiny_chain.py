@@ -4,7 +4,8 @@ The real chain has 8 problems modulo 11 and a policy of the smallest size that S
 that its rollouts have positives and negatives. The artifacts made by hand need no policy and no compilation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,7 @@ OPTIMIZER = {"learning_rate": 1e-2, "epochs": 20, "batch_size": 8}
 NUM_PROBLEMS, SAMPLES, ROLLOUTS_PER_PREFIX, TRACES_PER_PROBLEM = 8, 8, 2, 2
 
 CONFIGS: Mapping[str, dict] = {
-    "synthetic": {"teacher": {}, "data_size": NUM_PROBLEMS, "seed": 0},
+    "synthetic": {"teacher": {"keep_unverified": False}, "data_size": NUM_PROBLEMS, "seed": 0},
     "base": whole({"policy": {"size": "xxs", "base": "random"}, "pretrain": {"seed": 0}}),
     "sft": whole({"sft": OPTIMIZER, "seed": 0}),
     "rollouts": whole({"rollouts": {"samples_per_problem": SAMPLES}, "seed": 0}),
@@ -129,6 +130,12 @@ def values_by_hand(root: Path, inputs: Mapping[str, Path], values: Mapping, cont
     columns = ["problem", "sample", "step", "index", "tokens", "reward"]
     pd.DataFrame(found, columns=columns).to_parquet(folder / "continuations.parquet")
     return folder
+
+
+def split_steps(tokens: Sequence[int], separator: int | None) -> list[list[int]]:
+    """The steps of a completion, in order. A completion of EOS alone is one step; no tokens are no steps."""
+    tokens = list(tokens)
+    return [tokens[start:end] for start, end in pairwise([0, *step_ends(tokens, separator)])]
 
 
 def tokens_of(text: str) -> list[int]:

@@ -12,7 +12,7 @@ step leaves them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.kinds import source_being_imported
+from scaling.registry import stamped
 
 # Half-widths of the bounds of squeezed parameters: alpha within e^+-2.5, break within e^+-8 of D0, and so on.
 BOUNDS: Mapping[str, float] = MappingProxyType({"log_alpha": 2.5, "turn": 4.0, "log_break": 8.0, "log_f": 3.0})
@@ -246,7 +246,7 @@ def register_form(form: Form) -> Form:
             f" each start for each parameter, and other names than {', '.join((*BOUNDS, 'log_s'))}."
         )
     _check_derivatives(form)
-    form = replace(form, source=form.source or source_being_imported())
+    form = stamped(form)
     if form.name in BUILT_IN or _FORMS.setdefault(form.name, form) != form:
         owner = "built in" if form.name in BUILT_IN else "already registered, with another record"
         raise ValueError(f"the form {form.name!r} is {owner}; give yours another name.")

@@ -1,29 +1,31 @@
-"""Run math-verify in a process that can be killed, so that a hostile answer costs no more than the time-out.
+"""Compare two answers by math-verify, in a process that can be killed.
 
-In: two answers in LaTeX. Out: whether they are equal; False if the time-out or the process's memory did not suffice.
-One such process serves a whole Python process. If an answer takes long, a second one is started, to be ready when the
-first is killed.
+In: two answers in LaTeX, without dollars. Out: whether they are equal; False if the time-out or the process's memory
+did not suffice. One such process serves a whole Python process. If an answer takes long, a second one is started, to be
+ready when the first is killed: math-verify's own time limit is SIGALRM, which cannot stop a power of large integers.
+Linux limits the process as well: to two gigabytes, and to a minute of computing for one question, after which it ends
+even if no process is left to kill it.
 """
 
 import atexit
 import importlib.util
-import json
 import logging
-import select
-import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from pathlib import Path
+from typing import Any
+
+from data.answers.judge_process import JudgeProcess, answer_questions, limit_memory
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 5.0
-START_SECONDS = 120.0  # until sympy is imported, on a busy machine
+MAX_BYTES = 2 * 2**30
+MAX_CPU_SECONDS = 60
+MAX_DIGITS, SPARE_DIGITS = 60, 10  # of irrational numbers that are compared: the last ones may differ
 _SPARE_AFTER_SECONDS = 1.0  # nearly every answer is decided by then; a spare takes about two seconds to start
-_WORKER = Path(__file__).with_name("math_worker.py")
 
 
 @lru_cache(maxsize=2**16)
@@ -44,23 +46,23 @@ class MathProcess:
         self.timeout_seconds = timeout_seconds
         self.num_killed = 0  # answers that were not decided in time
         self._lock = threading.Lock()
-        self._process: _Process | None = None
-        self._spare: _Process | None = None
+        self._process: JudgeProcess | None = None
+        self._spare: JudgeProcess | None = None
 
     def equivalent(self, given: str, reference: str) -> bool:
         """Whether the two are found equal in time."""
         with self._lock:
-            process = self._process or self._spare or _Process()
+            process = self._process or self._spare or _started()
             if process is self._spare:
                 self._spare = None
             self._process = process
             process.await_ready()
-            process.ask(given, reference)
+            process.send({"given": given, "reference": reference})
             reply = process.reply(min(_SPARE_AFTER_SECONDS, self.timeout_seconds))
             if reply is None:
-                self._spare = self._spare or _Process()
+                self._spare = self._spare or _started()
                 reply = process.reply(self.timeout_seconds - _SPARE_AFTER_SECONDS)
-            if reply is None or reply == "":
+            if not reply:
                 what = f"took more than {self.timeout_seconds} s" if reply is None else "ended its process"
                 logger.info("%r compared with %r %s; they count as different.", given, reference, what)
                 self.num_killed += 1
@@ -75,6 +77,10 @@ class MathProcess:
         self._process = self._spare = None
 
 
+def _started() -> JudgeProcess:
+    return JudgeProcess(__name__, "Check that python -c 'import math_verify' works in this environment.")
+
+
 @cache
 def _shared() -> MathProcess:
     shared = MathProcess()
@@ -82,49 +88,70 @@ def _shared() -> MathProcess:
     return shared
 
 
-class _Process:
-    """One run of data/answers/math_worker.py."""
+# In the process.
 
-    def __init__(self) -> None:
-        self._errors = tempfile.TemporaryFile()
-        command = [sys.executable, "-P", str(_WORKER)]
-        pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, bufsize=0)
-        assert self._popen.stdin is not None and self._popen.stdout is not None  # both are pipes
-        self._questions, self._replies = self._popen.stdin, self._popen.stdout
-        self._is_ready = False
-        self._started = time.monotonic()
 
-    def await_ready(self) -> None:
-        """Return once it is ready."""
-        if self._is_ready:
-            return
-        reply = self.reply(START_SECONDS - (time.monotonic() - self._started))
-        if reply != "ready":
-            self.kill(keep_errors=True)
-            self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip()[-500:]
-            raise RuntimeError(
-                f"{_WORKER.name} did not start within {START_SECONDS:.0f} s; it says: {said or 'nothing'}. Check that"
-                " python -c 'import math_verify' works in this environment."
-            )
-        self._is_ready = True
+def serve() -> None:
+    answer_questions(_judge)
 
-    def ask(self, given: str, reference: str) -> None:
-        try:
-            self._questions.write((json.dumps({"given": given, "reference": reference}) + "\n").encode())
-        except BrokenPipeError:
-            logger.info("%s has ended; its reply will be missing.", _WORKER.name)
 
-    def reply(self, seconds: float) -> str | None:
-        """The next line; "" if the process has ended, None if no line comes in time."""
-        ready, _, _ = select.select([self._replies], [], [], max(0.0, seconds))
-        return self._replies.readline().decode().strip() if ready else None
+def _judge() -> Callable[[Mapping[str, str]], bool]:
+    logging.disable(logging.WARNING)
+    from math_verify import LatexExtractionConfig, grader, parse, verify
 
-    def kill(self, keep_errors: bool = False) -> None:
-        self._popen.kill()
-        self._popen.wait()
-        self._questions.close()
-        self._replies.close()
-        if not keep_errors:
-            self._errors.close()
+    grader.sympy_numeric_eq = _same_number
+    limit_memory(MAX_BYTES)
+    configs = [LatexExtractionConfig()]
+
+    def parsed(latex: str) -> list[Any]:
+        found = parse(
+            f"${latex}$", configs, fallback_mode="no_fallback", extraction_mode="first_match", parsing_timeout=None
+        )
+        return [_exact(item) for item in found]
+
+    def judge(asked: Mapping[str, str]) -> bool:
+        _limit_computing()
+        reference, given = parsed(asked["reference"]), parsed(asked["given"])
+        return bool(reference) and bool(given) and bool(verify(reference, given, timeout_seconds=None))
+
+    return judge
+
+
+def _exact(expression: object) -> object:
+    """Decimals as exact fractions: 1.414214 is near the root of 2, but not equal to it."""
+    from sympy import Basic, Float, MatrixBase, Rational
+
+    if isinstance(expression, MatrixBase):
+        return expression.applyfunc(_exact)
+    if isinstance(expression, Float):
+        return Rational(str(expression))
+    if not isinstance(expression, Basic) or not expression.has(Float):
+        return expression
+    return expression.func(*map(_exact, expression.args))
+
+
+def _same_number(one: Any, other: Any, *rounding: int) -> bool:
+    """In place of math-verify's own, which rounds: equal to fifty digits, however small or large the numbers are."""
+    from sympy import MatrixBase, Rational
+
+    if isinstance(one, MatrixBase) or isinstance(other, MatrixBase):
+        return False  # the symbolic comparison decides
+    one, other = one.doit(), other.doit()
+    if one == other:
+        return True
+    if one.free_symbols or other.free_symbols or (one.is_Rational and other.is_Rational):
+        return False
+    values = [number.evalf(MAX_DIGITS) for number in (one, other)]
+    if not all(value.is_number and value.is_finite for value in values):
+        return False
+    apart, size = abs(values[0] - values[1]), max(map(abs, values))
+    return bool(apart <= size * Rational(10) ** (SPARE_DIGITS - MAX_DIGITS))
+
+
+def _limit_computing() -> None:
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + MAX_CPU_SECONDS, most))

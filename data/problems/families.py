@@ -24,12 +24,6 @@ class Family(Protocol):
 
     def vocabulary(self, config: Any, /) -> tuple[str, ...]: ...
 
-    def step_unit(self, config: Any, /) -> str:
-        """One of "word-separator", "line" and "sentence"."""
-
-    def step_separator(self, config: Any, /) -> str | None:
-        """That of "word-separator"."""
-
     def max_prompt_words(self, config: Any, /) -> int: ...
 
     def max_completion_words(self, config: Any, /) -> int: ...
@@ -45,6 +39,9 @@ class Family(Protocol):
 
 class DrawnFamily(Family, Protocol):
     """Further functions of families whose problems are drawn from a law, and whose base policy learns from web text."""
+
+    def step_separator(self, config: Any, /) -> str | None:
+        """The word that ends a step; None: every word is one."""
 
     def num_distinct(self, config: Any, /) -> int: ...
 

@@ -23,7 +23,7 @@ from scaling.config.problems import ModularSum
 _RANKS = 0x21FF  # seeds the fixed order of operands by frequency
 _FACTS = 0xFAC75
 _FLAWS = 0xF1A35  # seeds the teacher's fixed wrong sums
-_ORDERS = 64  # of steps that are tried, in search of two sums that cancel
+_ORDERS = 64  # orders of steps to try, in search of two sums that cancel
 
 
 class Facts(NamedTuple):
@@ -36,10 +36,6 @@ class Facts(NamedTuple):
 def vocabulary(config: ModularSum) -> tuple[str, ...]:
     """The family's words."""
     return ("?", "=", ";", "#", *(str(value) for value in range(config.modulus)))
-
-
-def step_unit(config: ModularSum) -> str:
-    return "word-separator"
 
 
 def step_separator(config: ModularSum) -> str:
@@ -57,7 +53,7 @@ def max_completion_words(config: ModularSum) -> int:
 
 
 def max_steps(config: ModularSum) -> int:
-    """One sum less than there are operands, and the answer."""
+    """One sum fewer than operands, and the answer."""
     return config.operands
 
 
@@ -105,7 +101,7 @@ def solve(config: ModularSum, problem: Problem, rng: np.random.Generator) -> str
 
 @cache
 def teacher_offsets(modulus: int) -> np.ndarray:
-    """int64 [p, p]: by how much systematic flaws miss the sum of each pair, +d or -d with one d for all pairs."""
+    """int64 [p, p]: how far systematic flaws are off the sum of each pair, +d or -d with one d for all pairs."""
     rng = np.random.default_rng([_FLAWS, modulus])
     offsets = int(rng.integers(1, (modulus + 1) // 2)) * rng.choice([-1, 1], (modulus, modulus))
     offsets.flags.writeable = False  # every caller gets this one array
@@ -245,7 +241,7 @@ def _trace(numbers: list[int], rng: np.random.Generator, add: Callable[[int, int
 
 @cache
 def _numbers(modulus: int) -> dict[str, int]:
-    """Number words as they are written: `007` is not one."""
+    """Numbers as words, without leading zeros: `007` is not one."""
     return {str(value): value for value in range(modulus)}
 
 

@@ -1,7 +1,7 @@
 """Star graphs: find the path from the centre of a star to the end of one arm (Bachmann and Nagarajan 2024).
 
 In: a `StarGraph` config. Out: problems, teacher solutions, web text for the base policy, and an exact verifier of
-every step. With two arms of three nodes, the centre included, a problem and its one solution are
+every step. With two arms of three nodes, the centre included, a problem and its only solution are
 
     4 7 | 2 9 | 4 2 | 7 1 / 4 9 =      4 2 9
 
@@ -22,10 +22,6 @@ from scaling.config.problems import StarGraph
 
 def vocabulary(config: StarGraph) -> tuple[str, ...]:
     return (*map(str, range(config.num_nodes)), "|", "/", "=")
-
-
-def step_unit(config: StarGraph) -> str:
-    return "word-separator"
 
 
 def step_separator(config: StarGraph) -> None:
@@ -77,7 +73,7 @@ def solve(config: StarGraph, problem: Problem, rng: np.random.Generator) -> str:
 
 
 def web_facts(config: StarGraph, seed: int) -> None:
-    """Nothing: the edges are in the prompt, so there is no fact to be wrong about."""
+    """No facts: the edges are in the prompt, so nothing can be misremembered."""
     return None
 
 
@@ -93,7 +89,7 @@ def web_entropy(config: StarGraph, facts: None) -> float:
 
 
 def misconceptions(config: StarGraph, facts: None, check: Check) -> int:
-    """None: there are no wrong facts."""
+    """0: the web text states no facts."""
     return 0
 
 

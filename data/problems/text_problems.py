@@ -28,14 +28,6 @@ def vocabulary(config: ProblemsInLanguage) -> tuple[str, ...]:
     return ()
 
 
-def step_unit(config: ProblemsInLanguage) -> str:
-    return config.step_unit
-
-
-def step_separator(config: ProblemsInLanguage) -> None:
-    return None
-
-
 def max_prompt_words(config: ProblemsInLanguage) -> int:
     """An estimate for costs: no prompt is cut."""
     return _MAX_PROMPT[config.family]

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from data.http_requests import JsonServer, Passing, Refused, Response, failure_in, failure_of, start_of
+from data.http_requests import JsonServer, Passing, Refused, Response, failure_of, json_of, start_of
 from data.sampling.server_answers import ServerError
 from scaling.config.sampling import Sampler
 
@@ -55,7 +55,7 @@ class CompletionServer:
     async def complete(self, body: Mapping[str, object]) -> Any:
         """The JSON that /completions answers, after as many tries as the settings allow."""
         try:
-            return await self._server.ask("POST", f"{self._settings.endpoint}/completions", _json_of, body)
+            return await self._server.ask("POST", f"{self._settings.endpoint}/completions", json_of, body)
         except Refused as error:
             raise ServerError(
                 f"{error} What was answered is kept: run the sweep again when the server is well."
@@ -103,22 +103,10 @@ class CompletionServer:
         """The version from vLLM's own endpoint; None for other servers."""
         parts = urlsplit(self._settings.endpoint)
         try:
-            answer = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", _json_of)
+            answer = await self._server.try_once("GET", f"{parts.scheme}://{parts.netloc}/version", json_of)
             return str(answer["version"])
         except (Passing, Refused, KeyError, TypeError):
             return None
-
-
-def _json_of(response: Response) -> Any:
-    if response.status != 200:
-        raise failure_of(response)
-    failure = failure_in(response)
-    if failure is not None:
-        raise failure
-    try:
-        return json.loads(response.text)
-    except ValueError as error:
-        raise Passing(f"{response.url} answers {start_of(response.text)!r}; expected JSON.") from error
 
 
 def _cards(response: Response) -> list[Mapping[str, Any]]:

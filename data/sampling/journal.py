@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.json_lines import append
+from data.json_lines import append, mend, open_lines, whole_lines
 from scaling.stage import CHECKPOINTS
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Journal:
         self.servers: list[Mapping[str, Any]] = []  # the description of each
         if self.path.exists():
             self._read()
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._descriptor = open_lines(self.path)
 
     def add(self, request: str, answer: Mapping[str, object]) -> None:
         """Keep an answer; it survives a kill of this process from here on."""
@@ -48,9 +48,8 @@ class Journal:
         os.close(self._descriptor)
 
     def _read(self) -> None:
-        written = self.path.read_bytes()
-        whole = written[: written.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+        mend(self.path)
+        for number, line in whole_lines(self.path):
             try:
                 match json.loads(line):
                     case {"server": server}:
@@ -59,6 +58,3 @@ class Journal:
                         self.answers[row["request"]] = row["answer"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 logger.warning("%s, line %d is no answer of a server; its request is made again.", self.path, number)
-        if len(whole) < len(written):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))

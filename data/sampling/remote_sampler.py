@@ -1,4 +1,4 @@
-"""Completions from a server that serves the policy, with the interface of data.sampling.sampler.
+"""Completions from a server that serves the policy, as data.sampling.sampler gives them to stages.
 
 In: a stage's inputs, its tokenizer, the settings of `sampler`, and the stage's working directory. Out: `Sampled`, as
 this project's sampler returns it; a journal of answers, from which a killed stage continues; and provenance.json with
@@ -28,7 +28,6 @@ from data.sampling.server_answers import Answer, ServerError, Wanted, read_answe
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer
 from scaling.config.sampling import TOUCH_SECONDS, WANTED_SUFFIX, Sampler
-from scaling.model.flops import sampling_flops
 from scaling.model.policy import load_shape
 from scaling.model.sampling import PAD, Sampled, stop_tokens
 from scaling.model.sizes import ModelConfig
@@ -81,10 +80,6 @@ class RemoteSampler:
             journal.close()
         self._count(answers)
         return _as_sampled(answers, max(max_new_tokens, default=0))
-
-    def replay(self, temperature: float) -> "RemoteReplay":
-        """Completions in several calls; the server keeps its own cache of prefixes."""
-        return RemoteReplay(self, temperature)
 
     def numbers(self) -> dict[str, float]:
         """The numbers of the record on the rows that a server completed."""
@@ -177,28 +172,6 @@ class RemoteSampler:
                 " other tokens than the policy wrote. Better is a server that answers return_token_ids.",
                 from_text, len(answers), lost,
             )  # fmt: skip
-
-
-class RemoteReplay:
-    """Completions of a server in several calls, with the interface of scaling.model.replay.Replay."""
-
-    num_replayed_tokens = 0
-    keeps_logits = True  # none are needed here: the server has its own cache
-
-    def __init__(self, sampler: RemoteSampler, temperature: float) -> None:
-        self._sampler, self._temperature = sampler, temperature
-        self.num_generated_tokens = 0
-        self.generation_flops = 0.0
-
-    def complete(
-        self, prompts: Sequence[Sequence[int]], keys: jax.Array, max_new_tokens: Sequence[int]
-    ) -> list[list[int]]:
-        """The tokens of each prompt's completion, its stop token included where the policy wrote it."""
-        sampled = self._sampler.sample(prompts, keys, max_new_tokens, self._temperature)
-        lengths = sampled.lengths.tolist()
-        self.num_generated_tokens += sum(lengths)
-        self.generation_flops += sampling_flops(self._sampler.shape, map(len, prompts), lengths)
-        return sampled.completions
 
 
 def seeds_of(keys: jax.Array) -> list[int]:

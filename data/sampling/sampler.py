@@ -1,16 +1,13 @@
 """The sampler of a stage: this process, or a user's completion server (`sampler` in a sweep file).
 
-In: a stage's config, inputs and working directory. Out: a sampler with one interface: `sample`, as
-`scaling.model.sampling.sample` without the policy, `replay` for adaptive step values, the policy's `shape`, and
-`numbers` for the record.
+In: a stage's config, inputs and working directory. Out: a `Sampler`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
-
-import jax
+from typing import Any
 
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer
@@ -22,64 +19,23 @@ from scaling.model.sampling import Sampled, sample
 from scaling.model.sizes import ModelConfig
 
 
-class Replayed(Protocol):
-    """Completions in several calls, and their cost."""
-
-    num_generated_tokens: int
-    num_replayed_tokens: int
-    generation_flops: float
-    keeps_logits: bool  # or has no need to
-
-    def complete(
-        self, prompts: Sequence[Sequence[int]], keys: jax.Array, max_new_tokens: Sequence[int]
-    ) -> list[list[int]]: ...
-
-
-class Sampler(Protocol):
+@dataclass(frozen=True)
+class Sampler:
     """One policy that can be sampled."""
 
-    @property
-    def shape(self) -> ModelConfig: ...
+    shape: ModelConfig
+    sample: Callable[..., Sampled]  # as scaling.model.sampling.sample, without the policy
+    keeps_logits: bool = True  # what Replay may do
+    numbers: Callable[[], dict[str, float]] = dict  # more for the stage's record
 
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        keys: jax.Array,
-        max_new_tokens: Sequence[int],
-        temperature: float,
-        top_p: float = 1.0,
-    ) -> Sampled: ...
-
-    def replay(self, temperature: float) -> Replayed: ...
-
-    def numbers(self) -> dict[str, float]: ...
+    def replay(self, temperature: float) -> Replay:
+        """Completions in several calls, for adaptive step values."""
+        return Replay(self.sample, self.shape, temperature, self.keeps_logits)
 
 
-@dataclass(frozen=True)
-class LocalSampler:
+def local_sampler(policy: Policy) -> Sampler:
     """This process."""
-
-    policy: Policy
-
-    @property
-    def shape(self) -> ModelConfig:
-        return self.policy.config
-
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        keys: jax.Array,
-        max_new_tokens: Sequence[int],
-        temperature: float,
-        top_p: float = 1.0,
-    ) -> Sampled:
-        return sample(self.policy.params, self.policy.config, prompts, keys, max_new_tokens, temperature, top_p)
-
-    def replay(self, temperature: float) -> Replayed:
-        return Replay(self.policy.params, self.policy.config, temperature)
-
-    def numbers(self) -> dict[str, float]:
-        return {}
+    return Sampler(policy.config, partial(sample, policy.params, policy.config))
 
 
 def sampler_of(
@@ -87,7 +43,8 @@ def sampler_of(
 ) -> Sampler:
     """The sampler of the stage's input `policy`: the server in config["server"], or, without one, this process."""
     if "server" not in config:
-        return LocalSampler(policy_of(inputs, "policy"))
+        return local_sampler(policy_of(inputs, "policy"))
     from data.sampling.remote_sampler import RemoteSampler  # needs the extra `remote`
 
-    return RemoteSampler(parse(Settings, config["server"]), inputs, out, tokenizer)
+    remote = RemoteSampler(parse(Settings, config["server"]), inputs, out, tokenizer)
+    return Sampler(remote.shape, remote.sample, keeps_logits=False, numbers=remote.numbers)

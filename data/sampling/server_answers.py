@@ -92,7 +92,7 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
             raise ServerError(f"an answer is {str(response)[:200]!r}; expected one choice with text and finish_reason.")
     usage = response.get("usage") or {}
     _check_prompt(wanted, choice, usage)
-    ids = _told_ids(choice)
+    ids = _stated_ids(choice)
     if ids is None:
         return _from_text(wanted, text, finish, usage, tokenizer)
     tokens = _up_to_stop(ids, wanted.stop_tokens)
@@ -123,7 +123,7 @@ def _is_finite(logp: object) -> bool:
     return isinstance(logp, int | float) and math.isfinite(logp)
 
 
-def _told_ids(choice: Mapping[str, Any]) -> list[int] | None:
+def _stated_ids(choice: Mapping[str, Any]) -> list[int] | None:
     ids = choice.get("token_ids")
     if ids is not None:
         return list(ids)

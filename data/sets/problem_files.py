@@ -8,13 +8,14 @@ Rows are read as people write them: with blank lines, a byte-order mark, or as o
 that it is written with: 0.00001 does not become 1e-05, nor 0.1 of 32 bits 0.10000000149011612.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from scaling.files import known_sha256_of
 
 SPLITS = ("train", "validation", "test")
 ALL = "all"
@@ -93,12 +94,6 @@ def _json(text: str, where: str) -> Any:
         raise ValueError(f"{where} is {text[:60]!r}, not a JSON object ({error}); correct or remove it.") from error
 
 
-def sha256_of(path: Path) -> str:
-    """The digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -120,14 +115,14 @@ def _one_of(folder: Path, split: str) -> Path | None:
 def _described(path: Path) -> SetFile:
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{path} is neither a .jsonl nor a .parquet file; convert it to JSON lines.")
-    state = path.stat()
-    return _read(path, state.st_mtime_ns, state.st_size)
+    sha256 = known_sha256_of(path)
+    return SetFile(path, sha256, _num_rows(path, sha256))
 
 
 @lru_cache  # called at every stage of a plan
-def _read(path: Path, modified: int, size: int) -> SetFile:
+def _num_rows(path: Path, sha256: str) -> int:
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
-        return SetFile(path, sha256_of(path), parquet.read_metadata(path).num_rows)
-    return SetFile(path, sha256_of(path), len(_json_rows(path)))
+        return int(parquet.read_metadata(path).num_rows)
+    return len(_json_rows(path))

@@ -14,9 +14,10 @@ from typing import Any
 from data.answers.final_answer import same_answer
 from data.problems.row_readers import SetRow, read_row
 from data.records import write_jsonl
-from data.sets.problem_files import ALL, SPLITS, read_rows, sha256_of
+from data.sets.problem_files import ALL, SPLITS, read_rows
 from scaling.config.problems import problems_in_language_of
 from scaling.config.text_problems import HubProblems
+from scaling.files import sha256_of
 
 SOURCE_FILE = "source.json"
 

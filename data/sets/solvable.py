@@ -14,7 +14,7 @@ import numpy as np
 from data.problems.text_problems import check, prompt_of, step_texts
 from data.records import Problem
 from data.sampling.completions import SOLVABLE, complete, root_key
-from data.sampling.sampler import LocalSampler
+from data.sampling.sampler import local_sampler
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import write_kept
 from data.tokens.tokenizer import completion_limit, tokenizer_of
@@ -41,7 +41,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     prompts = [tokenizer.encode_prompt(prompt_after(problems, examples, problem)) for problem in tried]
     limit = completion_limit(problems, tokenizer, settings.max_new_tokens)
     root = root_key(_SEED, SOLVABLE)
-    sampler = LocalSampler(load_policy(inputs["policy"]))  # never a server
+    sampler = local_sampler(load_policy(inputs["policy"]))  # never a server
     found = complete(sampler, prompts, settings.samples, root, limit, settings.temperature, settings.top_p)
     checks = [
         check(problems, tried[index], tokenizer.decode(tokens))

@@ -6,7 +6,8 @@ budget, as long as the server keeps to max_tokens; reservations of pending reque
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from data.teacher.ledger import Ledger
@@ -31,18 +32,15 @@ class Budget:
         self._reserved: list[Most] = []
         self._changed = asyncio.Condition()
 
-    @staticmethod
-    def most(settings: NamedTeacher, prompt: str) -> Most:
-        """The most that a request with this prompt can cost."""
-        input_tokens = most_input_tokens(prompt)
-        return Most(cost_usd(settings, input_tokens, settings.max_tokens) or 0.0, input_tokens + settings.max_tokens)
+    @asynccontextmanager
+    async def room_for(self, settings: NamedTeacher, prompt: str, check: Callable[[], None]) -> AsyncIterator[None]:
+        """Reserve the most that a request can cost, once pending ones leave room, until its reply is in the ledger.
 
-    async def reserve(self, most: Most, check: Callable[[], None]) -> None:
-        """Reserve the most that a request can cost, once pending ones leave room; raises TeacherError if none ever
-        will.
-
-        check: raises if waiting is pointless.
+        check: raises if waiting is pointless. Raises TeacherError if there will never be room.
         """
+        input_tokens = most_input_tokens(prompt)
+        usd = cost_usd(settings, input_tokens, settings.max_tokens) or 0.0
+        most = Most(usd, input_tokens + settings.max_tokens)
         async with self._changed:
             while not self._fits(most):
                 check()
@@ -50,12 +48,12 @@ class Budget:
                     raise TeacherError(self._message(most))
                 await self._changed.wait()
             self._reserved.append(most)
-
-    async def release(self, most: Most) -> None:
-        """Release a reservation: its reply is in the ledger, or it has no reply."""
-        async with self._changed:
-            self._reserved.remove(most)
-            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._reserved.remove(most)
+                self._changed.notify_all()
 
     def _fits(self, most: Most) -> bool:
         planned = [*self._reserved, most]

@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 from data.http_requests import JsonServer, Refused
 from data.teacher.budget import Budget
@@ -50,9 +49,7 @@ class ChatClient:
     async def __aenter__(self) -> "ChatClient":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         for line in self._lines.values():
             await line.server.close()
 
@@ -71,7 +68,8 @@ class ChatClient:
             return found
         async with line.slots:
             try:
-                return await self._within_budget(line, name, key, prompt)
+                async with self._budget.room_for(line.settings, prompt, self._stop_if_stopped):
+                    return await self._paid(line, name, key, prompt)
             except TeacherError as error:
                 self.stop(error)
                 raise
@@ -80,14 +78,6 @@ class ChatClient:
         """Send nothing new, retries included; pending replies are kept."""
         self._stopped = self._stopped or reason
         self._stopping.set()
-
-    async def _within_budget(self, line: _Line, name: str, key: str, prompt: str) -> Reply:
-        most = self._budget.most(line.settings, prompt)
-        await self._budget.reserve(most, self._stop_if_stopped)
-        try:
-            return await self._paid(line, name, key, prompt)
-        finally:
-            await self._budget.release(most)
 
     async def _paid(self, line: _Line, name: str, key: str, prompt: str) -> Reply:
         self._stop_if_stopped()

@@ -7,26 +7,23 @@ folder is locked while a stage sends requests, so stages neither repeat a reques
 a budget.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from data.json_lines import append
+from data.json_lines import append, mend, open_lines, whole_lines
+from scaling.filelock import FileLock
 from scaling.stage import canonical_json
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
-_POLL_SECONDS = 0.2
-_TELL_SECONDS = 60.0
+_TELL_SECONDS = 30.0  # between log lines while another stage holds it
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Ledger:
         self.path = path
         self.spent = spent  # of the whole folder
         self._replies = replies
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._descriptor = open_lines(path)
         _flush_folder(path.parent)
 
     def __len__(self) -> int:
@@ -107,8 +104,8 @@ def opened(folder: Path, seed: int) -> Iterator[Ledger]:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         path = ledger_path(folder, seed)
-        if path.exists():
-            _mend_last_line(path)
+        if path.exists() and (num_dropped := mend(path)):
+            logger.warning("%s ends in a line that a crash cut off; its %d bytes are dropped.", path, num_dropped)
         replies = {reply.key: reply for reply in _read(path)} if path.exists() else {}
         others = (reply for other in sorted(folder.glob("*.jsonl")) if other != path for reply in _read(other))
         ledger = Ledger(path, replies, _sum([*replies.values()], _sum(others)))
@@ -140,73 +137,23 @@ def _sum(replies: Iterator[Reply] | list[Reply], spent: Spent = Spent()) -> Spen
 
 
 def _read(path: Path) -> Iterator[Reply]:
-    """The replies of a file; a last line that a crash cut off, or another process is writing, is skipped."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield Reply(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number} is {line[:60]!r}, not a teacher's reply ({error}). The file holds what was"
-                    " paid for and is not to be edited: take the line out, or move the file away to pay for all again."
-                ) from error
-
-
-def _mend_last_line(path: Path) -> None:
-    """Complete a last line that lacks only its newline; drop one that a crash cut off."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        kept = _end_of_last_line(file, end)
-        if kept == end:
-            return
-        file.seek(kept)
+    for number, line in whole_lines(path):
         try:
-            Reply(**json.loads(file.read()))
-            file.write(b"\n")
-        except (ValueError, TypeError):
-            logger.warning("%s ends in a line that a crash cut off; its %d bytes are dropped.", path, end - kept)
-            file.truncate(kept)
-        file.flush()
-        os.fsync(file.fileno())
+            yield Reply(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {number} is {line[:60]!r}, not a teacher's reply ({error}). The file holds what was paid"
+                " for and is not to be edited: take the line out, or move the file away to pay for all again."
+            ) from error
 
 
-def _end_of_last_line(file: BinaryIO, end: int) -> int:
-    """The offset after the last newline, or 0."""
-    block = 1 << 16
-    while end > 0:
-        start = max(0, end - block)
-        file.seek(start)
-        at = file.read(end - start).rfind(b"\n")
-        if at >= 0:
-            return start + at + 1
-        end = start
-    return 0
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the process releases even if it crashes."""
-    with (folder / LOCK).open("a") as file:
-        last_log = time.monotonic()
-        logged = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    raise OSError(
-                        error.errno,
-                        f"{folder / LOCK} cannot be locked: {error.strerror}. Put teacher.ledger on a file system that"
-                        " has flock",
-                    ) from error
-                if not logged or time.monotonic() - last_log > _TELL_SECONDS:
-                    logger.info("Another teacher stage is asking; this one waits for %s.", folder / LOCK)
-                    last_log, logged = time.monotonic(), True
-                time.sleep(_POLL_SECONDS)
-        yield
+def _locked(folder: Path) -> FileLock:
+    """The folder's lock, which the process releases even if it crashes."""
+    while True:
+        try:
+            return FileLock.acquire(folder / LOCK, _TELL_SECONDS)
+        except TimeoutError:
+            logger.info("Another teacher stage is asking; this one waits for %s.", folder / LOCK)
 
 
 def _flush_folder(folder: Path) -> None:

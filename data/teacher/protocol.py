@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from data.http_requests import Passing, Response, error_in, failure_in, failure_of, start_of
+from data.http_requests import Passing, Response, error_in, failure_of, json_of, start_of
 from scaling.config.teacher import NamedTeacher
 
-FILTERED = frozenset({"content_filter", "content_policy_violation"})  # come as 400, but concern one prompt only
-TEMPLATE_TOKENS = 64  # at most, that a chat template and a vendor's preamble add to a prompt
+FILTERED = frozenset({"content_filter", "content_policy_violation"})  # sent as 400, but about one prompt only
+TEMPLATE_TOKENS = 64  # a chat template and a vendor's preamble add at most this many to a prompt
 
 
 class TeacherError(RuntimeError):
-    """Asking cannot go on; the message says what to do. What was paid for is in the ledger."""
+    """No more requests can be sent; the message says what to do. What was paid for is in the ledger."""
 
 
 class _Message(BaseModel):
@@ -30,7 +30,7 @@ class _Choice(BaseModel):
 
 
 class _Completion(BaseModel):
-    """What is read of a reply, as loosely as a reply that is paid for deserves."""
+    """The parts of a reply that are read, loosely typed: a reply that was paid for is not rejected for its form."""
 
     model: Any = None
     choices: list[_Choice] = []
@@ -55,7 +55,7 @@ def most_input_tokens(prompt: str) -> int:
 
 
 def cost_usd(settings: NamedTeacher, input_tokens: int, output_tokens: int) -> float | None:
-    """The price of so many tokens; None without prices."""
+    """The price of these tokens; None without prices."""
     if settings.usd_per_million_input_tokens is None or settings.usd_per_million_output_tokens is None:
         return None
     cost = settings.usd_per_million_input_tokens * input_tokens + settings.usd_per_million_output_tokens * output_tokens
@@ -66,25 +66,22 @@ def read_response(response: Response, settings: NamedTeacher, prompt: str) -> di
     """What a response to a prompt says, as fields of a Reply; raises Passing or Refused."""
     if response.status != 200:
         return _filtered(response, settings)
-    failure = failure_in(response)
-    if failure is not None:
-        raise failure
     try:
-        completion = _Completion.model_validate_json(response.text)
+        completion = _Completion.model_validate(json_of(response))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the body"
         raise Passing(
-            f"{response.url} answers what is not of the chat protocol: {place}: {first['msg']}"
+            f"{response.url} does not answer in the chat protocol: {place}: {first['msg']}"
             f" ({start_of(response.text)!r})."
         ) from error
     choice = completion.choices[0] if completion.choices else _Choice()
     message = choice.message or _Message()
-    told_input, told_output = _told_tokens(completion.usage, bool(_text_of(message.content)))
-    if not completion.choices and not told_output:
+    counted_input, counted_output = _counted_tokens(completion.usage, bool(_text_of(message.content)))
+    if not completion.choices and not counted_output:
         raise Passing(f"{response.url} answers without choices ({start_of(response.text)!r}).")
-    input_tokens = most_input_tokens(prompt) if told_input is None else told_input
-    output_tokens = settings.max_tokens if told_output is None else told_output  # its reasoning may be hidden
+    input_tokens = most_input_tokens(prompt) if counted_input is None else counted_input
+    output_tokens = settings.max_tokens if counted_output is None else counted_output  # hidden reasoning may count too
     return {
         "model": completion.model if isinstance(completion.model, str) and completion.model else settings.model,
         "finish_reason": choice.finish_reason if isinstance(choice.finish_reason, str) else "unknown",
@@ -92,12 +89,12 @@ def read_response(response: Response, settings: NamedTeacher, prompt: str) -> di
         "refusal": _text_of(message.refusal),
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
-        "tokens_are_estimated": told_input is None or told_output is None,
+        "tokens_are_estimated": counted_input is None or counted_output is None,
         "cost_usd": cost_usd(settings, input_tokens, output_tokens),
     }
 
 
-def _told_tokens(usage: Any, has_text: bool) -> tuple[int | None, int | None]:
+def _counted_tokens(usage: Any, has_text: bool) -> tuple[int | None, int | None]:
     """Tokens of the prompt and of the reply as a server counts them; None where it does not, or cannot be right.
 
     Some vendors leave hidden reasoning out of completion_tokens, but not out of the total.

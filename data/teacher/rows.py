@@ -1,9 +1,9 @@
-"""D_syn by a chat model: attempts made at once, judged one after the other, until there are as many rows as asked for.
+"""D_syn by a chat model: attempts run side by side and are judged in order, until there are enough rows.
 
 In: the teacher's settings, a `Subject`, a size and a seed. Out: the rows in the order of their attempts, the rejected
 attempts with their reasons, and numbers. An attempt is judged when all before it are, so the rows of a size are the
-first rows of every larger one, in any order of replies. No more attempts are under way than rows are missing:
-none is paid for that could not be used.
+first rows of every larger one, whichever reply comes first. No more attempts run than rows are missing, so none is paid
+for without being needed.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from scaling.config.teacher import Teacher
 logger = logging.getLogger(__name__)
 
 TELL_SECONDS = 30.0
-_AHEAD = 8  # attempts under way for each request that may be in flight: they wait for slots, not for the judge
+_AHEAD = 8  # attempts for each request that may be in flight: they should wait for slots, not for the judge
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Judged:
 
     rows: list[dict[str, object]] = field(default_factory=list)
     rejected: list[dict[str, object]] = field(default_factory=list)
-    spent: Spent = field(default_factory=Spent)  # on all of them, whenever it was paid
+    spent: Spent = field(default_factory=Spent)  # on all of them, in this run or an earlier one
     in_a_row: int = 0  # rejected since the last row
 
     @property
@@ -63,7 +63,7 @@ def taught(
 async def _judged(
     teacher: Teacher, subject: Subject, data_size: int, seed: int, ledger: Ledger
 ) -> tuple[Judged, ChatClient]:
-    copies = Copies(teacher.near_duplicate, (problem.prompt for problem in subject.seeds))
+    copies = Copies(teacher.near_duplicate)
     held_out = HeldOut(subject.held_out, teacher.ngram)
     budget = Budget(teacher.budget_usd, teacher.budget_tokens, ledger)
     attempts = planned_attempts(teacher, subject.seeds, seed)
@@ -86,15 +86,15 @@ async def _judged(
                 if time.monotonic() - last_log > TELL_SECONDS:
                     last_log = time.monotonic()
                     logger.info("%s", _progress(judged, data_size, client, ledger, last_log - began))
-        finally:  # of an error, or of Ctrl-C
+        finally:  # after an error or Ctrl-C too
             client.stop(TeacherError("teacher: stopped."))
-            await asyncio.gather(*under_way.values(), return_exceptions=True)  # replies under way are kept as well
+            await asyncio.gather(*under_way.values(), return_exceptions=True)  # pending replies are kept as well
     logger.info("%s", _progress(judged, data_size, client, ledger, time.monotonic() - began))
     return judged, client
 
 
 def _judge(judged: Judged, made: Attempt, copies: Copies, subject: Subject) -> None:
-    """Take an attempt as a row, or reject it; all attempts before it are judged."""
+    """Accept an attempt as a row, or reject it; all attempts before it have been judged."""
     for reply in made.replies:
         judged.spent = judged.spent.plus(reply)
     if made.question is not None:
@@ -128,8 +128,8 @@ def _stop_if_hopeless(teacher: Teacher, judged: Judged, ledger: Ledger) -> None:
     raise TeacherError(
         f"teacher: the last {judged.in_a_row} attempts gave no problem, of {judged.num_attempts} in all"
         f" ({_counted(judged)}); the last one: {last['reason']}, {str(last['detail'])[:200]!r}. {len(judged.rows)}"
-        f" problems are there, and what was paid for is in {ledger.path}. Mend what the reason says (max_tokens,"
-        " near_duplicate, ngram, another model), or raise teacher.max_rejected_in_a_row."
+        f" problems are done, and what was paid for is in {ledger.path}. Change what the reason points at (max_tokens,"
+        " near_duplicate, ngram, the model), or raise teacher.max_rejected_in_a_row."
     )
 
 
@@ -147,7 +147,7 @@ def _counted(judged: Judged) -> str:
 
 
 def _numbers(teacher: Teacher, judged: Judged, spent: Spent, before: Spent, client: ChatClient) -> dict[str, float]:
-    """What the stage's record says. Costs are there when every teacher has prices."""
+    """The numbers of the stage's record, with costs if every teacher has prices."""
     numbers = {
         "num_problems": float(len(judged.rows)),
         "num_attempts": float(judged.num_attempts),

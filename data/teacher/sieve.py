@@ -1,17 +1,14 @@
-"""What keeps a written question out of D_syn: being a copy of another, nearly one, or one of the held-out problems.
+"""Which written questions stay out of D_syn: copies and near copies of another one, and held-out problems.
 
 In: texts. Out: `Copies`, which finds the earlier question that a new one repeats, exactly or nearly, and `HeldOut`,
 which finds the validation or test problem that it shares words with. Texts are compared as words and numbers in lower
-case, without punctuation. Nearness is the Jaccard index of the sets of word triples, found exactly: of two sets with an
-index of at least t, both have a common member among their first |set| - ceil(t |set|) + 1 in any fixed order.
+case, without punctuation. Nearness is the Jaccard index of the sets of word triples.
 """
 
-import math
 import re
 import unicodedata
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.records import Problem
@@ -25,7 +22,7 @@ Words = tuple[str, ...]
 class Copy:
     """The earlier question that a new one repeats."""
 
-    of: int  # as it was numbered in `add`
+    of: int  # its number in `add`
     similarity: float  # 1.0 for the same words
 
 
@@ -39,44 +36,35 @@ class Overlap:
 
 
 class Copies:
-    """The questions so far. usual: texts like them, whose frequent words then cost little time; no result changes."""
+    """The questions so far."""
 
-    def __init__(self, threshold: float, usual: Iterable[str] = ()) -> None:
+    def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._frequency = Counter(shingle for text in usual for shingle in _shingles(words_of(text)))
         self._exact: dict[Words, int] = {}
-        self._shingles: dict[int, frozenset[Words]] = {}
-        self._holders: dict[Words, list[int]] = {}  # a shingle of a prefix -> the questions that have it there
+        self._num_shingles: dict[int, int] = {}
+        self._holders: dict[Words, list[int]] = {}  # shingle -> the questions that have it
 
     def find(self, text: str) -> Copy | None:
-        """The first question that this one repeats; the same words before nearly the same."""
+        """The first question that this one repeats; one in the same words counts before one that is nearly the same."""
         words = words_of(text)
         if words in self._exact:
             return Copy(self._exact[words], 1.0)
         shingles = _shingles(words)
-        candidates = {number for shingle in self._prefix(shingles) for number in self._holders.get(shingle, ())}
-        for number in sorted(candidates):
-            similarity = jaccard(shingles, self._shingles[number])
+        shared = Counter(number for shingle in shingles for number in self._holders.get(shingle, ()))
+        for number in sorted(shared):
+            similarity = shared[number] / (len(shingles) + self._num_shingles[number] - shared[number])
             if similarity >= self._threshold:
                 return Copy(number, similarity)
         return None
 
     def add(self, number: int, text: str) -> None:
-        """Count a question among those so far."""
+        """Add a question."""
         words = words_of(text)
         shingles = _shingles(words)
         self._exact.setdefault(words, number)
-        self._shingles[number] = shingles
-        for shingle in self._prefix(shingles):
+        self._num_shingles[number] = len(shingles)
+        for shingle in shingles:
             self._holders.setdefault(shingle, []).append(number)
-
-    def _prefix(self, shingles: frozenset[Words]) -> Iterable[Words]:
-        length = len(shingles) - math.ceil(self._threshold * len(shingles) - 1e-9) + 1
-        return sorted(shingles, key=self._order)[:length]
-
-    def _order(self, shingle: Words) -> tuple[int, int, Words]:
-        """A fixed order, rare ones first; of equals by something that has nothing to do with frequency."""
-        return self._frequency[shingle], zlib.crc32(" ".join(shingle).encode()), shingle
 
 
 class HeldOut:
@@ -95,7 +83,7 @@ class HeldOut:
                     self._runs.setdefault(run, (split, index))
 
     def find(self, text: str) -> Overlap | None:
-        """The problem with which a question has n words in a row in common, or which it repeats; None when clean."""
+        """The problem that a question repeats, or shares n words in a row with; None if there is no such problem."""
         words = words_of(text)
         if words in self._short:
             return Overlap(*self._short[words], " ".join(words))
@@ -109,11 +97,6 @@ def words_of(text: str) -> Words:
     """Words and numbers in lower case; 1,200 is one number."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return tuple(re.findall(r"[^\W_]+", re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)))
-
-
-def jaccard(one: frozenset[Words], other: frozenset[Words]) -> float:
-    """Members in common, as a share of all members; 0 for two empty sets."""
-    return len(one & other) / max(len(one | other), 1)
 
 
 def _shingles(words: Words) -> frozenset[Words]:

@@ -1,8 +1,8 @@
 """What a chat model reads about a problem family in plain language, and how its solutions become the family's.
 
 In: the family's config, and the artifact with the problems of every split. Out: a `Subject`: the bare questions of the
-training problems to start from, the held-out ones that must not be repeated, and the family's own form of prompts,
-completions and answers.
+training problems, the held-out ones that must not be repeated, and how the family writes prompts, completions and
+answers.
 """
 
 import re
@@ -15,7 +15,7 @@ from data.problems import text_problems
 from data.records import Problem, load_problems
 from scaling.config.problems import ProblemsInLanguage
 
-# How a completion states its answer: the forms of data.answers.final_answer.
+# How a completion states its answer, in the forms of data.answers.final_answer.
 STATED: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "hashes": lambda answer: f"#### {answer}",
@@ -32,19 +32,19 @@ ANSWER_KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 HELD_OUT = ("validation", "test")
-_BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)  # models state answers so unasked
+_BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)  # models box answers without being asked to
 
 
 @dataclass(frozen=True)
 class Subject:
     """What a teacher must know of a problem family."""
 
-    seeds: Sequence[Problem]  # training problems to write similar ones from; their bare questions
-    held_out: Mapping[str, Sequence[Problem]]  # split -> problems to stay clear of; their bare questions
+    seeds: Sequence[Problem]  # training problems, as bare questions, to write similar ones from
+    held_out: Mapping[str, Sequence[Problem]]  # split -> problems, as bare questions, that must not be repeated
     answer_kind: str  # completes "its answer is ...", for the prompts
     prompt: Callable[[str], str]  # question -> a prompt as the family writes it, with its instruction
     completion: Callable[[str, str], str]  # (solution, final answer) -> a completion as the family writes it
-    answer: Callable[[str], str | None]  # completion -> its answer, None when it gives none
+    answer: Callable[[str], str | None]  # completion -> its answer; None if it states no answer
     is_right: Callable[[Problem, str], bool]  # whether a completion's answer equals the problem's
 
 
@@ -68,7 +68,7 @@ def subject_of(problems: ProblemsInLanguage, inputs: Mapping[str, Path]) -> Subj
 
 
 def completion_of(solution: str, answer: str, form: str) -> str:
-    """A solution that ends by stating its answer, each step on a line."""
+    """A solution with each step on its own line, ending with its answer."""
     lines = [line.strip() for line in solution.splitlines() if line.strip()]
     answer = answer.strip().strip("$").strip()
     boxed = _BOXED.fullmatch(answer)

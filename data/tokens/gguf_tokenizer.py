@@ -1,13 +1,13 @@
-"""The tokenizer inside of a GGUF file, written as the files that `transformers` reads.
+"""The tokenizer of a GGUF file, written as the files that `transformers` reads.
 
 In: a .gguf file whose tokenizer is byte-level BPE (GPT-2, SmolLM2, Qwen2). Out: tokenizer.json and the chat template in
-a folder. How text is cut before merging is named in the file, not stored: what is unknown is refused by name.
+a folder. The file only names how text is cut before merging: an unknown name is refused.
 """
 
 from pathlib import Path
 from typing import Any
 
-CONTROL, USER_DEFINED = 3, 4  # llama.cpp's types of tokens that are no text
+CONTROL, USER_DEFINED = 3, 4  # llama.cpp's types of tokens that stand for no text
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )

@@ -1,9 +1,9 @@
 """A checkpoint's own tokenizer and chat template, through `transformers`, with the interface of `tokenizer`.
 
 In: the folder of a checkpoint or of an imported policy. Out: `HfTokenizer`. A prompt is the user's turn in the chat
-template and the opening of the assistant's; or, of a base checkpoint without one and where the study names a template
-of its own, BOS and the text in that template. A completion is its text and the token that ends a turn. Code that comes
-with a checkpoint is never run.
+template and the opening of the assistant's. For a base checkpoint without a chat template, or if the study names a
+template of its own, it is BOS and the text in that template. A completion is its text and the token that ends a turn.
+Code that comes with a checkpoint is never run.
 """
 
 import json
@@ -69,7 +69,7 @@ class HfTokenizer:
         return "".join((*texts, self._text(run)))
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
-        """Tokens of at most so many words of a vocabulary, whichever they are; without one, tokens are counted."""
+        """The most tokens that num_words words of a vocabulary take; without a vocabulary, num_words counts tokens."""
         if not vocabulary:
             return num_words
         return num_words * max(len(self.encode(before + word)) for word in vocabulary for before in ("", " "))
@@ -109,7 +109,7 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> HfTokenizer:
 
 
 def save_tokenizer(tokenizer: HfTokenizer, folder: Path, prompt_template: str | None) -> None:
-    """Write its files, with the template that prompts are to have in place of the checkpoint's own."""
+    """Write its files, with the template that replaces the checkpoint's own, if any."""
     tokenizer.tokenizer.save_pretrained(folder)
     if prompt_template is not None:
         (folder / PROMPT_FILE).write_text(json.dumps(prompt_template) + "\n", encoding="utf-8")

@@ -1,44 +1,37 @@
 """Cutting a completion's tokens into reasoning steps.
 
-In: token ids, and the family with the policy's tokenizer. A family's own words are cut behind the word that ends a step
-(every word is a step where there is none); the tokens of a checkpoint are cut by their text (data.problems.text_cuts).
-Out: the steps, whose concatenation is the completion again. The stop token, and anything behind it, belongs to the last
+In: token ids, and the family with the policy's tokenizer. A family's own words are cut after the word that ends a step;
+without such a word, every word is a step. The tokens of a checkpoint are cut by their text (data.problems.text_cuts).
+Out: the steps, whose concatenation is the completion again. The stop token, and anything after it, belongs to the last
 step, so that every shorter prefix of steps is something a policy can continue.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import pairwise
 
 from data.problems.families import family_of
 from data.problems.text_cuts import CUTS, TextCuts, word_cuts
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import EOS, Tokenizer
-from scaling.config.problems import Problems
+from scaling.config.problems import DrawnProblems, Problems
+from scaling.config.text_problems import TextProblems
 
 
 def step_cutter(problems: Problems, tokenizer: Tokenizer | HfTokenizer) -> Callable[[Sequence[int]], list[int]]:
     """Tokens of a completion -> the offset at which each of its steps ends, in tokens."""
     if isinstance(tokenizer, HfTokenizer):
         return partial(text_step_ends, cuts=text_cuts(problems), tokenizer=tokenizer)
+    assert isinstance(problems, DrawnProblems)  # those in plain language have a checkpoint's tokenizer
     word = family_of(problems).step_separator(problems)
     return partial(step_ends, separator=None if word is None else tokenizer.id_of(word))
 
 
 def text_cuts(problems: Problems) -> TextCuts:
-    """Where the family's step_unit cuts a text."""
-    family = family_of(problems)
-    unit = family.step_unit(problems)
-    if unit == "word-separator":
-        return partial(word_cuts, separator=family.step_separator(problems))
-    return CUTS[unit]
-
-
-def split_steps(tokens: Sequence[int], separator: int | None) -> list[list[int]]:
-    """The steps of a completion, in order. A completion of EOS alone is one step; no tokens are no steps."""
-    tokens = list(tokens)
-    return [tokens[start:end] for start, end in pairwise([0, *step_ends(tokens, separator)])]
+    """Where a text is cut into steps: by the step_unit of plain language, or after the family's separator word."""
+    if isinstance(problems, TextProblems):
+        return CUTS[problems.step_unit]
+    return partial(word_cuts, separator=family_of(problems).step_separator(problems))
 
 
 def step_ends(tokens: Sequence[int], separator: int | None) -> list[int]:

@@ -74,7 +74,7 @@ class Tokenizer:
         return " ".join(words)
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
-        """Tokens of at most so many words."""
+        """The most tokens that num_words words take."""
         return num_words
 
     @cached_property
@@ -97,7 +97,7 @@ def for_problems(config: Problems) -> Tokenizer:
 
 
 def completion_limit(problems: Problems, tokenizer: Tokenizer | HfTokenizer, max_new_tokens: int | None) -> int:
-    """max_new_tokens, or by default what the family's longest solution and a stop token take.
+    """max_new_tokens; by default the length of the family's longest solution with a stop token.
 
     One limit of a whole completion, its stop token included, for rollouts, for continuations of their prefixes, the
     prefix included, and for evaluation.

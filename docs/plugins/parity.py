@@ -27,10 +27,6 @@ def vocabulary(config: Parity) -> tuple[str, ...]:
     return ("0", "1", "=")
 
 
-def step_unit(config: Parity) -> str:
-    return "word-separator"
-
-
 def step_separator(config: Parity) -> None:
     """No separator: every word of a completion is a step."""
     return None

@@ -4,12 +4,12 @@ Out: `algorithm_of(name)`. The schema of a sweep file, its axes, selection, tabl
 records. A module from outside the repository registers its own (docs/plugins.md).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scaling.config.section import Section
 from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Rft, Sft, StepDpo, StepRft
 from scaling.kinds import Function
+from scaling.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Algorithm:
 
 
 _RECIPES = "scaling.planning.recipes"
-BUILT_IN: Mapping[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
+_REGISTRY = Registry(
+    "algorithm",
+    (
         Algorithm("sft", Sft, f"{_RECIPES}:sft_policy", "SFT", ancestors=()),
         Algorithm("rft", Rft, f"{_RECIPES}:rft_policy", "RFT"),
         Algorithm("dpo", Dpo, f"{_RECIPES}:dpo_policy", "DPO"),
@@ -35,32 +35,13 @@ BUILT_IN: Mapping[str, Algorithm] = {
         Algorithm("awr", Awr, f"{_RECIPES}:awr_policy", "AWR"),
         Algorithm("kto", Kto, f"{_RECIPES}:kto_policy", "KTO"),
         Algorithm("kto_by_step", KtoByStep, f"{_RECIPES}:kto_by_step_policy", "KTO by step"),
-    )
-}
-_ALGORITHMS: dict[str, Algorithm] = dict(BUILT_IN)
-
-
-def algorithm_of(name: str) -> Algorithm:
-    """The record of an algorithm. Raises ValueError for an unknown name."""
-    if name not in _ALGORITHMS:
-        raise ValueError(f"there is no algorithm {name!r}; known algorithms: {', '.join(_ALGORITHMS)}.")
-    return _ALGORITHMS[name]
-
-
-def algorithms() -> tuple[Algorithm, ...]:
-    """Every known algorithm, the built-in ones first."""
-    return tuple(_ALGORITHMS.values())
-
-
-def algorithm_names() -> tuple[str, ...]:
-    return tuple(_ALGORITHMS)
+    ),
+)
+algorithm_of, algorithms, algorithm_names = _REGISTRY.of, _REGISTRY.every, _REGISTRY.names
 
 
 def register_algorithm(algorithm: Algorithm) -> Algorithm:
     """Register an algorithm from outside. Raises ValueError if its name is taken, or an ancestor is unknown."""
     for name in algorithm.ancestors:
         algorithm_of(name)
-    if _ALGORITHMS.setdefault(algorithm.name, algorithm) != algorithm:
-        owner = "built in" if algorithm.name in BUILT_IN else "already registered, with another record"
-        raise ValueError(f"the algorithm {algorithm.name!r} is {owner}; give yours another name.")
-    return algorithm
+    return _REGISTRY.register(algorithm)

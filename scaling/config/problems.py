@@ -8,14 +8,14 @@ module from outside the repository registers its own families (docs/plugins.md).
 import functools
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, model_validator
 
 from scaling.config.section import LATER, Count, Fraction, NonNegative, Positive, Section, Seed, parse_with
 from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
-from scaling.kinds import source_being_imported
+from scaling.registry import Registry, stamped
 
 
 class DrawnProblems(Section):
@@ -83,32 +83,19 @@ class ProblemFamily:
         return str(self.settings.model_fields["family"].default)
 
 
-BUILT_IN: Mapping[str, ProblemFamily] = {
-    family.name: family
-    for family in (
+_REGISTRY = Registry(
+    "problem family",
+    (
         ProblemFamily(ModularSum, "data.problems.modular_sum"),
         ProblemFamily(StarGraph, "data.problems.star_graph"),
         ProblemFamily(Gsm8k, "data.problems.text_problems"),
         ProblemFamily(Math, "data.problems.text_problems"),
         ProblemFamily(Jsonl, "data.problems.text_problems"),
-    )
-}
-_FAMILIES: dict[str, ProblemFamily] = dict(BUILT_IN)
-
-
-def family_named(name: str) -> ProblemFamily:
-    """The record of a family. Raises ValueError for an unknown name."""
-    if name not in _FAMILIES:
-        raise ValueError(
-            f"there is no problem family {name!r}; known families: {', '.join(_FAMILIES)}. A family from outside"
-            " this project is known once its module is imported: --import FILE, or imports: [FILE] in the sweep file."
-        )
-    return _FAMILIES[name]
-
-
-def families() -> tuple[ProblemFamily, ...]:
-    """Every known family, the built-in ones first."""
-    return tuple(_FAMILIES.values())
+    ),
+    "A family from outside this project is known once its module is imported: --import FILE, or imports: [FILE] in the"
+    " sweep file.",
+)
+family_named, families = _REGISTRY.of, _REGISTRY.every
 
 
 def register_family(family: ProblemFamily) -> ProblemFamily:
@@ -122,11 +109,7 @@ def register_family(family: ProblemFamily) -> ProblemFamily:
         raise ValueError(
             f'{family.settings.__name__} does not name its family; write family: Literal["NAME"] = "NAME" in it.'
         )
-    family = replace(family, source=family.source or source_being_imported())
-    if _FAMILIES.setdefault(family.name, family) != family:
-        owner = "built in" if family.name in BUILT_IN else "already registered, with another record"
-        raise ValueError(f"the problem family {family.name!r} is {owner}; give yours another name.")
-    return family
+    return _REGISTRY.register(stamped(family))
 
 
 def settings_of(known: tuple[ProblemFamily, ...]) -> Any:

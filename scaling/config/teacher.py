@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.config.section import Count, NonNegative, Positive
+from scaling.config.section import Count, NonNegative, Positive, parse
 from scaling.config.server import Server
 from scaling.paths import from_current
 
@@ -144,9 +144,8 @@ def how_it_is_asked(teacher: Teacher) -> dict[str, object]:
 
 
 def joined(written: Mapping[str, Any], asked: Mapping[str, Any]) -> Teacher:
-    """The teacher from both parts, as a stage reads it."""
-    teachers = {
-        name: {**settings, **dict(asked.get("teachers", {})).get(name, {})}
-        for name, settings in dict(written.get("teachers", {})).items()
-    }
-    return Teacher.model_validate({**written, **asked, **({"teachers": teachers} if teachers else {})})
+    """The teacher from both parts, as a stage reads it; a key that neither of them states cannot be read."""
+    asked_of = asked.get("teachers", {})
+    teachers = {name: {**one, **asked_of.get(name, {})} for name, one in written.get("teachers", {}).items()}
+    found = parse(Teacher, {**written, **asked, "model": None, "teachers": teachers})  # a stage knows all by name
+    return found.model_copy(update={"teachers": {name: parse(NamedTeacher, one) for name, one in teachers.items()}})

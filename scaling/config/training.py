@@ -35,20 +35,21 @@ class Pretrain(Section):
     seed: Seed = 0
 
 
-class Sft(Optimizer):
-    """Supervised fine-tuning on the teacher's solutions. Epochs and schedule are substitutes."""
+class FineTuning(Optimizer):
+    """NLL on solutions. Epochs and schedule are substitutes."""
 
     learning_rate: Positive = 2e-3
     epochs: Count = 5
     batch_size: Count = 64
 
 
-class Rft(Optimizer):
+class Sft(FineTuning):
+    """Supervised fine-tuning on the teacher's solutions."""
+
+
+class Rft(FineTuning):
     """Fine-tuning on self-generated positives. Start and mixture are not known from the paper."""
 
-    learning_rate: Positive = 2e-3
-    epochs: Count = 5
-    batch_size: Count = 64
     max_positives: Count = 4  # per problem, after duplicates are dropped
     keep: Literal["random", "low_value", "high_value", "distinct"] = "distinct"  # which ones, when there are more
     start: Literal["base", "sft"] = "base"
@@ -125,12 +126,9 @@ class StepDpo(Positives, Preference):
         return self
 
 
-class StepRft(Optimizer):
+class StepRft(FineTuning):
     """NLL on the steps with a positive advantage, of right and wrong traces alike."""
 
-    learning_rate: Positive = 2e-3
-    epochs: Count = 5
-    batch_size: Count = 64
     traces_per_problem: Count = 4
     min_advantage: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0  # a step is kept when its advantage is greater
     start: Literal["base", "sft"] = "base"

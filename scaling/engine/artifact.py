@@ -19,6 +19,7 @@ from typing import Any
 from etils import epath
 
 from scaling.config.errors import ConfigError
+from scaling.files import sha256_of
 from scaling.stage import DIGEST_LENGTH, Stage
 
 RECORD = "record.json"
@@ -84,7 +85,7 @@ def changed_file(files: epath.Path | Path, record: Mapping[str, Any], checked: C
         if signature is not None and checked.get(os.fspath(path)) == (signature, described["sha256"]):
             continue
         try:
-            digest = _file_digest(path)
+            digest = sha256_of(path)
         except (FileNotFoundError, NotADirectoryError):
             return f"lacks the file {name}"
         except PermissionError as error:
@@ -144,7 +145,7 @@ def folders_of(root: epath.Path, stage: Stage) -> Iterator[epath.Path]:
 
 def describe(file: Path) -> dict[str, object]:
     """A file's entry in the record."""
-    return {"bytes": file.stat().st_size, "sha256": _file_digest(file)}
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def file_names(folder: epath.Path) -> list[str]:
@@ -210,11 +211,6 @@ def _signature(path: epath.Path | Path) -> Signature | None:
     except OSError:  # the fault shows when it is read
         return None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def _file_digest(path: epath.Path | Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sha256(text: str) -> str:

@@ -6,14 +6,13 @@ digests are not reported.
 """
 
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.engine.store import Store
 from scaling.engine.worker import sources_of
+from scaling.files import replace_text
 from scaling.kinds import kind_of
 from scaling.stage import Stage
 
@@ -64,10 +63,8 @@ def accept(changes: Iterable[Changed], store: Store) -> None:
     text = json.dumps(sorted(accepted), indent=1)
     if not store.is_local:
         (store.root / ACCEPTED).write_text(text)
-        return
-    aside = Path(store.root) / f".{ACCEPTED}.{uuid.uuid4().hex[:8]}"
-    aside.write_text(text)
-    os.replace(aside, Path(store.root) / ACCEPTED)
+    else:
+        replace_text(Path(store.root) / ACCEPTED, text)
 
 
 def with_descendants(stages: Iterable[Stage], kinds: Iterable[str]) -> list[Stage]:

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 128 + signal.SIGINT
@@ -44,37 +43,34 @@ def until_stopped(program: Callable[[], int]) -> int:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Ignore the signals inside this context."""
-    if threading.current_thread() is not threading.main_thread():  # signals do not arrive there
+    with _restoring_handlers() as are_ours:
+        for number in SIGNALS if are_ours else ():
+            signal.signal(number, signal.SIG_IGN)
         yield
-        return
-    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in SIGNALS]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextlib.contextmanager
 def keeping_handlers() -> Iterator[None]:
     """Restore our handlers after a library's: Ray's for SIGTERM exits by SystemExit, later by an abort."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [(number, signal.getsignal(number) or signal.SIG_DFL) for number in SIGNALS]
     try:
-        yield
+        with _restoring_handlers() as are_ours:
+            yield
     except SystemExit:
-        _set(before)
-        signal.raise_signal(signal.SIGTERM)
+        if are_ours:
+            signal.raise_signal(signal.SIGTERM)
         raise
+
+
+@contextlib.contextmanager
+def _restoring_handlers() -> Iterator[bool]:
+    """Whether this is the main thread, where signals arrive; if it is, their handlers are set again afterwards."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = [(number, signal.getsignal(number) or signal.SIG_DFL) for number in SIGNALS if is_main]
+    try:
+        yield is_main
     finally:
-        _set(before)
-
-
-def _set(handlers: list[tuple[signal.Signals, Callable[..., Any] | int]]) -> None:
-    for number, handler in handlers:
-        signal.signal(number, handler)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _repeat(number: int, ended: threading.Event) -> None:

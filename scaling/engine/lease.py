@@ -17,12 +17,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from typing import Annotated
 
-from scaling.engine.filelock import FileLock
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from scaling.filelock import FileLock
 from scaling.stage import DIGEST_LENGTH, Stage
 
 logger = logging.getLogger(__name__)
@@ -31,21 +33,22 @@ HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 LOCK_SECONDS = 60.0  # how long to wait for the lock of the folder, which is held only briefly
 LOCK = ".lock"
-_LARGEST_PID = 2**31 - 1
-_LATEST = 1e11  # seconds since the epoch; keeps infinity out as well
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Holder:
     """Who holds a lease."""
 
     stage: str  # name, for messages
     host: str
     machine: str  # distinguishes process ids of one boot and one container from those of another
-    pid: int
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
     process_start: str  # guards against reused process ids
-    since: float  # seconds since the epoch
+    since: Annotated[float, Field(ge=0.0, lt=1e11)]  # seconds since the epoch
     token: str  # unique to this lease
+
+
+_HOLDERS = TypeAdapter(Holder)
 
 
 class Leases:
@@ -61,9 +64,7 @@ class Leases:
     def __enter__(self) -> "Leases":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stopped.set()
         if self._thread:
             self._thread.join()
@@ -78,16 +79,13 @@ class Leases:
         self._directory.mkdir(parents=True, exist_ok=True)
         holder = _this_process(stage)
         if not _create(path, holder):
-            lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
-            try:  # if two drivers see it stale, only one may remove it
+            with _locked(self._directory):  # if two drivers see it stale, only one may remove it
                 if not _is_stale(path):
                     return False
                 logger.info("The lease of %s is stale and taken over.", stage.name)
                 path.unlink(missing_ok=True)
                 if not _create(path, holder):
                     return False
-            finally:
-                lock.release()
         with self._guard:
             self._held[stage.digest] = holder.token
         if self._thread is None:
@@ -125,22 +123,16 @@ class Leases:
             return 0
         try:
             stale = [path for path in self._directory.iterdir() if len(path.name) == DIGEST_LENGTH and _is_stale(path)]
-            return self._remove_stale(self._directory, stale) if stale else 0
+            if not stale:
+                return 0
+            with _locked(self._directory):
+                left = [path for path in stale if path.exists() and _is_stale(path)]
+                for path in left:
+                    path.unlink(missing_ok=True)
+            return len(left)
         except OSError as error:
             logger.warning("Leases of killed sweeps in %s cannot be removed: %s.", self._directory, error)
             return 0
-
-    def _remove_stale(self, directory: Path, paths: Iterable[Path]) -> int:
-        removed = 0
-        lock = FileLock.acquire(directory / LOCK, LOCK_SECONDS)
-        try:
-            for path in paths:
-                if path.exists() and _is_stale(path):
-                    path.unlink(missing_ok=True)
-                    removed += 1
-        finally:
-            lock.release()
-        return removed
 
     def _release(self, digest: str) -> None:
         with self._guard:
@@ -151,13 +143,10 @@ class Leases:
         if not path.exists():  # taken over and released meanwhile, or the store was deleted
             return
         try:
-            lock = FileLock.acquire(self._directory / LOCK, LOCK_SECONDS)
-            try:
+            with _locked(self._directory):
                 holder = _read(path)
                 if holder is not None and holder.token == token:
                     path.unlink(missing_ok=True)
-            finally:
-                lock.release()
         except OSError as error:  # it becomes stale, now or with the end of this process
             logger.warning("The lease %s cannot be released: %s.", path, error)
 
@@ -174,6 +163,10 @@ class Leases:
                     STALE_SECONDS,
                 )
             troubled = bool(trouble)
+
+
+def _locked(directory: Path) -> FileLock:
+    return FileLock.acquire(directory / LOCK, LOCK_SECONDS)
 
 
 def _touch(path: Path) -> OSError | None:
@@ -203,18 +196,10 @@ def _create(path: Path, holder: Holder) -> bool:
 def _read(path: Path) -> Holder | None:
     """The holder named in the lease; None if it is missing, torn, being written or of another version."""
     try:
-        read = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        holder = _HOLDERS.validate_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
-    if not isinstance(read, dict) or read.keys() != {field.name for field in fields(Holder)}:
-        return None
-    if not all(isinstance(read[name], str) for name in ("stage", "host", "machine", "process_start", "token")):
-        return None
-    if type(read["pid"]) is not int or not 0 < read["pid"] <= _LARGEST_PID:  # 0 and below are groups of processes
-        return None
-    if type(read["since"]) not in (int, float) or not 0 <= read["since"] < _LATEST:
-        return None
-    return Holder(**read)
+    return holder if holder.pid > 0 else None  # 0 and below are groups of processes
 
 
 def _unknown_holder(path: Path, stage: Stage) -> Holder | None:

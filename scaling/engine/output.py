@@ -16,6 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from scaling.files import replace_text
+
 MARK = "source.txt"
 CURE = "Name another folder with --out DIR, or move its contents away."
 
@@ -109,9 +111,7 @@ class Output:
         self._mark(after)
 
     def _mark(self, mark: Mark) -> None:
-        temporary = self.folder / f".{MARK}"
-        temporary.write_text(mark.text(), encoding="utf-8")
-        os.replace(temporary, self.folder / MARK)
+        replace_text(self.folder / MARK, mark.text())
 
     def _check_owner(self, mark: Mark) -> None:
         folder = self.folder

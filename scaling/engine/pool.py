@@ -2,10 +2,10 @@
 
 In: a store's root, the resources of each class of stages, and optionally the address of a cluster. Out: a pool for
 scaling.engine.run. Workers are made when a stage needs one and a node has room; idle ones of another shape are
-ended when they hold what a ready stage needs. On a cluster that is not this machine alone, the project's packages
-are sent to the nodes; its dependencies must be installed there, and the store must be one that all nodes see. What
-other jobs of a shared cluster use is not known here, nor at once that a node has died: a worker that does not start
-within a bounded time is given up, and its stage goes to an idle worker or back to the queue.
+ended when they hold what a ready stage needs. On a cluster of several machines, the project's packages are sent to the
+nodes; its dependencies must be installed there, and all nodes must see the store. This process does not know what other
+jobs of a shared cluster use, and learns only later that a node has died. So a worker that does not start in time is
+given up, and its stage goes to an idle worker or back to the queue.
 """
 
 import itertools
@@ -34,12 +34,12 @@ from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, Done, Failed, Lost
 from scaling.plugins import loaded_plugins
 from scaling.stage import Stage
 
-NODES_SECONDS = 1.0  # for which a list of nodes is good
-IDLE_INSTEAD_SECONDS = 10.0  # that a worker is idle, while another does not come to be, before it takes its stage
+NODES_SECONDS = 1.0  # after which the list of nodes is read again
+IDLE_INSTEAD_SECONDS = 10.0  # after which an idle worker takes the stage of one that has not started
 PATIENCE_SECONDS = 30.0  # before such a worker is given up; twice as long after each one given up in a row
 MAX_PATIENCE_SECONDS = 480.0
-MEMBER_SECONDS = 15.0  # after a member's failure, for the death of another one to show, which would explain it
-NO_ROOM_SECONDS = 60.0  # for a node to come back, when none that is left has what a stage asks for
+MEMBER_SECONDS = 15.0  # to wait after a member's failure for the death of another one, which would explain it
+NO_ROOM_SECONDS = 60.0  # to wait for a node to come back, when no living one has what a stage asks for
 
 
 @dataclass(eq=False)
@@ -48,11 +48,11 @@ class _Worker:
 
     group: Group
     shape: Shape
-    cores: tuple[int, ...]  # it is pinned to
-    nodes: tuple[str, ...]  # of its members; where they are expected while it is not alive
+    cores: tuple[int, ...]  # that it is pinned to
+    nodes: tuple[str, ...]  # of its members; the expected ones until it is alive
     made_at: float
     is_alive: bool = False
-    stage: Stage | None = None  # it runs
+    stage: Stage | None = None  # that it runs
     idle_since: float = 0.0
 
 
@@ -65,7 +65,7 @@ class Handle:
 
 
 class RayPool:
-    """Ray workers. Use as a context manager: leaving it ends them, and Ray too where it was started here."""
+    """Ray workers. Use as a context manager: leaving it ends them, and Ray too if it was started here."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class RayPool:
     ) -> None:
         """resources: class of stages -> amounts. address: of a running cluster; None starts Ray on this machine.
 
-        meshes: class of stages -> sizes of its mesh's axes, where it has one. hosts: class of stages -> how many
-        workers run one stage together, where it is more than one.
+        meshes: class of stages -> sizes of its mesh's axes, if it has a mesh. hosts: class of stages -> how many
+        workers run one stage together, if more than one.
         """
         self._store = Store(root, shipped)
         self._shapes = {
@@ -96,11 +96,11 @@ class RayPool:
         self._runners = dict(runners)
         self._memory = memory
         self._workers: list[_Worker] = []
-        self._calls: dict[Handle, tuple[list[ray.ObjectRef[Outcome]], _Worker]] = {}  # with what is not there yet
-        self._outcomes: dict[Handle, Outcome] = {}  # of the first member of a group, while others go on
-        self._failures: dict[Handle, tuple[Failed, float]] = {}  # of a member, until when it may be explained
+        self._calls: dict[Handle, tuple[list[ray.ObjectRef[Outcome]], _Worker]] = {}  # with pending references
+        self._outcomes: dict[Handle, Outcome] = {}  # of the first member of a group, while others still run
+        self._failures: dict[Handle, tuple[Failed, float]] = {}  # of a member, and how long to wait for an explanation
         self._numbers = itertools.count()
-        self._cores: list[int] = []  # of this machine, that no worker is pinned to
+        self._cores: list[int] = []  # cores of this machine that no worker is pinned to
         self._on_this_machine = True
         self._nodes: dict[str, Mapping[str, float]] = {}  # those alive: id -> resources
         self._listed_at = float("-inf")
@@ -126,7 +126,7 @@ class RayPool:
             self._session.__exit__()
 
     def has_room(self, stage: Stage) -> bool:
-        """Whether a worker is idle, or one can be made, if need be by ending idle ones."""
+        """Whether a worker is idle, or one can be made, if necessary by ending idle ones."""
         wanted = self._shape_of(stage)
         self._list_nodes()
         if any(worker.stage is None and worker.shape == wanted for worker in self._workers):
@@ -138,7 +138,7 @@ class RayPool:
         return False
 
     def submit(self, stage: Stage) -> Handle | None:
-        """Start the stage on a worker of its shape; None when there is no room now."""
+        """Start the stage on a worker of its shape; None if there is no room now."""
         if not self.has_room(stage):
             return None
         if not self._on_this_machine:
@@ -150,14 +150,14 @@ class RayPool:
         return handle
 
     def wait(self, handles: Sequence[Handle], timeout_seconds: float) -> list[tuple[Handle, Outcome]]:
-        """The outcomes that are there, as soon as there is one; none after the timeout."""
+        """The available outcomes, as soon as there is one; empty after the timeout."""
         self._session.check()
         self._list_nodes()
         if not handles:
             self._check_that_a_node_is_left()
             time.sleep(timeout_seconds)
             return []
-        self._notice_workers_that_came_to_be()
+        self._notice_started_workers()
         if found := [*self._without_worker(), *self._unexplained_failures()]:
             return found
         waiting = {reference: handle for handle in handles for reference in self._calls[handle][0]}
@@ -172,7 +172,7 @@ class RayPool:
         return found
 
     def cancel(self, handles: Iterable[Handle]) -> None:
-        """End the workers of these stages at once; what they had not committed is not there."""
+        """End the workers of these stages at once; what they have not committed is lost."""
         for handle in () if self._session.is_lost else handles:
             if handle in self._calls:
                 for actor in self._calls[handle][1].group.actors:
@@ -183,12 +183,12 @@ class RayPool:
         self._calls[handle] = (list(worker.group.run(handle.stage)), worker)
 
     def _outcome(self, handle: Handle, reference: ray.ObjectRef[Outcome]) -> Outcome | None:
-        """What a member says: the stage's outcome when it is the last, or has failed or died; else None."""
+        """What a member reports: the stage's outcome if it is the last one, or has failed or died; else None."""
         references, worker = self._calls[handle]
         references.remove(reference)
         try:
             outcome = ray.get(reference)
-        except ray.exceptions.RayTaskError:  # outside of the stage itself: the store cannot be reached, say
+        except ray.exceptions.RayTaskError:  # outside the stage itself, such as a store that cannot be reached
             outcome = Failed(self._store.fail(handle.stage, traceback.format_exc(), ""))
         except ray.exceptions.RayError as error:
             self._session.check()
@@ -207,7 +207,7 @@ class RayPool:
         return self._settle(handle, outcome if isinstance(outcome, Lost) else failed or outcome)
 
     def _settle(self, handle: Handle, outcome: Outcome) -> Outcome:
-        """The handle has its outcome: its worker is idle, or ended where it cannot go on."""
+        """The stage is over: its worker is idle, or is ended if it cannot go on."""
         _, worker = self._calls.pop(handle)
         self._outcomes.pop(handle, None)
         self._failures.pop(handle, None)
@@ -223,7 +223,7 @@ class RayPool:
         overdue = [(handle, failed) for handle, (failed, until) in self._failures.items() if now > until]
         return [(handle, self._settle(handle, failed)) for handle, failed in overdue]
 
-    def _notice_workers_that_came_to_be(self) -> None:
+    def _notice_started_workers(self) -> None:
         for worker in self._workers:
             if worker.is_alive:
                 continue
@@ -235,10 +235,10 @@ class RayPool:
             try:
                 worker.nodes = tuple(ray.get(list(worker.group.places)))
             except ray.exceptions.RayError:
-                continue  # it is dead already, which the stage's own call will say
+                continue  # it is dead already, as the call of its stage will show
 
     def _without_worker(self) -> list[tuple[Handle, Outcome]]:
-        """Stages whose worker is on a dead node, or was not made in time and none is idle to take its place."""
+        """Stages whose worker is on a dead node, or did not start in time and has no idle one to replace it."""
         found: list[tuple[Handle, Outcome]] = []
         now = time.monotonic()
         for handle, (_, worker) in list(self._calls.items()):
@@ -261,7 +261,7 @@ class RayPool:
         return found
 
     def _idle(self) -> list[_Worker]:
-        """Those idle for longest first."""
+        """The idle workers, those that have been idle longest first."""
         return sorted((one for one in self._workers if one.stage is None), key=lambda worker: worker.idle_since)
 
     def _worker(self, wanted: Shape) -> _Worker:
@@ -274,7 +274,7 @@ class RayPool:
             if room(wanted, self._free([one for one in self._workers if one not in ended])):
                 break
             ended.append(worker)
-        for worker in ended:  # one that makes no room stays
+        for worker in ended:  # one whose end makes no room stays
             others = [one for one in ended if one is not worker and one in self._workers]
             if not room(wanted, self._free([one for one in self._workers if one not in others])):
                 self._end(worker)
@@ -301,13 +301,13 @@ class RayPool:
         return worker
 
     def _end(self, worker: _Worker) -> None:
-        if not self._session.is_lost:  # else it ends by itself
+        if not self._session.is_lost:  # otherwise it ends by itself
             worker.group.end()
         self._workers.remove(worker)
         self._cores = sorted([*self._cores, *worker.cores])
 
     def _free(self, holders: Sequence[_Worker]) -> dict[str, dict[str, float]]:
-        """What each living node has left beside what these workers hold."""
+        """What each living node has left, apart from what these workers hold."""
         free = {node: dict(amounts) for node, amounts in self._nodes.items()}
         for worker in holders:
             for node in worker.nodes:
@@ -316,7 +316,7 @@ class RayPool:
         return free
 
     def _list_nodes(self) -> None:
-        """Who is alive now; idle workers of the dead are forgotten."""
+        """List the living nodes; idle workers on dead ones are ended."""
         now = time.monotonic()
         if now - self._listed_at < NODES_SECONDS:
             return

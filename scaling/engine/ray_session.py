@@ -1,9 +1,9 @@
 """Ray itself: started here or joined, watched while stages run, and ended, each within a bounded time.
 
-In: the address of a cluster, or None for one of this machine alone. Out: a `Session`; `CannotStart` when there is none,
-`ClusterLost` when it dies, each with one sentence for the user. Ray does not tell a driver that its raylet
-or its control service (GCS) is dead: calls wait, for a minute or for ever. So a thread looks after both, and ends this
-process if the main thread is stuck in one of those calls.
+In: the address of a cluster, or None to start one on this machine. Out: a `Session`; `CannotStart` if Ray does not
+start, `ClusterLost` if it dies, each with one sentence for the user. Ray does not tell a driver that its raylet or its
+control service (GCS) is dead: calls wait for a minute, or forever. So a thread watches both, and ends this process if
+the main thread is stuck in such a call.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ from scaling.engine.worker import PACKAGES
 
 ANSWER_SECONDS = 10.0  # for a cluster's address to accept a connection
 LOOK_SECONDS = 1.0  # between looks at Ray's processes
-SILENT_SECONDS = 5.0  # that a cluster's address may refuse connections
-STUCK_SECONDS = 20.0  # after Ray's death, for the main thread to come out of Ray's calls
-STARTS = 2  # tries, where Ray times out
+SILENT_SECONDS = 5.0  # for which a cluster's address may refuse connections
+STUCK_SECONDS = 20.0  # for the main thread to return from Ray's calls after Ray has died
+STARTS = 2  # attempts, if Ray times out
 OBJECT_STORE_BYTES = 100 * 2**20  # stages hand over files, not objects
 CLIENT_PORT = 10001  # of ray://HOST
 SOCKET_PATH_LIMIT = 107  # bytes, the kernel's
@@ -41,14 +41,14 @@ ESSENTIAL = {"raylet": "raylet", "gcs_server": "control service (GCS)"}
 
 
 class Session:
-    """A connection to Ray. Use as a context manager; where this process had one already, that one is used and stays."""
+    """A connection to Ray. Use as a context manager; if this process has one already, it is used and left open."""
 
     def __init__(self, address: str | None) -> None:
         self._address = address
         self._owns = False
         self._own_node: str | None = None
         self._fault: str | None = None
-        self._others: frozenset[Any] = frozenset()  # processes of Ray below this one that are not this session's
+        self._others: frozenset[Any] = frozenset()  # Ray processes below this one that belong to no session of ours
         self._closed = threading.Event()
 
     def __enter__(self) -> "Session":
@@ -62,7 +62,7 @@ class Session:
                     _join(self._address) if self._address else _start()
             except BaseException:
                 with undisturbed():
-                    self._end()  # what had started already
+                    self._end()  # the part that has started already
                 raise
             threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
         if not ray.util.client.ray.is_connected():
@@ -98,7 +98,7 @@ class Session:
             raise ClusterLost(self._fault)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that are alive, as ray.nodes() describes them; ClusterLost without the one of this process."""
+        """The living nodes, as ray.nodes() describes them; ClusterLost if that of this process is dead."""
         self.check()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         if self._own_node and self._own_node not in {node["NodeID"] for node in nodes}:
@@ -121,7 +121,7 @@ class Session:
 
 
 class _Refusals:
-    """Whether nothing has listened at an address for too long."""
+    """Whether an address has refused connections for too long."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -154,18 +154,18 @@ def _lost(what: str) -> str:
 
 
 def _node() -> ray._private.node.Node | None:
-    """The processes that ray.init started, until ray.shutdown; Ray has no public name for them."""
+    """The processes that ray.init has started, until ray.shutdown; Ray has no public name for them."""
     return ray._private.worker._global_node
 
 
 def _adopt_orphans() -> None:
-    """Make this process the parent of what a dead raylet leaves behind, so that it is found and ended."""
+    """Make this process the parent of what a dead raylet leaves behind, so that we find it and end it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _processes() -> list[Any]:
-    """What of Ray runs below this process: agents of a raylet that is dead too, and those of a start that was cut."""
+    """Ray's processes below this one, including agents of a dead raylet and those of an interrupted start."""
     import psutil  # comes with Ray
 
     found = []
@@ -178,7 +178,7 @@ def _processes() -> list[Any]:
 
 
 def _kill(processes: list[Any]) -> None:
-    """Ray's agents live on for a while where its raylet or its control service died before them."""
+    """Ray's agents outlive its raylet and its control service for a while."""
     import psutil
 
     for process in processes:
@@ -187,7 +187,7 @@ def _kill(processes: list[Any]) -> None:
 
 
 def _watched_address(address: str) -> tuple[str, int]:
-    """Where a cluster listens: its control service, or for ray:// the server that the address names."""
+    """The address of a cluster's control service, or for ray:// of the server that it names."""
     if "://" not in address:
         address = ray.get_runtime_context().gcs_address
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -209,7 +209,7 @@ def _start() -> None:
                 logging_level=logging.ERROR,
             )
             return
-        except Exception as error:  # Ray has no class of its own for what keeps it from starting
+        except Exception as error:  # Ray has no exception class for a failed start
             ray.shutdown()
             timed_out = isinstance(error, TimeoutError) or "timed out" in str(error)
             if attempt == STARTS or not timed_out:
@@ -217,7 +217,7 @@ def _start() -> None:
 
 
 def _check_folder() -> None:
-    """Ray would try for half a minute, and then say that it timed out."""
+    """Fail at once: Ray would try for half a minute, and then say that it timed out."""
     folder = _temporary_folder()
     if len(os.fsencode(folder + SOCKET_PATH)) > SOCKET_PATH_LIMIT:
         raise CannotStart(
@@ -237,7 +237,7 @@ def _why_not(error: Exception, attempts: int) -> str:
 
 
 def _temporary_folder() -> str:
-    """As Ray finds it."""
+    """Found as Ray finds it."""
     return os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
 
 
@@ -258,7 +258,7 @@ def _join(address: str) -> None:
 
 
 def _check_that_something_listens(address: str) -> None:
-    """Ray itself would wait for minutes for a cluster that is not there."""
+    """Fail soon: Ray itself would wait minutes for a cluster that does not exist."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()

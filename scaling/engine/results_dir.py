@@ -12,8 +12,8 @@ from pathlib import Path
 
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
-from scaling.engine.filelock import FileLock
 from scaling.engine.store import Store
+from scaling.filelock import FileLock
 from scaling.paths import SHIPPED, from_current
 
 LONGEST_NAME = 120  # file systems allow 255 bytes

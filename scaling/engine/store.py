@@ -17,6 +17,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from scaling.engine.artifact import (
     is_local,
     record_text,
 )
-from scaling.engine.filelock import FileLock, is_locked
+from scaling.filelock import FileLock, is_locked
 from scaling.stage import CHECKPOINTS, Stage, StageError
 
 logger = logging.getLogger(__name__)
@@ -92,16 +93,10 @@ class Store:
             self._move_aside(artifact.folder, fault)
         return None
 
-    def fault(self, stage: Stage, *, check_contents: bool = False) -> str | None:
-        """The fault of a stage's artifact in the root; None if it is whole or absent.
-
-        check_contents: also compare every file's sha256, which reads the whole artifact.
-        """
-        for folder in folders_of(self.root, stage):
-            fault = self._fault_of(folder, stage.digest, check_contents)
-            if fault:
-                return fault
-        return None
+    def fault(self, stage: Stage) -> str | None:
+        """The fault of a stage's artifact in the root; None if it is whole or absent. Contents are not read."""
+        faults = (inspect(folder, stage.digest)[1] for folder in folders_of(self.root, stage))
+        return next(filter(None, faults), None)
 
     def verify(self, *, set_aside: bool = False) -> Iterator[tuple[epath.Path, str | None]]:
         """Every artifact of the root with its fault, None for a whole one; reads all contents.
@@ -109,7 +104,9 @@ class Store:
         set_aside: also move the damaged ones to quarantine.
         """
         for folder, digest in every_folder(self.root):
-            fault = self._fault_of(folder, digest, check_contents=True)
+            artifact, fault = inspect(folder, digest)
+            if artifact is not None:
+                _, fault = self._contents(artifact)
             if fault is not None and set_aside:
                 self._move_aside(folder, fault)
             yield folder, fault
@@ -142,7 +139,7 @@ class Store:
         if is_local(path):
             return Path(path)
         source = epath.Path(path)
-        target = self._downloaded(path)
+        target = self._scratch() / "artifacts" / _short_digest(path)
         if not target.exists():
             aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
             aside.mkdir(parents=True)
@@ -198,15 +195,9 @@ class Store:
             stored = any(folder.parent.glob(f"*{folder.name.removeprefix(PARTIAL)}/{RECORD}"))
             if not stored and any((folder / CHECKPOINTS).glob("*")):
                 continue
-            try:
-                lock = FileLock.acquire(folder / WORK_LOCK, 0.0)
-            except OSError:  # locked, or another user's
-                continue
-            try:
+            with suppress(OSError), FileLock.acquire(folder / WORK_LOCK, 0.0):  # else it is locked, or another user's
                 shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                lock.release()
-            removed += not folder.exists()
+                removed += not folder.exists()
         return removed
 
     def partial_log(self, stage: Stage) -> str:
@@ -281,7 +272,7 @@ class Store:
     def quarantine(self, stage: Stage) -> None:
         """Move broken artifacts of a stage to `<root>/quarantine`; on an object store their record is deleted."""
         for folder in list(folders_of(self.root, stage)):
-            fault = self._fault_of(folder, stage.digest)
+            _, fault = inspect(folder, stage.digest)
             if fault is not None:
                 self._move_aside(folder, fault)
 
@@ -333,12 +324,6 @@ class Store:
                     self._warned.add(os.fspath(folder))
                     logger.warning("%s %s: it does not count as an artifact.", folder, fault)
         return None
-
-    def _fault_of(self, folder: epath.Path, digest: str, check_contents: bool = False) -> str | None:
-        artifact, fault = inspect(folder, digest)
-        if artifact is not None and check_contents:
-            return self._contents(artifact)[1]
-        return fault
 
     def _contents(self, artifact: Artifact) -> tuple[Path, str | None]:
         """An artifact's files on this node, and the fault of their contents."""
@@ -396,14 +381,9 @@ class Store:
             epath.Path(work_dir / name).copy(folder / attempt / name)
         (folder / RECORD).write_text(record_text({**record, "folder": attempt}))
 
-    def _downloaded(self, path: str | os.PathLike[str]) -> Path:
-        """Where this node keeps its copy of a folder of an object store."""
-        return self._scratch() / "artifacts" / hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
-
     def _scratch(self) -> Path:
         """This node's directory for an object store; the same for every process, so that checkpoints are found."""
-        name = hashlib.sha256(os.fspath(self.root).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"scaling-{os.getuid()}" / name
+        return Path(tempfile.gettempdir()) / f"scaling-{os.getuid()}" / _short_digest(self.root)
 
 
 def _empty(directory: Path) -> None:
@@ -424,6 +404,10 @@ def _open_to_all(folder: Path, mode: int) -> None:
         for path in (os.path.join(parent, name) for name in names):
             if not os.path.islink(path):  # the target of a link is not in the store
                 os.chmod(path, mode)
+
+
+def _short_digest(path: str | os.PathLike[str]) -> str:
+    return hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
 
 
 def _absolute(path: str | os.PathLike[str]) -> epath.Path:

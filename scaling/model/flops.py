@@ -7,6 +7,7 @@ arXiv 2001.08361, section 2.1, with the attention term kept). tests/test_flops.p
 from collections.abc import Iterable
 
 from scaling.config.policy import Lora
+from scaling.model.layout import PARAMS, PLACES, dimensions
 from scaling.model.sizes import ModelConfig
 
 
@@ -55,17 +56,9 @@ def attention_flops(config: ModelConfig, num_queries: float, num_keys: float) ->
 
 def adapter_flops(config: ModelConfig, lora: Lora) -> float:
     """The products with adapters that one token needs in a forward pass."""
-    queries, keys = config.num_heads * config.head_width, config.num_kv_heads * config.head_width
-    ends = {
-        "query": config.width + queries,
-        "key": config.width + keys,
-        "value": config.width + keys,
-        "output": queries + config.width,
-        "gate": config.width + config.ffn_width,
-        "up": config.width + config.ffn_width,
-        "down": config.ffn_width + config.width,
-    }
-    return config.num_layers * 2.0 * lora.rank * sum(ends[target] for target in lora.targets)
+    sizes = dimensions(config)
+    ends = sum(sizes[end] for target in lora.targets for end in PARAMS[".".join((*PLACES[target], "kernel"))])
+    return config.num_layers * 2.0 * lora.rank * ends
 
 
 def adapter_params(config: ModelConfig, lora: Lora) -> float:

@@ -1,13 +1,13 @@
-"""Where every param of the decoder lies on a mesh: one table, for placing arrays and for predicting memory; no jax.
+"""How the params of the decoder are divided over a mesh: one table, to place arrays and to predict memory; no jax.
 
-In: the shape of a decoder and the sizes of a mesh's axes. Out: for every param its shape and the axes that its
-dimensions lie over. The axes: `data` repeats the params and divides rows; `fsdp` divides rows and params (Rajbhandari
+In: the shape of a decoder and the sizes of a mesh's axes. Out: for every param its shape, and the axis that divides
+each of its dimensions. Axes: `data` repeats the params and divides rows; `fsdp` divides rows and params (Rajbhandari
 et al. 2020, arXiv 1910.02054, stage 3); `tensor` divides heads, feed-forward width and vocabulary (Shoeybi et al. 2019,
 arXiv 1909.08053).
 
-One rule for what does not divide: an axis of the mesh that does not divide a dimension's count leaves that dimension
-whole on each of its devices. The count of a head dimension is the number of heads, so grouped key and value heads
-fewer than the `tensor` axis are repeated, and a head is never cut.
+If an axis does not divide a dimension's count evenly, that dimension is whole on each of its devices. The count of a
+head dimension is the number of heads. So a head is never cut, and key and value heads that are fewer than the `tensor`
+axis are repeated.
 """
 
 import math
@@ -19,8 +19,8 @@ from scaling.model.sizes import ModelConfig
 AXES = ("data", "fsdp", "tensor")
 ONE_DEVICE: Mapping[str, int] = MappingProxyType(dict.fromkeys(AXES, 1))
 
-# The dotted path of a param without its layer -> what each of its dimensions counts. What is not here is small (a
-# norm's scale, a bias after a whole product, an adapter) and whole everywhere.
+# The dotted path of a param without its layer -> what each of its dimensions counts. Params that are not here are small
+# (a norm's scale, a bias after a whole product, an adapter) and whole everywhere.
 PARAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "embedding.embedding": ("vocab", "width"),
@@ -37,7 +37,19 @@ PARAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ffn.down.kernel": ("ffn", "width"),
     }
 )
-# What a dimension counts -> the axis of the mesh that it lies over.
+# Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it stays.
+PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "query": ("attention", "query"),
+        "key": ("attention", "key"),
+        "value": ("attention", "value"),
+        "output": ("attention", "output"),
+        "gate": ("ffn", "gate"),
+        "up": ("ffn", "up"),
+        "down": ("ffn", "down"),
+    }
+)
+# What a dimension counts -> the axis of the mesh that divides it.
 OVER: Mapping[str, str] = MappingProxyType(
     {"vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ffn": "tensor", "width": "fsdp"}
 )
@@ -54,8 +66,14 @@ def counts(config: ModelConfig) -> dict[str, int]:
     }
 
 
+def dimensions(config: ModelConfig) -> dict[str, int]:
+    """The length of a dimension that counts this kind."""
+    found = counts(config)
+    return found | {kind: found[kind] * config.head_width for kind in ("heads", "kv_heads")}
+
+
 def axis_of(kind: str, count: int, axes: Mapping[str, int]) -> str | None:
-    """The axis of the mesh that divides `count` of a kind; None where it does not."""
+    """The axis of the mesh that divides `count` of a kind; None if it does not divide evenly."""
     return OVER[kind] if count % axes[OVER[kind]] == 0 else None
 
 
@@ -66,18 +84,16 @@ def share(kind: str, config: ModelConfig, axes: Mapping[str, int]) -> float:
 
 
 def param_axes(name: str, config: ModelConfig, axes: Mapping[str, int]) -> tuple[str | None, ...]:
-    """Over which axis of the mesh each dimension lies; () for what is whole. name: such as layers.0.ffn.up.kernel."""
+    """The axis that divides each dimension; () for a whole param. name: such as layers.0.ffn.up.kernel."""
     path = name.split(".", 2)[2] if name.startswith("layers.") else name
     return tuple(axis_of(kind, counts(config)[kind], axes) for kind in PARAMS.get(path, ()))
 
 
 def params_on_device(config: ModelConfig, axes: Mapping[str, int]) -> float:
     """How many numbers of a decoder's params one device holds."""
-    lengths = counts(config)
-    lengths["heads"] *= config.head_width
-    lengths["kv_heads"] *= config.head_width
+    sizes = dimensions(config)
     divided = {
-        path: math.prod(lengths[kind] for kind in kinds)
+        path: math.prod(sizes[kind] for kind in kinds)
         for path, kinds in PARAMS.items()
         if (config.untied_head or path != "head.kernel") and (config.qkv_bias or not path.endswith(".bias"))
     }

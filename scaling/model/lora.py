@@ -6,7 +6,6 @@ A is drawn as `peft` draws it, B is zero: training starts at the policy that the
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,19 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.config.policy import Lora
-
-# Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it stays.
-PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "query": ("attention", "query"),
-        "key": ("attention", "key"),
-        "value": ("attention", "value"),
-        "output": ("attention", "output"),
-        "gate": ("ffn", "gate"),
-        "up": ("ffn", "up"),
-        "down": ("ffn", "down"),
-    }
-)
+from scaling.model.layout import PLACES
 
 
 class Adapter(nnx.Module):

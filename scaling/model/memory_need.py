@@ -1,7 +1,7 @@
-"""How much memory one device needs for a stage, before it starts; pure arithmetic, no jax.
+"""The memory that a stage needs on one device, predicted before it starts; pure arithmetic, no jax.
 
-In: a decoder's shape, the sizes of a mesh, and what is computed at once. Out: bytes by what they are for; their sum
-is the peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
+In: a decoder's shape, the sizes of a mesh, and how much is computed at once. Out: bytes by purpose; their sum is the
+peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
 many shapes and meshes: within a quarter. The factors of activations are counts of the arrays that XLA keeps there.
 bfloat16 and remat are counted, not checked: XLA on CPU computes both away. Too low by more, up to 2.6 times the cache:
 sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two layouts. An
@@ -54,7 +54,7 @@ def training_memory(
         "gathered params": _gathered(config, axes),
         "activations": activations,
         "logits": logits,
-        # They come into being while activations go.
+        # They are made while activations are freed.
         "gradients before their sum": max(0.0, unsummed - activations - logits),
     }
 
@@ -66,14 +66,12 @@ def sampling_memory(
     size = _bytes(config)
     held = params_on_device(config, axes)
     kv_width = config.num_kv_heads * config.head_width * share("kv_heads", config, axes)
-    heads = config.num_heads * share("heads", config, axes)
-    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
     return {
         "params": FLOAT32 * held,
         "params as computed with": size * held if config.bfloat16 else 0.0,
         "gathered params": _gathered(config, axes),
         "cache": size * rows * (prompt_tokens + new_tokens) * config.num_layers * 2 * kv_width,
-        "activations": prompts * prompt_tokens * (working + FLOAT32 * heads * prompt_tokens),
+        "activations": prompts * prompt_tokens * _forward_activations(config, axes, prompt_tokens),
     }
 
 
@@ -82,16 +80,14 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
 
     rows: sequences of a micro-batch on one device; length: tokens of each, padding included.
     """
-    size, tokens = _bytes(config), rows * length
-    heads = config.num_heads * share("heads", config, axes)
-    working = size * (3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width)
-    activations = tokens * (working + FLOAT32 * heads * length)
+    tokens = rows * length
+    activations = tokens * _forward_activations(config, axes, length)
     logits = 2 * FLOAT32 * tokens * config.vocab_size * share("vocab", config, axes)  # and their log-softmax
     return {
         "params": FLOAT32 * params_on_device(config, axes),
         "gathered params": _gathered(config, axes),
         "activations": activations,
-        "logits": max(0.0, logits - activations),  # they come into being when the last layer's activations are gone
+        "logits": max(0.0, logits - activations),  # they are made after the last layer's activations are freed
     }
 
 
@@ -102,7 +98,7 @@ def rows_on_device(tokens_a_row: int, batch_rows: int, tokens_limit: int) -> int
 
 
 def padded(length: float) -> int:
-    """A length as batches have it."""
+    """A length padded as in batches."""
     return max(BUCKET, int(-(-length // BUCKET)) * BUCKET)
 
 
@@ -118,6 +114,13 @@ def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, rema
     if remat:
         return config.num_layers * size * config.width + layer + ends
     return config.num_layers * layer + ends
+
+
+def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: int) -> float:
+    """Bytes for a token, of what a forward pass has at once."""
+    heads = config.num_heads * share("heads", config, axes)
+    working = 3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width
+    return _bytes(config) * working + FLOAT32 * heads * length
 
 
 def _gathered(config: ModelConfig, axes: Mapping[str, int]) -> float:
@@ -138,5 +141,5 @@ def _unsummed(config: ModelConfig, axes: Mapping[str, int]) -> float:
 
 
 def _bytes(config: ModelConfig) -> int:
-    """Of a number that is computed with."""
+    """The size of a number in computations."""
     return 2 if config.bfloat16 else FLOAT32

@@ -3,8 +3,8 @@
 In: a directory. Out: `Policy`, whose params are a nested dict of float32 arrays. No pickle.
 
 A policy that was trained with LoRA is a few megabytes beside gigabytes of params that a whole study shares, so its
-artifact holds adapters only: those that its start policy was made of, if any, and its own. They are merged, in this
-order, into the params of the policy that all of them start from, whenever it is read.
+artifact holds adapters only: those of its start policy, if any, and its own. When it is read, they are merged in this
+order into the params of the policy that all of them start from.
 """
 
 import json
@@ -44,16 +44,16 @@ class Policy:
 
     params: Params  # plain ones: adapters are merged
     config: ModelConfig
-    adapters: tuple[Adapters, ...] = ()  # that made these params of those of a base policy, in order
+    adapters: tuple[Adapters, ...] = ()  # that turned a base policy's params into these, in order
 
 
 def policy_of(inputs: Mapping[str, Path], name: str) -> Policy:
-    """The policy that is a stage's input of this name; `base` is what its adapters were merged into, if it has any."""
+    """The stage's input of this name as a policy; `base` is the policy that its adapters add to, if it has any."""
     return load_policy(inputs[name], inputs.get("base"))
 
 
 def save_trained(start: Policy, trained: Params, lora: Lora | None, directory: Path) -> None:
-    """Write what training made of a start policy: its params, or with lora the adapters beside those of the start."""
+    """Write the result of training: the params, or with lora the adapters after those of the start policy."""
     if lora is None:
         save_policy(Policy(trained, start.config), directory)
         return
@@ -75,7 +75,7 @@ def save_policy(policy: Policy, directory: Path) -> None:
 
 
 def passed_on(policy: Policy, directory: Path) -> dict[str, float]:
-    """Save the policy as it came, for a round of training that has no data; the numbers of its record."""
+    """Save the policy unchanged, for a round of training without data; returns the numbers of its record."""
     if policy.adapters:
         _save_adapters(policy.adapters, policy.config, directory)
     else:
@@ -86,15 +86,17 @@ def passed_on(policy: Policy, directory: Path) -> dict[str, float]:
 def load_policy(directory: Path, base: Path | None = None) -> Policy:
     """Read a policy; raises ValueError naming a cut file, or a tensor that is missing, unknown or of another shape.
 
-    base: the directory of the policy that adapters are merged into; read only where there are adapters.
+    base: the directory of the policy that adapters are merged into; read only if there are adapters.
     """
     config = load_shape(directory)
     if (directory / ADAPTERS_FILE).exists():
         if base is None:
-            raise ValueError(f"{directory} holds adapters, not params; give the policy that they start from as well.")
+            raise ValueError(f"{directory} holds adapters, not params; give the policy that they start from, too.")
         start = load_policy(base)
         if start.config != config:
-            raise ValueError(f"{directory} holds adapters of another shape than {base} has; give the one they are of.")
+            raise ValueError(
+                f"{directory} holds adapters of another shape than {base}; give the policy that they were trained on."
+            )
         chain = load_adapters(directory)
         params = reduce(lambda params, one: merged(params, one.params, one.lora), chain, start.params)
         return Policy(params, config, chain)

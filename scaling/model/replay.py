@@ -11,7 +11,7 @@ kept logits take 4 V bytes for each sampled token, and the noise 1024 V bytes fo
 vocabularies. Above SMALL_VOCABULARY nothing is kept, every completion is sampled whole, and the tokens are the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.model.flops import sampling_flops
-from scaling.model.sampling import chosen_keys, gumbel_noise, sample, stop_tokens
+from scaling.model.sampling import Sampled, chosen_keys, gumbel_noise, stop_tokens
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
-from scaling.model.transformer import Params
 
 _ROWS = 256  # rows whose noise is drawn in one compiled call
 
@@ -29,12 +28,18 @@ _ROWS = 256  # rows whose noise is drawn in one compiled call
 class Replay:
     """One policy at one temperature with the logits so far, if it keeps them, and their cost."""
 
-    def __init__(self, params: Params, config: ModelConfig, temperature: float) -> None:
+    def __init__(
+        self, sampler: Callable[..., Sampled], config: ModelConfig, temperature: float, keeps_logits: bool = True
+    ) -> None:
+        """sampler: `sample` of the policy, or that of a server, which has a cache of its own: then no logits are kept.
+
+        keeps_logits: where the vocabulary is small enough.
+        """
         if temperature == 0:
             raise ValueError("temperature is 0; a greedy completion has no noise to replay, use `sample`.")
-        self._params, self._config, self._temperature = params, config, np.float32(temperature)
+        self._sampler, self._config, self._temperature = sampler, config, np.float32(temperature)
         self._logits: dict[tuple[int, ...], np.ndarray] = {}  # prompt and completion so far -> float32 [V]
-        self.keeps_logits = config.vocab_size <= SMALL_VOCABULARY
+        self.keeps_logits = keeps_logits and config.vocab_size <= SMALL_VOCABULARY
         self._width = 0  # positions that noise is drawn for; never less than before, so that it compiles once
         self.num_generated_tokens = 0
         self.num_replayed_tokens = 0
@@ -89,10 +94,9 @@ class Replay:
         starts = [[*prompts[row], *replayed[row]] for row in rows]
         written = [len(replayed[row]) for row in rows]
         limits = [max_new_tokens[row] - done for row, done in zip(rows, written, strict=True)]
-        sampled = sample(
-            self._params, self._config, starts, chosen_keys(keys, np.array(rows)), limits, float(self._temperature),
-            positions=written, keep_logits=self.keeps_logits,
-        )  # fmt: skip
+        keeping = {"positions": written, "keep_logits": True} if self.keeps_logits else {}
+        chosen = chosen_keys(keys, np.array(rows))
+        sampled = self._sampler(starts, chosen, limits, float(self._temperature), **keeping)
         lengths = sampled.lengths.tolist()
         if sampled.logits is not None:
             self._keep(starts, sampled.completions, sampled.logits)

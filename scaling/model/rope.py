@@ -27,8 +27,7 @@ def frequencies(config: ModelConfig) -> np.ndarray:
 def rotation(positions: jax.Array, length: int, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T] below `length`.
 
-    Looked up in a table of constants: XLA fuses what it can compute into every use, and so would take the cosines
-    anew in every layer and for every head.
+    Looked up in a table of constants: otherwise XLA would compute the cosines again in every layer and for every head.
     """
     angles = np.arange(length, dtype=np.float32)[:, None] * frequencies(config)
     table = jnp.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))  # [length, E]

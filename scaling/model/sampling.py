@@ -6,8 +6,8 @@ batch, the padding or the worker (except near-ties in float32).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
 Rows are sorted by the length of their prompts and cut into chunks of one of two sizes, each padded to a multiple of
-BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. A checkpoint's
-policy is large, which changes what is expensive: its chunks may be small, and are padded to a multiple of WIDE_BUCKET.
+BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. For the large
+policy of a checkpoint other things are expensive: its chunks may be small, and are padded to a multiple of WIDE_BUCKET.
 Rows with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
 """
 
@@ -130,7 +130,7 @@ def row_keys(root: jax.Array, ids: np.ndarray) -> jax.Array:
 
 
 def chosen_keys(keys: jax.Array, rows: np.ndarray) -> jax.Array:
-    """keys[rows], on the host: indexing on the device compiles anew for every number of keys and of rows."""
+    """keys[rows], on the host: on the device, each number of keys and of rows would compile another program."""
     data = np.asarray(jax.random.key_data(keys))[rows]
     chosen: jax.Array = jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
     return chosen
@@ -201,7 +201,7 @@ def _generate(
     caches = [layer_cache.widened(num_new) for layer_cache in caches]
 
     def pick(logits: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-        log_probs = jax.nn.log_softmax(logits, axis=-1)  # of the policy itself, before temperature and nucleus
+        log_probs = jax.nn.log_softmax(logits, axis=-1)  # of the policy itself, without temperature and nucleus
         if program.greedy:
             token = _first_of_largest(logits)
         else:
@@ -261,7 +261,7 @@ def _first_of_largest(values: jax.Array) -> jax.Array:
 
 
 def _keep_nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
-    """Mask what is outside the smallest set of tokens whose probability reaches top_p (Holtzman et al. 2020)."""
+    """Mask all tokens outside the smallest set whose probability reaches top_p (Holtzman et al. 2020)."""
     ordered = jnp.sort(logits, axis=-1)[:, ::-1]
     probs = jax.nn.softmax(ordered, axis=-1)
     before = jnp.cumsum(probs, axis=-1) - probs  # mass of the tokens that rank higher
@@ -276,7 +276,7 @@ def _first_with_same_prompt(prompts: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _check_room(prompts: Sequence[Sequence[int]], max_new_tokens: Sequence[int], room: int | None) -> None:
-    """Refuse rows that exceed the policy's context now: the longest prompts are sampled last, hours later perhaps."""
+    """Refuse rows that exceed the policy's context: the longest prompts are sampled last, perhaps hours later."""
     if room is None or not len(prompts):
         return
     needed = [len(prompt) + limit for prompt, limit in zip(prompts, max_new_tokens, strict=True)]
@@ -291,7 +291,7 @@ def _check_room(prompts: Sequence[Sequence[int]], max_new_tokens: Sequence[int],
 
 
 def _widths(longest: int, most_new: int, bucket: int, room: int | None) -> tuple[int, int]:
-    """Slots of a chunk's prompts and of their completions: multiples of the bucket, where the policy has that room."""
+    """Slots of a chunk's prompts and completions: multiples of the bucket, if the policy has room for that."""
     padded, slots = _round_up(longest, bucket), _round_up(most_new, bucket)
     if room is None or padded + slots <= room or longest + max(1, most_new) > room:
         return padded, slots
@@ -304,7 +304,7 @@ def _round_up(length: int, bucket: int) -> int:
 
 
 def _chunks(rows: np.ndarray) -> list[np.ndarray]:
-    """Chunks of the largest size, and what is left in small ones where these hold it in two."""
+    """Chunks of the largest size; the rest in small ones, if two of them hold it."""
     small, large = CHUNK_SIZES
     whole = len(rows) - len(rows) % large
     chunks = [rows[start : start + large] for start in range(0, whole, large)]

@@ -1,11 +1,11 @@
-"""A policy over several devices: which dimension of which array lies over which axis of the mesh.
+"""A policy on several devices: which axis of the mesh divides which dimension of which array.
 
 In: the three numbers of a sweep's `resources.mesh`, and the arrays of a policy or a batch. Out: the same arrays,
-placed by the table of scaling.model.layout. XLA inserts the communication. Results are those of one device but for
+placed by the table of scaling.model.layout. XLA inserts the communication. Results are those of one device except for
 the order of float32 sums.
 
-The mesh is jax's own ambient mesh, entered by whoever runs a stage: a stage asks for `placed` arrays and is otherwise
-written for one device. Without a mesh nothing here does anything.
+The mesh is jax's own ambient mesh, which the worker around a stage enters. A stage asks for `placed` arrays and is
+otherwise written for one device. Without a mesh these functions change nothing.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ Tree = TypeVar("Tree")
 
 @contextlib.contextmanager
 def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
-    """Run what is inside over a mesh of all devices, of all processes; over one device when all sizes are 1.
+    """Run the block on a mesh of all devices of all processes; on one device if all sizes are 1.
 
-    axes: the sizes of AXES. Raises ValueError when their product is not the number of devices there are.
+    axes: the sizes of AXES. Raises ValueError if their product is not the number of devices.
     """
     sizes = tuple(axes[name] for name in AXES)
     wanted, present = int(np.prod(sizes)), jax.device_count()
@@ -39,15 +39,15 @@ def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
     if wanted != present:
         raise ValueError(
             f"the mesh {' x '.join(f'{name} {axes[name]}' for name in AXES)} has {wanted} devices, but jax sees"
-            f" {present} ({jax.default_backend()}, in {jax.process_count()} processes); make resources.mesh fit what a"
-            " worker gets."
+            f" {present} ({jax.default_backend()}, in {jax.process_count()} processes); make resources.mesh fit the"
+            " devices of a worker."
         )
     with jax.set_mesh(jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))):
         yield
 
 
 def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
-    """Where a param lies. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
+    """How a param is divided. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
     return _spec(*param_axes(name, config, axes))
 
 
@@ -64,7 +64,7 @@ def placed_params(params: Tree, config: ModelConfig) -> Tree:
 
 
 def constrained_params(params: Tree, config: ModelConfig) -> Tree:
-    """Inside of jit: what has the shape of params, such as gradients, lies where the params do."""
+    """Inside jit: arrays of the shape of params, such as gradients, are divided as the params are."""
     axes = _ambient_axes()
     if not axes:
         return params
@@ -77,7 +77,7 @@ def constrained_params(params: Tree, config: ModelConfig) -> Tree:
 def placed_rows(arrays: Tree) -> Tree:
     """Arrays [B, ...] with their rows divided, each device holding its share; rows that do not divide are repeated.
 
-    Every process gives the whole arrays, and feeds the rows of its own devices only.
+    Every process passes the whole arrays, and feeds only the rows of its own devices.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
@@ -89,7 +89,7 @@ def placed_rows(arrays: Tree) -> Tree:
 
 
 def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
-    """Inside of jit: an array [B, ...] whose rows are divided; `last` names what its last dimension counts, if any."""
+    """Inside jit: an array [B, ...] whose rows are divided; `last` names what its last dimension counts, if any."""
     axes = _ambient_axes()
     if not axes:
         return array
@@ -100,7 +100,7 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
 
 
 def constrained_table(table: jax.Array) -> jax.Array:
-    """Inside of jit: the embedding [V, D] for a look-up, with whole widths: its result has rows divided, not widths."""
+    """Inside jit: the embedding [V, D] with whole widths, for a look-up: its result has rows divided, not widths."""
     axes = _ambient_axes()
     if not axes:
         return table
@@ -109,7 +109,7 @@ def constrained_table(table: jax.Array) -> jax.Array:
 
 
 def repeated(tree: Tree) -> Tree:
-    """Inside of jit: arrays that are whole on every device, so that every process can read them."""
+    """Inside jit: arrays that are whole on every device, so that every process can read them."""
     if not _ambient_axes():
         return tree
     constrained: Tree = _constrained(tree, _spec())
@@ -133,7 +133,7 @@ def whole(tree: Tree) -> Tree:
 
 
 def value_of_first(fact: bool) -> bool:
-    """What the first process says, where several must do the same; clocks differ."""
+    """The fact as the first process sees it: all processes must do the same, and clocks differ."""
     if jax.process_count() == 1:
         return fact
     from jax.experimental import multihost_utils

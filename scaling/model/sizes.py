@@ -81,7 +81,7 @@ class ModelConfig:
         return (1 + self.untied_head) * self.vocab_size * self.width + self.num_layers * layer + self.width
 
     def as_json(self) -> dict[str, object]:
-        """The fields, without those that are off: a policy from before one was known is written as it was."""
+        """The fields that are set: so a policy is written as it was before later fields existed."""
         return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
 
     @classmethod
@@ -96,7 +96,7 @@ class ModelConfig:
 
 
 # Width doubles from rung to rung, so parameters grow about fivefold; the feed-forward width is 8/3 of the width.
-_LADDER: Mapping[str, Mapping[str, int]] = MappingProxyType(
+_LADDER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "xxs": {"width": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2},
         "xs": {"width": 64, "num_layers": 3, "num_heads": 4, "num_kv_heads": 4},
@@ -113,11 +113,5 @@ def model_config(size: str, vocab_size: int) -> ModelConfig:
     rung = _LADDER[size]
     ffn_width = -(-rung["width"] * 8 // 3 // 16) * 16  # rounded up to a multiple of 16
     return ModelConfig(
-        vocab_size=vocab_size,
-        width=rung["width"],
-        num_layers=rung["num_layers"],
-        num_heads=rung["num_heads"],
-        num_kv_heads=rung["num_kv_heads"],
-        head_width=rung["width"] // rung["num_heads"],
-        ffn_width=ffn_width,
+        **rung, vocab_size=vocab_size, head_width=rung["width"] // rung["num_heads"], ffn_width=ffn_width
     )

@@ -5,6 +5,7 @@ In: `Cell` and a seed. Out: `Stage`s, and the parts of configs and inputs that s
 earlier artifacts lack is left out at its default, so that they keep their digests.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from scaling.planning.set_stages import answering, holding_out, judging, problem
 from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage
 
+_REMOTE = "remote"
 # A recipe needs the same inputs several times; a stage and its digest are made once for each cell and seed.
 once = lru_cache(maxsize=1024)
 
@@ -99,6 +101,27 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
     config = {"problems": answers(cell), "sft": plain(cell.section(Sft)), "seed": seed, **adapters(cell)}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
     return Stage("sft", config, inputs, slug=slug(cell, seed))
+
+
+def sampled(cell: Cell, stage: Stage) -> Stage:
+    """The stage for this project's sampler, or with the changes that a cell's server makes.
+
+    The use of a server is part of the stage's identity, since its noise differs from ours. Its address and limits are
+    not, since they change no result.
+    """
+    if cell.sampler is None:
+        return stage
+    folder = from_current(cell.sampler.folder)
+    server = cell.sampler.model_dump(mode="json") | {"folder": str(folder)}
+    config = {**stage.config, "sampler": _REMOTE}
+    if not cell.sampler.export:
+        config["served_model"] = cell.sampler.model  # the server decides which policy samples
+    return replace(stage, config=config, execution={**stage.execution, "server": server})
+
+
+def is_on_server(stage: Stage) -> bool:
+    """Whether a server samples for the stage; `problems.solvable` is always sampled here."""
+    return stage.config.get("sampler") == _REMOTE
 
 
 def _content(path: Path) -> str:

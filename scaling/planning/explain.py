@@ -6,14 +6,14 @@ expected, and the cure.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from scaling.config.errors import did_you_mean
 from scaling.config.problems import families
 from scaling.config.section import Section
-from scaling.planning.grid import dotted_keys
+from scaling.planning.grid import dotted_keys, sections_of
 
 # pydantic's errors about Python types, in terms of YAML.
 _EXPECTED = {
@@ -81,11 +81,10 @@ def known_beside(dotted: str, schema: type[Any]) -> tuple[str, ...]:
 def _keys_at(path: Sequence[str], schema: type[Any]) -> tuple[str, ...]:
     """The keys of the section at a path of sections; empty if there is no such section."""
     for name in path:
-        annotation = schema.model_fields[name].annotation if name in schema.model_fields else None
-        models = [part for part in (annotation, *get_args(annotation)) if hasattr(part, "model_fields")]
-        if not models:
+        inner = sections_of(schema, name)
+        if not inner:
             return ()
-        schema = models[0]
+        schema = inner[0]
     return tuple(schema.model_fields)
 
 

@@ -5,9 +5,11 @@ In: `Sweep`. Out: `Cell`s with every setting resolved, and the dotted keys that 
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel
 
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Cell, Sweep, cell_schema
@@ -70,25 +72,24 @@ def cell_at(sweep: Sweep, settings: Mapping[str, object]) -> Cell:
 
 
 def dotted_keys() -> Iterator[str]:
-    """Every key of the schema that can be an axis."""
-    yield "algorithm"
-    yield "data_size"
-    yield "rounds"
-    schema = cell_schema().model_json_schema()
-    for section, reference in schema["properties"].items():
-        names = [item["$ref"] for item in reference.get("oneOf", [])] or [reference.get("$ref", "")]
-        for name in filter(None, names):
-            yield from _keys_below(section, name, schema["$defs"])
+    """Every key of the schema that can be an axis; a nested section is replaced by its own keys."""
+    return (key for key in _keys_below("", cell_schema()) if not key.startswith("sampler."))  # who samples is no axis
 
 
-def _keys_below(section: str, reference: str, definitions: Mapping[str, Any]) -> Iterator[str]:
-    """The keys of a section; a nested section that may be null is replaced by its own keys."""
-    for key, field in definitions[reference.rsplit("/", 1)[1]]["properties"].items():
-        inner = [item["$ref"] for item in field.get("anyOf", []) if "$ref" in item]
-        if inner:
-            yield from _keys_below(f"{section}.{key}", inner[0], definitions)
-        else:
-            yield f"{section}.{key}"
+def sections_of(schema: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    """The sections that a key may hold: one, one or null, one of the problem families, or none."""
+    annotation = schema.model_fields[key].annotation if key in schema.model_fields else None
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+
+
+def _keys_below(prefix: str, schema: type[BaseModel]) -> Iterator[str]:
+    for key in schema.model_fields:
+        inner = sections_of(schema, key)
+        if not inner:
+            yield prefix + key
+        for section in inner:
+            yield from _keys_below(f"{prefix}{key}.", section)
 
 
 def _with_settings(fixed: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:

@@ -17,7 +17,6 @@ from scaling.config.algorithms import algorithm_of
 from scaling.config.section import Section
 from scaling.config.sweep import Cell, Sweep
 from scaling.planning import recipes
-from scaling.planning.critical_stages import critical_steps
 from scaling.planning.grid import axes, cells
 from scaling.stage import Stage, in_order
 
@@ -124,7 +123,9 @@ def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
         values = {key: value_at(cell, key) for key in axes(sweep)}
         resolved, pending = _resolve(sweep, cell, values, numbers_of, choices)
         for seed in sweep.seeds:
-            run = Run(resolved, seed, values, recipes.evaluation(resolved, seed), critical_steps(resolved, seed))
+            run = Run(
+                resolved, seed, values, recipes.evaluation(resolved, seed), recipes.critical_steps(resolved, seed)
+            )
             runs.append(run)
             if pending:
                 waiting.append(run)

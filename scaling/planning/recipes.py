@@ -26,13 +26,13 @@ from scaling.planning.chain import (
     fixed_problems,
     limit,
     once,
+    sampled,
     sft_policy,
     slug,
     start_of_adapters,
     synthetic,
     tokenizer,
 )
-from scaling.planning.sampled_stages import sampled
 from scaling.stage import Stage
 
 # Keys of an algorithm's section that the stage before its training reads; the training does not see them.
@@ -40,6 +40,8 @@ _CHOOSING = {"max_positives", "keep"}
 _PAIRING = set(Pairing.model_fields)
 _PAIRING_AT_PITS = {"pair_mode", "pit_rule", "chosen", "teacher_positives"}
 _SOFT_LABELS = {"labels", "label_scale", "traces_per_problem"}
+# Uses of a run's seed by critical steps, beside those of its rounds.
+_TRACES, _PITS, _VALUES = 100, 101, 102
 
 
 def evaluation(cell: Cell, seed: int) -> Stage:
@@ -210,6 +212,45 @@ def _unpaired(cell: Cell, seed: int, settings: Mapping[str, object], labelled: S
 def _valued(cell: Cell, seed: int, traces_per_problem: int) -> dict[str, Stage]:
     """The rollouts, and Q of the steps of some of them, right and wrong ones alike."""
     return {**rollout_inputs(cell, seed), "step_values": step_values(cell, seed, "all", traces_per_problem)}
+
+
+def critical_steps(cell: Cell, seed: int) -> Stage | None:
+    """Q at every step of the SFT policy's wrong traces, and the chance of their first pits, by the policy of this cell.
+
+    None where `evaluation.critical_steps` is not set. The traces and their first pits come from the SFT policy of the
+    same size and seed, so every algorithm continues the same prefixes.
+    """
+    asked = cell.evaluation.critical_steps
+    if asked is None:
+        return None
+    sft, trained = sft_policy(cell, seed), trained_policy(cell, seed)
+    problems, shared = {"problems": family(cell)}, {**tokenizer(cell), **start_of_adapters(cell)}
+
+    config = {
+        **problems,
+        "rollouts": plain(cell.rollouts, {"policy"}),
+        "critical_steps": part(asked, {"problems", "traces"}),
+        "seed": derived_seed(seed, _TRACES),
+    }
+    inputs = {"policy": sft, "problems": fixed_problems(cell), **shared}
+    traces = sampled(cell, Stage("critical_traces", config, inputs, slug=slug(cell, seed)))
+
+    def values(policy: Stage, use: int) -> Stage:
+        settings = {"rollouts_per_prefix": asked.rollouts_per_prefix, "temperature": cell.step_values.temperature}
+        config = {
+            **problems,
+            "step_values": settings,
+            "traces": "negatives",
+            "traces_per_problem": asked.traces,
+            "seed": derived_seed(seed, use),
+            **limit(cell.rollouts),
+        }
+        inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **shared}
+        named = f"{slug(cell, seed)}-critical-{policy.kind}"
+        return sampled(cell, Stage("step_values", config, inputs, slug=named))
+
+    inputs = {"policy": trained, "traces": traces, "pits": values(sft, _PITS), "values": values(trained, _VALUES)}
+    return Stage("critical_steps", problems, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")
 
 
 def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:

@@ -33,7 +33,7 @@ _IN_LAYER = {
 
 
 def load_gguf(path: Path) -> Policy:
-    """Read a file; raises ValueError naming what is missing, unexpected, of another shape or not computed here."""
+    """Read a file; raises ValueError naming what is missing, unexpected, of another shape or not supported."""
     reader = _reader(path)
     from gguf.quants import dequantize
 
@@ -81,7 +81,7 @@ def _reader(path: Path) -> Any:
 
 
 def _fields(reader: Any) -> dict[str, Any]:
-    """The scalar fields, and what the tokenizer stops at."""
+    """The scalar fields, and the tokenizer's stop token."""
     scalar = (name for name in reader.fields if not name.startswith("tokenizer.") or name == _STOP)
     return {name: reader.fields[name].contents() for name in scalar}
 

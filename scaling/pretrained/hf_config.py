@@ -1,8 +1,8 @@
-"""Between the config.json of a Hugging Face checkpoint and the decoder's shape.
+"""Translate between the config.json of a Hugging Face checkpoint and the decoder's shape.
 
 In: a checkpoint's folder. Out: `ModelConfig`, read through `transformers.AutoConfig`; and back, a plain dict that
-`transformers` and servers read. Code that comes with a checkpoint is never run. What the decoder does not compute is
-refused by name: a checkpoint loads whole and exact, or not at all.
+`transformers` and servers read. Code that comes with a checkpoint is never run. Features that the decoder does not
+have are refused by name: a checkpoint loads completely and exactly, or not at all.
 """
 
 import json
@@ -100,7 +100,7 @@ def as_config(shape: ModelConfig) -> dict[str, object]:
 
 
 def _stop_tokens(folder: Path, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """What the checkpoint states, in generation_config.json or else in config.json; a class's default says nothing."""
+    """What the checkpoint states, in generation_config.json or else in config.json; class defaults do not count."""
     path = folder / GENERATION_FILE
     generation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for file, named in ((GENERATION_FILE, generation), (CONFIG_FILE, stated)):
@@ -156,7 +156,7 @@ def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
 
 
 def _check_rope(stated: Mapping[str, Any], path: Path) -> None:
-    """Refuse half a scaling: transformers would take one without its kind for none at all."""
+    """Refuse an incomplete scaling: transformers would ignore one without its kind."""
     for name in ("rope_scaling", "rope_parameters"):
         rope = stated.get(name)
         if not isinstance(rope, Mapping) or not any(

@@ -1,4 +1,4 @@
-"""Where a named checkpoint lies: on this machine, or in a repository of the Hugging Face hub, downloaded once.
+"""Find a named checkpoint: on this machine, or in a repository of the Hugging Face hub, downloaded once.
 
 In: the path of a folder or .gguf file, or a hub name and a revision. Out: `Source`: the path, and the hub's commit.
 Only configs, tokenizers and safetensors are fetched: no pickle and no code.
@@ -9,8 +9,9 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+
+from scaling.files import known_sha256_of
 
 # What a policy needs; .txt is the vocabulary and the merges of older tokenizers, .jinja a chat template.
 PATTERNS = ("*.json", "model*.safetensors", "*.txt", "*.jinja", "tokenizer.model")
@@ -26,7 +27,7 @@ class Source:
 
 
 def content_digest(path: Path) -> str:
-    """What a checkpoint on this machine holds, independent of its name: a digest of the files that a policy needs.
+    """A digest of the files of a checkpoint on this machine that a policy needs, independent of its name.
 
     Raises ValueError if there are no such files. Reads everything once in a process, unless a file changes.
     """
@@ -34,26 +35,15 @@ def content_digest(path: Path) -> str:
     if not files:
         raise ValueError(f"{path} is neither a checkpoint's folder nor a .gguf file; correct the path.")
     with ThreadPoolExecutor(8) as pool:  # hashing leaves the interpreter free
-        digests = list(pool.map(_file_digest, files))
+        digests = list(pool.map(known_sha256_of, files))
     names = [""] if path.is_file() else [file.name for file in files]
     return "sha256:" + hashlib.sha256(json.dumps(list(zip(names, digests, strict=True))).encode()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
-    state = path.stat()
-    return _read_digest(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache
-def _read_digest(path: Path, modified: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PATTERNS) -> Source:
-    """Where a checkpoint is; of the hub's repositories files of these patterns are fetched.
+    """Find a checkpoint; from a repository of the hub, files of these patterns are fetched.
 
-    A name like those of the hub is one, even where such a folder exists here; write ./FOLDER/NAME for a path.
+    A name in the form of the hub's is taken as one, even if such a folder exists here; write ./FOLDER/NAME for a path.
     Raises ValueError or OSError that names the checkpoint and says what to do.
     """
     path, named = Path(name).expanduser(), _HUB_NAME.fullmatch(name)
@@ -85,7 +75,7 @@ def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PA
 
 
 def has_chat_template(name: str) -> bool | None:
-    """Whether a checkpoint's folder has a chat template; None for what is not in a folder of this machine."""
+    """Whether a checkpoint's folder has a chat template; None if it is not in a folder on this machine."""
     folder = Path(name)
     if not folder.is_dir():
         return None

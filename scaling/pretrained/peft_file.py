@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from scaling.model.lora import PLACES
+from scaling.model.layout import PLACES
 from scaling.model.policy import Adapters, flat
 from scaling.pretrained.hf import hf_name
 

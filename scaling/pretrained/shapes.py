@@ -1,4 +1,4 @@
-"""The shape of a named checkpoint, without its weights: what a plan needs.
+"""The shape of a named checkpoint, without its weights, for plans.
 
 In: a hub name or a path. Out: `ModelConfig`. Some shapes ship with the sweeps, in `configs/<hub name>.json` with
 the fields of `ModelConfig`: a plan of these needs neither the hub nor the extra `hf`. Only a plan's FLOPs and memory

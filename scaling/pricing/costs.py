@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.kinds import kind_of, loaded
-from scaling.planning.sampled_stages import is_on_server
+from scaling.planning.chain import is_on_server
 from scaling.pricing.teacher_bill import added_problems, asking_seconds
 from scaling.stage import Stage
 

@@ -4,7 +4,7 @@ In: a stage. Out: the policy's shape, and tokens. A checkpoint's lengths depend 
 load, so a word counts as TOKENS_PER_WORD of its tokens.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -69,19 +69,17 @@ def shots(stage: Stage) -> int:
     return int(stage.config["solvable"]["shots"]) if "solvable" in stage.config else 0
 
 
+def nearest_first(stage: Stage) -> Iterator[Stage]:
+    """The stage and all its ancestors, each once, the nearest first."""
+    found = [stage]
+    for current in found:  # it grows while it is read
+        yield current
+        found += [parent for parent in current.inputs.values() if parent not in found]
+
+
 def ancestor(stage: Stage, kind: str) -> Stage:
-    """The nearest ancestor of a kind, the stage itself included. Raises LookupError if there is none."""
-    if stage.kind == kind:
-        return stage
-    for parent in stage.inputs.values():
-        if parent.kind == kind:
-            return parent
-    for parent in stage.inputs.values():
-        try:
-            return ancestor(parent, kind)
-        except LookupError:
-            continue
-    raise LookupError(f"{stage.name} has no ancestor of kind {kind!r}.")
+    """The nearest ancestor of a kind, the stage itself included."""
+    return next(found for found in nearest_first(stage) if found.kind == kind)
 
 
 def _completion_tokens(stage: Stage, family_tokens: int) -> int:
@@ -91,11 +89,8 @@ def _completion_tokens(stage: Stage, family_tokens: int) -> int:
         return family_tokens if own is None else own
     if "traces" in stage.inputs:  # it reads the samples of another stage
         return _completion_tokens(stage.inputs["traces"], family_tokens)
-    try:
-        rollouts = ancestor(stage, "rollouts")
-    except LookupError:
-        return family_tokens
-    return max(family_tokens, _completion_tokens(rollouts, family_tokens))
+    rollouts = [found for found in nearest_first(stage) if found.kind == "rollouts"]
+    return max([family_tokens, *(_completion_tokens(found, family_tokens) for found in rollouts[:1])])
 
 
 def _own_limit(stage: Stage) -> int | None:

@@ -69,9 +69,11 @@ def asking_seconds(stage: Stage, num_problems: int | None = None) -> float:
     """
     teacher = teacher_of(stage)
     problems = int(stage.config["data_size"]) if num_problems is None else num_problems
+    if not teacher.named:
+        return 0.0
     requests = problems * teacher.requests_per_attempt * EXPECTED_ATTEMPTS
     whole = sum(one.share for one in teacher.named.values())
-    return max((requests * one.share / whole * _seconds_apart(one) for one in teacher.named.values()), default=0.0)
+    return max(requests * one.share / whole * _seconds_apart(one) for one in teacher.named.values())
 
 
 def teacher_of(stage: Stage) -> Teacher:

@@ -4,7 +4,6 @@ In: a stage. Out: `Cost`, or counts. The FLOPs are upper estimates: every comple
 without it, the family allows, every problem with as many positives, negatives and steps as the config admits.
 """
 
-from collections import deque
 from collections.abc import Mapping
 
 from data.problems.families import family_of
@@ -14,7 +13,7 @@ from scaling.kinds import kind_of, loaded
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
 from scaling.pricing.costs import Cost
-from scaling.pricing.lengths import longest, setting
+from scaling.pricing.lengths import longest, nearest_first, setting
 from scaling.pricing.teacher_bill import asking_seconds
 from scaling.stage import Stage
 
@@ -126,15 +125,9 @@ def fine_tuning(stage: Stage, rows_per_problem: float) -> Cost:
 
 def num_problems(stage: Stage) -> int:
     """How many problems a stage works on, according to its nearest ancestor with problems."""
-    queue, seen = deque([stage]), {stage.digest}
-    while queue:
-        current = queue.popleft()
+    for current in nearest_first(stage):
         if (problems := kind_of(current.kind).problems) is not None:
             return int(loaded(problems)(current))
-        for parent in current.inputs.values():
-            if parent.digest not in seen:
-                seen.add(parent.digest)
-                queue.append(parent)
     raise LookupError(f"{stage.name} has no ancestor with problems.")
 
 

@@ -1,11 +1,11 @@
 """From token lists to padded arrays, and the order in which they are trained on.
 
 The order of an epoch depends on the seed and the epoch only, so an update's batch follows from its index: a
-resumed run sees exactly the batches that the unbroken run would have seen.
+resumed run sees exactly the batches that an unbroken run would have seen.
 
-A batch is cut into micro-batches, longest rows first, each as wide as its longest row and of so many rows that it has
-about `micro_batch_tokens()` tokens: ragged rows cost what they hold, and what one of them computes stays in the caches
-of a core. Which rows stand together never changes what is learned: the update divides once, by the batch's count.
+A batch is cut into micro-batches, longest rows first. Each is as wide as its longest row, and has about
+`micro_batch_tokens()` tokens: short rows cost little, and the results of a micro-batch stay in a core's caches. The
+grouping of rows never changes what is learned: the update divides once, by the batch's count.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class Sequences:
 
 
 def sequences(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Sequences:
-    """Prompts and completions joined; every token of a completion counts, none of a prompt."""
+    """Prompts and completions joined; all tokens of completions count, and no token of a prompt."""
     masks = [[1.0] * len(completion) for completion in completions]
     return masked_sequences(prompts, completions, masks)
 
@@ -58,7 +58,7 @@ def masked_sequences(
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows each update trains on: shuffled epochs, the last batch of an epoch smaller."""
+    """The rows of each update: epochs in random order; the last batch of an epoch may be smaller."""
 
     num_rows: int
     batch_size: int
@@ -85,7 +85,7 @@ class Schedule:
 
 
 def micro_batch_tokens() -> int:
-    """How many tokens one compiled call should have: as `memory` says, or by the kind of machine."""
+    """The number of tokens of one compiled call: from the section `memory`, or by the kind of machine."""
     configured = current_memory().micro_batch_tokens
     if configured is not None:
         return configured
@@ -98,7 +98,7 @@ def micro_batches(
     """Cut the rows of a batch into (rows, arrays) of few shapes: one for each multiple of BUCKET.
 
     arrays: `tokens` and `mask` [N, ..., T] and any others [N, ...]; rows: int [B], which of them; lengths: int [N], the
-    tokens of each, without padding; batch_size: the largest B there is. A micro-batch is filled up to its number of
+    tokens of each, without padding; batch_size: the largest B. A micro-batch is filled up to its number of
     rows, with `weight` float32: 1 for a row, 0 for filler.
     """
     width_limit = arrays["tokens"].shape[-1]
@@ -113,7 +113,7 @@ def micro_batches(
 
 
 def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:
-    """The rows of one device, on each of those that rows are divided over."""
+    """The rows of all devices that rows are divided over, as many on each."""
     devices = row_multiple()
     return devices * rows_on_device(tokens_a_row, -(-batch_size // devices), micro_batch_tokens())
 

@@ -1,13 +1,12 @@
 """Checkpoints of a training state with Orbax: a killed stage continues at the exact update.
 
 In: the directory `checkpoints/` of a stage's working directory. A checkpoint holds the whole `TrainState`; the data
-order follows from the update's index. With it go the files that grow while a stage trains, so that what a resumed
-stage leaves is what an unbroken one would have left. Written last is the list of its files with their digests: a
-checkpoint that does not agree with its list is set aside, and the one before it, or the start, is taken instead.
-Orbax takes two seconds to import and short stages never save, so it is imported where it is used.
+order follows from the update's index. Files that grow while a stage trains are saved with it, so that a resumed stage
+leaves what an unbroken one would have left. The list of its files with their digests is written last: a checkpoint that
+does not agree with its list is set aside, and training resumes from the one before it, or from the start. Orbax takes
+two seconds to import and short stages never save, so it is imported where it is used.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 import jax
 
+from scaling.files import replace_text, sha256_of
 from scaling.model.sharding import value_of_first
 from scaling.stage import CHECKPOINTS
 from scaling.training.update import TrainState
@@ -36,7 +36,7 @@ class Checkpoints:
     """Saves the training state every `every_seconds`, keeps the newest, restores it."""
 
     def __init__(self, out: Path, every_seconds: float = 60.0, files: Sequence[str] = ()) -> None:
-        """files: names of those in `out` that are kept with each checkpoint as they are then, and restored with it."""
+        """files: names of files in `out` that are saved with each checkpoint, and restored with it."""
         self.directory = Path(os.path.realpath(out / CHECKPOINTS))  # members of a group have a link to one directory
         self.every_seconds = every_seconds
         self._out = out
@@ -45,7 +45,7 @@ class Checkpoints:
         self._manager: Any = None  # Orbax's, from the first use on
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest whole checkpoint, or `state` itself when there is none."""
+        """The newest whole checkpoint; `state` itself without one."""
         if not self.directory.exists():
             return state
         if jax.process_index() == 0:
@@ -63,7 +63,7 @@ class Checkpoints:
         return restored
 
     def maybe_save(self, state: TrainState, update_index: int) -> bool:
-        """Save when the last save was long enough ago. Returns whether it did."""
+        """Save if the last save was long enough ago; returns whether it did."""
         if not value_of_first(time.monotonic() - self._last_saved >= self.every_seconds):
             return False
         import orbax.checkpoint as ocp
@@ -94,25 +94,23 @@ class Checkpoints:
         return self._manager
 
     def _finish(self, step: int) -> None:
-        """Make what Orbax has written a whole checkpoint; only then are older ones removed."""
+        """Complete the checkpoint that Orbax has written; only then remove older ones."""
         folder = self.directory / str(step)
         for name in self._files:
             if (self._out / name).exists():
                 shutil.copyfile(self._out / name, folder / name)
-        written = folder / f"{_LIST}.tmp"
-        written.write_text(json.dumps(_digests(folder)))
-        written.rename(folder / _LIST)
+        replace_text(folder / _LIST, json.dumps(_digests(folder)))
         for older in _steps(self.directory):
             if older < step:
                 shutil.rmtree(self.directory / str(older))
 
     def _set_damaged_aside(self) -> None:
-        """Move damaged checkpoints out of the way, the newest first, until one is whole."""
+        """Move damaged checkpoints aside, the newest first, until one is whole."""
         for step in reversed(_steps(self.directory)):
             folder = self.directory / str(step)
             if _is_whole(folder):
                 return
-            shutil.rmtree(self.directory / _ASIDE, ignore_errors=True)  # one is enough to look at
+            shutil.rmtree(self.directory / _ASIDE, ignore_errors=True)  # one is enough to inspect
             folder.rename(self.directory / _ASIDE)
             logger.warning(
                 "The checkpoint %s is damaged or was cut off; it is moved to %s. Training goes on from the one before"
@@ -123,7 +121,7 @@ class Checkpoints:
 
 
 def _without_traceback(entry: logging.LogRecord) -> bool:
-    """Orbax, or the event loop under it, logs the traceback of an error that is raised as well, and logged then."""
+    """Drop tracebacks that Orbax, or the event loop below it, logs: the error is raised as well, and logged then."""
     if entry.exc_info and any("orbax" in Path(frame.filename).parts for frame in extract_tb(entry.exc_info[2])):
         entry.exc_info = None
     return True
@@ -149,9 +147,4 @@ def _digests(folder: Path) -> dict[str, str]:
         if not name.startswith(_LIST)
     )
     with ThreadPoolExecutor(max_workers=_NUM_THREADS) as threads:
-        return dict(zip(names, threads.map(lambda name: _sha256(folder / name), names), strict=True))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return dict(zip(names, threads.map(lambda name: sha256_of(folder / name), names), strict=True))

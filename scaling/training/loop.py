@@ -136,7 +136,7 @@ def _means(window: list[Sums], update_index: int) -> dict[str, float]:
     """Total over count for each metric of the window that ends at this update; raises when one is not finite."""
     fetched: list[Sums] = jax.device_get(window)
     means = {}
-    for name in sorted(fetched[0], key=lambda name: name != "loss"):  # a broken loss is named before what it breaks
+    for name in sorted(fetched[0], key=lambda name: name != "loss"):  # a broken loss comes first: it breaks the others
         metric = name if "/" in name else f"train/{name}"
         sums = [entry[name] for entry in fetched]
         mean = float(sum(s.total for s in sums)) / max(float(sum(s.count for s in sums)), 1.0)
@@ -150,7 +150,7 @@ def _means(window: list[Sums], update_index: int) -> dict[str, float]:
 
 
 def _drop_lines_after(path: Path, update_index: int) -> dict[str, float]:
-    """Cut the metrics behind the update that training continues from; returns those of the last line that is left."""
+    """Cut the metrics after the update that training continues from; returns those of the last line that is left."""
     if not path.exists():
         return {}
     last: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """The memory settings of this worker, which no stage's config holds: they change no result.
 
-In: the section `memory` of the sweep, from the worker around a stage. Out: what the training loop and the batches ask
-for, the defaults where the sweep states none.
+In: the section `memory` of the sweep, from the worker around a stage. Out: the settings that the training loop and the
+batches use, defaults included.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ _memory: ContextVar[Memory] = ContextVar("memory", default=Memory())  # noqa: B0
 
 
 def current_memory() -> Memory:
-    """The settings that hold here."""
+    """The settings in force."""
     return _memory.get()
 
 
 @contextmanager
 def using_memory(memory: Memory) -> Iterator[None]:
-    """Let the settings hold for what is called inside."""
+    """Put the settings in force inside this context."""
     token = _memory.set(memory)
     try:
         yield

@@ -1,6 +1,6 @@
 """An exclusive lock on a file, released when its process ends: one worker per work directory.
 
-In: a path. Out: a `FileLock`, held until `release` or the end of the process, for any reason.
+In: a path. Out: a `FileLock`, held until it is released or its process ends, for any reason.
 
 Not the package `filelock`: only its fourth major version notices that a lock's folder was renamed, it raises
 FileNotFoundError then, and it does not handle file systems that refuse flock with ENOTSUP or ENOLCK.
@@ -26,6 +26,12 @@ class FileLock:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    def __enter__(self) -> "FileLock":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     @classmethod
     def acquire(cls, path: Path, timeout_seconds: float) -> "FileLock":
@@ -82,7 +88,7 @@ def _locked(descriptor: int, path: Path) -> bool:
         raise NoLocksError(
             error.errno,
             f"{path} cannot be locked: {os.strerror(error.errno or 0)}. Stages of two sweeps are kept apart by flock:"
-            " mount the file system with it (Lustre: -o flock; NFS: without nolock), or keep the store on a local disk",
+            " mount the file system with it (Lustre: -o flock; NFS: without nolock), or use a folder on a local disk",
         ) from error
     return True
 
