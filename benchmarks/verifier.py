@@ -27,8 +27,6 @@ from data.records import read_jsonl
 
 RESULT = Path(__file__).with_name("results") / "verifier.json"
 HOSTILE = ("9^{9^{9}}", "10^{10^{10}}", "((9!)!)!", r"\sum_{i=1}^{10^9} i^i")
-NUM_FOR_MATH_VERIFY = 1000  # answers for what is not decided by exact comparison: about 10 ms each
-NUM_FOR_PEERS = 100  # answers of each kind
 PHRASE = re.compile(r"(?<![\w.,$/])(-?\$?\d[\d,]*(?:\.\d+)?)((?: |-)[A-Za-z][^.,;:=+*/()\d\n]*)(?=[.,;\n]|$)")
 
 Grader = Callable[[str, str], bool]
@@ -91,14 +89,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verifier", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="with GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--sample", type=int, default=500, help="answers for what math-verify or a peer judges")
     arguments = parser.parse_args(argv)
     solutions = [
         row["answer"] for split in ("train", "test") for row in read_jsonl(arguments.folder / f"{split}.jsonl")
     ]
     answers = [final_answer(solution, ("hashes",)) for solution in solutions]
     process = MathProcess()
-    found = measured(solutions, answers, process)
-    found["peers"] = compared(solutions, answers, process)
+    found = measured(solutions, answers, process, arguments.sample)
+    found["peers"] = compared(solutions, answers, process, arguments.sample)
     found["hostile"] = [_timed(process, text) for text in HOSTILE]
     process.close()
     packages = {name: version(name) for name in ("math-verify", "mathruler")}
@@ -107,11 +106,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(found, indent=1))
 
 
-def measured(solutions: list[str], answers: list[str], process: MathProcess) -> dict[str, object]:
-    """Counts of what was accepted, and times."""
+def measured(solutions: list[str], answers: list[str], process: MathProcess, sample: int) -> dict[str, object]:
+    """Counts of what was accepted, and times. sample: answers for kinds that math-verify judges, 20 ms each."""
     check, rng = process.equivalent, np.random.default_rng(0)
     whole = [_whole(answer) for answer in answers]
-    some = rng.permutation(len(answers))[:NUM_FOR_MATH_VERIFY]
+    some = rng.permutation(len(answers))[:sample]
     start = time.perf_counter()
     itself = sum(same_answer(answer, answer, check) for answer in answers)
     plain = sum(same_answer(f"{n:,}.0", answer, check) for n, answer in zip(whole, answers, strict=True))
@@ -160,7 +159,7 @@ def phrases(solutions: Sequence[str], answers: Sequence[str]) -> dict[str, list[
     return pairs
 
 
-def compared(solutions: list[str], answers: list[str], process: MathProcess) -> dict[str, dict[str, int]]:
+def compared(solutions: list[str], answers: list[str], process: MathProcess, sample: int) -> dict[str, dict[str, int]]:
     """Kind of pair -> how many of a sample each grader accepts."""
     graders: dict[str, Grader] = {
         "verifier": lambda given, reference: same_answer(given, reference, process.equivalent),
@@ -168,7 +167,7 @@ def compared(solutions: list[str], answers: list[str], process: MathProcess) -> 
         "mathruler": _mathruler(),
     }
     rng = np.random.default_rng(1)
-    some = [answers[i] for i in rng.permutation(len(answers))[:NUM_FOR_PEERS]]
+    some = [answers[i] for i in rng.permutation(len(answers))[:sample]]
     table = {}
     pairs = {
         kind: [(text, answer) for answer in some if (text := written(_whole(answer)))]
@@ -178,7 +177,7 @@ def compared(solutions: list[str], answers: list[str], process: MathProcess) -> 
     for kind in (*NEAR_MISSES, *HEDGES):
         pairs[kind] = [(text, answer) for text, answer in pairs[kind] if exact_value(text) != exact_value(answer)]
     for kind, found in phrases(solutions, answers).items():
-        pairs[kind] = [found[i] for i in rng.permutation(len(found))[: 5 * NUM_FOR_PEERS]]
+        pairs[kind] = [found[i] for i in rng.permutation(len(found))[: 5 * sample]]
     for kind, of_kind in pairs.items():
         accepted = {name: sum(grader(*pair) for pair in of_kind) for name, grader in graders.items()}
         table[kind] = {"pairs": len(of_kind), **accepted}
