@@ -1,13 +1,17 @@
-"""How often the verifier of text answers errs, on the real GSM8K: `python -m benchmarks.verifier FOLDER`, two minutes.
+"""How often the verifier of text answers errs, on the real GSM8K: `python -m benchmarks.verifier FOLDER`, some minutes.
 
 FOLDER holds GSM8K's train.jsonl and test.jsonl. Every one of the 8,792 reference answers meets itself, renderings that
 change no value (they should be accepted), answers of other problems and near misses (they should not), with math-verify
-behind the exact comparison as in a study. Writes benchmarks/results/verifier.json; needs the extra `problems`.
+behind the exact comparison as in a study. The numbers with their words in the set's own solutions, such as "36 km an
+hour", meet the reference too. A sample of all these pairs is judged by two public graders: math-verify alone, and
+mathruler, which holds the grader of PRM800K (Lightman et al. 2023, arXiv 2305.20050) with MATH's normalisation.
+Writes benchmarks/results/verifier.json; needs the extra `problems`, and `pip install mathruler`.
 """
 
 import argparse
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -23,7 +27,9 @@ from data.records import read_jsonl
 
 RESULT = Path(__file__).with_name("results") / "verifier.json"
 HOSTILE = ("9^{9^{9}}", "10^{10^{10}}", "((9!)!)!", r"\sum_{i=1}^{10^9} i^i")
-NUM_FOR_MATH_VERIFY = 1000  # answers for what is not decided by exact comparison: about 10 ms each
+PHRASE = re.compile(r"(?<![\w.,$/])(-?\$?\d[\d,]*(?:\.\d+)?)((?: |-)[A-Za-z][^.,;:=+*/()\d\n]*)(?=[.,;\n]|$)")
+
+Grader = Callable[[str, str], bool]
 
 
 def _whole(answer: str) -> int:
@@ -62,10 +68,10 @@ NEAR_MISSES: Mapping[str, Callable[[int], str]] = {
     "a digit dropped": lambda n: str(n)[:-1],
     "a thousand times, in words": lambda n: f"{n} thousand",
     "reciprocal": lambda n: f"1/{n}" if n else "1",
-    "comma misplaced": lambda n: f"{str(n)[:-1]},{str(n)[-1:]}",
     "half more": lambda n: rf"{n}\frac{{1}}{{2}}",
 }
 HEDGES: Mapping[str, Callable[[int], str]] = {
+    "comma misplaced": lambda n: f"{str(n)[:-1]},{str(n)[-1:]}",
     "or another": lambda n: f"{n} or {n + 1}",
     "and another": lambda n: rf"{n} \text{{ and }} {n + 1}",
     "listed": lambda n: f"{n}, {n + 1}",
@@ -83,25 +89,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verifier", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="with GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--sample", type=int, default=500, help="answers for what math-verify or a peer judges")
     arguments = parser.parse_args(argv)
     solutions = [
         row["answer"] for split in ("train", "test") for row in read_jsonl(arguments.folder / f"{split}.jsonl")
     ]
     answers = [final_answer(solution, ("hashes",)) for solution in solutions]
     process = MathProcess()
-    found = measured(solutions, answers, process)
+    found = measured(solutions, answers, process, arguments.sample)
+    found["peers"] = compared(solutions, answers, process, arguments.sample)
     found["hostile"] = [_timed(process, text) for text in HOSTILE]
     process.close()
-    found["versions"] = {"python": platform.python_version(), "math-verify": version("math-verify")}
+    packages = {name: version(name) for name in ("math-verify", "mathruler")}
+    found["versions"] = {"python": platform.python_version(), **packages}
     arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 
 
-def measured(solutions: list[str], answers: list[str], process: MathProcess) -> dict[str, object]:
-    """Counts of what was accepted, and times."""
+def measured(solutions: list[str], answers: list[str], process: MathProcess, sample: int) -> dict[str, object]:
+    """Counts of what was accepted, and times. sample: answers for kinds that math-verify judges, 20 ms each."""
     check, rng = process.equivalent, np.random.default_rng(0)
     whole = [_whole(answer) for answer in answers]
-    some = rng.permutation(len(answers))[:NUM_FOR_MATH_VERIFY]
+    some = rng.permutation(len(answers))[:sample]
     start = time.perf_counter()
     itself = sum(same_answer(answer, answer, check) for answer in answers)
     plain = sum(same_answer(f"{n:,}.0", answer, check) for n, answer in zip(whole, answers, strict=True))
@@ -129,10 +138,64 @@ def measured(solutions: list[str], answers: list[str], process: MathProcess) -> 
         "shuffled": {"pairs": len(shuffled), "accepted": sum(same_answer(*pair, check) for pair in shuffled)},
         "near_misses": accepted(NEAR_MISSES, everything, right=False),
         "hedges": accepted(HEDGES, some, right=False),
+        "phrases": {
+            kind: {"pairs": len(found), "accepted": sum(same_answer(*pair, lambda *asked: False) for pair in found)}
+            for kind, found in phrases(solutions, answers).items()
+        },
         "milliseconds_of_math_verify": _milliseconds(process, [whole[i] for i in some[:200]]),
         "cut_before_the_answer": _cut(solutions, answers, check),
         "killed": process.num_killed,
     }
+
+
+def phrases(solutions: Sequence[str], answers: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Numbers with their words in the set's own solutions, and the reference, which has the same value or another."""
+    pairs: dict[str, list[tuple[str, str]]] = {"phrases of the value": [], "phrases of another value": []}
+    for solution, answer in zip(solutions, answers, strict=True):
+        body = re.sub(r"<<[^<>\n]*>>", "", solution.rpartition("\n####")[0])
+        for number, words in PHRASE.findall(body):
+            same = exact_value(number) == exact_value(answer)
+            pairs[f"phrases of {'the' if same else 'another'} value"].append((number + words, answer))
+    return pairs
+
+
+def compared(solutions: list[str], answers: list[str], process: MathProcess, sample: int) -> dict[str, dict[str, int]]:
+    """Kind of pair -> how many of a sample each grader accepts."""
+    graders: dict[str, Grader] = {
+        "verifier": lambda given, reference: same_answer(given, reference, process.equivalent),
+        "math-verify": _math_verify(),
+        "mathruler": _mathruler(),
+    }
+    rng = np.random.default_rng(1)
+    some = [answers[i] for i in rng.permutation(len(answers))[:sample]]
+    table = {}
+    pairs = {
+        kind: [(text, answer) for answer in some if (text := written(_whole(answer)))]
+        for kinds in (RENDERINGS, BY_MATH_VERIFY, NEAR_MISSES, HEDGES)
+        for kind, written in kinds.items()
+    }
+    for kind in (*NEAR_MISSES, *HEDGES):
+        pairs[kind] = [(text, answer) for text, answer in pairs[kind] if exact_value(text) != exact_value(answer)]
+    for kind, found in phrases(solutions, answers).items():
+        pairs[kind] = [found[i] for i in rng.permutation(len(found))[: 5 * sample]]
+    for kind, of_kind in pairs.items():
+        accepted = {name: sum(grader(*pair) for pair in of_kind) for name, grader in graders.items()}
+        table[kind] = {"pairs": len(of_kind), **accepted}
+    return table
+
+
+def _math_verify() -> Grader:
+    from math_verify import parse, verify
+
+    return lambda given, reference: verify(parse(f"${reference}$"), parse(f"${given}$"))
+
+
+def _mathruler() -> Grader:
+    try:
+        from mathruler.grader import grade_answer
+    except ImportError as error:
+        raise ImportError("the second public grader is missing: pip install mathruler pylatexenc") from error
+    return lambda given, reference: bool(grade_answer(given, reference))
 
 
 def _cut(solutions: list[str], answers: list[str], check: Callable[[str, str], bool]) -> dict[str, int]:

@@ -1,7 +1,9 @@
 """Checkpoints: the whole state comes back bit for bit, the newest wins, and a half-written one is ignored."""
 
+import asyncio
 import resource
 import shutil
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -182,3 +184,18 @@ def test_an_error_of_saving_is_raised_and_its_traceback_is_not_logged_besides(tm
     checkpoints.close()
     assert any("orbax" in entry.pathname and entry.levelname == "ERROR" for entry in caplog.records)
     assert not any(entry.exc_info for entry in caplog.records)
+
+
+def test_a_write_that_ends_after_a_failed_save_prints_no_traceback(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+    Checkpoints(tmp_path, every_seconds=0.0).maybe_save({"params": np.zeros(2)}, 1)
+    loop = asyncio.new_event_loop()
+    loop.close()
+    for call in (lambda: loop.call_soon_threadsafe(print), lambda: 1 / 0):
+        try:
+            call()
+        except (RuntimeError, ZeroDivisionError) as error:
+            what = SimpleNamespace(exc_value=error, exc_traceback=error.__traceback__, object=None)
+            sys.unraisablehook(what)
+    assert [type(one.exc_value) for one in shown] == [ZeroDivisionError]

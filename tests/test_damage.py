@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import toy_stages
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -168,6 +169,24 @@ def test_an_input_damaged_as_soon_as_it_is_made_is_a_failure_and_no_endless_loop
     monkeypatch.setattr(Store, "commit", commit_on_a_bad_disk)
     (report,) = sweep_of([top], store)
     assert "was damaged right after it was made; check the disk" in report.failed[0][1]["error"]
+
+
+def test_an_input_damaged_after_it_was_checked_spoils_no_result(store):
+    base, top = toy("base"), toy("top", toy("base"))
+    sweep_of([base], store)
+
+    def damaging(config, inputs, out):
+        (checkpoints := out / "checkpoints").mkdir()
+        (checkpoints / "of damaged input").touch()
+        for path in inputs.values():
+            spoil(path / "text")
+        return toy_stages.write(config, inputs, out)
+
+    fresh = Store(store.root)
+    assert run_stage(top, fresh, {"toy": damaging}) == Spoiled((base,), damaged=True)
+    assert fresh.find(top) is None and not (fresh.partial(top) / "checkpoints").exists()
+    assert sweep_of([top], Store(store.root))[-1].is_complete
+    assert (store.find(top) / "text").read_text() == "topbase"
 
 
 def test_an_artifact_damaged_while_it_is_committed_is_a_failure_that_says_so_and_the_next_run_makes_it(

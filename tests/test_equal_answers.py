@@ -160,6 +160,55 @@ $36.00 | 36
 \textbf{(B)} | B
 Yes | yes
 New York | new york
+36 m | 36
+36m | 36 metres
+36 L | 36
+36 m² | 36 square meters
+36 m^3 | 36
+36 sq. m | 36
+36 dB | 36
+36 km | 36 kilometers
+36 squared centimeters | 36 cm^2
+3/4 of a cup | 0.75
+36 of the students | 36
+$180 a week | 180
+$22 at the beginning | 22
+10-year-old | 10
+36-hour | 36 hours
+36-fold | 36
+36 t-shirts | 36
+36 cafés | 36
+36 cafes | 36 cafés
+5 o'clock | 5
+36 hours of TV | 36
+18 hours in two weeks | 18
+2 quintillion | 2000000000000000000
+8 doz | 96
+8 dozens of roses | 96 roses
+½ dozen | 6
+36 boxes | 36 box
+36 candies | 36 candy
+36 children | 36 child
+36 people | 36 persons
+£36 | 36 pounds
+£36 | 36 GBP
+A$36 | 36 AUD
+A$36 | $36
+US$36 | 36 dollars
+CAD 36 | 36
+CHF 36 | 36
+₩36 | 36
+0.\dot{1}4285\dot{7} | 1/7
+0.1\dot6 | 1/6
+³⁄₄ | 3/4
+101_{\text{base }2} | 101_2
+\boxed{36}\text{ km} | 36
+\boxed{36} km | 36 km
+__36__ | 36
+‘36’ | 36
+x₁ = 5 | x_1=5
+5 in the morning | 5 AM
+5 in the evening | 5 PM
 \text{Evelyn} | evelyn
 """
 
@@ -184,6 +233,16 @@ x \in [1,2] | [1,2]
 \log_2 8 | 3
 y = 2x+3 | 2x+3
 (\sqrt{4}, 1) | (2,1)
+[1,2] | 1,2
+5xy | 5yx
+x+y = 1 | y = 1-x
+2\pi\text{ cm} | 2\pi
+2\sqrt3 cm | 2\sqrt{3}
+\sqrt{36}\text{ cm} | 6
+6^2 dollars | $36
+x = 3 * 12 = 36 | 36
+3 x 12 = 36 | 36
+x=1, x=2 | 1,2
 """
 
 DIFFERENT = r"""
@@ -274,9 +333,53 @@ x² | x2
 A | B
 a | A
 N | S
+36 m | 36 cm
+36m | 36 cm
+36 s | 36 hours
+36 m^2 | 36 m
+$3m | 3
+$3k | 3
+£3 M | 3
+3 mio | 3
+3 milliards | 3
+3 myriads | 3
+3 gazillion | 3
+36 tens | 36
+3 baker's dozens | 3
+36 per mille | 36
+36 bps | 36
+36 basis points | 36
+36-ish | 36
+36-odd | 36
+36-or-so | 36
+36-hour-ish | 36
+36 at best | 36
+5 in six | 5
+36 of seventy | 36
+5 in the morning | 5 PM
+$36 cents | 36
+A$36 | US$36
+£36 | 36 lbs
 """
 
 DIFFERENT_EXPRESSIONS = r"""
+1,234 | 1, 234
+2x=10 | 10
+36t | 36
+36 d | 36
+2\pi t | 2\pi
+x+5m | x+5
+2\pi h | 2\pi
+2\pi\text{ cm} | 2\pi\text{ m}
+\sqrt{36}\text{ cm} | 6 inches
+\sqrt{2} million | \sqrt{2}
+\sqrt{2} incorrect | \sqrt{2}
+5 to 6 | 6 to 5
+1:02 | 1:2
+x = 3 * 12 = 35 | 35
+[1,2] | 2,1
+3.14159265358979323846264338327950288419716939937510 | \pi
+1.414213562373095048801688724209698078569671875376948073176679737990732478462 | \sqrt{2}
 1/2^{99} | 1/2^{98}
 \frac{1}{2^{99}} | \frac{1}{2^{98}}
 10^{-40} | 10^{-41}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data.answers.exact_numbers import MAX_LENGTH, exact_value
 
 NO_NUMBERS = (
-    *("", "x", "5x", "5 m", r"5\pi", "5 or 6", "5 or more", "5 and a half", "5 squared", "5 minus two", "5 is not it"),
+    *("", "x", "5x", "5 n", r"5\pi", "5 or 6", "5 or more", "5 and a half", "5 squared", "5 minus two", "5 is not it"),
     *("1,23", "3,000,00", "6:30", "5^2", "2+3", "1/0", "1/2/3", r"\frac{1}{0}", "1e5000", "9" * (MAX_LENGTH + 1)),
 )
 

@@ -56,7 +56,7 @@ def stages_of(cell, algorithm):
 def test_every_stage_that_reads_or_writes_tokens_has_the_imported_tokenizer(cell):
     for algorithm in algorithm_names():
         for stage in stages_of(cell, algorithm):
-            with_tokens = stage.kind not in ("pretrain", "problems", "teacher", "dpo")
+            with_tokens = stage.kind not in ("pretrain", "problems", "teacher", "dpo", "kto")  # these two read tokens
             assert ("tokenizer" in stage.inputs) == with_tokens, stage.kind
 
 

@@ -46,6 +46,16 @@ $\boxed 7$ | 7
 \boxed{\dfrac{\pi}{2}} | \dfrac{\pi}{2}
 \boxed1\frac12 | 1\frac12
 \boxed{5} or \boxed{ | None
+\boxed 3.6e5 | 3.6e5
+\boxed 3:2 | 3:2
+\boxed 5:30 PM | 5:30 PM
+\boxed 5 \times 10^3 | 5 \times 10^3
+\boxed x = 5 | x = 5
+\boxed (1, 2) | (1, 2)
+\boxed [1, 2). | [1, 2)
+\boxed \{1, 2\} | \{1, 2\}
+\boxed 1 000 clips | 1 000
+\boxed 12 - that is it | 12
 """
 PHRASE = (
     ("The answer is:\n36", "36"),
@@ -78,10 +88,21 @@ PHRASE = (
     ("The answer is: **36**", "**36**"),
     ("the answer is, 36", ", 36"),
     ("The answer is 36. I'm confident that this answer is right.", "36"),
-    ("The answer is 36. That the answer is an integer is clear.", "an integer is clear"),
+    ("The answer is 36. That the answer is an integer is clear.", "36"),
     ("Answer is 5", "5"),
     ("The answer is $36$. The answer is correct because we checked.", "$36$"),
     ("The answer is 20/4 = 5.", "5"),
+    ("The answer is 36. The answer is in dollars.", "36"),
+    ("The answer is 36. The answer is rounded to the nearest integer.", "36"),
+    ("The answer is positive.", "positive"),
+    ("The answer is 36. If the answer is 37, then it fails.", "36"),
+    ("The answer is as follows:\n36", "36"),
+    ("The answer is, therefore, 36.", "36"),
+    ("The answer is given by \\boxed{36}.", "\\boxed{36}"),
+    ("The answer is A. Because", "A"),
+    ("The answer is 5 ft. 3 in.", "5 ft. 3 in"),
+    ("The answer is 36 in. Then we stop.", "36 in"),
+    ("The answer is " + "Mr. " * 20_000, ("Mr. " * 20_000).strip()),
 )
 LAST_NUMBER = (
     ("first 3, then -1,234.5 in all.", "-1,234.5"),
@@ -106,6 +127,13 @@ LAST_NUMBER = (
     ("(-5)", "-5"),
     ("36%", "36"),
     ("2-3/4", "3/4"),
+    ("of 36 cm^2", "36"),
+    ("of 36 cm^{-2}", "36"),
+    ("is 10^3", "10^3"),
+    ("is 3 \\times 10^{4}.", "3 \\times 10^{4}"),
+    ("is 0.\\overline{3}", "0.\\overline{3}"),
+    ("at 5:30 PM", "5:30 PM"),
+    ("1 000 clips", "1 000"),
 )
 
 

@@ -51,6 +51,11 @@ def read(usage=None, **changes) -> dict:
             False,
         ),
         ({"prompt_tokens": 7, "completion_tokens": 9, "completion_tokens_details": None}, (7, 9), False),
+        ({"prompt_tokens": 7, "completion_tokens": 9, "reasoning_tokens": 24}, (7, 33), False),
+        ({"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 8}, (7, 9), False),
+        ({"prompt_tokens": "7", "completion_tokens": "9", "total_tokens": "16"}, (MOST, 50), True),
+        ({"prompt_tokens": float("nan"), "completion_tokens": 1e300}, (MOST, 50), True),
+        ({"input_tokens": 7, "output_tokens": 9}, (MOST, 50), True),  # of another protocol
     ],
 )
 def test_a_reply_that_is_paid_for_is_kept_and_costs_no_less_than_it_may(usage, tokens, estimated):

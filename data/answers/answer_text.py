@@ -14,7 +14,10 @@ _DIGITS_ALONE = re.compile(r"[-+]?[0-9][0-9.,]*(?<=[0-9])")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿ", "0123456789+-=()n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")
 _RAISED, _LOWERED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿ]+"), re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎]+")
+_RAISED_OVER_LOWERED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)")  # ³⁄₄
 _OVERLINED = re.compile("(?:\\d[\u0304\u0305])+")
+_DOTTED = re.compile("(\\d)\u0307")
+_BETWEEN_DOTS = re.compile(r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?")  # the first and the last digit that repeat
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]|[\u202a-\u202e]|\\\\displaystyle\\b|\\\\limits\\b")
 # TeX's \, and \! and the thin and no-break blanks of typography: between groups of three digits they part thousands.
 _THIN = re.compile("(?<=\\d)(?:\\\\[!,]|\\\\ |~|[\u00a0\u2009\u202f])\\s*(?=\\d{3})")
@@ -22,6 +25,7 @@ _SIGNS = str.maketrans(
     {
         **dict.fromkeys("−–‐‑﹣－", "-"),
         **dict.fromkeys("⁄∕÷", "/"),
+        "‘": "'",
         "’": "'",
         "′": "'",
         "٫": ".",
@@ -77,12 +81,20 @@ _GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _FRACTION = re.compile(rf"\\frac\s*(?:{_GROUP}|(\d|[A-Za-z]|\\[A-Za-z]+))\s*(?:{_GROUP}|(\d|[A-Za-z]|\\[A-Za-z]+))")
 _OVER = re.compile(r"\{\s*([^{}]*?)\s*\\over\s*([^{}]*?)\s*\}")
 _BOX = re.compile(r"\\(?:boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
+_BOXES = re.compile(rf"\\(?:boxed|fbox|underline)\s*{_GROUP}")
 _BASE = re.compile(
-    r"((?:^|=\s*)[-+]?\d[0-9A-Fa-f]*)\s*(?:_\s*\{?\s*([A-Za-z]+|\d+)\s*\}?|,?\s*\(?\s*(?:in\s+)?base[\s-]+(\w+)\s*\)?)$"
+    r"((?:^|=\s*)[-+]?\d[0-9A-Fa-f]*)\s*(?:_\s*\{?\s*(?:base\s*)?([A-Za-z]+|\d+)\s*\}?|,?\s*\(?\s*(?:in\s+)?base[\s-]+(\w+)\s*\)?)$"
 )
 _BASES = {name: str(base) for base, name in enumerate("two three four five six seven eight nine ten".split(), start=2)}
 _BASES |= {"eleven": "11", "twelve": "12", "sixteen": "16"}
-_WRAPPED: tuple[tuple[str, str], ...] = (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("*", "*"), ("`", "`"))
+_WRAPPED: tuple[tuple[str, str], ...] = (
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("**", "**"),
+    ("*", "*"),
+    ("`", "`"),
+    ("__", "__"),
+)
 _WRAPPED += (('"', '"'), ("“", "”"), ("'", "'"), ("{", "}"))
 _PAREN = re.compile(r"\(([^(),\[\]{}]*)\)")
 
@@ -95,6 +107,7 @@ def plain(text: str) -> str:
     text = _ascii(_INVISIBLE.sub("", text))
     for written, meant in _REWRITTEN:
         text = text.replace(written, meant)
+    text = _BOXES.sub(r" \1 ", _BETWEEN_DOTS.sub(r"\\overline{\1\2\3}", text))
     text = _TEXT.sub(_as_words, text)
     text = _BLANKS.sub(" ", _THIN.sub("'", text)).replace(" ^", "^").strip()
     if text.count("$") % 2 == 0:
@@ -109,6 +122,10 @@ def _ascii(text: str) -> str:
     if text.isascii():
         return text
     text = _OVERLINED.sub(lambda found: f"\\overline{{{re.sub('[^0-9]', '', found[0])}}}", text)
+    text = _DOTTED.sub(r"\\dot{\1}", text)
+    text = _RAISED_OVER_LOWERED.sub(
+        lambda found: f" {found[1].translate(_SUPERSCRIPTS)}/{found[2].translate(_SUBSCRIPTS)}", text
+    )
     text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _LOWERED.sub(lambda found: f"_{{{found[0].translate(_SUBSCRIPTS)}}}", text)
     text = _THIN.sub("'", text)  # NFKC makes common blanks of them

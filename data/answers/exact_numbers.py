@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from data.answers.answer_text import plain
-from data.answers.unit_words import Ending, read_ending
+from data.answers.unit_words import COIN, Ending, read_ending
 
 MAX_LENGTH = 200  # characters of an answer that is read as a number
 MAX_EXPONENT = 400  # of a power of ten: more than any float has
@@ -25,7 +25,9 @@ _POWER_OF_TEN = r"""(?:[eE](?P<e>[-+]?\d{1,4})(?![\w.])
           |\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<tens>[-+]?\d{1,4})\s*\}|(?P<tens_>\d)))"""
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _SIGN = r"(?:[-+]|(?i:negative|minus)\b)"
-_CURRENCY = r"(?:US\$|CA\$|AU\$|NZ\$|HK\$|[ACS]\$|R\$|\$|€|£|¥|₹|USD|EUR|GBP|JPY|INR|Rs\.?)"
+_CURRENCY = (
+    rf"(?:(?i:{COIN})|(?:USD|EUR|GBP|JPY|INR|CAD|AUD|NZD|HKD|SGD|CHF|CNY|RMB|KRW|RUB|ILS|BRL)(?![A-Za-z])|Rs\.?)"
+)
 _VALUE = re.compile(
     rf"""(?P<sign>{_SIGN})?\s*(?P<money>{_CURRENCY})?\s*(?P<sign_>[-+])?\s*(?:
         (?P<whole>{_SOLID})\s*(?:and\s*)?\\frac\{{\s*(?P<top>{_SOLID})\s*\}}\{{\s*(?P<bottom>{_SOLID})\s*\}}
@@ -92,7 +94,7 @@ def read_number(text: str) -> Number | None:
         text = f"{behind[2]} = {behind[1]}"
     named = _NAME.match(text)
     name = " ".join((named[1] or "").split()) if named else ""
-    name = "" if name.lower() in _NO_NAME else name
+    name = "" if name.lower() in _NO_NAME else re.sub("[{}]", "", name)
     text = text[named.end() :].strip() if named else text
     found = _based(text) or _clock(text) or _decimal(text)
     return found and Number(found.value, found.ending, name or None, found.otherwise, found.base)
@@ -110,6 +112,8 @@ def _decimal(text: str) -> Number | None:
     ending = None if re.match(r"[.,'\d]", rest) else read_ending(rest, value)
     if ending is None:
         return None
+    if found["money"] and ("cent" in ending.measures or re.match(r"\s*(?!a\b)[A-Za-z]\b", rest)):
+        return None  # $36 cents, $3m
     if found["money"]:
         ending = ending.with_money(found["money"])
     if found["sign"] not in (None, "+") or found["sign_"] == "-":

@@ -102,7 +102,8 @@ def _counted_tokens(usage: Any, has_text: bool) -> tuple[int | None, int | None]
     counts = usage if isinstance(usage, dict) else {}
     prompt, completion, total = (_count(counts, key) for key in ("prompt_tokens", "completion_tokens", "total_tokens"))
     details = counts.get("completion_tokens_details")
-    reasoning = _count(details if isinstance(details, dict) else {}, "reasoning_tokens") or 0
+    places = [counts, details if isinstance(details, dict) else {}]
+    reasoning = max(_count(place, "reasoning_tokens") or 0 for place in places)
     if prompt is None and total is not None and completion is not None and total > completion and not reasoning:
         prompt = total - completion
     if prompt is not None and total is not None and total >= prompt:

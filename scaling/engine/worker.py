@@ -10,6 +10,7 @@ import logging
 import math
 import numbers
 import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -70,7 +71,7 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Spoiled:
-    """Inputs of the stage are not whole in the store, so it was not started."""
+    """Inputs of the stage are not whole in the store, so it was not started, or what it computed does not count."""
 
     inputs: tuple[Stage, ...]
     damaged: bool  # True: they differ from those committed and were moved aside; False: they are missing
@@ -172,6 +173,9 @@ def run_stage(
                 return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, inputs, runners, work_dir)
+            if changed := _damaged(stage, store):  # after they were checked, perhaps before they were read
+                shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
+                return Spoiled(changed, damaged=True)
             record["provenance"] = {**_provenance_of(work_dir), **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
@@ -213,6 +217,12 @@ def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
     found = {name: store.checked(parent) for name, parent in stage.inputs.items()}
     spoiled = tuple(parent for name, parent in stage.inputs.items() if found[name] is None)
     return Spoiled(spoiled, damaged=True) if spoiled else {name: path for name, path in found.items() if path}
+
+
+def _damaged(stage: Stage, store: Store) -> tuple[Stage, ...]:
+    """The inputs that are in the store and damaged; unchanged files are not read again."""
+    present = [parent for parent in stage.inputs.values() if store.find(parent) is not None]
+    return tuple(parent for parent in present if store.checked(parent) is None)
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:

@@ -11,9 +11,11 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -88,6 +90,8 @@ class Checkpoints:
         if self._manager is None:
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).addFilter(_without_traceback)
+            if getattr(sys.unraisablehook, "func", None) is not _show_unless_late:
+                sys.unraisablehook = partial(_show_unless_late, sys.unraisablehook)
             self._manager = ocp.CheckpointManager(
                 self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=None, create=True)
             )
@@ -125,6 +129,17 @@ def _without_traceback(entry: logging.LogRecord) -> bool:
     if entry.exc_info and any("orbax" in Path(frame.filename).parts for frame in extract_tb(entry.exc_info[2])):
         entry.exc_info = None
     return True
+
+
+def _show_unless_late(show: Callable[["sys.UnraisableHookArgs"], object], error: "sys.UnraisableHookArgs") -> None:
+    """Python's hook for errors that cannot be raised, silent on a write that ends after another has failed the save.
+
+    Orbax has closed its event loop by then, and the traceback of that would be printed beside the stage's own.
+    """
+    frames = extract_tb(error.exc_traceback)
+    is_late = isinstance(error.exc_value, RuntimeError) and any(one.name == "call_soon_threadsafe" for one in frames)
+    if not (is_late and error.object is None):
+        show(error)
 
 
 def _steps(directory: Path) -> list[int]:
