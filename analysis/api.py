@@ -29,7 +29,7 @@ from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, open_folder
 from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
-from analysis.verdicts.outcome_file import MIN_DRAWS, checked_claims, outcomes_of
+from analysis.verdicts.outcome_file import MIN_DRAWS, checked_ceiling, checked_claims, outcomes_of
 from analysis.verdicts.panel import Panel, Question, analysed
 
 __all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load"]
@@ -58,13 +58,15 @@ def fit_table(
     claims: Mapping[str, float | str] = NO_CLAIMS,
     draws: int = 2000,
     seed: int = 0,
+    ceiling: float | Mapping[int, float] | None = None,
 ) -> "Results":
     """Multipliers, with intervals and verdicts, from anyone's outcomes. Takes seconds to minutes.
 
     frame: one row for each run and problem, with the columns algorithm, data_size, seed, problem and wrong (0 or 1); or
     one row for each run, with algorithm, data_size, seed, num_problems and num_wrong. Other columns are ignored.
     reference: the algorithm that the others are compared with. claims: algorithm -> a multiplier to test, such as 2, or
-    an upper bound, such as "<=1". draws, seed: of the bootstrap behind the intervals.
+    an upper bound, such as "<=1". draws, seed: of the bootstrap behind the intervals. ceiling: the largest multiplier
+    that the problems allow, if known, of all data sizes or of each; a claim above it is not tested.
     Raises OutcomesError for a table or a claim that cannot be analysed; the message names the row and the cure.
     """
     if not isinstance(frame, pd.DataFrame):
@@ -76,7 +78,9 @@ def fit_table(
     table = frame.assign(algorithm=frame["algorithm"].astype(str)) if "algorithm" in frame else frame
     outcomes = outcomes_of(table, reference)
     claimed = checked_claims(claims, outcomes.algorithms, reference)
-    fitted = _FittedTable(table, analysed(outcomes, Question(reference, claimed, draws, seed)), claimed)
+    limits = {} if ceiling is None else checked_ceiling(ceiling, outcomes)
+    panel = analysed(outcomes, Question(reference, claimed, draws, seed), ceiling=limits)
+    fitted = _FittedTable(table, panel, claimed)
     return Results("table", reference, "", ("",), claimed, fitted)
 
 

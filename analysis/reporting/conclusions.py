@@ -12,7 +12,7 @@ from analysis.page.wording import interval_kind, sample_size
 from analysis.verdicts.compute import overall_compute
 from analysis.verdicts.evidence import REJECTED
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import Verdict, label
+from analysis.verdicts.judge import Verdict, label, listed
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
@@ -68,8 +68,7 @@ def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
         if verdict.code == "NOT_ESTIMABLE":
             of_reason.setdefault(verdict.sentence.removeprefix(label(verdict.algorithm)), []).append(verdict)
     for reason, alike in of_reason.items():
-        names = [label(verdict.algorithm) for verdict in alike]
-        who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        who = listed([label(verdict.algorithm) for verdict in alike])
         claims = [f"{verdict.claim} for {label(verdict.algorithm)}" for verdict in alike if verdict.claim]
         untested = f" Not tested: the claim{'s' * (len(claims) > 1)} of {', '.join(claims)}." if claims else ""
         yield f"{who}{reason}{untested}"

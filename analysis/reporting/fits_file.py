@@ -57,6 +57,8 @@ def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
         "base_error": panel.base_error,
+        **({"ceiling": dict(panel.ceiling)} if panel.ceiling else {}),
+        **({"flat": dict(study.flat)} if study.flat else {}),
         "D_definition": wording.size_definition,
         "pairing": pairing(outcomes),
         "seeds": list(outcomes.seeds),

@@ -121,7 +121,8 @@ class ResultsFolder:
         pairs = tuple((a, b) for a, b in self.document.get("compare", ()))
         question = Question(self.fits["reference"], *numbers, compare=pairs)
         flops = flops_by_cell(self.runs.assign(panel=self.panel), self.panel)
-        found = analysed(outcomes, question, self.fits.get("base_error"), flops)
+        ceiling = {int(size): float(m) for size, m in self.fits.get("ceiling", {}).items()}
+        found = analysed(outcomes, question, self.fits.get("base_error"), flops, ceiling)
         if not _agree(multiplier_table(found.study), self.multipliers):
             raise ResultsError(
                 f"{self.directory}: this version of the analysis gives other multipliers than multipliers.csv, so its"

@@ -154,8 +154,9 @@ def _joint(study: Study) -> TextTable:
         found = study.verdict(algorithm).headline
         mean = means.get(algorithm)
         m, low, high = model.multiplier
-        largest = study.outcomes.data_size[study.outcomes.cells_of(algorithm)].max()
-        reach = m * largest / study.outcomes.data_size[study.outcomes.cells_of(study.reference)].max()
+        reach = (
+            m * study.sizes_of(algorithm)[-1] / study.outcomes.data_size[study.outcomes.cells_of(study.reference)].max()
+        )
         fit, best = model.constant, model.scores[0].qaicc
         values = fit.form.natural(fit.theta[0], model.design.c_max)
         rows.append(
@@ -201,12 +202,15 @@ def _by_size(panel: Panel) -> TextTable:
             at_once = _limits(item.estimate, item.low_at_once or 0.0, item.high_at_once or float("inf"))[1]
             limits = (*_limits(item.estimate, item.low, item.high), at_once)
             row = [label(item.algorithm), f"{item.data_size:,}", *limits, bound]
+            if panel.ceiling:
+                row.append(number(panel.ceiling[item.data_size]) if item.data_size in panel.ceiling else "-")
             if per_flop:
                 compute = per_flop[item.algorithm, item.data_size]
                 price = "-" if math.isnan(compute.break_even) else f"{compute.break_even:.2e}"
                 row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high), price]
             rows.append(tuple(row))
     columns: tuple[str, ...] = ("algorithm", "D", "m(D)", "95 % interval", "for all sizes at once", "supported bound")
+    columns += ("ceiling",) if panel.ceiling else ()
     if per_flop:
         columns += ("FLOPs of a run", "m per FLOP", "95 % interval", "break-even price")
     note = (
@@ -214,6 +218,10 @@ def _by_size(panel: Panel) -> TextTable:
         " alone, and for all of an algorithm's sizes at once (Bonferroni). 'above range': the algorithm's error is"
         " below all errors of the reference; 'below range': above all of them."
     )
+    if panel.study.flat:
+        note += " No m is given where the reference's error falls by less than a point per fourfold of data."
+    if panel.ceiling:
+        note += " Ceiling: the most that any learner of these problems could be worth."
     if per_flop:
         note += (
             " Break-even price: FLOPs that one synthetic problem must cost for both to cost the same; above it the"

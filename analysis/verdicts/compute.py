@@ -71,7 +71,7 @@ def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) ->
         overall = study.overall(verdict.algorithm)
         if overall is None:
             continue
-        largest = int(study.outcomes.data_size[study.outcomes.cells_of(verdict.algorithm)].max())
+        largest = study.sizes_of(verdict.algorithm)[-1]
         if overall.estimate * largest <= MAX_EXTRAPOLATION * max(of_reference):
             m = (overall.estimate, overall.low, overall.high)
             found.append(_priced(verdict.algorithm, "overall", largest, m, flops, of_reference))

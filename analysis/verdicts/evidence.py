@@ -41,7 +41,9 @@ class Evidence:
     not_estimable: str | None = None  # why there is no multiplier with an interval; the fields below are then unused
     num_seeds: int = 0
     num_problems: int = 0
-    sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm
+    sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm at which m is given
+    flat: str = ""  # at which of its other sizes the reference hardly moves, so that no m is given
+    ceiling: float | None = None  # the largest m that the problems allow at any of its sizes, if known
     largest_reference: int = 0
     multiplier: float = math.nan
     low: float = math.nan
@@ -79,6 +81,12 @@ class Evidence:
     def one_number(self) -> bool:
         """Whether a constant multiplier describes the curves."""
         return self.lack_of_fit >= NOT_CONSTANT and self.forms_agree
+
+    def out_of_range(self, claim: float) -> bool:
+        """Whether no algorithm could meet the claim on these problems; never if the data contradict the ceiling."""
+        if self.ceiling is None or claim <= self.ceiling:
+            return False
+        return not any(low > self.ceiling for _, low, _ in self.at_sizes)
 
     @property
     def in_reach(self) -> bool:

@@ -34,6 +34,7 @@ class Panel:
     base_error: float | None = None  # of the base policy
     flops: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of one run; empty if costs are unknown
     comparisons: tuple[Study, ...] = ()  # of two algorithms each
+    ceiling: Mapping[int, float] = field(default_factory=dict)  # data size -> the largest m possible; empty if unknown
 
     @cached_property
     def compute(self) -> tuple[ComputeMultiplier, ...]:
@@ -51,12 +52,18 @@ def analysed(
     question: Question,
     base_error: float | None = None,
     flops: Mapping[tuple[str, int], float] = MappingProxyType({}),
+    ceiling: Mapping[int, float] = MappingProxyType({}),
 ) -> Panel:
-    """Analyse one panel. base_error: of the base policy, if known: a curve that starts flat begins there."""
-    numbers = (question.claims, question.num_draws, question.seed, base_error)
+    """Analyse one panel.
+
+    base_error: of the base policy, if known: a curve that starts flat begins there. ceiling: the largest multiplier
+    that the problems allow, by data size, if known.
+    """
+    numbers = (question.num_draws, question.seed, base_error)
     pairs = compared(question.compare, outcomes.algorithms)
-    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers[1:]) for a, b in pairs)
-    return Panel(analyse(outcomes, question.reference, *numbers), base_error, flops, comparisons)
+    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers) for a, b in pairs)
+    study = analyse(outcomes, question.reference, question.claims, *numbers, ceiling)
+    return Panel(study, base_error, flops, comparisons, ceiling)
 
 
 def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:
