@@ -10,7 +10,7 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.overview import error_table, multiplier_table
 from analysis.figures.style import OWN, Place
+from analysis.multipliers.prediction import Predicted
 from analysis.page.wording import TABLE
 from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, open_folder
@@ -132,6 +133,14 @@ class Results:
         """The names for `figure`."""
         return self._source.figures
 
+    def predict(self, data_size: int, seed: int = 0) -> pd.DataFrame:
+        """m at a data size with its 95 % interval, and with that of the m that one new run there would show.
+
+        One row per algorithm with a joint fit that describes it; analyses the outcomes of a sweep first, as figures do.
+        """
+        found = self._source.study.predicted(data_size, seed)
+        return pd.DataFrame([vars(one) for one in found], columns=[field.name for field in fields(Predicted)])
+
     def table(self) -> pd.DataFrame:
         """The terminal's table as text: one row per algorithm, mean error in percent by size, the multiplier."""
         errors = self._source.errors
@@ -199,6 +208,9 @@ class _Source(Protocol):
 
     @property
     def figures(self) -> tuple[str, ...]: ...
+
+    @property
+    def study(self) -> Panel: ...
 
     def draw(self, name: str, place: Place) -> Figure | None: ...
 

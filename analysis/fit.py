@@ -23,7 +23,7 @@ from analysis.reporting.conclusions import measurement, opening
 from analysis.reporting.fits_file import data_hash
 from analysis.reporting.report_files import PAGES, STUDY_FILES
 from analysis.reporting.study_files import write_study_files
-from analysis.reporting.study_sections import main_sections, study_sections
+from analysis.reporting.study_sections import main_sections, prediction_section, study_sections
 from analysis.tables.cells import OutcomesError
 from analysis.verdicts.judge import label
 from analysis.verdicts.outcome_file import (
@@ -31,6 +31,7 @@ from analysis.verdicts.outcome_file import (
     checked_pairs,
     parse_ceiling,
     parse_claims,
+    parse_sizes,
     read_outcomes,
     read_table,
 )
@@ -61,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--ceiling goes with --reference: it limits multipliers.")
     if arguments.weights is not None and not has_axes:
         parser.error("--weights goes with --x and --y: outcomes and counts bring their own.")
-    if arguments.predict and arguments.reference is not None:
-        parser.error("--predict goes with --x and --y or with --pass-at-k.")
     output = Output(arguments.out, "analysis.fit", ("fit.csv", *STUDY_FILES, *PAGES), inputs=(arguments.table,))
     try:
         load_plugins(arguments.imports)
@@ -84,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.seed,
                 arguments.compare,
                 arguments.ceiling,
+                tuple(arguments.predict),
             )
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -107,11 +107,13 @@ def fit_outcomes(
     seed: int = 0,
     compare: Sequence[Sequence[str]] = (),
     ceiling: str | None = None,
+    predict: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table."""
     outcomes = read_outcomes(file, reference)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
-    question = Question(reference, claimed, num_draws, seed, checked_pairs(compare, outcomes.algorithms))
+    pairs = checked_pairs(compare, outcomes.algorithms)
+    question = Question(reference, claimed, num_draws, seed, 0.0, parse_sizes(predict), pairs)
     panel = analysed(outcomes, question, ceiling=parse_ceiling(ceiling, outcomes) if ceiling else {})
     parts = Parts()
     with output.writing() as directory:
@@ -119,6 +121,8 @@ def fit_outcomes(
         found = main_sections("", panel, directory, TABLE, parts)
         found += study_sections("", panel, directory, TABLE, parts)
         origin = _provenance(panel.study, file.name, claims, question, ceiling)
+        ahead = [one for size in question.predict for one in panel.predicted(size, seed)]
+        found += prediction_section(ahead, reference) if question.predict else []
         write_report(
             directory, f"{file.stem}: data multipliers", [*_conclusions(panel), *parts.section(), *found, origin]
         )
@@ -148,6 +152,7 @@ def _provenance(study: Study, name: str, claims: str, question: Question, ceilin
     command = f"python -m analysis.fit {name} --reference {shlex.quote(study.reference)}"
     command += f" --claims {shlex.quote(claims)}" if claims else ""
     command += f" --ceiling {ceiling}" if ceiling else ""
+    command += "".join(f" --predict {size}" for size in question.predict)
     command += "".join(f" --compare {shlex.join(pair)}" for pair in question.compare)
     command += f" --draws {question.num_draws} --seed {question.seed} --out DIR"
     return Section("Provenance", bullets=(f"data: {name}, hash {data_hash(study.outcomes)}", f"regenerate: {command}"))
@@ -190,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="VALUES",
-        help="such as 4096, or N=7e9,D=1e12; with an interval; may be repeated",
+        help="such as 4096, or N=7e9,D=1e12; with intervals, also of a new run; may be repeated",
     )
     parser.add_argument("--loss", default="huber", choices=("huber", "squares"), help="of a surface; default huber")
     parser.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap draws, default 2000")

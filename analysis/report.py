@@ -34,7 +34,7 @@ from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
 from analysis.tables.ceilings import ceilings_of
 from analysis.tables.outcomes import from_table
-from analysis.verdicts.compute import flops_by_cell
+from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
@@ -112,14 +112,15 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
     if not tables.outcomes:
         return None
     settings = sweep.analysis
-    question = Question(settings.reference, settings.claims, settings.bootstrap_draws, settings.seed, settings.compare)
+    numbers = (settings.bootstrap_draws, settings.seed, settings.problem_flops)
+    question = Question(settings.reference, settings.claims, *numbers, settings.compare)
     parts, panels, ceilings = Parts(), dict[str, Panel](), dict[str, Mapping[int, float]]()
     with parts.part("the ceilings of multipliers"):
         ceilings |= ceilings_of(sweep, material.plan)
     for name, outcomes in tables.outcomes.items():
         with parts.part(f"{where(name)}the analysis"):
-            flops = flops_by_cell(tables.runs, name)
-            known = (tables.base_errors.get(name), flops, ceilings.get(name, {}))
+            costs = costs_by_cell(tables.runs, name)
+            known = (tables.base_errors.get(name), costs, ceilings.get(name, {}))
             panels[name] = analysed(from_table(outcomes), question, *known)
     with output.writing(source) as directory:
         _write_tables(directory, material)

@@ -104,7 +104,7 @@ def verdict_table(panel: Panel) -> TextTable:
         per_flop = overall_compute(panel.compute, verdict.algorithm)
         shown = "-" if verdict.headline is None else verdict.headline.text
         row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", verdict.claim_sentence or "-"]
-        if panel.compute:
+        if panel.flops:
             row.append(
                 "-"
                 if per_flop is None
@@ -117,12 +117,17 @@ def verdict_table(panel: Panel) -> TextTable:
         "m: one number for all sizes with its 95 % interval where it describes the curves, else m at the smallest and"
         " the largest size, with limits for all sizes at once; docs/results.md has the verdicts."
     )
-    if panel.compute:
+    if panel.flops:
         columns += ("per FLOP, at the largest D",)
         note += (
             f" Per FLOP: times more compute that {label(panel.study.reference)} needs for the same error; training and"
             " generation of everything a run needs except the base policy, at the settings that selection chose. The"
-            " interval ignores that selection might have chosen others; synthetic problems are free, and Costs has the"
-            " search."
+            " interval ignores that selection might have chosen others;"
+            + (
+                f" a problem costs {panel.problem_flops:g} FLOPs"
+                if panel.problem_flops
+                else " synthetic problems are free"
+            )
+            + ", and Costs has the search."
         )
     return TextTable(columns, tuple(rows), note)

@@ -25,6 +25,7 @@ Code = Literal[
     "DIRECTION_ONLY",
     "NOT_RESOLVED",
 ]
+BOUNDS: tuple[Code, ...] = ("LOWER_BOUND", "UPPER_BOUND")
 REJECTED = 0.05
 NOT_CONSTANT = 0.025  # no single number below this p of fit; the hold-out has the same level
 NO_SLOPE = 1e-4  # of log m in log D: the size of rounding errors

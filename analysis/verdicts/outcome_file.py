@@ -138,6 +138,14 @@ def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapp
     return checked_claims(pairs, algorithms, reference, "--claims")
 
 
+def parse_sizes(texts: Sequence[str]) -> tuple[int, ...]:
+    """Data sizes of --predict. Raises OutcomesError."""
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise OutcomesError(f"--predict is {text!r}; with --reference it is a data size, such as 4096.")
+    return tuple(map(int, texts))
+
+
 def parse_ceiling(text: str, outcomes: Cells) -> Mapping[int, float]:
     """4.6, or 32=3.5,512=4.6, to the largest m by data size. Raises OutcomesError."""
     try:
