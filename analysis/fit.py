@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.curves.laws import AUTO, LAWS
 from analysis.curves.points import PointsError
@@ -74,17 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
             sentences = fit_points(read_table(arguments.table), arguments.table.name, request, output)
         else:
-            sentences = fit_outcomes(
-                arguments.table,
-                arguments.reference,
-                arguments.claims,
-                output,
-                arguments.draws,
-                arguments.seed,
-                arguments.compare,
-                arguments.ceiling,
-                tuple(arguments.predict),
-            )
+            with Console(stderr=True).status("bootstrap, fits and figures"):  # on a terminal only
+                sentences = fit_outcomes(
+                    arguments.table,
+                    arguments.reference,
+                    arguments.claims,
+                    output,
+                    arguments.draws,
+                    arguments.seed,
+                    arguments.compare,
+                    arguments.ceiling,
+                    tuple(arguments.predict),
+                )
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
