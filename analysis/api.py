@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from analysis.figures.style import OWN, Place
 from analysis.multipliers.prediction import Predicted
 from analysis.page.wording import TABLE
 from analysis.reporting.fits_file import verdict_document
-from analysis.reporting.results_folder import ResultsError, open_folder
+from analysis.reporting.results_folder import ResultsError, ResultsFolder, open_folder
 from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
 from analysis.verdicts.outcome_file import MIN_DRAWS, checked_ceiling, checked_claims, outcomes_of
@@ -94,7 +94,7 @@ class Results:
     panel: str  # "" if the sweep has only one
     panels: tuple[str, ...]  # names of all studies of the sweep, for load(path, panel=...)
     claims: Mapping[str, float | str]  # algorithm -> a multiplier, or an upper bound such as "<=1"
-    _source: "_Source"
+    _source: "_FittedTable | ResultsFolder"
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -186,33 +186,6 @@ class Results:
             f"<p><b>{html.escape(self._title)}</b>: mean test error in percent by data size, and the multiplier</p>"
         )
         return f"{caption}{self.table().to_html()}<ul>{items}</ul>"
-
-
-class _Source(Protocol):
-    """The source of a study's tables and figures."""
-
-    @property
-    def runs(self) -> pd.DataFrame: ...
-
-    @property
-    def outcomes(self) -> pd.DataFrame: ...
-
-    @property
-    def errors(self) -> pd.DataFrame: ...
-
-    @property
-    def multipliers(self) -> pd.DataFrame: ...
-
-    @property
-    def verdicts(self) -> Sequence[Mapping[str, Any]]: ...
-
-    @property
-    def figures(self) -> tuple[str, ...]: ...
-
-    @property
-    def study(self) -> Panel: ...
-
-    def draw(self, name: str, place: Place) -> Figure | None: ...
 
 
 @dataclass(frozen=True)

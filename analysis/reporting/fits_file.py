@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from analysis.fitting.fits import Fit
 from analysis.multipliers.model import Model
-from analysis.multipliers.questions import Questions
+from analysis.multipliers.robustness import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
 from analysis.tables.cells import Cells
 from analysis.verdicts.compute import FLOPS

@@ -10,7 +10,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from analysis.multipliers.prediction import Predicted, predicted
-from analysis.multipliers.questions import Questions, questions
+from analysis.multipliers.robustness import Questions, questions
 from analysis.tables.cells import Cells
 from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
 from analysis.verdicts.evidence import BOUNDS, REJECTED
