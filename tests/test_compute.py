@@ -1,5 +1,7 @@
 """analysis.compute: what data are worth in compute, from costs that are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from analysis.tables.outcomes import from_table
 from analysis.verdicts.compute import FLOPS, compute_multipliers, costs_by_cell, overall_compute, reference_cost
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import analyse
+from scaling.pricing import work
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +186,31 @@ def test_the_figure_shows_every_cell(study):
     axes = cost_figure(study, flops, "test error (%)").axes[0]
     drawn = np.concatenate([container.lines[0].get_xdata() for container in axes.containers])
     assert sorted(drawn) == sorted(table["flops"])
+
+
+@pytest.mark.parametrize(
+    ("count", "config", "numbers", "expected"),
+    [
+        (work.rollouts_made, {}, {"num_rollouts": 640.0}, 640.0),
+        (work.continuations_made, {"step_values": {"rollouts_per_prefix": 8}}, {"num_prefixes": 10.0}, 80.0),
+        (
+            work.continuations_made,
+            {"step_values": {"rollouts_per_prefix": 8}},
+            {"num_prefixes": 10.0, "num_continuations": 33.0},  # an adaptive estimate stops early
+            33.0,
+        ),
+        (work.solutions_of_teacher, {}, {"num_problems": 64.0, "num_rejected_solutions": 3.0}, 67.0),
+        (work.solutions_of_teacher, {}, {"num_problems": 64.0, "num_attempts": 90.0}, 90.0),
+        (work.candidates_tried, {"solvable": {"samples": 4}}, {"num_candidates": 100.0}, 400.0),
+    ],
+)
+def test_samples_and_verifier_calls_are_counted_from_records(count, config, numbers, expected):
+    assert count(SimpleNamespace(config=config), numbers) == expected
+    assert np.isnan(count(SimpleNamespace(config=config), {}))  # unknown, never 0
+
+
+def test_a_currency_that_some_record_lacks_is_absent():
+    runs = pd.DataFrame({"panel": "", "algorithm": ["sft", "rft"], "data_size": 32, "status": "done"})
+    runs = runs.assign(training_flops=1.0, generation_flops=0.0, samples=[0.0, 512.0], verifier_calls=[32.0, np.nan])
+    found = costs_by_cell(runs, "")
+    assert set(found) == {FLOPS, "samples"} and found["samples"] == {("sft", 32): 0.0, ("rft", 32): 512.0}
