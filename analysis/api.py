@@ -10,11 +10,11 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,13 @@ from matplotlib.figure import Figure
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.overview import error_table, multiplier_table
 from analysis.figures.style import OWN, Place
+from analysis.multipliers.prediction import Predicted
 from analysis.page.wording import TABLE
 from analysis.reporting.fits_file import verdict_document
-from analysis.reporting.results_folder import ResultsError, open_folder
+from analysis.reporting.results_folder import ResultsError, ResultsFolder, open_folder
 from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
-from analysis.verdicts.outcome_file import MIN_DRAWS, checked_claims, outcomes_of
+from analysis.verdicts.outcome_file import MIN_DRAWS, checked_ceiling, checked_claims, outcomes_of
 from analysis.verdicts.panel import Panel, Question, analysed
 
 __all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load"]
@@ -58,13 +59,15 @@ def fit_table(
     claims: Mapping[str, float | str] = NO_CLAIMS,
     draws: int = 2000,
     seed: int = 0,
+    ceiling: float | Mapping[int, float] | None = None,
 ) -> "Results":
     """Multipliers, with intervals and verdicts, from anyone's outcomes. Takes seconds to minutes.
 
     frame: one row for each run and problem, with the columns algorithm, data_size, seed, problem and wrong (0 or 1); or
     one row for each run, with algorithm, data_size, seed, num_problems and num_wrong. Other columns are ignored.
     reference: the algorithm that the others are compared with. claims: algorithm -> a multiplier to test, such as 2, or
-    an upper bound, such as "<=1". draws, seed: of the bootstrap behind the intervals.
+    an upper bound, such as "<=1". draws, seed: of the bootstrap behind the intervals. ceiling: the largest multiplier
+    that the problems allow, if known, of all data sizes or of each; a claim above it is not tested.
     Raises OutcomesError for a table or a claim that cannot be analysed; the message names the row and the cure.
     """
     if not isinstance(frame, pd.DataFrame):
@@ -76,7 +79,9 @@ def fit_table(
     table = frame.assign(algorithm=frame["algorithm"].astype(str)) if "algorithm" in frame else frame
     outcomes = outcomes_of(table, reference)
     claimed = checked_claims(claims, outcomes.algorithms, reference)
-    fitted = _FittedTable(table, analysed(outcomes, Question(reference, claimed, draws, seed)), claimed)
+    limits = {} if ceiling is None else checked_ceiling(ceiling, outcomes)
+    panel = analysed(outcomes, Question(reference, claimed, draws, seed), ceiling=limits)
+    fitted = _FittedTable(table, panel, claimed)
     return Results("table", reference, "", ("",), claimed, fitted)
 
 
@@ -89,7 +94,7 @@ class Results:
     panel: str  # "" if the sweep has only one
     panels: tuple[str, ...]  # names of all studies of the sweep, for load(path, panel=...)
     claims: Mapping[str, float | str]  # algorithm -> a multiplier, or an upper bound such as "<=1"
-    _source: "_Source"
+    _source: "_FittedTable | ResultsFolder"
 
     @property
     def runs(self) -> pd.DataFrame:
@@ -127,6 +132,14 @@ class Results:
     def figures(self) -> tuple[str, ...]:
         """The names for `figure`."""
         return self._source.figures
+
+    def predict(self, data_size: int, seed: int = 0) -> pd.DataFrame:
+        """m at a data size with its 95 % interval, and with that of the m that one new run there would show.
+
+        One row per algorithm with a joint fit that describes it; analyses the outcomes of a sweep first, as figures do.
+        """
+        found = self._source.study.predicted(data_size, seed)
+        return pd.DataFrame([vars(one) for one in found], columns=[field.name for field in fields(Predicted)])
 
     def table(self) -> pd.DataFrame:
         """The terminal's table as text: one row per algorithm, mean error in percent by size, the multiplier."""
@@ -173,30 +186,6 @@ class Results:
             f"<p><b>{html.escape(self._title)}</b>: mean test error in percent by data size, and the multiplier</p>"
         )
         return f"{caption}{self.table().to_html()}<ul>{items}</ul>"
-
-
-class _Source(Protocol):
-    """The source of a study's tables and figures."""
-
-    @property
-    def runs(self) -> pd.DataFrame: ...
-
-    @property
-    def outcomes(self) -> pd.DataFrame: ...
-
-    @property
-    def errors(self) -> pd.DataFrame: ...
-
-    @property
-    def multipliers(self) -> pd.DataFrame: ...
-
-    @property
-    def verdicts(self) -> Sequence[Mapping[str, Any]]: ...
-
-    @property
-    def figures(self) -> tuple[str, ...]: ...
-
-    def draw(self, name: str, place: Place) -> Figure | None: ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import analysis.origins  # noqa: F401  (first, since it says why the others cann
 from analysis.planner.assumptions import Defaults
 from analysis.planner.expected import expect
 from analysis.planner.page import Page, design_page, suggestion_page
-from analysis.planner.planned import Planned, panels_of, why_not_measured
+from analysis.planner.planned import Planned, by_noise, panels_of, why_not_measured
 from analysis.planner.suggest import suggest
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _design(arguments: argparse.Namespace, sweep: Sweep, panels: Sequence[Planned]) -> Page:
     reference, claims = sweep.analysis.reference, sweep.analysis.claims
+    if arguments.by_noise:
+        panels = [regime for item in panels for regime in by_noise(item, reference)]
     expected = []
     studies = [arguments.studies or (NUM_STUDIES_AFTER if item.is_measured else NUM_STUDIES) for item in panels]
     with _studies_shown(sum(studies)) as on_study:
@@ -106,6 +108,7 @@ def _command(arguments: argparse.Namespace, studies: str) -> str:
     for name in ("floor", "exponent", "error", "item_sd", "run_sd"):
         if getattr(arguments, name) != getattr(_DEFAULTS, "first_error" if name == "error" else name):
             parts.append(f"--{name.replace('_', '-')} {getattr(arguments, name):g}")
+    parts += ["--by-noise"] if arguments.by_noise else []
     parts += [f"--noise-from {arguments.noise_from}"] if arguments.noise_from else []
     return " ".join(parts)
 
@@ -134,14 +137,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to scaling.sweep")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's results, as given to scaling.sweep")
     add_imports(parser)
-    parser.add_argument("--suggest", type=_count, metavar="N", help="after a first run: the N best additions, in order")
+    parser.add_argument(
+        "--suggest",
+        type=_whole(1, 10_000, " from 1 to 10,000"),
+        metavar="N",
+        help="after a first run: the N best additions, in order",
+    )
     parser.add_argument(
         "--studies",
-        type=_count,
+        type=_whole(1, 10_000, " from 1 to 10,000"),
         help=f"simulated studies; {NUM_STUDIES}, or {NUM_STUDIES_AFTER} if a first run gives the curve",
     )
-    parser.add_argument("--draws", type=_draws, default=100, help="bootstrap draws of each study (%(default)s)")
-    parser.add_argument("--seed", type=_seed, default=0, help="of the simulation (%(default)s)")
+    parser.add_argument(
+        "--draws",
+        type=_whole(50, 100_000, " from 50 to 100,000"),
+        default=100,
+        help="bootstrap draws of each study (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=_whole(0, 2**32 - 1, ", 0 or more"), default=0, help="of the simulation (%(default)s)"
+    )
     parser.add_argument(
         "--truth",
         choices=("first-run", "claims", "defaults"),
@@ -149,35 +164,48 @@ def _parser() -> argparse.ArgumentParser:
         help="the assumptions: those of a first run, if any; its curve and noise with the claims for"
         " multipliers; or the defaults below in any case (%(default)s)",
     )
-    parser.add_argument("--floor", type=_share, default=_DEFAULTS.floor, help="default curve's floor (%(default)s)")
-    parser.add_argument("--exponent", type=_positive, default=_DEFAULTS.exponent, help="its exponent (%(default)s)")
     parser.add_argument(
-        "--error", type=_share, default=_DEFAULTS.first_error, help="at the smallest size (%(default)s)"
+        "--floor",
+        type=_real(1.0, "an error between 0 and 1"),
+        default=_DEFAULTS.floor,
+        help="default curve's floor (%(default)s)",
     )
-    parser.add_argument("--item-sd", type=_positive, default=_DEFAULTS.item_sd, help="of difficulty (%(default)s)")
-    parser.add_argument("--run-sd", type=_positive, help="of run effects in logits; required without a first run")
+    parser.add_argument(
+        "--exponent",
+        type=_real(20.0, "a number from 0 to 20"),
+        default=_DEFAULTS.exponent,
+        help="its exponent (%(default)s)",
+    )
+    parser.add_argument(
+        "--error",
+        type=_real(1.0, "an error between 0 and 1"),
+        default=_DEFAULTS.first_error,
+        help="at the smallest size (%(default)s)",
+    )
+    parser.add_argument(
+        "--item-sd",
+        type=_real(20.0, "a number from 0 to 20"),
+        default=_DEFAULTS.item_sd,
+        help="of difficulty (%(default)s)",
+    )
+    parser.add_argument(
+        "--run-sd",
+        type=_real(20.0, "a number from 0 to 20"),
+        help="of run effects in logits; required without a first run",
+    )
+    parser.add_argument(
+        "--by-noise", action="store_true", help="at run noise over luck of .5, 1, 2 and 4, each in turn"
+    )
     parser.add_argument("--noise-from", type=Path, metavar="DIR", help="results/NAME of another sweep, for its noise")
     return parser
 
 
-def _count(text: str) -> int:
-    return _number(text, int, 1, 10_000, "a whole number from 1 to 10,000")
+def _whole(low: int, high: int, expected: str) -> Callable[[str], int]:
+    return lambda text: _number(text, int, low, high, f"a whole number{expected}")
 
 
-def _draws(text: str) -> int:
-    return _number(text, int, 50, 100_000, "a whole number from 50 to 100,000")
-
-
-def _seed(text: str) -> int:
-    return _number(text, int, 0, 2**32 - 1, "a whole number, 0 or more")
-
-
-def _share(text: str) -> float:
-    return _number(text, float, 0.0, 1.0, "an error between 0 and 1")
-
-
-def _positive(text: str) -> float:
-    return _number(text, float, 0.0, 20.0, "a number from 0 to 20")
+def _real(high: float, expected: str) -> Callable[[str], float]:
+    return lambda text: _number(text, float, 0.0, high, expected)
 
 
 def _number(text: str, kind: Callable[[str], _Number], low: float, high: float, expected: str) -> _Number:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.curves.laws import AUTO, LAWS
 from analysis.curves.points import PointsError
@@ -23,10 +25,18 @@ from analysis.reporting.conclusions import measurement, opening
 from analysis.reporting.fits_file import data_hash
 from analysis.reporting.report_files import PAGES, STUDY_FILES
 from analysis.reporting.study_files import write_study_files
-from analysis.reporting.study_sections import main_sections, study_sections
+from analysis.reporting.study_sections import main_sections, prediction_section, study_sections
 from analysis.tables.cells import OutcomesError
 from analysis.verdicts.judge import label
-from analysis.verdicts.outcome_file import MIN_DRAWS, checked_pairs, parse_claims, read_outcomes, read_table
+from analysis.verdicts.outcome_file import (
+    MIN_DRAWS,
+    checked_pairs,
+    parse_ceiling,
+    parse_claims,
+    parse_sizes,
+    read_outcomes,
+    read_table,
+)
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
@@ -50,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if has_axes and (arguments.x is None or arguments.y is None):
         parser.error("a curve needs both --x and --y, names of columns.")
+    if arguments.ceiling is not None and arguments.reference is None:
+        parser.error("--ceiling goes with --reference: it limits multipliers.")
     if arguments.weights is not None and not has_axes:
         parser.error("--weights goes with --x and --y: outcomes and counts bring their own.")
-    if arguments.predict and arguments.reference is not None:
-        parser.error("--predict goes with --x and --y or with --pass-at-k.")
     output = Output(arguments.out, "analysis.fit", ("fit.csv", *STUDY_FILES, *PAGES), inputs=(arguments.table,))
     try:
         load_plugins(arguments.imports)
@@ -66,15 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
             sentences = fit_points(read_table(arguments.table), arguments.table.name, request, output)
         else:
-            sentences = fit_outcomes(
-                arguments.table,
-                arguments.reference,
-                arguments.claims,
-                output,
-                arguments.draws,
-                arguments.seed,
-                arguments.compare,
-            )
+            with Console(stderr=True).status("bootstrap, fits and figures"):  # on a terminal only
+                sentences = fit_outcomes(
+                    arguments.table,
+                    arguments.reference,
+                    arguments.claims,
+                    output,
+                    arguments.draws,
+                    arguments.seed,
+                    arguments.compare,
+                    arguments.ceiling,
+                    tuple(arguments.predict),
+                )
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -96,18 +109,23 @@ def fit_outcomes(
     num_draws: int = 2000,
     seed: int = 0,
     compare: Sequence[Sequence[str]] = (),
+    ceiling: str | None = None,
+    predict: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table."""
     outcomes = read_outcomes(file, reference)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
-    question = Question(reference, claimed, num_draws, seed, checked_pairs(compare, outcomes.algorithms))
-    panel = analysed(outcomes, question)
+    pairs = checked_pairs(compare, outcomes.algorithms)
+    question = Question(reference, claimed, num_draws, seed, 0.0, parse_sizes(predict), pairs)
+    panel = analysed(outcomes, question, ceiling=parse_ceiling(ceiling, outcomes) if ceiling else {})
     parts = Parts()
     with output.writing() as directory:
         write_study_files(directory, {"": panel}, question, TABLE, parts)
         found = main_sections("", panel, directory, TABLE, parts)
         found += study_sections("", panel, directory, TABLE, parts)
-        origin = _provenance(panel.study, file.name, claims, question)
+        origin = _provenance(panel.study, file.name, claims, question, ceiling)
+        ahead = [one for size in question.predict for one in panel.predicted(size, seed)]
+        found += prediction_section(ahead, reference) if question.predict else []
         write_report(
             directory, f"{file.stem}: data multipliers", [*_conclusions(panel), *parts.section(), *found, origin]
         )
@@ -133,9 +151,11 @@ def _conclusions(panel: Panel) -> list[Section]:
     return opening({"": panel}, (data,))
 
 
-def _provenance(study: Study, name: str, claims: str, question: Question) -> Section:
+def _provenance(study: Study, name: str, claims: str, question: Question, ceiling: str | None) -> Section:
     command = f"python -m analysis.fit {name} --reference {shlex.quote(study.reference)}"
     command += f" --claims {shlex.quote(claims)}" if claims else ""
+    command += f" --ceiling {ceiling}" if ceiling else ""
+    command += "".join(f" --predict {size}" for size in question.predict)
     command += "".join(f" --compare {shlex.join(pair)}" for pair in question.compare)
     command += f" --draws {question.num_draws} --seed {question.seed} --out DIR"
     return Section("Provenance", bullets=(f"data: {name}, hash {data_hash(study.outcomes)}", f"regenerate: {command}"))
@@ -154,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     parser.add_argument("--reference", metavar="NAME", help="the algorithm that the others are compared with")
     parser.add_argument("--claims", default="", metavar="NAME=M,...", help="such as rft=2,step_dpo=8,dpo=<=1")
+    parser.add_argument("--ceiling", metavar="M|D=M,...", help="largest m possible; claims above it are not tested")
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -177,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="VALUES",
-        help="such as 4096, or N=7e9,D=1e12; with an interval; may be repeated",
+        help="such as 4096, or N=7e9,D=1e12; with intervals, also of a new run; may be repeated",
     )
     parser.add_argument("--loss", default="huber", choices=("huber", "squares"), help="of a surface; default huber")
     parser.add_argument("--draws", type=int, default=2000, metavar="N", help="bootstrap draws, default 2000")

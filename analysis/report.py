@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,9 @@ from analysis.reporting.samples import samples_in_folder, write_samples
 from analysis.reporting.sections import Story, sections
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
+from analysis.tables.ceilings import ceilings_of
 from analysis.tables.outcomes import from_table
-from analysis.verdicts.compute import flops_by_cell
+from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
@@ -111,12 +112,16 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
     if not tables.outcomes:
         return None
     settings = sweep.analysis
-    question = Question(settings.reference, settings.claims, settings.bootstrap_draws, settings.seed, settings.compare)
-    parts, panels = Parts(), dict[str, Panel]()
+    numbers = (settings.bootstrap_draws, settings.seed, settings.problem_flops)
+    question = Question(settings.reference, settings.claims, *numbers, settings.compare)
+    parts, panels, ceilings = Parts(), dict[str, Panel](), dict[str, Mapping[int, float]]()
+    with parts.part("the ceilings of multipliers"):
+        ceilings |= ceilings_of(sweep, material.plan)
     for name, outcomes in tables.outcomes.items():
         with parts.part(f"{where(name)}the analysis"):
-            flops = flops_by_cell(tables.runs, name)
-            panels[name] = analysed(from_table(outcomes), question, tables.base_errors.get(name), flops)
+            costs = costs_by_cell(tables.runs, name)
+            known = (tables.base_errors.get(name), costs, ceilings.get(name, {}))
+            panels[name] = analysed(from_table(outcomes), question, *known)
     with output.writing(source) as directory:
         _write_tables(directory, material)
         write_study_files(directory, panels, question, SWEEP, parts)

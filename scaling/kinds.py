@@ -40,6 +40,7 @@ class Kind:
     computed_here: str = ""  # why a server of `sampler` does not do its work, if one might expect it
     problems: Function | None = None  # (stage) -> the number of problems that later stages work on
     rows: Function | None = None  # (stage) -> rows it gives a learner for each problem, at most
+    verified: Function | None = None  # (stage, its numbers) -> solutions made here that are verified for training
     numbers: tuple[str, ...] = ()  # numbers of its record that describe a run's data: columns of runs.csv
     makes_base: bool = False  # it makes a base policy, whose cost a whole study shares
     source: str = ""  # digest of the module that registered it; part of its stages' identity. Empty: this project's
@@ -74,24 +75,25 @@ _REGISTRY = Registry(
             "solvable", 1, "rollouts", "data.sets.solvable:run",
             work=f"{_WORK}:solvable", memory=f"{_MEMORY}:sampling",
             samples=Sampling("solvable", "problems.solvable", per_prompt="samples"),
-            computed_here="the choice of problems.solvable is sampled here",
+            computed_here="the choice of problems.solvable is sampled here", verified=f"{_WORK}:candidates_tried",
             numbers=("num_candidates", "num_solvable"),
         ),
         Kind(
             "teacher", 1, "host", "data.teacher.synthetic:run",
-            work=f"{_WORK}:teacher", problems=f"{_WORK}:problems_of_teacher",
+            work=f"{_WORK}:teacher", problems=f"{_WORK}:problems_of_teacher", verified=f"{_WORK}:solutions_of_teacher",
         ),
         Kind("sft", 1, "train", "algorithms.sft:run", work=f"{_WORK}:sft", memory=f"{_MEMORY}:training"),
         Kind(
             "rollouts", 1, "rollouts", "data.rollouts:run",
             work=f"{_WORK}:rollouts", memory=f"{_MEMORY}:sampling",
             samples=Sampling("rollouts", "rollouts", per_prompt="samples_per_problem"),
+            verified=f"{_WORK}:rollouts_made",
         ),
         Kind("verification", 1, "host", "data.verifier:run", work=_NOTHING),
         Kind(
             "step_values", 1, "rollouts", "data.step_values:run",
             work=f"{_WORK}:step_values", memory=f"{_MEMORY}:sampling",
-            samples=Sampling(None, "rollouts", from_prefixes=True),
+            samples=Sampling(None, "rollouts", from_prefixes=True), verified=f"{_WORK}:continuations_made",
         ),
         Kind(
             "positives", 1, "host", "algorithms.rft:select_positives",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import examples, fact_count, page, sides, workloads
+from benchmarks import examples, page, sides, workloads
 from scaling.model.policy import load_policy
 from scaling.model.transformer import architecture
 
@@ -99,19 +99,3 @@ def test_measuring_one_size_anew_keeps_the_rows_of_the_others_from_the_same_mach
     assert [row["size"] for row in sides.rows_of_other_sizes(settings, "training")] == ["xs", "s"]
     machine["versions"] = "others"
     assert sides.rows_of_other_sizes(settings, "training") == []
-
-
-def test_all_orders_of_four_operands_add_twelve_pairs_and_one_order_three_of_them():
-    every = fact_count.of_all_orders([1, 2, 4, 8], 97)
-    assert every == {
-        *((1, 2), (2, 4), (4, 8)),  # at first
-        *((3, 4), (6, 1), (1, 8), (12, 1)),  # after one of these
-        *((7, 8), (12, 3), (9, 6), (13, 2), (3, 12)),  # at last
-    }
-    rng = np.random.default_rng(0)
-    assert {fact for _ in range(100) for fact in fact_count.of_one_order([1, 2, 4, 8], 97, rng)} == every
-
-
-def test_the_ceiling_is_the_horizontal_distance_and_none_beyond_the_curve():
-    one, every = np.array([0.8, 0.6, 0.4, 0.2]), np.array([0.6, 0.4, 0.2, 0.1])
-    assert fact_count.ceiling([32, 64, 128, 256], one, every) == [*(pytest.approx(2.0),) * 3, None]

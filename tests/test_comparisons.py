@@ -24,7 +24,7 @@ def table():
 
 def test_a_comparison_is_the_study_of_the_two_alone(table):
     outcomes = from_table(table)
-    panel = analysed(outcomes, Question("sft", {}, 200, 0, (("step_dpo", "rft"),)))
+    panel = analysed(outcomes, Question("sft", {}, 200, 0, compare=(("step_dpo", "rft"),)))
     (study,) = panel.comparisons
     alone = analyse(outcomes.part(["rft", "step_dpo"]), "rft", {}, 200, 0)
     assert (study.reference, study.verdicts) == ("rft", alone.verdicts)

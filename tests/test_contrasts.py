@@ -45,7 +45,7 @@ def test_the_band_holds_the_whole_line_in_95_percent_of_draws():
     zeros = np.zeros((5000, 2))
     point = fit_of([0.0, 0.0, np.log(2), 0.1], "H2")
     replicates = fit_of(np.column_stack([zeros, rng.normal(np.log(2), 0.2, 5000), rng.normal(0.1, 0.1, 5000)]), "H2")
-    found = band(design, point, replicates, "rft")
+    found = band(design, np.ones(8), point, replicates, "rft")
     centred = np.log(sizes) - design.log_center
     assert found.sizes == (64, 256, 1024, 4096)
     np.testing.assert_allclose(found.estimate, 2 * np.exp(0.1 * centred))

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves.choice import choose, hold_out
+from analysis.curves.choice import choose, half_budget, hold_out
 from analysis.curves.laws import AUTO, LAWS, STEEPEST, bootstrap_curve, fit_curve, rmsle
+from analysis.curves.numbers import joint_region
 
 KNOWN = Path(__file__).parents[2] / "shared" / "known_answers"
 BENCHMARK = KNOWN / "alabdulmohsin_benchmark"
@@ -215,3 +216,26 @@ def test_draws_with_too_few_sizes_are_drawn_again():
     draws = bootstrap_curve(x, y, fit_curve(x, y, "pow3"), 200, seed=0)
     assert len(draws.theta) == 200
     assert np.isfinite(draws.natural).all()
+
+
+def test_the_joint_region_holds_95_percent_of_draws_and_their_correlation():
+    rng = np.random.default_rng(0)
+    c = rng.normal(0.2, 0.01, 4000)
+    b = np.exp(np.log(0.8) + 10 * (c - 0.2) + rng.normal(0, 0.1, 4000))  # correlation 1 / sqrt(2)
+    region = joint_region(c, b)
+    assert region.center == pytest.approx((0.2, 0.8), rel=0.01)
+    assert region.correlation == pytest.approx(0.5**0.5, abs=0.03)
+    # A normal law's 95 % ellipse has the radius sqrt(5.991): along c it reaches that many standard deviations.
+    assert max(point[0] for point in region.outline) == pytest.approx(0.2 + 5.991**0.5 * 0.01, abs=0.001)
+    assert joint_region(np.full(10, 0.2), b[:10]) is None
+
+
+def test_half_of_the_budget_predicts_the_rest_of_a_planted_hill():
+    x = 2.0 ** (np.arange(21) / 2)
+    y = 0.2 + 0.7 / (1 + (x / 30.0) ** 0.8)
+    curve = fit_curve(x, y, "hill")
+    found = half_budget(x, y, curve)
+    assert found.num_points == 2 and found.rmsle < 1e-4 < found.last1
+    assert found.asymptote == pytest.approx(0.2, abs=1e-3) == found.asymptote_of_all
+    assert half_budget(x, y, fit_curve(x, y, "pow2")) is None  # no floor
+    assert half_budget(x[-5:], y[-5:], fit_curve(x[-5:], y[-5:], "hill")) is None  # too few sizes in the lower half

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from planted import planted
@@ -10,6 +11,7 @@ from planted_store import fill
 from analysis import report
 from analysis.design import main
 from analysis.planner.assumptions import Assumptions, grids_of
+from analysis.planner.simulation import luck_sd
 from analysis.planner.suggest import PROBLEMS, SEED, additions, widths_of
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
@@ -148,3 +150,18 @@ def test_more_problems_narrow_the_interval_on_the_studies_that_both_share(sweep_
     )
     before, after = widths_of([grid, larger], assumed, "sft", 3, 100, 0)
     assert after["rft"].mean() < before["rft"].mean()
+
+
+def test_by_noise_tries_the_grid_at_several_run_noises_and_needs_none(sweep_file, tmp_path):
+    assert main([str(sweep_file), *QUICK[:4], "--by-noise"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "small" / "design.csv")
+    assert table["panel"].tolist() == [f"run noise over luck {ratio}" for ratio in ("0.5", "1", "2", "4")]
+    assert table["width"].iloc[-1] > table["width"].iloc[0]
+    page = (tmp_path / "results" / "small" / "design.md").read_text()
+    sds = [float(found) for found in re.findall(r"run effects of sd (\d\.\d\d), in logits", page)]
+    assert sds[3] == pytest.approx(8 * sds[0], abs=0.05) and "--by-noise" in page
+
+
+def test_luck_is_that_of_a_mean_of_outcomes():
+    # Without a spread of difficulty an error of p has the variance p (1 - p) / N, and the slope p (1 - p) in its logit.
+    assert luck_sd(np.array([0.2]), 100, 0.0) == pytest.approx((1 / (0.16 * 100)) ** 0.5)

@@ -131,7 +131,7 @@ def test_a_bad_claim_is_refused(items, tmp_path, capsys, claims, message):
         ("--x", "D"),
         ("--seed", "-1"),
         ("--reference", "sft", "--weights", "seed"),
-        ("--reference", "sft", "--predict", "8"),
+        ("--x", "size", "--y", "error", "--ceiling", "4"),
         ("--reference", "sft", "--pass-at-k", "n,c"),
     ],
 )
@@ -383,3 +383,20 @@ def test_bad_points_are_refused_with_the_place_and_the_cure(tmp_path, capsys, ta
 def test_a_surface_that_cannot_be_told_is_refused(tmp_path, capsys, change, message):
     assert fit(change(surface()), tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla") == 2
     assert message in capsys.readouterr().err
+
+
+def test_outcomes_take_a_ceiling_and_predict_m_and_a_new_run_at_any_size(tmp_path, capsys):
+    file = tmp_path / "outcomes.csv"
+    planted({"sft": 1.0, "rft": 2.0}, num_problems=100).to_csv(file, index=False)
+    asked = ("--claims", "rft=8", "--ceiling", "4.5", "--predict", "300", "--draws", "200")
+    assert main([str(file), "--reference", "sft", *asked, "--out", str(tmp_path / "out")]) == 0
+    assert "cannot be tested here: ceiling 4.50x" in capsys.readouterr().out
+    panel = json.loads((tmp_path / "out" / "fits.json").read_text())["panels"][""]
+    assert panel["ceiling"] == {str(size): 4.5 for size in (64, 128, 256, 512, 1024)}
+    (found,) = panel["predictions"]
+    assert found["data_size"] == 300 and found["new_run_low"] < found["low"] < 2 < found["high"] < found["new_run_high"]
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "Multipliers at chosen sizes" in report and "--ceiling 4.5 --predict 300 " in report
+    for wrong, text in (("--predict", "x"), ("--ceiling", "64=2,65=3"), ("--ceiling", "much")):
+        assert main([str(file), "--reference", "sft", wrong, text, "--out", str(tmp_path / "out")]) == 2
+        assert f"{wrong} is '{text}'" in (said := capsys.readouterr().err) or "the ceiling at D = 65 is 3.0" in said

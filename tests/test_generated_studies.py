@@ -27,6 +27,7 @@ from analysis.reporting.conclusions import measurement, opening
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.study_sections import main_sections, study_sections
 from analysis.tables.outcomes import from_table
+from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.panel import Question, analysed
 
 LADDER = (8, 16, 32, 1000, 1001, 2**40)
@@ -74,11 +75,13 @@ def table_of(spec: Spec) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["algorithm", "data_size", "seed", "problem", "wrong"])
 
 
-def costs_of(table: pd.DataFrame, kind: str) -> Mapping[tuple[str, int], float]:
+def costs_of(table: pd.DataFrame, kind: str) -> Mapping[str, Mapping[tuple[str, int], float]]:
     """FLOPs of a run of every cell."""
-    cells = [] if kind == "none" else table[["algorithm", "data_size"]].drop_duplicates().itertuples(index=False)
+    if kind == "none":
+        return {}
+    cells = table[["algorithm", "data_size"]].drop_duplicates().itertuples(index=False)
     price = {"equal": lambda size: 1e9, "growing": lambda size: 1e6 * size, "huge": lambda size: 1e30 / size}
-    return {(str(name), int(size)): price[kind](size) for name, size in cells}
+    return {FLOPS: {(str(name), int(size)): price[kind](size) for name, size in cells}}
 
 
 specs = st.builds(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.fitting.isotonic import log_size_reaching, non_increasing, running_minimum
+from analysis.fitting.isotonic import fall_per_fourfold, log_size_reaching, non_increasing, running_minimum
 
 LOG_SIZE = np.log([64.0, 128.0, 256.0])
 
@@ -53,3 +53,12 @@ def test_on_a_plateau_the_smallest_size_counts():
 def test_the_running_minimum_keeps_the_best_so_far():
     levels = np.array([[0.8, 0.5, 0.6, 0.7, 0.4], [0.3, 0.4, 0.5, 0.2, 0.9]])
     assert running_minimum(levels).tolist() == [[0.8, 0.5, 0.5, 0.5, 0.4], [0.3, 0.3, 0.3, 0.2, 0.2]]
+
+
+def test_the_fall_per_fourfold_is_that_around_a_size_within_the_sizes():
+    log_size, levels = np.log([1.0, 4.0, 16.0, 64.0]), np.array([0.9, 0.5, 0.3, 0.3])
+    assert fall_per_fourfold(levels, log_size, 2.0) == pytest.approx(0.4)  # from 1 to 4
+    assert fall_per_fourfold(levels, log_size, 4.0) == pytest.approx(0.2 + 0.1)  # half of either side
+    assert fall_per_fourfold(levels, log_size, 1.0) == pytest.approx(0.4)  # the first fourfold
+    assert fall_per_fourfold(levels, log_size, 500.0) == pytest.approx(0.0)  # the last one
+    assert fall_per_fourfold(levels[:2], np.log([1.0, 2.0]), 2.0) == pytest.approx(0.4)  # all there is

@@ -180,9 +180,9 @@ def test_no_number_is_given_that_lies_outside_of_its_points(file):
                 assert {given.estimate for given in item.headline.points} <= {one.estimate for one in points}
 
 
-def test_a_known_ceiling_is_that_of_m4():
+def test_a_known_error_without_data_is_the_ceiling_of_m4():
     outcomes = from_table(planted({"sft": 1.0, "rft": 2.0}, WIDE, num_problems=200))
-    pair = [analyse(outcomes, "sft", {}, num_draws=100, ceiling=ceiling).models["rft"] for ceiling in (None, 0.95)]
+    pair = [analyse(outcomes, "sft", {}, num_draws=100, base_error=error).models["rft"] for error in (None, 0.95)]
     qaicc = [next(score.qaicc for score in model.scores if score.form == "m4") for model in pair]
     assert qaicc[0] != qaicc[1]
 
@@ -200,6 +200,41 @@ def test_a_reference_that_does_not_fall_has_no_multipliers():
     (item,) = analyse(from_table(table), "sft", {}, num_draws=100).verdicts
     assert item.code == "NOT_ESTIMABLE"
     assert "falls by 0.0 pp" in item.sentence
+
+
+def plateau(size: float) -> float:
+    """.3 + .3 (D / 64)^-1.5: per fourfold around D it falls by .3 (2^1.5 - 2^-1.5) (D / 64)^-1.5, .74 (D / 64)^-1.5."""
+    return 0.3 + 0.3 * (size / 64) ** -1.5
+
+
+def test_where_the_reference_moves_less_than_a_point_per_fourfold_no_multiplier_is_given():
+    # .74 (D / 64)^-1.5 is 1.2 pp at D = 1,024 and 0.4 pp at 2,048; at the last size it is taken over the last fourfold.
+    outcomes = from_table(planted({"sft": 1.0, "rft": 2.0}, WIDE, num_problems=1000, curve=plateau))
+    study = analyse(outcomes, "sft", {}, num_draws=200)
+    assert sorted(study.flat) == [2048, 4096, 8192]
+    assert study.flat[2048] == pytest.approx(0.742 * 32**-1.5, abs=0.003)
+    points = [item.data_size for item in study.multipliers if item.kind == "pointwise"]
+    assert points == [64, 128, 256, 512, 1024]
+    (item,) = study.verdicts
+    assert item.code == "SUPPORTED" and "D 64 to 1,024" in item.sentence
+    assert "pp per fourfold of data at D = 2,048, 4,096 and 8,192, less than 1 pp" in item.sentence
+    assert study.overall("rft").low < 2.0 < study.overall("rft").high
+
+
+def test_an_algorithm_whose_sizes_all_lie_on_the_plateau_has_no_multiplier_and_no_company_changes_that():
+    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, WIDE, num_problems=300, curve=plateau)
+    late = table[(table["algorithm"] != "rft") | (table["data_size"] > 2048)]
+    found = analyse(from_table(late), "sft", {"rft": 2}, num_draws=100)
+    alone = analyse(from_table(late[late["algorithm"] != "dpo"]), "sft", {"rft": 2}, num_draws=100)
+    item = found.verdict("rft")
+    assert item.code == "NOT_ESTIMABLE" and item.headline is None and item == alone.verdict("rft")
+    assert "the error of SFT falls by" in item.sentence and "at D = 4,096 and 8,192, less than 1 pp" in item.sentence
+    assert item.claim_sentence == "The claim of 2x cannot be tested."
+    assert found.flat == alone.flat
+
+
+def test_a_reference_that_falls_by_a_point_or_more_per_fourfold_loses_no_size(study):
+    assert study.flat == {}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ does not beat it does not extrapolate.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,6 +85,29 @@ def hold_out(
             miss = rmsle(predicted, y[~kept], weights[~kept])
             scores.append(HoldOutScore(name, num_left_out, len(predicted), miss))
     return tuple(scores)
+
+
+class HalfBudget(NamedTuple):
+    """A curve fitted to sizes up to half of the largest, and what it says of the others."""
+
+    num_points: int  # predicted
+    rmsle: float
+    last1: float  # of repeating the last value seen
+    asymptote: float  # c from half of the budget
+    asymptote_of_all: float  # c from all points
+
+
+def half_budget(x: np.ndarray, y: np.ndarray, curve: Curve, weights: np.ndarray | None = None) -> HalfBudget | None:
+    """None for a form without a floor, or with too few sizes in the lower half."""
+    kept = x <= x.max() / 2
+    if "c" not in curve.law.parameters or len(np.unique(x[kept])) <= num_parameters(curve.form):
+        return None
+    weights = np.ones(len(x)) if weights is None else weights
+    half, at = fit_curve(x[kept], y[kept], curve.form, weights[kept]), curve.law.parameters.index("c")
+    at_last = x == x[kept].max()
+    last = np.full((~kept).sum(), np.exp(np.average(np.log(y[at_last]), weights=weights[at_last])))
+    misses = (rmsle(predicted, y[~kept], weights[~kept]) for predicted in (half.predict(x[~kept])[0], last))
+    return HalfBudget(len(last), *misses, float(half.natural[0, at]), float(curve.natural[0, at]))
 
 
 def _pooled(scores: list[HoldOutScore]) -> float:

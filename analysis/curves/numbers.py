@@ -117,6 +117,32 @@ def intervals(names: Sequence[str], point: np.ndarray, draws: np.ndarray) -> dic
     return {name: {"estimate": estimate, "low": a, "high": b} for name, estimate, a, b in rows}
 
 
+class Region(NamedTuple):
+    """A joint 95 % region of the asymptote and the steepness: an ellipse in c and log b."""
+
+    center: tuple[float, float]  # c, b
+    correlation: float  # of c and log b over draws
+    outline: list[tuple[float, float]]  # points (c, b) along its edge
+
+    def __str__(self) -> str:
+        c, b = zip(*self.outline, strict=True)
+        return f"c {min(c):.3g} to {max(c):.3g} and b {min(b):.3g} to {max(b):.3g}, correlation {self.correlation:+.2f}"
+
+
+def joint_region(c: np.ndarray, b: np.ndarray) -> Region | None:
+    """From draws [B] of both; None where they do not vary. 95 % of the draws lie inside."""
+    drawn = np.stack([c, np.log(b)])
+    center, covariance = drawn.mean(axis=1), np.cov(drawn)
+    if np.linalg.matrix_rank(covariance) < 2:
+        return None
+    root = np.linalg.cholesky(covariance)
+    distance = np.linalg.norm(np.linalg.solve(root, drawn - center[:, None]), axis=0)
+    angle = np.linspace(0, 2 * np.pi, 65)
+    edge = center[:, None] + np.quantile(distance, 0.95) * root @ np.stack([np.cos(angle), np.sin(angle)])
+    outline = [(max(float(one), 0.0), float(np.exp(other))) for one, other in edge.T]
+    return Region((float(center[0]), float(np.exp(center[1]))), float(np.corrcoef(drawn)[0, 1]), outline)
+
+
 def spread(item: Mapping[str, float]) -> str:
     return f"{item['estimate']:.4g} ({item['low']:.4g} to {item['high']:.4g})"
 

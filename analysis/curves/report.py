@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose
+from analysis.curves.choice import MAX_EXTRAPOLATION, ChosenCurve, choose, half_budget
 from analysis.curves.laws import LAWS, STEEPEST, Curve, bootstrap_curve, form_names, refit_curve
 from analysis.curves.numbers import (
     INTERVAL,
     Fitted,
     Scatter,
     intervals,
+    joint_region,
     parameter_table,
     place,
     places,
@@ -122,7 +123,7 @@ def _points(table: pd.DataFrame, request: Request, y: str) -> tuple[list[np.ndar
     draws_ = bootstrap_curve(at[0], values, choice.curve, request.num_draws, request.seed, weights)
     curve = choice.curve
     about = scatter(values, curve.predict(at[0])[0], weights, curve.theta.shape[1])
-    return columns, _curve(at[0], values, (x[0], y), choice, draws_, about, request, INTERVAL)
+    return columns, _curve(at[0], values, (x[0], y), choice, draws_, about, request, INTERVAL, weights)
 
 
 def _passes(table: pd.DataFrame, request: Request) -> tuple[list[np.ndarray], Fitted, str]:
@@ -165,6 +166,7 @@ def _curve(
     about: Scatter | None,
     request: Request,
     interval: str,
+    weights: np.ndarray | None = None,
 ) -> Fitted:
     curve, law = choice.curve, choice.curve.law
     found = intervals(law.parameters, curve.natural[0], draws.natural)
@@ -191,6 +193,9 @@ def _curve(
         }
         for item in choice.curves
     ]
+    half = half_budget(x, y, curve, weights)
+    c_and_b = [list(law.parameters).index(name) for name in ("c", "b")] if {"c", "b"} <= set(law.parameters) else []
+    region = joint_region(*draws.natural[:, c_and_b].T) if c_and_b else None
     document: dict[str, object] = {
         "kind": "curve",
         "objective": "weighted mean square of differences of log y",
@@ -200,6 +205,8 @@ def _curve(
         "at_bounds": list(curve.at_bounds),
         "forms": forms,
         "holdout": [vars(score) for score in choice.holdout],
+        "half_budget": half._asdict() if half else None,
+        "joint_region": region._asdict() if region else None,
         "predictions": ahead,
     }
     text = f"{law.formula}, b = {curve.natural[0, 1]:.3g}"
@@ -215,6 +222,14 @@ def _curve(
     )
     sentences = _curve_sentences(choice, found, x, y, names[1])
     said = (1, *range(3, len(where)))  # at twice the largest size, and where the user asks
+    if region is not None:
+        sentences.insert(1, f"Asymptote and steepness together, 95 %: {region}.")
+    if half is not None:
+        sentences.append(
+            f"Fitted to sizes up to half of the largest, it misses the {half.num_points} others by {half.rmsle:.3g}"
+            f" (RMSLE; the last value repeated: {half.last1:.3g}) and puts c at {half.asymptote:.3g}, against"
+            f" {half.asymptote_of_all:.3g} from all."
+        )
     sentences[1:1] = [prediction_sentence(where[index], names[1], ahead[index]) for index in said]
     return Fitted(
         document,

@@ -26,13 +26,18 @@ from analysis.verdicts.study import Study
 
 
 def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
-    """algorithm, data_size, flops of one run, error and its interval, if known."""
+    """algorithm, data_size, flops of one run, error and its interval, if known; on_front: no other cell beats it.
+
+    The Pareto front: no cell has a smaller mean error for as few FLOPs or fewer.
+    """
     outcomes = study.outcomes
     table = pd.DataFrame({"algorithm": outcomes.algorithm, "data_size": outcomes.data_size})
     table["flops"] = [flops[str(name), int(size)] for name, size in table.itertuples(index=False)]
     table["error"] = outcomes.errors
     table["error_low"] = np.nan if study.error_low is None else study.error_low
     table["error_high"] = np.nan if study.error_high is None else study.error_high
+    by_cost = table.sort_values(["flops", "error"], kind="stable")["error"]
+    table["on_front"] = by_cost < by_cost.cummin().shift(fill_value=np.inf)
     return table
 
 
@@ -53,6 +58,8 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
     axes.set_xscale("log")
     errors_on_y(axes, table[["error", "error_low", "error_high"]])
     axes.margins(x=0.08)
+    front = table[table["on_front"]].sort_values("flops")
+    axes.plot(front["flops"], front["error"], color="#BBBBBB", linewidth=3.0, zorder=0, label="Pareto front")
     least, most = table["flops"].min(), table["flops"].max()
     if most < 1.01 * least:  # a single cost leaves the axis no width
         axes.set_xlim(least / 2, 2 * most)

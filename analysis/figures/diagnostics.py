@@ -33,10 +33,9 @@ from analysis.figures.style import (
     styled,
     wrapped,
 )
-from analysis.multipliers.inverse import before_turning
 from analysis.multipliers.model import SPREAD_QAICC
 from analysis.page.wording import Wording
-from analysis.verdicts.claims import claim_of, claim_text, upper_bound
+from analysis.verdicts.claims import claim_of, claim_text, value_of
 from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
@@ -102,7 +101,7 @@ def residual_table(study: Study) -> pd.DataFrame:
             "fitted": fitted,
             "low": study.error_low - fitted,
             "high": study.error_high - fitted,
-            "used": before_turning(outcomes, study.inversions),
+            "used": study.used,
         }
     )
     return table[~np.isnan(fitted)].reset_index(drop=True)
@@ -197,7 +196,7 @@ def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], cla
         axes.plot(part["log2_m"], part["density"], linestyle=dash, color=colour(index), label=short(str(name)))
         alike = [one for one in claimed if claimed[one] == claim]
         if claim is not None and alike[0] == name:  # one line for all of them
-            at, several = upper_bound(claim) if isinstance(claim, str) else claim, len(alike) > 1
+            at, several = value_of(claim), len(alike) > 1
             who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
             shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
             axes.axvline(np.log2(at), color=shade, linewidth=1.0, linestyle=(0, (1, 1)), label=text)

@@ -34,7 +34,6 @@ from analysis.figures.style import (
 )
 from analysis.fitting.fits import Fit
 from analysis.fitting.joint import Design
-from analysis.multipliers.inverse import before_turning
 from analysis.page.wording import Wording
 from analysis.tables.cells import Cells
 from analysis.verdicts.judge import label
@@ -164,7 +163,7 @@ def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | 
         if study.curve is None or not (_described(study) or not study.models):
             return None
         fit, design = study.curve
-        return fit, design, 0, before_turning(study.outcomes, study.inversions)[study.outcomes.cells_of(name)]
+        return fit, design, 0, study.used[study.outcomes.cells_of(name)]
     model = study.described(name)
     return None if model is None else (model.constant, model.design, 1, model.used[model.design.arm == 1])
 

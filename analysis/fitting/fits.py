@@ -5,7 +5,7 @@ binomial quasi-deviance of the cell means, minimised by Fisher scoring with Leve
 the point fit is polished, and how many agree is kept. Weak Gaussian priors only keep unidentified parameters finite.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ _CLIP = 1e-6  # errors enter logarithms no closer than this to 0 and 1
 _TOLERANCE = 1e-9  # of a point fit
 _REPLICATE_TOLERANCE = 1e-6  # a standard error is 0.5 of the objective: this is a 700th of one
 _MAX_UPDATES = 1000  # a row that needs more has not converged
+_OF_ROWS = ("theta", "objective", "deviance", "fitted", "converged")  # fields of a fit with a row a replicate
 _AGREE = 1e-6  # relative difference in the objective under which two starts found the same minimum
 
 
@@ -91,17 +92,8 @@ def _best_of(design: Design, errors: np.ndarray, form: Form, hypothesis: Hypothe
     fit = polish(design, np.broadcast_to(errors, (len(begin), len(errors))), form, hypothesis, begin)
     best = int(np.argmin(fit.objective))
     agree = fit.objective <= fit.objective[best] * (1 + _AGREE) + 1e-9
-    return Fit(
-        form,
-        hypothesis,
-        fit.theta[best : best + 1],
-        fit.objective[best : best + 1],
-        fit.deviance[best : best + 1],
-        fit.fitted[best : best + 1],
-        fit.converged[best : best + 1],
-        num_starts=len(begin),
-        num_agree=int(agree.sum()),
-    )
+    rows = {name: getattr(fit, name)[best : best + 1] for name in _OF_ROWS}
+    return replace(fit, **rows, num_starts=len(begin), num_agree=int(agree.sum()))
 
 
 def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
@@ -118,15 +110,8 @@ def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
     def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(better.reshape(-1, *[1] * (a.ndim - 1)), b, a)
 
-    return Fit(
-        point.form,
-        point.hypothesis,
-        pick(first.theta, second.theta),
-        pick(first.objective, second.objective),
-        pick(first.deviance, second.deviance),
-        pick(first.fitted, second.fitted),
-        pick(first.converged, second.converged),
-        num_starts=2,
+    return replace(
+        first, **{name: pick(getattr(first, name), getattr(second, name)) for name in _OF_ROWS}, num_starts=2
     )
 
 

@@ -33,6 +33,17 @@ def running_minimum(levels: np.ndarray) -> np.ndarray:
     return np.minimum.accumulate(levels, axis=1)
 
 
+def fall_per_fourfold(levels: np.ndarray, log_size: np.ndarray, data_size: float) -> float:
+    """By how much falling levels [J] fall over the fourfold of sizes around a data size that is within theirs.
+
+    The fourfold ends where the sizes do; where they span less, it is all of them.
+    """
+    half = np.log(2.0)
+    middle = np.clip(np.log(data_size), log_size[0] + half, max(log_size[-1] - half, log_size[0] + half))
+    before, after = np.interp([middle - half, middle + half], log_size, levels)
+    return float(before - after)
+
+
 def log_size_reaching(levels: np.ndarray, log_size: np.ndarray, error: np.ndarray) -> np.ndarray:
     """float64 [B], log of the smallest size at which the falling curve levels [B, J] reaches error [B].
 

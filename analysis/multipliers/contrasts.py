@@ -77,12 +77,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def band(design: Design, point: Fit, replicates: Fit, algorithm: str, arm: int = 1) -> Band:
-    """From H2: log m at every size, plus and minus the 95 % quantile of the largest |t| times its sd."""
-    log_size = np.sort(design.log_size[design.arm == arm])
+def band(design: Design, errors: np.ndarray, point: Fit, replicates: Fit, algorithm: str) -> Band:
+    """From H2: log m at every size, plus and minus the 95 % quantile of the largest |t| times its sd.
+
+    errors: float64 [P] of the reference and the algorithm, NaN where not fitted.
+    """
+    log_size = np.sort(design.log_size[(design.arm == 1) & ~np.isnan(errors)])
     centred = log_size - design.log_center
-    estimate = point.log_multiplier(arm)[0] + point.delta(arm)[0] * centred
-    drawn = replicates.log_multiplier(arm)[:, None] + replicates.delta(arm)[:, None] * centred
+    estimate = point.log_multiplier(1)[0] + point.delta(1)[0] * centred
+    drawn = replicates.log_multiplier(1)[:, None] + replicates.delta(1)[:, None] * centred
     spread = np.maximum(drawn.std(axis=0), 1e-12)
     reach = np.quantile(np.abs((drawn - estimate) / spread).max(axis=1), 1 - 2 * _TAIL)
 

@@ -6,15 +6,16 @@ counts as +inf, one above its highest as 0, and quantiles are taken with them in
 infinite. As such a replicate says no more than that m is beyond the reference's range, the other limit is the bound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.isotonic import log_size_reaching, non_increasing
+from analysis.fitting.isotonic import fall_per_fourfold, log_size_reaching, non_increasing
 from analysis.tables.cells import Cells
 
 LEVEL = 0.95
+MIN_FALL = 0.01  # of the reference's error per fourfold of data; where it is less, no m is given
 MAX_CENSORED = 0.05  # a size with more censored replicates stays out of the mean multiplier; fewer count at the bound
 
 
@@ -47,16 +48,30 @@ class Difference:
     sizes: tuple[int, ...]
 
 
+def flat_sizes(outcomes: Cells, reference: str, fitted: np.ndarray | None) -> dict[int, float]:
+    """The data sizes at which the reference hardly moves, with its fall per fourfold; there any data are worth as much.
+
+    fitted: float64 [J], the reference's own curve at its sizes, which scatters less than its errors; None: it has none,
+    and its isotonic fit takes the place. Either is of the reference alone, so that all algorithms and draws share it.
+    """
+    cells = outcomes.cells_of(reference)
+    levels = non_increasing(outcomes.errors[None, cells])[0] if fitted is None else fitted
+    log_size = np.log(outcomes.data_size[cells])
+    falls = {int(size): fall_per_fourfold(levels, log_size, size) for size in np.unique(outcomes.data_size)}
+    return {size: fall for size, fall in falls.items() if fall < MIN_FALL - 1e-12}
+
+
 def pointwise(
     outcomes: Cells,
     reference: str,
     draws: np.ndarray,
     falling: Callable[[np.ndarray], np.ndarray] = non_increasing,
+    flat: Collection[int] = (),
 ) -> list[Multiplier]:
     """m at every cell of every other algorithm, from each replicate's falling reference, and its mean over cells.
 
     draws: float64 [B, P], replicates of the errors; falling: the isotonic fit, or the running minimum where the
-    reference gets worse with more data.
+    reference gets worse with more data; flat: data sizes without m.
     """
     cells = outcomes.cells_of(reference)
     log_size = np.log(outcomes.data_size[cells])
@@ -67,7 +82,7 @@ def pointwise(
         if algorithm == reference:
             continue
         in_range = []
-        own_cells = outcomes.cells_of(algorithm)
+        own_cells = [cell for cell in outcomes.cells_of(algorithm) if outcomes.data_size[cell] not in flat]
         for cell in own_cells:
             size = int(outcomes.data_size[cell])
             (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)

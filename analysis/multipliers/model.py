@@ -16,12 +16,11 @@ from analysis.fitting.fits import Fit, by_qaicc, fit_point, fit_replicates
 from analysis.fitting.forms import FORMS, Form, m4
 from analysis.fitting.joint import Design
 from analysis.multipliers.contrasts import Band, band
-from analysis.multipliers.estimates import percentile_interval
+from analysis.multipliers.estimates import MIN_FALL, percentile_interval
 from analysis.multipliers.hierarchy import lack_of_fit
 from analysis.multipliers.holdout import MIN_SIZES, NUM_REPLICATES, HeldOut, HoldOut, hold_out_headline, rolling
 from analysis.tables.cells import Cells
 
-MIN_FALL = 0.01  # of the reference's error, from its smallest size to its best
 SPREAD_QAICC = 4.0  # a form within this of the best counts as fitting about as well
 _ARM = 1  # the algorithm; 0 is the reference
 
@@ -114,28 +113,28 @@ def why_no_curve(outcomes: Cells, reference: str, used: np.ndarray) -> str | Non
     return None
 
 
-def fit_curve_of(outcomes: Cells, reference: str, used: np.ndarray, ceiling: float | None) -> tuple[Fit, Design]:
+def fit_curve_of(outcomes: Cells, reference: str, used: np.ndarray, base_error: float | None) -> tuple[Fit, Design]:
     """The reference's own curve, which figures draw: the form of smallest QAICc."""
     own = outcomes.part([reference])
     errors = np.where(used[outcomes.cells_of(reference)], own.errors, np.nan)
     design = design_of(own, [reference], errors)
-    forms = candidates(int((~np.isnan(errors)).sum()), ceiling, float(np.nanmin(errors)))
+    forms = candidates(int((~np.isnan(errors)).sum()), base_error, float(np.nanmin(errors)))
     fits = [fit_point(design, errors, form, "H0") for form in forms]
     return by_qaicc(fits, int((~np.isnan(errors)).sum()))[0][1], design
 
 
 def fit_model(
-    outcomes: Cells, names: tuple[str, str], draws: np.ndarray, used: np.ndarray, ceiling: float | None = None
+    outcomes: Cells, names: tuple[str, str], draws: np.ndarray, used: np.ndarray, base_error: float | None = None
 ) -> tuple[Model | None, str | None]:
     """The model, or why there is none.
 
-    outcomes: of the two names alone, the reference first; draws: [B, P]; used: bool [P], cells to fit; ceiling: error
-    without data, where known.
+    outcomes: of the two names alone, the reference first; draws: [B, P]; used: bool [P], cells to fit; base_error: the
+    error without data, where known.
     """
     errors, draws = np.where(used, outcomes.errors, np.nan), np.where(used, draws, np.nan)
     design = design_of(outcomes, names, errors)
     num_sizes, num_cells = int(used[design.arm == 0].sum()), int(used.sum())
-    forms = candidates(num_sizes, ceiling, float(np.nanmin(errors)))
+    forms = candidates(num_sizes, base_error, float(np.nanmin(errors)))
     fits = by_qaicc([fit_point(design, errors, form, "H1") for form in forms], num_cells)
     alike = [fit.form for score, fit in fits if score <= fits[0][0] + SPREAD_QAICC]
     holdout = rolling(design, errors, names, [fit for _, fit in fits])
@@ -162,16 +161,16 @@ def fit_model(
         _slopes(design, errors, draws, varying, varying_draws, forms, alike),
         holdout,
         hold_out_headline(design, errors, draws, constant, _ARM, names[1]),
-        band(design, varying, varying_draws, names[1]),
+        band(design, errors, varying, varying_draws, names[1]),
     )
     return model, None
 
 
-def candidates(num_sizes: int, ceiling: float | None, smallest: float) -> list[Form]:
-    """The forms that so many sizes allow; m4 with the known ceiling, unless the data contradict it."""
+def candidates(num_sizes: int, base_error: float | None, smallest: float) -> list[Form]:
+    """The forms that so many sizes allow; m4 with the known error without data, unless the data contradict it."""
     forms = dict(FORMS)
-    if ceiling is not None and ceiling > smallest:
-        forms["m4"] = m4(ceiling)
+    if base_error is not None and base_error > smallest:
+        forms["m4"] = m4(base_error)
     return [form for form in forms.values() if form.min_sizes <= num_sizes]
 
 

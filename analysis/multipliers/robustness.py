@@ -1,8 +1,10 @@
-"""The multiplier under other ways of fitting, always shown beside the headline and never in its place.
+"""What questions the joint fit of an algorithm and its reference: larger models, and other ways of fitting.
 
-In: the design, cell errors and the point fit of H1. Out: `Variant`s. Huber's loss with delta 1e-3 on log errors, as
-Hoffmann et al. 2022 (arXiv 2203.15556) fit losses; errors of a few hundred problems scatter far more than that, so here
-it is nearly least absolute deviations. Least squares of log errors. The same objective without the smallest size.
+In: a `Model`. Out: `Questions`, always shown beside the headline and never in its place; no verdict depends on them.
+Larger models are those of `hierarchy`. `Variant`s are other ways of fitting H1. Huber's loss with delta 1e-3 on log
+errors, as Hoffmann et al. 2022 (arXiv 2203.15556) fit losses; errors of a few hundred problems scatter far more than
+that, so here it is nearly least absolute deviations. Least squares of log errors. The same objective without the
+smallest size.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,8 @@ from scipy.optimize import least_squares
 
 from analysis.fitting.fits import Fit, fit_point
 from analysis.fitting.joint import Design, predict, prior_precision
+from analysis.multipliers.hierarchy import Comparison, compare_models
+from analysis.multipliers.model import Model
 
 HUBER_DELTA = 1e-3
 _CLIP = 1e-6
@@ -27,6 +31,20 @@ class Variant:
 
     name: str
     multiplier: float  # m of H1
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Of one algorithm."""
+
+    comparisons: tuple[Comparison, ...]  # H0 to H4
+    variants: tuple[Variant, ...]
+
+
+def questions(model: Model) -> Questions:
+    """Ask them."""
+    known = (model.design, model.errors)
+    return Questions(compare_models(*known, model.draws, model.constant), variants(*known, model.constant))
 
 
 def variants(design: Design, errors: np.ndarray, constant: Fit) -> tuple[Variant, ...]:

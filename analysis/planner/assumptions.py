@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.planner.simulation import Noise, noise_of
 from analysis.tables.outcomes import Outcomes, from_table
 from analysis.tables.runs import label_axes, label_of, panel_axes, panel_of
-from analysis.verdicts.claims import claim_of, upper_bound
+from analysis.verdicts.claims import claim_of, value_of
 from analysis.verdicts.study import analyse
 from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
@@ -108,7 +108,7 @@ def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float |
     found = {}
     for name in grid.sizes:
         claim = claim_of(name, claims)
-        k = UNCLAIMED if claim is None else upper_bound(claim) if isinstance(claim, str) else float(claim)
+        k = UNCLAIMED if claim is None else float(value_of(claim))
         found[name] = 1.0 if name == reference else k
     return found
 

@@ -8,6 +8,7 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.fitting.bootstrap import MIN_SEEDS
@@ -22,7 +23,7 @@ from analysis.planner.assumptions import (
     measured_assumptions,
     with_claims,
 )
-from analysis.planner.simulation import noise_of
+from analysis.planner.simulation import luck_sd, noise_of
 from analysis.tables.outcomes import from_table
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
@@ -31,6 +32,7 @@ from scaling.paths import shown
 from scaling.planning.plan import plan
 
 MIN_SIZES = FORMS["pow2"].min_sizes
+NOISES = (0.5, 1.0, 2.0, 4.0)  # run noise over luck, of --by-noise
 _SAME_TASK = ("seeds", "grid", "analysis", "problems.num_test", "select")  # what may change and leave the curve
 
 
@@ -77,7 +79,8 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
             raise ConfigError(
                 f"{arguments.file}: how much runs differ decides what a grid can show, and no first run says it. Give"
                 " --run-sd, the standard deviation of run effects in logits (.06 to .14 in the sweeps of this"
-                " repository, .3 and more where training is unsteady), or --noise-from results/NAME, whose runs tell."
+                " repository, .3 and more where training is unsteady), --noise-from results/NAME for that of its runs,"
+                " or --by-noise, which tries several."
             )
         if measured is None:
             found.append(Planned(grid, default_assumptions(grid, reference, claims, defaults), False))
@@ -88,9 +91,23 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
     return found
 
 
+def by_noise(item: Planned, reference: str) -> list[Planned]:
+    """The panel at several run noises over luck, which decide how far intervals can be narrowed, and by what."""
+    grid, assumptions = item.grid, item.assumptions
+    errors = assumptions.curve(np.array(grid.sizes[reference], float))
+    luck = luck_sd(errors, grid.num_problems, assumptions.item_sd)
+    found = []
+    for ratio in NOISES:
+        name = ", ".join(filter(None, (grid.panel, f"run noise over luck {ratio:g}")))
+        found.append(Planned(replace(grid, panel=name), replace(assumptions, run_sd=ratio * luck), item.is_measured))
+    return found
+
+
 def _defaults(arguments: argparse.Namespace) -> Defaults:
     """As the options say, with the noise of another sweep's runs where they name one."""
     given = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
+    if arguments.by_noise and arguments.run_sd is None:
+        given = replace(given, run_sd=0.0)  # replaced by that of each regime
     if arguments.noise_from is None:
         return given
     file = arguments.noise_from / "outcomes.parquet"

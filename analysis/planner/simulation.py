@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from analysis.tables.outcomes import Outcomes
 
@@ -47,7 +48,7 @@ def simulate(
     of_seed = generator.normal(0, noise.run_sd * np.sqrt(noise.seed_share), noise.num_seeds)
     of_run = generator.normal(0, noise.run_sd * np.sqrt(1 - noise.seed_share), (len(names), noise.num_seeds))
     logit = (eta[:, None] + of_seed + of_run)[..., None] + difficulty
-    wrong = generator.random(logit.shape) < 1 / (1 + np.exp(-logit))
+    wrong = generator.random(logit.shape) < expit(logit)
     return Outcomes(
         algorithm=np.array(names, dtype=object),
         data_size=data_size,
@@ -76,7 +77,7 @@ def noise_of(outcomes: Outcomes) -> Noise:
     low, high = 0.0, _MAX_ITEM_SD
     for _ in range(40):
         middle = 0.5 * (low + high)
-        chance = 1 / (1 + np.exp(-(logit_of_mean(error, middle)[:, None] + middle * _NODES)))
+        chance = expit(logit_of_mean(error, middle)[:, None] + middle * _NODES)
         enough = (chance**2 @ _WEIGHTS).sum() / _WEIGHTS.sum() > both.sum()
         low, high = (low, middle) if enough else (middle, high)
     slope = np.maximum(error - both, 1e-9)
@@ -85,6 +86,13 @@ def noise_of(outcomes: Outcomes) -> Noise:
     share = _seed_variance(outcomes.run_errors[cells] - error[:, None], slope) / run_variance if run_variance else 0.0
     item_sd, shared = 0.5 * (low + high), min(max(share, 0.0), 1.0)
     return Noise(len(outcomes.seeds), outcomes.num_problems, item_sd, run_variance**0.5, shared)
+
+
+def luck_sd(error: np.ndarray, num_problems: int, item_sd: float) -> float:
+    """Standard deviation of luck with N problems, in logits of a run's effect; root mean square over errors [P]."""
+    chance = expit(logit_of_mean(error, item_sd)[:, None] + item_sd * _NODES)
+    slope = (chance * (1 - chance)) @ _WEIGHTS / _WEIGHTS.sum()
+    return float(np.sqrt((1 / (slope * num_problems)).mean()))
 
 
 def _seed_variance(deviation: np.ndarray, slope: np.ndarray) -> float:
@@ -107,7 +115,7 @@ def logit_of_mean(error: np.ndarray, spread: float) -> np.ndarray:
     low, middle, high = np.full(error.shape, -40.0), np.zeros(error.shape), np.full(error.shape, 40.0)
     weights = _WEIGHTS / _WEIGHTS.sum()
     for _ in range(60):
-        above = (weights / (1 + np.exp(-(middle[..., None] + spread * _NODES)))).sum(axis=-1) > error
+        above = (weights * expit(middle[..., None] + spread * _NODES)).sum(axis=-1) > error
         low, high = np.where(above, low, middle), np.where(above, middle, high)
         middle = 0.5 * (low + high)
     return middle

@@ -192,14 +192,9 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
 def _part(outcomes: Outcomes, grid: Grid) -> Outcomes:
     """The cells, the first seeds and the first problems of a grid."""
     at = [outcomes.index(name, size) for name, sizes in grid.sizes.items() for size in sizes]
-    return Outcomes(
-        outcomes.algorithm[at],
-        outcomes.data_size[at],
-        outcomes.seeds[: grid.num_seeds],
-        outcomes.problems[: grid.num_problems],
-        outcomes.wrong[at][:, : grid.num_seeds, : grid.num_problems],
-        outcomes.present[at][:, : grid.num_seeds],
-    )
+    found = outcomes.cut(np.array(at), np.arange(grid.num_seeds))
+    count = grid.num_problems
+    return replace(found, problems=found.problems[:count], wrong=found.wrong[:, :, :count])
 
 
 def _panel(sweep: Sweep, current: Plan, panel: str) -> Grid:

@@ -12,7 +12,7 @@ from analysis.page.wording import interval_kind, sample_size
 from analysis.verdicts.compute import overall_compute
 from analysis.verdicts.evidence import REJECTED
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import Verdict, label
+from analysis.verdicts.judge import Verdict, label, listed
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
@@ -68,8 +68,7 @@ def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
         if verdict.code == "NOT_ESTIMABLE":
             of_reason.setdefault(verdict.sentence.removeprefix(label(verdict.algorithm)), []).append(verdict)
     for reason, alike in of_reason.items():
-        names = [label(verdict.algorithm) for verdict in alike]
-        who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        who = listed([label(verdict.algorithm) for verdict in alike])
         claims = [f"{verdict.claim} for {label(verdict.algorithm)}" for verdict in alike if verdict.claim]
         untested = f" Not tested: the claim{'s' * (len(claims) > 1)} of {', '.join(claims)}." if claims else ""
         yield f"{who}{reason}{untested}"
@@ -105,7 +104,7 @@ def verdict_table(panel: Panel) -> TextTable:
         per_flop = overall_compute(panel.compute, verdict.algorithm)
         shown = "-" if verdict.headline is None else verdict.headline.text
         row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", verdict.claim_sentence or "-"]
-        if panel.compute:
+        if panel.flops:
             row.append(
                 "-"
                 if per_flop is None
@@ -118,12 +117,17 @@ def verdict_table(panel: Panel) -> TextTable:
         "m: one number for all sizes with its 95 % interval where it describes the curves, else m at the smallest and"
         " the largest size, with limits for all sizes at once; docs/results.md has the verdicts."
     )
-    if panel.compute:
+    if panel.flops:
         columns += ("per FLOP, at the largest D",)
         note += (
             f" Per FLOP: times more compute that {label(panel.study.reference)} needs for the same error; training and"
             " generation of everything a run needs except the base policy, at the settings that selection chose. The"
-            " interval ignores that selection might have chosen others; synthetic problems are free, and Costs has the"
-            " search."
+            " interval ignores that selection might have chosen others;"
+            + (
+                f" a problem costs {panel.problem_flops:g} FLOPs"
+                if panel.problem_flops
+                else " synthetic problems are free"
+            )
+            + ", and Costs has the search."
         )
     return TextTable(columns, tuple(rows), note)

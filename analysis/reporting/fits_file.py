@@ -6,14 +6,15 @@ In: `Panel`s. Out: a JSON document. Infinite limits are the string "inf"; unknow
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from analysis.fitting.fits import Fit
 from analysis.multipliers.model import Model
-from analysis.multipliers.questions import Questions
+from analysis.multipliers.robustness import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
 from analysis.tables.cells import Cells
+from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
 from analysis.verdicts.study import Study
@@ -30,8 +31,9 @@ def fits_document(panels: Mapping[str, Panel], question: Question, wording: Word
         "bootstrap_draws": question.num_draws,
         "seed": question.seed,
         "claims": dict(question.claims),
+        **({"problem_flops": question.problem_flops} if question.problem_flops else {}),
         **({"compare": [list(pair) for pair in question.compare]} if question.compare else {}),
-        "panels": {name: _panel(panel, wording) for name, panel in panels.items()},
+        "panels": {name: _panel(panel, wording, question.predict, question.seed) for name, panel in panels.items()},
     }
 
 
@@ -51,12 +53,14 @@ def data_hash(outcomes: Cells) -> str:
     return digest.hexdigest()[:16]
 
 
-def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
+def _panel(panel: Panel, wording: Wording, predict: Sequence[int], seed: int) -> dict[str, object]:
     study, outcomes = panel.study, panel.study.outcomes
     document: dict[str, object] = {
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
         "base_error": panel.base_error,
+        **({"ceiling": dict(panel.ceiling)} if panel.ceiling else {}),
+        **({"flat": dict(study.flat)} if study.flat else {}),
         "D_definition": wording.size_definition,
         "pairing": pairing(outcomes),
         "seeds": list(outcomes.seeds),
@@ -79,9 +83,12 @@ def _panel(panel: Panel, wording: Wording) -> dict[str, object]:
         ],
         "multipliers": [asdict(item) for item in study.multipliers],
         "differences": [asdict(item) for item in study.differences],
-        "multipliers_per_flop": [asdict(item) for item in panel.compute],
+        "multipliers_per_flop": [asdict(item) for item in panel.compute if item.currency == FLOPS],
         "verdicts": [verdict_document(item) for item in study.verdicts],
     }
+    if predict:
+        found = [one for size in predict for one in panel.predicted(size, seed)]
+        document["predictions"] = [asdict(one) for one in found]
     if panel.comparisons:
         document["comparisons"] = [
             {

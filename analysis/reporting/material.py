@@ -6,8 +6,6 @@ selection has not decided) is copied from the earlier report.
 """
 
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,6 @@ from scaling.engine.store import Store
 from scaling.planning.plan import Plan, plan
 
 PROVENANCE = "provenance.json"
-_BULLET = re.compile(r"^- (commits|python|packages|hosts|devices): (.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def material_in_store(sweep: Sweep, current: Plan, store: Store) -> Material:
 
 def material_in_folder(sweep: Sweep, folder: Path) -> Material:
     """The material in the tables of an earlier report of the same sweep. Raises ResultsError where one is missing."""
-    needed = ("runs.csv", "choices.csv", "ledger.csv", "outcomes.parquet", "fits.json", "report.md")
+    needed = ("runs.csv", "choices.csv", "ledger.csv", "outcomes.parquet", "fits.json", PROVENANCE)
     for name in needed:
         if not (folder / name).is_file():
             raise ResultsError(f"{folder} has no {name}; only a folder with a complete report can be drawn again.")
@@ -71,7 +68,7 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
         },
         base_errors={name: float(error) for name, error in base_errors.items() if error is not None},
         choices=choices,
-        provenance=_provenance(folder),
+        provenance=json.loads((folder / PROVENANCE).read_text(encoding="utf-8")),
         num_missing=int(status.isin(["missing", "waiting"]).sum()),
         num_failed=int((status == "failed").sum()),
     )
@@ -83,12 +80,3 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
         measures_in_folder(folder, tables),
         samples_in_folder(folder),
     )
-
-
-def _provenance(folder: Path) -> Mapping[str, list[str]]:
-    """The provenance in the earlier report; one from before provenance.json has it in its last section."""
-    if (folder / PROVENANCE).is_file():
-        found: dict[str, list[str]] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        return found
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    return {name: [] if values == "not recorded" else values.split(", ") for name, values in _BULLET.findall(text)}

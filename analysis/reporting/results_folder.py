@@ -26,7 +26,7 @@ from analysis.measures.trends import TRENDS
 from analysis.page.wording import SWEEP
 from analysis.reporting.fits_file import data_hash
 from analysis.tables.outcomes import from_table
-from analysis.verdicts.compute import flops_by_cell
+from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 
 FILES = ("fits.json", "runs.csv", "outcomes.parquet", "errors.csv", "multipliers.csv")
@@ -119,9 +119,11 @@ class ResultsFolder:
             raise ResultsError(f"{self.directory}: fits.json belongs to other outcomes than outcomes.parquet; {redraw}")
         numbers = (self.document["claims"], self.document["bootstrap_draws"], self.document["seed"])
         pairs = tuple((a, b) for a, b in self.document.get("compare", ()))
-        question = Question(self.fits["reference"], *numbers, compare=pairs)
-        flops = flops_by_cell(self.runs.assign(panel=self.panel), self.panel)
-        found = analysed(outcomes, question, self.fits.get("base_error"), flops)
+        price = self.document.get("problem_flops", 0.0)
+        question = Question(self.fits["reference"], *numbers, price, pairs)
+        costs = costs_by_cell(self.runs.assign(panel=self.panel), self.panel)
+        ceiling = {int(size): float(m) for size, m in self.fits.get("ceiling", {}).items()}
+        found = analysed(outcomes, question, self.fits.get("base_error"), costs, ceiling)
         if not _agree(multiplier_table(found.study), self.multipliers):
             raise ResultsError(
                 f"{self.directory}: this version of the analysis gives other multipliers than multipliers.csv, so its"

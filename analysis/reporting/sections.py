@@ -3,6 +3,7 @@
 In: finished tables and studies. Out: `Section`s. Every number carries its n, its interval and its form.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def _conclusions(story: Story) -> list[Section]:
         if (text := _fall_sentence(panel.study))
     ]
     measured = " ".join(measurement(name, panel.study) for name, panel in story.panels.items())
+    if story.tables.choices.empty:
+        measured += " All settings are fixed in the sweep file, and everything here is conditional on them."
     paragraphs.append(f"{_missing_sentence(story.tables)} {measured}")
     return [Section("", (story.sweep.question,)), *opening(story.panels, tuple(paragraphs))]
 
@@ -129,7 +132,11 @@ def _pass_rates(tables: Tables, panel: str) -> list[TextTable]:
 def _settings(story: Story) -> Section:
     choices = story.tables.choices
     if choices.empty:
-        return Section("Settings", ("All settings are fixed in the sweep file; nothing was selected.",))
+        text = (
+            "All settings are fixed in the sweep file; nothing was selected. Every interval is conditional on these"
+            " settings: what choosing them might have cost or gained is not in it."
+        )
+        return Section("Settings", (text,), tables=(_search(story),))
     rows = []
     for (algorithm, size), group in choices.groupby(["algorithm", "data_size"], sort=False):
         chosen = group[group["chosen"]]
@@ -157,7 +164,39 @@ def _settings(story: Story) -> Section:
         f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
     )
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
-    return Section("Chosen settings", tables=(TextTable(columns, tuple(rows), note),))
+    return Section("Chosen settings", tables=(TextTable(columns, tuple(rows), note), _search(story)))
+
+
+def _search(story: Story) -> TextTable:
+    """How many candidates each algorithm could choose from, and which checkpoint is evaluated."""
+    choices, select = story.tables.choices, story.sweep.select
+    tried = choices.groupby(["algorithm", "data_size"])["settings"].nunique().groupby("algorithm")
+    counts = {str(name): sorted({int(count) for count in found}) for name, found in tried}
+    names = list(dict.fromkeys(run.cell.algorithm for run in story.plan.runs))
+    seeds = 0 if select is None else len(select.seeds)
+    rows = tuple(
+        (
+            label(name),
+            " to ".join(map(str, dict.fromkeys((counts[name][0], counts[name][-1])))) if name in counts else "1, fixed",
+            str(seeds) if name in counts else "-",
+            f"{choices.loc[choices['algorithm'] == name, 'num_runs'].sum():,}",
+            "last",
+        )
+        for name in names
+    )
+    alike = len({tuple(counts.get(name, [1])) for name in names}) == 1
+    note = (
+        f"{'All algorithms had' if alike else 'The algorithms did not all have'} the same number of candidates. An"
+        " algorithm keeps what was chosen for the policy that it starts from. The policy evaluated is the last one of"
+        " its training, never the best of several checkpoints."
+    )
+    if select is not None:
+        note += (
+            f" Selection used {seeds} seed{'s' if seeds > 1 else ''} apart from those of the results; the intervals are"
+            " conditional on what it chose."
+        )
+    columns = ("algorithm", "candidates", "selection seeds", "runs of the search", "checkpoint")
+    return TextTable(columns, rows, note)
 
 
 def _end(num_candidates: int) -> str:
@@ -170,12 +209,18 @@ def _costs(story: Story) -> Section:
         name = label(row.algorithm) if isinstance(row.algorithm, str) else "-"
         size = f"{int(row.data_size):,}" if pd.notna(row.data_size) else "-"
         flops = [f"{value:.2e}" for value in (row.training_flops, row.generation_flops, row.evaluation_flops)]
-        rows.append((f"{row.part}: {name}", size, str(row.num_runs), *flops, f"{row.wall_seconds:.1f}"))
-    columns = ("part", "D", "runs", "training FLOPs", "generation FLOPs", "evaluation FLOPs", "seconds")
+        counts = (getattr(row, column, math.nan) for column in ("samples", "verifier_calls"))
+        shown = ["-" if pd.isna(count) else f"{count:,.0f}" for count in counts]
+        rows.append((f"{row.part}: {name}", size, str(row.num_runs), *flops, *shown, f"{row.wall_seconds:.1f}"))
+    columns = (
+        *("part", "D", "runs", "training FLOPs", "generation FLOPs", "evaluation FLOPs"),
+        *("samples", "verifier calls", "seconds"),
+    )
     note = (
         "run: mean cost of one run with everything it needs except the base policy, including shared stages. search:"
-        " stages that only selection needs. total: the whole sweep, each stage once. FLOPs are analytic; seconds are"
-        " those of one worker."
+        " stages that only selection needs. total: the whole sweep, each stage once. FLOPs are analytic; samples are"
+        " completions of policies, verifier calls those and the teacher's solutions, without the evaluation; seconds"
+        " are those of one worker."
     )
     return Section("Costs", tables=(TextTable(columns, tuple(rows), note),))
 

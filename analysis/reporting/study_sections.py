@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.figures.overview import figure_suffix
+from analysis.multipliers.prediction import Predicted
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable, picture
 from analysis.page.wording import Wording, interval_kind, sample_size
 from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.robustness_sections import captions_of, question_sections
+from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.headline import number
 from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
@@ -25,7 +27,7 @@ def main_sections(name: str, panel: Panel, directory: Path, wording: Wording, pa
     """What a reader sees first: the figures of errors and multipliers, and the verdicts."""
     found = list[Section]()
     with parts.part(f"Figures{_of(name)}"):
-        found += _figures(name, panel.study, directory, wording, _FIRST_FIGURES, "Figures")
+        found += _figures(name, panel, directory, wording, _FIRST_FIGURES, "Figures")
     with parts.part(f"Verdicts{_of(name)}"):
         found.append(Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),)))
     return found
@@ -43,10 +45,31 @@ def study_sections(
     with parts.part(f"Algorithms compared with each other{_of(name)}"):
         found += _comparisons(name, panel)
     with parts.part(f"More figures{_of(name)}"):
-        found += _figures(name, study, directory, wording, None, "More figures")
+        found += _figures(name, panel, directory, wording, None, "More figures")
     with parts.part(f"Can the multipliers be believed?{_of(name)}"):
         found += question_sections(name, panel)
     return found
+
+
+def prediction_section(found: Sequence[Predicted], reference: str) -> list[Section]:
+    """m at the data sizes that the user asks for, with the m that one new run would show."""
+    rows = tuple(
+        (
+            label(one.algorithm),
+            f"{one.data_size:,}",
+            f"{number(one.estimate)} ({number(one.low)} to {number(one.high)})",
+            f"{number(one.new_run_low)} to {number(one.new_run_high)}",
+            "yes" if one.extrapolated else "no",
+        )
+        for one in found
+    )
+    note = (
+        f"From the joint fit with {label(reference)}: one m for all sizes where it is given, else one that changes with"
+        " D; 95 % intervals. Of a new run: with another effect of the run and luck with as many test problems."
+        " Algorithms of which neither fits are left out. Extrapolated: D or m D lies outside of the reference's sizes."
+    )
+    columns = ("algorithm", "D", "m(D)", "of a new run", "extrapolated")
+    return [Section("Multipliers at chosen sizes", tables=(TextTable(columns, rows, note),))]
 
 
 def paper_tables(panels: Mapping[str, Panel], wording: Wording) -> list[tuple[str, TextTable]]:
@@ -67,22 +90,22 @@ def percent(value: float, low: float | None, high: float | None) -> str:
 
 
 def _figures(
-    panel: str, study: Study, directory: Path, wording: Wording, wanted: Sequence[str] | None, title: str
+    name: str, panel: Panel, directory: Path, wording: Wording, wanted: Sequence[str] | None, title: str
 ) -> list[Section]:
     """A section with the wanted figures, or with all but the first; none where no such figure was drawn."""
-    outcomes = study.outcomes
+    study, outcomes = panel.study, panel.study.outcomes
     base = sample_size(outcomes)
     if study.error_low is not None:
         base += f"; bars: 95 % {interval_kind(outcomes)}"
-    others = [name for name in outcomes.algorithms if name != study.reference]
-    numbers = [name for name in others if study.described(name) is not None]
+    others = [one for one in outcomes.algorithms if one != study.reference]
+    numbers = [one for one in others if study.described(one) is not None]
     line = "lines: joint fits of an algorithm and the reference" if numbers or not others else "lines join the means"
     if 0 < len(numbers) < len(others):
         line += ", where one multiplier describes them; else they join the means"
     multipliers = " Lines and bands: one number for all sizes." if numbers else ""
     if len(numbers) < len(others):
         multipliers += " Where no single number is given, the legend has m at the smallest and the largest size."
-    if any(study.verdict(name).code == "VARIES" for name in others):
+    if any(study.verdict(one).code == "VARIES" for one in others):
         multipliers += " Dashed: a multiplier that changes with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
@@ -93,15 +116,16 @@ def _figures(
         f" error, from the isotonic reference; arrows: the interval leaves the reference's range.{multipliers}",
         "compute": "Error against the FLOPs of one run: training and generation (rollouts and continuations) of"
         " everything that it needs except the base policy and the evaluation, at the settings selected for each size."
-        " Numbers: D of the reference's runs.",
+        " Numbers: D of the reference's runs. Grey: the Pareto front, cells that no other beats in error for as few"
+        " FLOPs." + (f" Each problem costs {panel.problem_flops:g} FLOPs." if panel.problem_flops else ""),
     } | captions_of(interval_kind(outcomes))
     shown = []
-    for name, caption in captions.items():
-        file = f"figures/{name}{figure_suffix(panel)}.png"
-        is_wanted = name not in _FIRST_FIGURES if wanted is None else name in wanted
+    for figure, caption in captions.items():
+        file = f"figures/{figure}{figure_suffix(name)}.png"
+        is_wanted = figure not in _FIRST_FIGURES if wanted is None else figure in wanted
         if is_wanted and (directory / file).exists():
             shown.append(picture(directory, file, caption))
-    return [Section(f"{title}{_of(panel)}", figures=tuple(shown))] if shown else []
+    return [Section(f"{title}{_of(name)}", figures=tuple(shown))] if shown else []
 
 
 def _errors(study: Study, wording: Wording) -> TextTable:
@@ -154,8 +178,9 @@ def _joint(study: Study) -> TextTable:
         found = study.verdict(algorithm).headline
         mean = means.get(algorithm)
         m, low, high = model.multiplier
-        largest = study.outcomes.data_size[study.outcomes.cells_of(algorithm)].max()
-        reach = m * largest / study.outcomes.data_size[study.outcomes.cells_of(study.reference)].max()
+        reach = (
+            m * study.sizes_of(algorithm)[-1] / study.outcomes.data_size[study.outcomes.cells_of(study.reference)].max()
+        )
         fit, best = model.constant, model.scores[0].qaicc
         values = fit.form.natural(fit.theta[0], model.design.c_max)
         rows.append(
@@ -193,7 +218,9 @@ def _joint(study: Study) -> TextTable:
 
 
 def _by_size(panel: Panel) -> TextTable:
-    per_flop = {(item.algorithm, item.data_size): item for item in panel.compute if item.kind == "pointwise"}
+    given = {
+        (item.algorithm, item.data_size, item.currency): item for item in panel.compute if item.kind == "pointwise"
+    }
     rows = []
     for item in panel.study.multipliers:
         if item.data_size is not None:  # of a single size
@@ -201,24 +228,36 @@ def _by_size(panel: Panel) -> TextTable:
             at_once = _limits(item.estimate, item.low_at_once or 0.0, item.high_at_once or float("inf"))[1]
             limits = (*_limits(item.estimate, item.low, item.high), at_once)
             row = [label(item.algorithm), f"{item.data_size:,}", *limits, bound]
-            if per_flop:
-                compute = per_flop[item.algorithm, item.data_size]
-                price = "-" if math.isnan(compute.break_even) else f"{compute.break_even:.2e}"
-                row += [f"{compute.flops:.2e}", *_limits(compute.estimate, compute.low, compute.high), price]
+            if panel.ceiling:
+                row.append(number(panel.ceiling[item.data_size]) if item.data_size in panel.ceiling else "-")
+            if panel.flops:
+                compute = given[item.algorithm, item.data_size, FLOPS]
+                row += [f"{compute.cost:.2e}", *_limits(compute.estimate, compute.low, compute.high)]
+            each = (given[item.algorithm, item.data_size, currency].break_even for currency in panel.costs)
+            row += ["-" if math.isnan(price) else f"{price:.2e}" for price in each]
             rows.append(tuple(row))
     columns: tuple[str, ...] = ("algorithm", "D", "m(D)", "95 % interval", "for all sizes at once", "supported bound")
-    if per_flop:
-        columns += ("FLOPs of a run", "m per FLOP", "95 % interval", "break-even price")
+    columns += ("ceiling",) if panel.ceiling else ()
+    columns += ("FLOPs of a run", "m per FLOP", "95 % interval") if panel.flops else ()
+    columns += tuple(
+        f"{currency.replace('_', ' ').replace('flops', 'FLOPs')} a problem saved" for currency in panel.costs
+    )
     note = (
         f"Against {label(panel.study.reference)}, from its isotonic curve, without a form; intervals of each size"
         " alone, and for all of an algorithm's sizes at once (Bonferroni). 'above range': the algorithm's error is"
         " below all errors of the reference; 'below range': above all of them."
     )
-    if per_flop:
+    if panel.study.flat:
+        note += " No m is given where the reference's error falls by less than a point per fourfold of data."
+    if panel.ceiling:
+        note += " Ceiling: the most that any learner of these problems could be worth."
+    if panel.costs:
         note += (
-            " Break-even price: FLOPs that one synthetic problem must cost for both to cost the same; above it the"
-            " algorithm is cheaper."
+            " A problem saved: what the algorithm spends beyond the reference for each problem that it needs fewer; of"
+            " FLOPs that is the break-even price of a problem, above which the algorithm is cheaper."
         )
+    if panel.problem_flops:
+        note += f" FLOPs of a run, and m per FLOP: at {panel.problem_flops:g} FLOPs a problem."
     return TextTable(columns, tuple(rows), note)
 
 

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -73,14 +73,21 @@ class Cells(ABC):
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> Self:
         """The table with these cells and seeds only, by their indices."""
 
+    def _layout_of(self, cells: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
+        """The fields that every table has, of these cells and seeds."""
+        groups = self.groups[cells]
+        return {
+            "algorithm": self.algorithm[cells],
+            "data_size": self.data_size[cells],
+            "seeds": tuple(self.seeds[index] for index in seeds),
+            "present": self.present[cells][:, seeds],
+            "seed_group": None if len(np.unique(groups)) == 1 else groups,
+        }
+
     def part(self, algorithms: Sequence[str]) -> Self:
         """The table of these algorithms alone: their cells in this order, by growing size, and the seeds they have."""
         cells = np.concatenate([self.cells_of(name) for name in algorithms])
         return self.cut(cells, np.flatnonzero(self.present[cells].any(axis=0)))
-
-    def group_of(self, cells: np.ndarray) -> np.ndarray | None:
-        """The groups of these cells; None where they are one."""
-        return None if len(np.unique(self.groups[cells])) == 1 else self.groups[cells]
 
     def cells_of(self, algorithm: str) -> np.ndarray:
         """int [J], indices of the algorithm's cells by growing data size."""
@@ -161,6 +168,11 @@ class Layout(NamedTuple):
     seed_group: np.ndarray | None  # int [P]
     rows: np.ndarray  # int [n], the cell of each run
     columns: np.ndarray  # int [n], the place of its seed
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Those of `Cells`."""
+        return dict(zip(self._fields[:-2], self[:-2], strict=True))
 
 
 def arrange(runs: pd.DataFrame, order: Sequence[str]) -> Layout:

@@ -5,7 +5,7 @@ That two algorithms fail on the same hard problems cannot be seen here, so probl
 own, which makes the intervals of multipliers wider than those of item-level outcomes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -48,15 +48,7 @@ class Counts(Cells):
         return self.problems_per_run, self.num_wrong
 
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Counts":
-        return Counts(
-            self.algorithm[cells],
-            self.data_size[cells],
-            tuple(self.seeds[index] for index in seeds),
-            self.num_wrong[cells][:, seeds],
-            self.problems_per_run,
-            self.present[cells][:, seeds],
-            self.group_of(cells),
-        )
+        return replace(self, num_wrong=self.num_wrong[cells][:, seeds], **self._layout_of(cells, seeds))
 
 
 def from_counts(table: pd.DataFrame) -> Counts:
@@ -85,12 +77,4 @@ def from_counts(table: pd.DataFrame) -> Counts:
     found = arrange(table, tuple(dict.fromkeys(table["algorithm"])))
     num_wrong = np.zeros(found.present.shape, np.int64)
     num_wrong[found.rows, found.columns] = table["num_wrong"].to_numpy()
-    return Counts(
-        algorithm=found.algorithm,
-        data_size=found.data_size,
-        seeds=found.seeds,
-        num_wrong=num_wrong,
-        problems_per_run=num_problems,
-        present=found.present,
-        seed_group=found.seed_group,
-    )
+    return Counts(num_wrong=num_wrong, problems_per_run=num_problems, **found.fields)

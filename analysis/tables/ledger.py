@@ -1,8 +1,9 @@
-"""The cost ledger: FLOPs and seconds of every algorithm, generation included, from the records of its stages.
+"""The cost ledger: FLOPs, samples, verifier calls and seconds of every algorithm, from the records of its stages.
 
 In: a plan and its store. Out: costs of one run, and a table with a row for each algorithm and size, for the search of
 its settings, for the base policy, and for the whole sweep, where a shared stage counts once. FLOPs are analytic
-(scaling.model.flops); seconds are wall seconds of one worker.
+(scaling.model.flops); seconds are wall seconds of one worker. Samples are completions of policies, verifier calls those
+and the teacher's solutions; both without the evaluation, and missing where a record does not say.
 """
 
 from collections.abc import Iterable
@@ -10,11 +11,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from scaling.engine.store import Store
-from scaling.kinds import kind_of
+from scaling.kinds import kind_of, loaded
 from scaling.planning.plan import Plan, Run
 from scaling.stage import Stage, in_order
 
-COSTS = ("training_flops", "generation_flops", "evaluation_flops", "wall_seconds")
+FLOPS = ("training_flops", "generation_flops", "evaluation_flops")
+COSTS = (*FLOPS, "samples", "verifier_calls", "wall_seconds")
 
 
 def costs_of_run(run: Run, store: Store) -> dict[str, float]:
@@ -55,7 +57,12 @@ def _sum(stages: Iterable[Stage], store: Store) -> dict[str, float]:
         record = store.record(stage)
         if record is None:
             continue
+        numbers, kind = record["numbers"], kind_of(stage.kind)
         total["wall_seconds"] += record["wall_seconds"]
-        for name in COSTS[:-1]:
-            total[name] += record["numbers"].get(name, 0.0)
+        for name in FLOPS:
+            total[name] += numbers.get(name, 0.0)
+        if kind.verified is not None:
+            count = loaded(kind.verified)(stage, numbers)
+            total["verifier_calls"] += count
+            total["samples"] += count if kind.samples is not None else 0.0
     return total

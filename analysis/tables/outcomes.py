@@ -6,7 +6,7 @@ In: a long table with the columns algorithm, data_size, seed, problem, wrong, on
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -52,15 +52,7 @@ class Outcomes(Cells):
         return self.problems, self.wrong
 
     def cut(self, cells: np.ndarray, seeds: np.ndarray) -> "Outcomes":
-        return Outcomes(
-            self.algorithm[cells],
-            self.data_size[cells],
-            tuple(self.seeds[index] for index in seeds),
-            self.problems,
-            self.wrong[cells][:, seeds],
-            self.present[cells][:, seeds],
-            self.group_of(cells),
-        )
+        return replace(self, wrong=self.wrong[cells][:, seeds], **self._layout_of(cells, seeds))
 
 
 def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> Outcomes:
@@ -89,15 +81,7 @@ def _from_checked(parts: Callable[[], Iterable[pd.DataFrame]], algorithms: Seque
     _fill(wrong, parts(), places, problems)
     _check_problems(wrong, places, problems)
     wrong[~at.present] = 0
-    return Outcomes(
-        algorithm=at.algorithm,
-        data_size=at.data_size,
-        seeds=at.seeds,
-        problems=problems,
-        wrong=wrong,
-        present=at.present,
-        seed_group=at.seed_group,
-    )
+    return Outcomes(problems=problems, wrong=wrong, **at.fields)
 
 
 def _numbered(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

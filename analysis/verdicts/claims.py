@@ -12,7 +12,14 @@ EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
 MAX_CONSISTENT_SPAN = 4.0  # a wider interval, by factor, is consistent with too much
 
 ClaimOutcome = Literal[
-    "consistent with", "not resolved", "exceeds", "about", "does not support", "supported", "slightly above"
+    "consistent with",
+    "not resolved",
+    "exceeds",
+    "about",
+    "does not support",
+    "supported",
+    "slightly above",
+    "cannot be tested",  # above the ceiling of the problems
 ]
 
 
@@ -56,6 +63,11 @@ def upper_bound(claim: str) -> float:
     return float(found.group(1))
 
 
+def value_of(claim: float | str) -> float:
+    """The multiplier that a claim names."""
+    return upper_bound(claim) if isinstance(claim, str) else claim
+
+
 def claim_text(claim: float | str) -> str:
     """A claim as text: 8x, at most 1x."""
-    return f"at most {upper_bound(claim):g}x" if isinstance(claim, str) else f"{claim:g}x"
+    return f"at most {value_of(claim):g}x" if isinstance(claim, str) else f"{claim:g}x"

@@ -1,16 +1,18 @@
-"""Multipliers per FLOP: how many times more compute the reference needs for the same error.
+"""Multipliers in other currencies than problems: FLOPs, samples drawn, verifier calls.
 
-In: a `Study` and what a run of each cell costs. Out: `ComputeMultiplier`s. A run's compute is the training and the
-generation (rollouts and continuations) of everything that it needs except the base policy, from the ledger.
+In: a `Study` and what a run of each cell costs. Out: `ComputeMultiplier`s: how many times more of a currency the
+reference needs for the same error. A run's cost is that of everything that it needs except the base policy and the
+evaluation, from the ledger; its FLOPs are those of training and generation (rollouts and continuations), and of its D
+problems at the teacher's price, a parameter.
 
-Let C(D) be the least compute of a reference run on D problems or more: where a larger run is cheaper, because fewer
-epochs were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth
-C(m D) / c times the compute. C never falls, so the limits of m become those of the compute multiplier. Between the
-reference's sizes C is interpolated in logs; beyond them the compute per problem is that of the end.
+Let C(D) be the least cost of a reference run on D problems or more: where a larger run is cheaper, because fewer epochs
+were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth C(m D) / c
+times the currency. C never falls, so the limits of m become those of the multiplier. Between the reference's sizes C is
+interpolated in logs; beyond them the cost per problem is that of the end.
 
-A synthetic problem has a price too. The algorithm needs D of them and c FLOPs, the reference m D and C(m D). So the
-algorithm is cheaper if a problem costs more than (c - C(m D)) / ((m - 1) D) FLOPs, the break-even price. 0: it is
-cheaper at any price.
+The algorithm needs D problems and c, the reference m D and C(m D). So each of the (m - 1) D problems that it saves
+takes (c - C(m D)) / ((m - 1) D) of the currency: of FLOPs, the break-even price of a problem, above which the algorithm
+is cheaper. 0: it is cheaper at any price.
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,16 @@ import pandas as pd
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION
 from analysis.verdicts.study import Study
 
-COLUMNS = ("algorithm", "kind", "data_size", "flops", "estimate", "low", "high", "extrapolation", "break_even")
+FLOPS = "flops"
+CURRENCIES: Mapping[str, tuple[str, ...]] = {  # name -> the columns of runs.csv that add up to it
+    FLOPS: ("training_flops", "generation_flops"),
+    "samples": ("samples",),
+    "verifier_calls": ("verifier_calls",),
+}
+COLUMNS = (
+    *("algorithm", "kind", "currency", "data_size", "cost", "estimate", "low", "high", "extrapolation", "break_even"),
+)
+Costs = Mapping[tuple[str, int], float]  # (algorithm, data size) -> of one run
 
 
 @dataclass(frozen=True)
@@ -31,56 +42,62 @@ class ComputeMultiplier:
 
     algorithm: str
     kind: str  # "pointwise", or "overall": from the one number for all sizes, at the algorithm's largest size
+    currency: str
     data_size: int
-    flops: float  # of one run at that size
-    estimate: float
+    cost: float  # of one run at that size
+    estimate: float  # NaN, as its limits, if the algorithm or the reference spends nothing
     low: float
     high: float
     extrapolation: float  # m D over the reference's largest size; above 1 it relies on the cost per problem there
-    break_even: float  # FLOPs that a synthetic problem must cost for both to cost the same; NaN unless m is above 1
+    break_even: float  # what each problem saved takes; NaN unless m is above 1
 
 
-def flops_by_cell(runs: pd.DataFrame, panel: str) -> dict[tuple[str, int], float]:
-    """(algorithm, data size) -> mean training and generation FLOPs of a finished run of one panel.
+def costs_by_cell(runs: pd.DataFrame, panel: str) -> dict[str, dict[tuple[str, int], float]]:
+    """Currency -> mean cost of a finished run of every cell of one panel.
 
-    Empty if any cost is unknown: missing costs are never filled in.
+    A currency in which any cost is unknown is absent: missing costs are never filled in.
     """
     done = runs[(runs["panel"] == panel) & (runs["status"] == "done")]
-    if done.empty:
-        return {}
-    spent = done["training_flops"] + done["generation_flops"]
-    if not (spent > 0).all():
-        return {}
-    total = spent.groupby([done["algorithm"], done["data_size"]]).mean()
-    return {(str(name), int(size)): float(value) for (name, size), value in total.items()}
+    found = {}
+    for currency, columns in CURRENCIES.items():
+        if done.empty or not set(columns) <= set(done.columns):
+            continue
+        spent = done[list(columns)].sum(axis=1, skipna=False)
+        if (spent > 0).all() if currency == FLOPS else spent.notna().all():
+            means = spent.groupby([done["algorithm"], done["data_size"]]).mean()
+            found[currency] = {(str(name), int(size)): float(value) for (name, size), value in means.items()}
+    return found
 
 
-def compute_multipliers(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[ComputeMultiplier, ...]:
-    """The point-wise multipliers per FLOP, and the overall ones at the largest size if one number is given.
+def compute_multipliers(
+    study: Study, costs: Mapping[str, Costs], problem_flops: float = 0.0
+) -> tuple[ComputeMultiplier, ...]:
+    """The point-wise multipliers in every currency, and the overall ones at the largest size if one number is given.
 
-    flops: of one run of each cell. Multipliers that need more than four times the reference's data are left out.
+    costs: of one run of each cell, by currency; problem_flops: the teacher's price of a problem. Multipliers that need
+    more than four times the reference's data are left out.
     """
-    of_reference = {size: value for (name, size), value in flops.items() if name == study.reference}
-    found = []
+    asked: list[tuple[str, str, int, tuple[float, float, float]]] = []
     for item in study.multipliers:
-        if item.kind == "pointwise":
-            assert item.data_size is not None
-            m = (item.estimate, item.low, item.high)
-            found.append(_priced(item.algorithm, item.kind, item.data_size, m, flops, of_reference))
+        if item.data_size is not None:
+            asked.append((item.algorithm, item.kind, item.data_size, (item.estimate, item.low, item.high)))
+    farthest = MAX_EXTRAPOLATION * max(study.outcomes.sizes_of(study.reference), default=0)
     for verdict in study.verdicts:
         overall = study.overall(verdict.algorithm)
-        if overall is None:
-            continue
-        largest = int(study.outcomes.data_size[study.outcomes.cells_of(verdict.algorithm)].max())
-        if overall.estimate * largest <= MAX_EXTRAPOLATION * max(of_reference):
+        if overall is not None and overall.estimate * study.sizes_of(verdict.algorithm)[-1] <= farthest:
             m = (overall.estimate, overall.low, overall.high)
-            found.append(_priced(verdict.algorithm, "overall", largest, m, flops, of_reference))
-    return tuple(found)
+            asked.append((verdict.algorithm, "overall", study.sizes_of(verdict.algorithm)[-1], m))
+    return tuple(
+        _priced(*one, currency, of_cells, study.reference, problem_flops if currency == FLOPS else 0.0)
+        for currency, of_cells in costs.items()
+        for one in asked
+    )
 
 
 def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) -> ComputeMultiplier | None:
-    """An algorithm's overall compute multiplier, if it has one."""
-    return next((item for item in multipliers if item.kind == "overall" and item.algorithm == algorithm), None)
+    """An algorithm's overall multiplier per FLOP, if it has one."""
+    wanted = (algorithm, "overall", FLOPS)
+    return next((item for item in multipliers if (item.algorithm, item.kind, item.currency) == wanted), None)
 
 
 def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
@@ -88,10 +105,12 @@ def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
     return pd.DataFrame([vars(item) for item in multipliers], columns=list(COLUMNS))
 
 
-def reference_flops(of_reference: Mapping[int, float], size: float) -> float:
-    """C(D) at any size, from the compute of the sizes that were run; it never falls with D."""
+def reference_cost(of_reference: Mapping[int, float], size: float) -> float:
+    """C(D) at any size, from the costs of the sizes that were run; it never falls with D."""
     sizes = sorted(of_reference)
     least = np.minimum.accumulate([of_reference[known] for known in reversed(sizes)])[::-1]
+    if least[0] == 0:
+        return 0.0 if least[-1] == 0 else np.nan  # no logarithm
     inside = min(max(size, sizes[0]), sizes[-1])
     return float(size / inside * np.exp(np.interp(np.log(inside), np.log(sizes), np.log(least))))
 
@@ -101,16 +120,24 @@ def _priced(
     kind: str,
     size: int,
     multipliers: tuple[float, float, float],
-    flops: Mapping[tuple[str, int], float],
-    of_reference: Mapping[int, float],
+    currency: str,
+    costs: Costs,
+    reference: str,
+    price: float,
 ) -> ComputeMultiplier:
-    """multipliers: estimate, low and high of m."""
-    own = flops[algorithm, size]
+    """multipliers: estimate, low and high of m; price: of a problem, in the currency."""
+    of_reference = {known: value for (name, known), value in costs.items() if name == reference}
+    own, m = costs[algorithm, size], multipliers[0]
+
+    def theirs(problems: float) -> float:
+        return reference_cost(of_reference, problems) + price * problems
+
+    spent = own + price * size
+    is_free = spent == 0 or max(of_reference.values()) + price == 0
     estimate, low, high = (
-        m if m == 0 or np.isinf(m) else reference_flops(of_reference, m * size) / own for m in multipliers
+        np.nan if is_free else one if one == 0 or np.isinf(one) else theirs(one * size) / spent for one in multipliers
     )
-    m, reach = multipliers[0], multipliers[0] * size / max(of_reference)
-    saved = (m - 1) * size  # problems
-    more = own - reference_flops(of_reference, m * size) if 1 < m < np.inf else np.nan  # FLOPs
-    break_even = max(more, 0.0) / saved if saved > 0 else np.nan
-    return ComputeMultiplier(algorithm, kind, size, own, estimate, low, high, reach, float(break_even))
+    more = own - reference_cost(of_reference, m * size) if 1 < m < np.inf else np.nan
+    break_even = max(more, 0.0) / ((m - 1) * size) if 1 < m < np.inf else np.nan
+    reach = m * size / max(of_reference)
+    return ComputeMultiplier(algorithm, kind, currency, size, spent, estimate, low, high, reach, float(break_even))

@@ -25,6 +25,7 @@ Code = Literal[
     "DIRECTION_ONLY",
     "NOT_RESOLVED",
 ]
+BOUNDS: tuple[Code, ...] = ("LOWER_BOUND", "UPPER_BOUND")
 REJECTED = 0.05
 NOT_CONSTANT = 0.025  # no single number below this p of fit; the hold-out has the same level
 NO_SLOPE = 1e-4  # of log m in log D: the size of rounding errors
@@ -41,7 +42,9 @@ class Evidence:
     not_estimable: str | None = None  # why there is no multiplier with an interval; the fields below are then unused
     num_seeds: int = 0
     num_problems: int = 0
-    sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm
+    sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm at which m is given
+    flat: str = ""  # at which of its other sizes the reference hardly moves, so that no m is given
+    ceiling: float | None = None  # the largest m that the problems allow at any of its sizes, if known
     largest_reference: int = 0
     multiplier: float = math.nan
     low: float = math.nan
@@ -79,6 +82,12 @@ class Evidence:
     def one_number(self) -> bool:
         """Whether a constant multiplier describes the curves."""
         return self.lack_of_fit >= NOT_CONSTANT and self.forms_agree
+
+    def out_of_range(self, claim: float) -> bool:
+        """Whether no algorithm could meet the claim on these problems; never if the data contradict the ceiling."""
+        if self.ceiling is None or claim <= self.ceiling:
+            return False
+        return not any(low > self.ceiling for _, low, _ in self.at_sizes)
 
     @property
     def in_reach(self) -> bool:

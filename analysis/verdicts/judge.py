@@ -5,6 +5,7 @@ true, so exactly one applies to every input.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.verdicts.claims import (
@@ -14,7 +15,7 @@ from analysis.verdicts.claims import (
     claim_text,
     fails_at_every_size,
     holds_at_every_size,
-    upper_bound,
+    value_of,
 )
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, NOT_CONSTANT, Code, Evidence
 from analysis.verdicts.headline import LARGEST, Headline, ends, headline, number
@@ -38,18 +39,29 @@ class Verdict:
 
 def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
     """The verdict of the first condition that holds."""
+    beyond = claim is not None and evidence.out_of_range(value_of(claim))
+    tested = None if beyond else claim
     has_interval = not (evidence.not_estimable or math.isnan(evidence.multiplier))
-    outcome = check_claim(claim, *evidence.quoted) if claim is not None and has_interval else None
-    code = _code(evidence, outcome, claim)
+    outcome = check_claim(tested, *evidence.quoted) if tested is not None and has_interval else None
+    code = _code(evidence, outcome, tested)
+    sentence = _sentence(code, evidence, tested)
+    if evidence.flat:
+        sentence += f" At its other sizes m is not given, because {evidence.flat}."
     return Verdict(
         evidence.algorithm,
         code,
-        _sentence(code, evidence, claim),
+        sentence,
         None if claim is None else claim_text(claim),
-        None if claim is None else _claim_sentence(claim, outcome, code, evidence),
-        outcome,
+        _beyond(claim, evidence) if claim is not None and beyond else _claim_sentence(tested, outcome, code, evidence),
+        "cannot be tested" if beyond else outcome,
         headline(code, evidence),
     )
+
+
+def _beyond(claim: float | str, e: Evidence) -> str:
+    assert e.ceiling is not None
+    limit = f"ceiling {number(e.ceiling)}x, the most that any learner of these problems could be worth"
+    return f"The claim of {claim_text(claim)} cannot be tested here: {limit}."
 
 
 def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) -> Code:
@@ -228,26 +240,32 @@ def label(algorithm: str) -> str:
     return known.get(name, name) + comma + rest  # a user's table may hold other names
 
 
+def listed(texts: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else texts[0]
+
+
 def points(value: float) -> str:
     """A difference in error in percentage points."""
     return f"{100 * value:.1f} pp"
 
 
-def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str:
+def _claim_sentence(claim: float | str | None, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str | None:
     """The study's answer to the claim. outcome: None without an interval.
 
     If the data give no single number for all sizes, the claim is judged by size: it fails if no size supports it.
     """
+    if claim is None:
+        return None
     text = claim_text(claim)
     if (outcome is None and code != "AT_SIZES") or code in ("NOT_ESTIMABLE", "INVERSE"):
         return f"The claim of {text} cannot be tested."
     if code == "LOWER_BOUND":
-        bound = upper_bound(claim) if isinstance(claim, str) else claim
-        verb = "are above" if e.at_least > bound else "do not decide"
+        verb = "are above" if e.at_least > value_of(claim) else "do not decide"
         return f"The data {verb} the claim of {text}: only a lower bound is known."
     if code == "UPPER_BOUND":
         if isinstance(claim, str):
-            agrees = e.at_most < EQUIVALENCE * upper_bound(claim)
+            agrees = e.at_most < EQUIVALENCE * value_of(claim)
             verb = "support" if agrees else "do not decide"
         else:
             verb = "do not support" if e.at_most < claim else "do not decide"
@@ -256,7 +274,7 @@ def _claim_sentence(claim: float | str, outcome: ClaimOutcome | None, code: Code
         low, high = sorted(point.estimate for point in ends(e))
         where = "inside" if not isinstance(claim, str) and low <= claim <= high else "outside"
         if isinstance(claim, str):
-            where = "met by" if high <= EQUIVALENCE * upper_bound(claim) else "not met by all of"
+            where = "met by" if high <= EQUIVALENCE * value_of(claim) else "not met by all of"
             return f"The claim of {text} is {where} the range of its multiplier."
         return f"The claim of {text} is {where} the range that its multiplier runs through; as one number it fails."
     if not e.one_number and fails_at_every_size(claim, e.at_sizes):

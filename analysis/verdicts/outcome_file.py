@@ -138,6 +138,42 @@ def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapp
     return checked_claims(pairs, algorithms, reference, "--claims")
 
 
+def parse_sizes(texts: Sequence[str]) -> tuple[int, ...]:
+    """Data sizes of --predict. Raises OutcomesError."""
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise OutcomesError(f"--predict is {text!r}; with --reference it is a data size, such as 4096.")
+    return tuple(map(int, texts))
+
+
+def parse_ceiling(text: str, outcomes: Cells) -> Mapping[int, float]:
+    """4.6, or 32=3.5,512=4.6, to the largest m by data size. Raises OutcomesError."""
+    try:
+        if "=" not in text:
+            return checked_ceiling(float(text), outcomes)
+        pairs = (part.split("=") for part in text.split(","))
+        return checked_ceiling({int(size): float(m) for size, m in pairs}, outcomes)
+    except ValueError as error:
+        if isinstance(error, OutcomesError):
+            raise
+        raise OutcomesError(
+            f"--ceiling is {text!r}; give one number, or D=M for data sizes: 32=3.5,512=4.6."
+        ) from error
+
+
+def checked_ceiling(ceiling: float | Mapping[int, float], outcomes: Cells) -> Mapping[int, float]:
+    """The largest m at data sizes of the table; one number is for all. Raises OutcomesError."""
+    sizes = {int(size) for size in outcomes.data_size}
+    found = ceiling if isinstance(ceiling, Mapping) else dict.fromkeys(sizes, float(ceiling))
+    for size, m in found.items():
+        if size not in sizes or not 0 < m < np.inf:
+            listed = ", ".join(map(str, sorted(sizes)))
+            raise OutcomesError(
+                f"the ceiling at D = {size} is {m}; it is a multiplier above 0, at one of the data sizes {listed}."
+            )
+    return found
+
+
 def checked_pairs(pairs: Sequence[Sequence[str]], algorithms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Pairs of two different algorithms of the table. Raises OutcomesError for any other."""
     for one, other in pairs:

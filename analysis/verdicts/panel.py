@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-from analysis.multipliers.questions import Questions, questions
+from analysis.multipliers.prediction import Predicted, predicted
+from analysis.multipliers.robustness import Questions, questions
 from analysis.tables.cells import Cells
-from analysis.verdicts.compute import ComputeMultiplier, compute_multipliers
+from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
+from analysis.verdicts.evidence import BOUNDS, REJECTED
 from analysis.verdicts.study import Study, analyse
 
 
@@ -23,6 +25,8 @@ class Question:
     claims: Mapping[str, float | str]  # algorithm -> a multiplier, or "<=x"
     num_draws: int  # of the bootstrap
     seed: int
+    problem_flops: float = 0.0  # the teacher's price of a synthetic problem
+    predict: tuple[int, ...] = ()  # data sizes at which m and that of a new run are predicted
     compare: tuple[tuple[str, str], ...] = ()  # pairs of algorithms to compare with each other, the second as reference
 
 
@@ -32,13 +36,30 @@ class Panel:
 
     study: Study
     base_error: float | None = None  # of the base policy
-    flops: Mapping[tuple[str, int], float] = field(default_factory=dict)  # of one run; empty if costs are unknown
+    costs: Mapping[str, Costs] = field(default_factory=dict)  # by currency, of one run; without those unknown
     comparisons: tuple[Study, ...] = ()  # of two algorithms each
+    ceiling: Mapping[int, float] = field(default_factory=dict)  # data size -> the largest m possible; empty if unknown
+
+    problem_flops: float = 0.0  # the teacher's price of a synthetic problem
+
+    @property
+    def flops(self) -> Costs:
+        """Of one run of each cell, its problems included; empty if unknown."""
+        return {cell: own + self.problem_flops * cell[1] for cell, own in self.costs.get(FLOPS, {}).items()}
 
     @cached_property
     def compute(self) -> tuple[ComputeMultiplier, ...]:
-        """Multipliers per FLOP; empty if costs are unknown."""
-        return compute_multipliers(self.study, self.flops) if self.flops else ()
+        """Multipliers in the currencies that are known."""
+        return compute_multipliers(self.study, self.costs, self.problem_flops)
+
+    def predicted(self, data_size: int, seed: int = 0) -> tuple[Predicted, ...]:
+        """m at a data size, of every algorithm of which one number is given, or else one that changes with D fits."""
+        study, found = self.study, []
+        for name, model in study.models.items():
+            constant, code = study.overall(name) is not None, study.verdict(name).code
+            fits = constant or (model.lack_of_fit_varying >= REJECTED and code not in ("INVERSE", *BOUNDS))
+            found += [predicted(model, data_size, not constant, seed)] if fits else []
+        return tuple(found)
 
     @cached_property
     def questions(self) -> Mapping[str, Questions]:
@@ -50,13 +71,19 @@ def analysed(
     outcomes: Cells,
     question: Question,
     base_error: float | None = None,
-    flops: Mapping[tuple[str, int], float] = MappingProxyType({}),
+    costs: Mapping[str, Costs] = MappingProxyType({}),
+    ceiling: Mapping[int, float] = MappingProxyType({}),
 ) -> Panel:
-    """Analyse one panel. base_error: of the base policy, if known: a curve that starts flat begins there."""
-    numbers = (question.claims, question.num_draws, question.seed, base_error)
+    """Analyse one panel.
+
+    base_error: of the base policy, if known: a curve that starts flat begins there. ceiling: the largest multiplier
+    that the problems allow, by data size, if known.
+    """
+    numbers = (question.num_draws, question.seed, base_error)
     pairs = compared(question.compare, outcomes.algorithms)
-    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers[1:]) for a, b in pairs)
-    return Panel(analyse(outcomes, question.reference, *numbers), base_error, flops, comparisons)
+    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers) for a, b in pairs)
+    study = analyse(outcomes, question.reference, question.claims, *numbers, ceiling)
+    return Panel(study, base_error, costs, comparisons, ceiling, question.problem_flops)
 
 
 def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:

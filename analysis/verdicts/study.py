@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,9 +20,11 @@ from analysis.fitting.joint import Design
 from analysis.fitting.run_noise import run_noise
 from analysis.multipliers.contrasts import Adjusted, Ratio, adjusted, ratio
 from analysis.multipliers.estimates import (
+    MIN_FALL,
     Difference,
     Multiplier,
     differences,
+    flat_sizes,
     interval_of_errors,
     pointwise,
     rise_after_best,
@@ -31,7 +34,7 @@ from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_cu
 from analysis.tables.cells import Cells
 from analysis.verdicts.claims import claim_of
 from analysis.verdicts.evidence import MIN_SIZES, Evidence
-from analysis.verdicts.judge import Verdict, verdict
+from analysis.verdicts.judge import Verdict, label, listed, verdict
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,26 @@ class Study:
     multipliers: tuple[Multiplier, ...] = ()
     differences: tuple[Difference, ...] = ()
     inversions: tuple[Inversion, ...] = ()  # algorithms that get worse with more data, the reference included
-    ceiling: float | None = None  # the error without any data, if known
+    base_error: float | None = None  # without any data, if known
+    flat: Mapping[int, float] = field(default_factory=dict)  # data size without m -> the reference's fall per fourfold
 
     @cached_property
     def curve(self) -> tuple[Fit, Design] | None:
         """The reference's own curve; None if nothing can be compared with it."""
         if self.refusal is not None:
             return None
-        return fit_curve_of(self.outcomes, self.reference, before_turning(self.outcomes, self.inversions), self.ceiling)
+        return fit_curve_of(self.outcomes, self.reference, self.used, self.base_error)
+
+    @cached_property
+    def used(self) -> np.ndarray:
+        """bool [P], the cells of the fits: none beyond a turning point, and of an algorithm none without m."""
+        given = (self.outcomes.algorithm == self.reference) | ~np.isin(self.outcomes.data_size, list(self.flat))
+        used: np.ndarray = before_turning(self.outcomes, self.inversions) & given
+        return used
+
+    def sizes_of(self, algorithm: str) -> tuple[int, ...]:
+        """The data sizes at which m of an algorithm is given, growing."""
+        return tuple(size for size in self.outcomes.sizes_of(algorithm) if size not in self.flat)
 
     @property
     def best_so_far(self) -> bool:
@@ -107,11 +122,13 @@ def analyse(
     claims: Mapping[str, float | str],
     num_draws: int = 2000,
     seed: int = 0,
-    ceiling: float | None = None,
+    base_error: float | None = None,
+    ceiling: Mapping[int, float] = MappingProxyType({}),
 ) -> Study:
     """Analyse. If the data cannot give a number, the study holds the reason; nothing is guessed.
 
-    ceiling: the error without any data, of chance or the base policy, if known; only the form m4 uses it.
+    base_error: without any data, of chance or the base policy, if known; only the form m4 uses it. ceiling: the largest
+    possible multiplier by data size, where it is known; it decides which claims can be tested.
     """
     if len(outcomes.seeds) < MIN_SEEDS:
         why = f"the number of seeds is {len(outcomes.seeds)}, and an interval needs at least {MIN_SEEDS}."
@@ -124,46 +141,60 @@ def analyse(
         return Study(outcomes, reference, why, draws, *limits, _refused(outcomes, reference, claims, why))
     rises = rise_after_best(outcomes, reference, draws)[1] > 0
     falling = running_minimum if rises else non_increasing
-    turned = inversions(outcomes, reference, draws, falling)
-    used = before_turning(outcomes, turned)
-    points, differ = pointwise(outcomes, reference, draws, falling), differences(outcomes, reference, draws)
-    no_curve = why_no_curve(outcomes.part([reference]), reference, used[outcomes.cells_of(reference)])
+    turned, differ = inversions(outcomes, reference, draws, falling), tuple(differences(outcomes, reference, draws))
+    study = Study(
+        outcomes, reference, None, draws, *limits, (), differences=differ, inversions=turned, base_error=base_error
+    )
+    no_curve = why_no_curve(outcomes.part([reference]), reference, study.used[outcomes.cells_of(reference)])
+    fitted = study.curve[0].fitted[0] if no_curve is None and study.curve is not None else None
+    flat = {} if rises else flat_sizes(outcomes, reference, fitted)
+    points = pointwise(outcomes, reference, draws, falling, flat)
+    study = replace(study, refusal=no_curve, flat=flat, multipliers=tuple(points))
     if no_curve is not None:
-        refused = _refused(outcomes, reference, claims, no_curve)
-        return Study(outcomes, reference, no_curve, draws, *limits, refused, {}, tuple(points), tuple(differ), turned)
+        return replace(study, verdicts=_refused(outcomes, reference, claims, no_curve))
     models, verdicts, multipliers = {}, [], []
     for name in (name for name in outcomes.algorithms if name != reference):
         own = [item for item in points if item.algorithm == name]
-        model, no_model = _model(outcomes, reference, name, draws, used, ceiling)
+        model, no_model = _model(study, name, draws)
         if model is not None:
             models[name] = model
-        evidence = _evidence(outcomes, reference, name, turned, draws, model, no_model, own, differ)
+        evidence = _evidence(study, name, model, no_model, own, ceiling)
         verdicts.append(verdict(evidence, claim_of(name, claims)))
-        multipliers += [*own, *_overall(outcomes, reference, verdicts[-1], model)]
-    return Study(
-        outcomes, reference, None, draws, *limits, tuple(verdicts), models, tuple(multipliers), tuple(differ), turned,
-        ceiling,
-    )  # fmt: skip
+        multipliers += [*own, *_overall(study, verdicts[-1], model)]
+    return replace(study, verdicts=tuple(verdicts), models=models, multipliers=tuple(multipliers))
 
 
-def _model(
-    outcomes: Cells, reference: str, name: str, draws: np.ndarray, used: np.ndarray, ceiling: float | None
-) -> tuple[Model | None, str | None]:
-    """The joint fit of an algorithm and the reference, or why it failed; neither if there are too few sizes."""
-    cells = np.concatenate([outcomes.cells_of(one) for one in (reference, name)])
-    if len(outcomes.cells_of(name)) < MIN_SIZES:
+def _model(study: Study, name: str, draws: np.ndarray) -> tuple[Model | None, str | None]:
+    """The joint fit of an algorithm and the reference, or why there is no m; neither if there are too few sizes."""
+    outcomes, reference, sizes = study.outcomes, study.reference, study.sizes_of(name)
+    if not sizes:
+        return None, f"{_flat_text(study, name)}, and without a slope no amount of data corresponds to an error."
+    if len(sizes) < MIN_SIZES:
         return None, None
-    pair = outcomes.part([reference, name])
-    return fit_model(pair, (reference, name), np.ascontiguousarray(draws[:, cells]), used[cells], ceiling)
+    cells = np.concatenate([outcomes.cells_of(one) for one in (reference, name)])
+    pair, drawn = outcomes.part([reference, name]), np.ascontiguousarray(draws[:, cells])
+    return fit_model(pair, (reference, name), drawn, study.used[cells], study.base_error)
 
 
-def _overall(outcomes: Cells, reference: str, found: Verdict, model: Model | None) -> list[Multiplier]:
+def _flat_text(study: Study, name: str) -> str:
+    """At which sizes of an algorithm the reference hardly moves; empty if at none."""
+    flat = [(size, study.flat[size]) for size in study.outcomes.sizes_of(name) if size in study.flat]
+    if not flat:
+        return ""
+    sizes, falls = listed([f"{size:,}" for size, _ in flat]), listed([f"{100 * fall:.1f}" for _, fall in flat])
+    return (
+        f"the error of {label(study.reference)} falls by {falls} pp per fourfold of data at D = {sizes}, less than"
+        f" {100 * MIN_FALL:g} pp"
+    )
+
+
+def _overall(study: Study, found: Verdict, model: Model | None) -> list[Multiplier]:
     """The verdict's one number as a multiplier. It may extrapolate; the record says so."""
     if found.headline is None or found.headline.kind != "one number" or model is None:
         return []
     (point,) = found.headline.points
-    largest, smallest = (float(limit) for limit in _ends(outcomes, reference)[::-1])
-    sizes = outcomes.data_size[outcomes.cells_of(found.algorithm)]
+    of_reference, sizes = study.outcomes.sizes_of(study.reference), study.sizes_of(found.algorithm)
+    smallest, largest = float(of_reference[0]), float(of_reference[-1])
     m = np.exp(model.constant_draws.log_multiplier(1))
     return [
         Multiplier(
@@ -173,50 +204,50 @@ def _overall(outcomes: Cells, reference: str, found: Verdict, model: Model | Non
             point.estimate,
             point.low,
             point.high,
-            right_censored=float(np.mean(m * sizes.min() > largest)),
-            left_censored=float(np.mean(m * sizes.max() < smallest)),
-            at_least=float(np.quantile(np.minimum(m, largest / sizes.min()), 0.025)),
-            extrapolation=float(point.estimate * sizes.max() / largest),
+            right_censored=float(np.mean(m * sizes[0] > largest)),
+            left_censored=float(np.mean(m * sizes[-1] < smallest)),
+            at_least=float(np.quantile(np.minimum(m, largest / sizes[0]), 0.025)),
+            extrapolation=float(point.estimate * sizes[-1] / largest),
         )
     ]
 
 
 def _evidence(
-    outcomes: Cells,
-    reference: str,
+    study: Study,
     algorithm: str,
-    turned: tuple[Inversion, ...],
-    draws: np.ndarray,
     model: Model | None,
     why: str | None,
     points: list[Multiplier],
-    differ: list[Difference],
+    ceiling: Mapping[int, float],
 ) -> Evidence:
+    outcomes, reference, sizes = study.outcomes, study.reference, study.sizes_of(algorithm)
     if why is not None:
         return Evidence(algorithm, reference, not_estimable=why)
     cells = [item for item in points if item.kind == "pointwise"]
     mean = next((item for item in points if item.kind == "mean"), None)
-    sizes = tuple(int(size) for size in outcomes.data_size[outcomes.cells_of(algorithm)])
-    smallest, largest = _ends(outcomes, reference)
+    of_reference = outcomes.sizes_of(reference)
     censored_above = [item for item in cells if item.right_censored > 0.5]
     censored_below = [item for item in cells if item.left_censored > 0.5]
-    difference = next((item for item in differ if item.algorithm == algorithm), None)
+    difference = next((item for item in study.differences if item.algorithm == algorithm), None)
+    assert study.draws is not None
     known = Evidence(
         algorithm,
         reference,
         num_seeds=len(outcomes.part([reference, algorithm]).seeds),
         num_problems=outcomes.num_problems,
         sizes=sizes,
-        largest_reference=largest,
+        flat=_flat_text(study, algorithm),
+        ceiling=max(ceiling[size] for size in sizes) if set(sizes) <= set(ceiling) else None,
+        largest_reference=of_reference[-1],
         right_censored=len(censored_above) / len(cells),
         left_censored=len(censored_below) / len(cells),
         at_least=max((item.at_least for item in censored_above), default=math.nan),
-        at_most=min((smallest / (item.data_size or 1) for item in censored_below), default=math.nan),
+        at_most=min((of_reference[0] / (item.data_size or 1) for item in censored_below), default=math.nan),
         mean=(mean.estimate, mean.low, mean.high) if mean else None,
         at_sizes=tuple((item.estimate, item.low_at_once or 0.0, item.high_at_once or math.inf) for item in cells),
         difference=(difference.estimate, difference.low, difference.high) if difference else (0.0, 0.0, 0.0),
-        rise=rise_after_best(outcomes, algorithm, draws),
-        inversion=next((item for item in turned if item.algorithm == algorithm), None),
+        rise=rise_after_best(outcomes, algorithm, study.draws),
+        inversion=next((item for item in study.inversions if item.algorithm == algorithm), None),
     )
     return known if model is None else _with_model(known, model)
 
@@ -239,11 +270,6 @@ def _with_model(e: Evidence, model: Model) -> Evidence:
         extrapolation=(m * e.sizes[0] / e.largest_reference, m * e.sizes[-1] / e.largest_reference),
         held_out=None if model.held_out is None else model.held_out.passed,
     )
-
-
-def _ends(outcomes: Cells, algorithm: str) -> tuple[int, int]:
-    sizes = outcomes.data_size[outcomes.cells_of(algorithm)]
-    return int(sizes.min()), int(sizes.max())
 
 
 def _refused(outcomes: Cells, reference: str, claims: Mapping[str, float | str], why: str) -> tuple[Verdict, ...]:

@@ -64,7 +64,7 @@ def num_distinct(config: ModularSum) -> int:
 
 def draw(config: ModularSum, rng: np.random.Generator) -> Problem:
     """One problem, operands by Zipf weight without replacement."""
-    log_weights = _operand_log_weights(config.modulus, config.zipf_exponent)
+    log_weights = operand_log_weights(config.modulus, config.zipf_exponent)
     # Adding Gumbel noise to log-weights and taking the largest draws without replacement, in order.
     order = np.argsort(-(log_weights + rng.gumbel(size=config.modulus)))[: config.operands]
     return _problem([int(value) for value in order], config.modulus)
@@ -72,7 +72,7 @@ def draw(config: ModularSum, rng: np.random.Generator) -> Problem:
 
 def log_probability(config: ModularSum, problem: Problem) -> float:
     """Natural logarithm of the chance that `draw` gives this problem."""
-    log_weights = _operand_log_weights(config.modulus, config.zipf_exponent)
+    log_weights = operand_log_weights(config.modulus, config.zipf_exponent)
     left, total = log_weights.copy(), 0.0
     for value in _operands(problem):
         total += float(log_weights[value] - np.logaddexp.reduce(left))
@@ -246,7 +246,7 @@ def _numbers(modulus: int) -> dict[str, int]:
 
 
 @cache
-def _operand_log_weights(modulus: int, exponent: float) -> np.ndarray:
+def operand_log_weights(modulus: int, exponent: float) -> np.ndarray:
     """float64 [p], not normalised: -exponent log rank, ranks in a fixed random order of the operands."""
     ranks = np.random.default_rng([_RANKS, modulus]).permutation(modulus) + 1
     log_weights = -exponent * np.log(ranks)

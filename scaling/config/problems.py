@@ -76,6 +76,7 @@ class ProblemFamily:
 
     settings: type[DrawnProblems] | type[TextProblems]  # name the family: `family: Literal["NAME"] = "NAME"`
     functions: str  # the module with the functions of data.problems.families; in a plug-in, __name__
+    ceiling: str = ""  # the module whose function `ceiling` states the largest multiplier possible; empty: unknown
     source: str = ""  # digest of the module that registered it; part of its stages' identity. Empty: this project's
 
     @property
@@ -86,7 +87,7 @@ class ProblemFamily:
 _REGISTRY = Registry(
     "problem family",
     (
-        ProblemFamily(ModularSum, "data.problems.modular_sum"),
+        ProblemFamily(ModularSum, "data.problems.modular_sum", "data.problems.fact_count"),
         ProblemFamily(StarGraph, "data.problems.star_graph"),
         ProblemFamily(Gsm8k, "data.problems.text_problems"),
         ProblemFamily(Math, "data.problems.text_problems"),

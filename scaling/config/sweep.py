@@ -17,7 +17,7 @@ from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
 from scaling.config.resources import Resources
 from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues, Verifier
-from scaling.config.section import Count, Section, Seed, Seeds
+from scaling.config.section import Count, NonNegative, Section, Seed, Seeds
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Pretrain
@@ -100,6 +100,7 @@ class Analysis(Section):
     reference: str = "sft"
     claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
     compare: Annotated[tuple[Pair, ...], Field(strict=False)] = ()  # algorithms to compare with each other
+    problem_flops: NonNegative = 0.0  # what the teacher charges for a synthetic problem
     bootstrap_draws: Annotated[int, Field(ge=200, le=100_000)] = 2000
     seed: Seed = 0
 

@@ -4,6 +4,7 @@ In: a stage. Out: `Cost`, or counts. The FLOPs are upper estimates: every comple
 without it, the family allows, every problem with as many positives, negatives and steps as the config admits.
 """
 
+import math
 from collections.abc import Mapping
 
 from data.problems.families import family_of
@@ -21,6 +22,27 @@ from scaling.stage import Stage
 # larger M is (benchmarks/results/adaptive.json).
 ADAPTIVE_FRACTION = 0.5
 UNREPLAYED_FRACTION = 0.6  # the same for a vocabulary too large to replay: what stopping alone leaves
+
+
+def candidates_tried(stage: Stage, numbers: Mapping[str, float]) -> float:
+    """Completions of the base policy; NaN, here and below, where a record does not say."""
+    return numbers.get("num_candidates", math.nan) * float(stage.config["solvable"]["samples"])
+
+
+def solutions_of_teacher(stage: Stage, numbers: Mapping[str, float]) -> float:
+    """A chat model's attempts, or the solutions of the family's procedure, rejected ones included."""
+    solved = numbers.get("num_problems", math.nan) + numbers.get("num_rejected_solutions", 0.0)
+    return numbers.get("num_attempts", solved)
+
+
+def rollouts_made(stage: Stage, numbers: Mapping[str, float]) -> float:
+    return numbers.get("num_rollouts", math.nan)
+
+
+def continuations_made(stage: Stage, numbers: Mapping[str, float]) -> float:
+    """Each prefix has the same number of them, unless the estimate is adaptive."""
+    exhaustive = numbers.get("num_prefixes", math.nan) * float(stage.config["step_values"]["rollouts_per_prefix"])
+    return numbers.get("num_continuations", exhaustive)
 
 
 def nothing(stage: Stage) -> Cost:
