@@ -48,7 +48,7 @@ def test_a_row_without_a_key_that_is_read_is_named_with_its_line(tmp_path, line)
 
 def test_problems_are_read_from_rows_that_say_more(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "1 2 3 ?", "answer": "6", "completion": "# 6"}])
-    assert read_problems(tmp_path / "rows.jsonl") == [Problem("1 2 3 ?", "6")]
+    assert read_problems(tmp_path / "rows.jsonl") == [Problem("1 2 3 ?", "6", "# 6")]
 
 
 def test_a_problem_is_identified_by_its_prompt_alone():

@@ -106,8 +106,8 @@ def half_budget(x: np.ndarray, y: np.ndarray, curve: Curve, weights: np.ndarray 
     half, at = fit_curve(x[kept], y[kept], curve.form, weights[kept]), curve.law.parameters.index("c")
     at_last = x == x[kept].max()
     last = np.full((~kept).sum(), np.exp(np.average(np.log(y[at_last]), weights=weights[at_last])))
-    misses = (rmsle(predicted, y[~kept], weights[~kept]) for predicted in (half.predict(x[~kept])[0], last))
-    return HalfBudget(len(last), *misses, float(half.natural[0, at]), float(curve.natural[0, at]))
+    miss, miss_of_last = (rmsle(found, y[~kept], weights[~kept]) for found in (half.predict(x[~kept])[0], last))
+    return HalfBudget(len(last), miss, miss_of_last, float(half.natural[0, at]), float(curve.natural[0, at]))
 
 
 def _pooled(scores: list[HoldOutScore]) -> float:

@@ -6,6 +6,7 @@ the point fit is polished, and how many agree is kept. Weak Gaussian priors only
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,9 +111,8 @@ def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
     def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(better.reshape(-1, *[1] * (a.ndim - 1)), b, a)
 
-    return replace(
-        first, **{name: pick(getattr(first, name), getattr(second, name)) for name in _OF_ROWS}, num_starts=2
-    )
+    better_ones: dict[str, Any] = {name: pick(getattr(first, name), getattr(second, name)) for name in _OF_ROWS}
+    return replace(first, **better_ones, num_starts=2)
 
 
 def _begin(point: Fit) -> list[np.ndarray]:

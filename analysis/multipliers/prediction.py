@@ -50,8 +50,8 @@ def predicted(model: Model, data_size: int, varies: bool, seed: int = 0) -> Pred
     limits = (*percentile_interval(log_m, LEVEL), *percentile_interval(reached - log_size, LEVEL))
     of_reference = design.log_size[design.arm == 0]
     outside = max(log_size, log_size + float(estimate[0])) > of_reference.max() or log_size < of_reference.min()
-    numbers = (float(value) for value in np.exp([float(estimate[0]), *limits]))
-    return Predicted(model.algorithm, data_size, *numbers, extrapolated=bool(outside))
+    at, low, high, new_low, new_high = (float(value) for value in np.exp([float(estimate[0]), *limits]))
+    return Predicted(model.algorithm, data_size, at, low, high, new_low, new_high, bool(outside))
 
 
 def _of_new_runs(model: Model, errors: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -120,7 +120,7 @@ class ResultsFolder:
         numbers = (self.document["claims"], self.document["bootstrap_draws"], self.document["seed"])
         pairs = tuple((a, b) for a, b in self.document.get("compare", ()))
         price = self.document.get("problem_flops", 0.0)
-        question = Question(self.fits["reference"], *numbers, price, pairs)
+        question = Question(self.fits["reference"], *numbers, price, compare=pairs)
         costs = costs_by_cell(self.runs.assign(panel=self.panel), self.panel)
         ceiling = {int(size): float(m) for size, m in self.fits.get("ceiling", {}).items()}
         found = analysed(outcomes, question, self.fits.get("base_error"), costs, ceiling)
