@@ -37,19 +37,22 @@ class Draws:
 
 def draw(draws: Draws, params: Params, iteration: int) -> pd.DataFrame:
     """The groups of an iteration, those that were replaced included, in the order in which they were sampled."""
-    wanted, seen, tables = np.arange(draws.num_groups), Counter[int](), []
+    seen, tables, num_drawn = Counter[int](), list[pd.DataFrame](), 0
+    wanted = np.arange(draws.num_groups)  # slots without a gradient so far
+    owners = np.zeros(draws.num_groups, int)  # of each slot the group that is learned from
     for attempt in range(1 + draws.num_replacing):
         problems = problems_of_attempt(draws, iteration, attempt)[: len(wanted)]
-        table = _completed(draws, params, iteration, problems, seen)
-        mixed = have_gradient(table["reward"].to_numpy().reshape(-1, draws.num_samples))
-        taken = wanted if attempt == 0 else np.where(mixed, wanted, -1)
-        tables.append(table.assign(slot=np.repeat(taken, draws.num_samples), attempt=attempt))
+        tables.append(_completed(draws, params, iteration, problems, seen))
+        mixed = have_gradient(tables[-1]["reward"].to_numpy().reshape(-1, draws.num_samples))
+        taken = mixed | (attempt == 0)
+        owners[wanted[taken]] = num_drawn + np.flatnonzero(taken)
+        num_drawn += len(wanted)
         wanted = wanted[~mixed]
         if not len(wanted):
             break
-    table = pd.concat(tables, ignore_index=True)
-    replaced = table["attempt"] < table.groupby("slot")["attempt"].transform("max")
-    return table.assign(slot=table["slot"].mask(replaced, -1)).drop(columns="attempt")
+    slots = np.full(num_drawn, -1)
+    slots[owners] = np.arange(draws.num_groups)
+    return pd.concat(tables, ignore_index=True).assign(slot=np.repeat(slots, draws.num_samples))
 
 
 def have_gradient(rewards: np.ndarray) -> np.ndarray:
@@ -88,8 +91,6 @@ def _completed(
         [source.limit] * len(ids),
         draws.temperature,
     )
-    table = pd.DataFrame(ids, columns=["problem", "sample"])
-    table["tokens"] = sampled.completions
-    table["logp"] = sampled.logps
-    table["reward"] = rewards(source, table["problem"].tolist(), sampled.completions)
-    return table
+    columns = dict(zip(("problem", "sample"), np.array(ids).T, strict=True))
+    found = rewards(source, [problem for problem, _ in ids], sampled.completions)
+    return pd.DataFrame({**columns, "tokens": sampled.completions, "logp": sampled.logps, "reward": found})

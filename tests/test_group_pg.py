@@ -324,6 +324,7 @@ def test_the_sampler_is_compiled_once_for_all_iterations(chain, tmp_path):
     assert sampling._generate._cache_size() == compiled
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_and_sampled_with(chain, tmp_path):
     inputs = {**chain.inputs(reference="sft", synthetic="synthetic"), "base": chain["sft"]}
     train(chain, tmp_path, inputs, lora={"rank": 2}, iterations=2, learning_rate=1e-1)
@@ -376,7 +377,7 @@ def unbroken(chain, tmp_path_factory):
     return out, train(chain, out, **SETTINGS)
 
 
-@pytest.mark.parametrize("at", [[0], [2], [4, 5], [7], [10, 1, 11]])
+@pytest.mark.parametrize("at", [[0], [2], [4, 5], [7], [11], [10, 1]])
 def test_a_killed_stage_ends_with_the_bytes_of_the_unbroken_one(at, chain, unbroken, tmp_path, ticking):
     expected, numbers = unbroken
     for moment in at:
