@@ -44,6 +44,8 @@ from scaling.training.update import Apply, Loss, Objective, Sum, Sums, learning_
 # What advantages are divided by, and where ratios are clipped from above, in each loss's paper.
 SCALES = {"grpo": "group", "dapo": "group", "cispo": "batch", "dr_grpo": "none", "rloo": "none"}
 EPSILON_HIGH = {"dapo": 0.28, "cispo": 5.0}  # of the others epsilon
+# What the metrics of an iteration count, and the record sums.
+COUNTS = ("num_rollouts", "num_generated_tokens", "generation_flops", "num_tokens", "training_flops")
 _TINY = 1e-4  # keeps the division finite, as in TRL
 
 
@@ -70,13 +72,14 @@ def token_weights(loss: str, lengths: np.ndarray, longest: int) -> np.ndarray:
 
     lengths: tokens of each completion, int [N, G]; longest: the most that one may have.
     """
+    weights: np.ndarray = np.ones(lengths.shape)
     if loss == "grpo":
-        return 1.0 / lengths
-    if loss == "dr_grpo":
-        return np.full(lengths.shape, 1.0 / longest)
-    if loss == "cispo":  # 1 / T for the group of T tokens, in a mean over groups
-        return np.broadcast_to(lengths.shape[1] / lengths.sum(axis=1, keepdims=True), lengths.shape)
-    return np.ones(lengths.shape)
+        weights = weights / lengths
+    elif loss == "dr_grpo":
+        weights = weights / longest
+    elif loss == "cispo":  # 1 / T for the group of T tokens, in a mean over groups
+        weights = weights * lengths.shape[1] / lengths.sum(axis=1, keepdims=True)
+    return weights
 
 
 @cache
@@ -257,9 +260,6 @@ class Learner:
             "num_tokens": float(sum(learned)),
             "training_flops": training_flops(config, learned, self.lora) + passes * forward_flops(config, learned),
         }
-
-
-COUNTS = ("num_rollouts", "num_generated_tokens", "generation_flops", "num_tokens", "training_flops")
 
 
 def numbers_of_record(lines: list[dict[str, float]]) -> dict[str, float]:
