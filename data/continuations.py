@@ -83,18 +83,18 @@ def requests(source: Source, traces: pd.DataFrame, asked: Iterable[tuple[Any, ..
 
 def judged(source: Source, asked: Requests, completions: Sequence[list[int]]) -> pd.DataFrame:
     """The table of continuations, each rewarded for its prefix and itself together."""
-    family = family_of(source.settings)
     table = asked.prefixes.drop(columns="written")
     table["tokens"] = completions
-
-    def rewarded(problem: Problem, tokens: list[int]) -> float:
-        completion = source.tokenizer.decode(tokens)
-        return reward(source.verifier, problem, completion, family.check(source.settings, problem, completion))
-
-    table["reward"] = [
-        rewarded(source.synthetic[problem], written + completion)
-        for problem, written, completion in zip(
-            asked.prefixes["problem"], asked.prefixes["written"], completions, strict=True
-        )
-    ]
+    whole = [written + completion for written, completion in zip(asked.prefixes["written"], completions, strict=True)]
+    table["reward"] = rewards(source, table["problem"].tolist(), whole)
     return table
+
+
+def rewards(source: Source, problems: Sequence[int], completions: Sequence[list[int]]) -> list[float]:
+    """The verifier's reward of each whole completion. problems: their rows of D_syn."""
+    family, found = family_of(source.settings), []
+    for index, tokens in zip(problems, completions, strict=True):
+        problem, completion = source.synthetic[index], source.tokenizer.decode(tokens)
+        check = family.check(source.settings, problem, completion)
+        found.append(reward(source.verifier, problem, completion, check))
+    return found

@@ -140,6 +140,12 @@ _REGISTRY = Registry(
         Kind("awr", 1, "train", "algorithms.awr:run", work=f"{_WORK}:awr", memory=f"{_MEMORY}:training"),
         Kind("kto", 1, "train", "algorithms.kto:run", work=f"{_WORK}:kto", memory=f"{_MEMORY}:training_on_pairs"),
         Kind(
+            "group_pg", 1, "train", "algorithms.group_pg:run", work=f"{_WORK}:group_pg", memory=f"{_MEMORY}:on_policy",
+            samples=Sampling("group_pg", "group_pg", per_prompt="samples_per_problem"),
+            computed_here="group_pg samples here, from the policy of the moment",
+            numbers=("mean_reward", "mean_entropy", "groups_without_gradient_fraction"),
+        ),
+        Kind(
             "evaluation", 1, "rollouts", "data.evaluation:run",
             work=f"{_WORK}:evaluation", memory=f"{_MEMORY}:sampling", samples=Sampling("evaluation", "evaluation"),
         ),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import TypeAdapter, ValidationError
 
+from scaling.config.on_policy import GroupPg
 from scaling.config.policy import Lora, Policy
 from scaling.config.problems import families, settings_of
 from scaling.config.sampling import CriticalSteps, Evaluation, Rollouts, StepValues
@@ -21,6 +22,7 @@ _SCHEMAS: Mapping[str, object] = {
     "step_rft": StepRft,
     "awr": Awr,
     "kto": Unpaired,
+    "group_pg": GroupPg,
     "dpo": Preference,
     "rollouts": Rollouts,
     "step_values": StepValues,

@@ -139,6 +139,28 @@ def test_kto_trains_on_its_rows_and_reads_their_mismatched_twins_in_each_epoch(a
     assert cost(stages(CELL, algorithm)["kto"]).training_flops == pytest.approx(expected)
 
 
+ON_POLICY = {"iterations": 5, "problems_per_update": 3, "samples_per_problem": 4}
+
+
+@pytest.mark.parametrize(
+    ("settings", "updates", "passes", "attempts"),
+    [
+        ({}, 5, 0, 1),
+        ({"updates_per_iteration": 2}, 10, 1, 1),
+        ({"kl_weight": 0.1}, 5, 1, 1),
+        ({"updates_per_iteration": 2, "kl_weight": 0.1, "dynamic_sampling": 2}, 10, 2, 3),
+        ({"kl_weight": 0.1, "loss": "rloo"}, 5, 2, 1),
+    ],
+    ids=str,
+)
+def test_group_pg_samples_and_trains_on_its_groups_whatever_the_data_size(settings, updates, passes, attempts):
+    rows, lengths = updates * 3 * 4, [PROMPT + COMPLETION]
+    found = cost(stages(changed("group_pg", **ON_POLICY, **settings), "group_pg")["group_pg"])
+    work = training_flops(SHAPE, lengths) + passes * forward_flops(SHAPE, lengths)
+    assert found.training_flops == pytest.approx(rows * work)
+    assert found.generation_flops == pytest.approx(attempts * rows * sampling_flops(SHAPE, [PROMPT], [COMPLETION]))
+
+
 def test_step_values_continue_every_prefix_of_every_negative():
     work = cost(stages(CELL, "step_dpo")["step_values"]).generation_flops
     doubled = cost(stages(changed("step_values", rollouts_per_prefix=8), "step_dpo")["step_values"]).generation_flops

@@ -24,6 +24,7 @@ TRAINS = {
     "awr": "awr",
     "kto": "kto",
     "kto_by_step": "kto",
+    "group_pg": "group_pg",
 }
 # Keys with tests of their own, because other values of them need other stages.
 APART = {
@@ -77,7 +78,7 @@ SECTION_ENTERS = {
     "teacher": {"teacher"},
     "rollouts": {"rollouts"},
     "step_values": {"step_values"},
-    "verifier": {"verification", "step_values"},
+    "verifier": {"verification", "step_values", "group_pg"},
     "evaluation": {"evaluation"},
     "problems": EVERYWHERE,
 }

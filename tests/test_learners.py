@@ -1,4 +1,4 @@
-"""Every offline learner and each setting of the loss on pairs: from a sweep file to its test error, in this process."""
+"""Every learner and each setting of its loss: from a sweep file to its test error, in this process."""
 
 import pandas as pd
 import pytest
@@ -7,6 +7,8 @@ import yaml
 from scaling import sweep
 
 SOFT = {"labels": "advantage", "pair_mode": "shared_prefix", "label_scale": 0.5}
+POLICY = {"size": "xxs", "base": "random"}
+FEW = {"iterations": 3, "problems_per_update": 4, "samples_per_problem": 4}
 ARMS = {
     "ipo": ("dpo", {"dpo": {"loss": "ipo"}}),
     "cdpo": ("dpo", {"dpo": {"label_smoothing": 0.1}}),
@@ -15,6 +17,12 @@ ARMS = {
     "awr": ("awr", {}),
     "kto": ("kto", {}),
     "kto_by_step": ("kto_by_step", {}),
+    "grpo": ("group_pg", {"group_pg": {**FEW, "kl_weight": 0.01, "updates_per_iteration": 2}}),
+    "dr_grpo": ("group_pg", {"group_pg": {**FEW, "loss": "dr_grpo"}}),
+    "dapo": ("group_pg", {"group_pg": {**FEW, "loss": "dapo", "dynamic_sampling": 2}}),
+    "rloo": ("group_pg", {"group_pg": {**FEW, "loss": "rloo", "kl_weight": 0.05}, "verifier": {"classes": 2}}),
+    "cispo": ("group_pg", {"group_pg": {**FEW, "loss": "cispo"}, "policy": {**POLICY, "lora": {"rank": 2}}}),
+    "negatives_only": ("group_pg", {"group_pg": {**FEW, "positive_weight": 0.0}, "rounds": 2}),
 }
 
 
@@ -26,7 +34,7 @@ def test_every_learner_runs_from_a_sweep_file(tmp_path, monkeypatch):
             "question": "Does it run?",
             "store": str(tmp_path / "store"),
             "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 8, "num_test": 16},
-            "policy": {"size": "xxs", "base": "random"},
+            "policy": POLICY,
             "sft": {"epochs": 20, "batch_size": 8, "learning_rate": 1e-2},
             "rollouts": {"samples_per_problem": 8},
             "evaluation": {"samples_per_problem": 0, "pass_at": []},
@@ -40,3 +48,5 @@ def test_every_learner_runs_from_a_sweep_file(tmp_path, monkeypatch):
         assert sweep.main([str(path), "--inline"]) == 0, name
         runs = pd.read_csv(tmp_path / f"results/{name}/runs.csv")
         assert runs["status"].tolist() == ["done"] and runs["error"].between(0, 1).all(), name
+        if algorithm == "group_pg":
+            assert (runs["generation_flops"] > 0).all() and runs["mean_reward"].between(0, 1).all(), name

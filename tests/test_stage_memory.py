@@ -84,6 +84,20 @@ def test_a_filter_is_predicted_for_its_examples_and_their_solutions():
     assert found[3]["cache"] > 6 * found[0]["cache"]
 
 
+def test_an_on_policy_stage_needs_what_an_update_or_a_chunk_of_its_sampler_needs():
+    stage = stage_of("group_pg", "group_pg")
+    shape, prompt, completion = longest(stage)
+    length, slots = -(-(prompt + completion) // 8) * 8, [-(-tokens // 8) * 8 for tokens in (prompt, completion)]
+    large = training_memory(shape, ONE_DEVICE, 256, length)  # 32 problems, 8 completions each
+    assert need(stage, ONE, Memory(micro_batch_tokens=10**6)).parts == large
+    sampled = sampling_memory(shape, ONE_DEVICE, 128, 64, *slots)
+    small = training_memory(shape, ONE_DEVICE, 1, length)
+    kept = {name: small[name] for name in ("start policy", "AdamW moments")}
+    assert need(stage, ONE, Memory(micro_batch_tokens=1)).parts == {**sampled, **kept}
+    limited = stage_of("group_pg", "group_pg", group_pg={"max_new_tokens": 9})
+    assert longest(limited)[2] == 9
+
+
 def test_critical_steps_are_predicted_as_a_forward_pass_without_a_cache():
     evaluation = {"critical_steps": {"problems": 8}}
     stage = critical_steps(Cell.of(**{"evaluation": evaluation, "rollouts": {"max_new_tokens": 50}}), 0)

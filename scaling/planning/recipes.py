@@ -13,6 +13,7 @@ policy in round 1, and from then on what the round before trained. All else foll
 from collections.abc import Mapping
 
 from scaling.config.algorithms import algorithm_of
+from scaling.config.on_policy import GroupPg
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
@@ -201,6 +202,16 @@ def kto_by_step_policy(cell: Cell, seed: int) -> Stage:
     inputs = _valued(cell, seed, kto.traces_per_problem)
     labelled = Stage("labelled_steps", {"problems": family(cell)}, inputs, slug=round_slug(cell, seed))
     return _unpaired(cell, seed, plain(kto, {"traces_per_problem"}), labelled)
+
+
+def group_pg_policy(cell: Cell, seed: int) -> Stage:
+    """Policy gradient on groups of completions that the policy in training samples itself."""
+    settings = plain(cell.section(GroupPg))
+    config = {"problems": answers(cell), "group_pg": settings, **randomness(cell, seed), **verifier(cell)}
+    inputs = {"reference": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
+    return Stage(
+        "group_pg", {**config, **adapters(cell)}, {**inputs, **start_of_adapters(cell)}, slug=round_slug(cell, seed)
+    )
 
 
 def _unpaired(cell: Cell, seed: int, settings: Mapping[str, object], labelled: Stage) -> Stage:

@@ -73,15 +73,19 @@ def need(stage: Stage, resources: Resources, memory: Memory) -> Need | None:
 
 def training(stage: Stage, device: Device, sequences: int = 1) -> dict[str, float]:
     """Bytes by purpose of an update in the batches of the section named after the stage's kind; sequences: in a row."""
-    shape, prompt, completion = longest(stage)
-    length = padded(prompt + completion)
-    batch = -(-stage.config[stage.kind]["batch_size"] // device.ways)
-    rows = sequences * rows_on_device(sequences * length, batch, device.tokens_limit)
-    return training_memory(shape, device.axes, rows, length, lora_of(stage.config), device.remat)
+    return _update(stage, device, stage.config[stage.kind]["batch_size"], sequences)
 
 
 def training_on_pairs(stage: Stage, device: Device) -> dict[str, float]:
     return training(stage, device, sequences=2)
+
+
+def on_policy(stage: Stage, device: Device) -> dict[str, float]:
+    """Bytes by purpose while a chunk is sampled or in an update, whichever needs more."""
+    settings = stage.config[stage.kind]
+    updating = _update(stage, device, settings["problems_per_update"] * settings["samples_per_problem"])
+    kept = {name: updating[name] for name in ("start policy", "AdamW moments")}
+    return max(updating, {**sampling(stage, device), **kept}, key=lambda parts: sum(parts.values()))
 
 
 def sampling(stage: Stage, device: Device) -> dict[str, float]:
@@ -147,6 +151,15 @@ def seconds_on(work: Cost, hardware: Hardware) -> float:
     peak = hardware.num_devices * hardware.flops_per_second_per_device
     training, generation = work.training_flops, work.generation_flops
     return (training / hardware.training_utilisation + generation / hardware.generation_utilisation) / peak
+
+
+def _update(stage: Stage, device: Device, batch_size: int, sequences: int = 1) -> dict[str, float]:
+    """Bytes by purpose of an update in batches of so many rows."""
+    shape, prompt, completion = longest(stage)
+    length = padded(prompt + completion)
+    batch = -(-batch_size // device.ways)
+    rows = sequences * rows_on_device(sequences * length, batch, device.tokens_limit)
+    return training_memory(shape, device.axes, rows, length, lora_of(stage.config), device.remat)
 
 
 def _prompts_in_a_chunk(stage: Stage) -> int:

@@ -121,6 +121,19 @@ def kto(stage: Stage) -> Cost:
     )
 
 
+def group_pg(stage: Stage) -> Cost:
+    """Training on each completion once, after a forward pass of the policy that sampled it and of the reference where
+    they are needed; and sampling, with as many attempts to replace groups as there may be."""
+    shape, prompt, completion = longest(stage)
+    settings, lengths = stage.config["group_pg"], [prompt + completion]
+    groups = settings["iterations"] * settings["updates_per_iteration"] * settings["problems_per_update"]
+    rows, passes = groups * settings["samples_per_problem"], (settings["updates_per_iteration"] > 1)
+    passes += (settings["kl_weight"] > 0) * (1 + (settings["loss"] == "rloo" and not passes))
+    training = training_flops(shape, lengths, lora_of(stage.config)) + passes * forward_flops(shape, lengths)
+    drawn = rows * (1 + settings["dynamic_sampling"])
+    return Cost(rows * training, drawn * sampling_flops(shape, [prompt], [completion]))
+
+
 def training_on_pairs(stage: Stage) -> Cost:
     """Two completions a pair for the epochs of the section named after the stage's kind, and one forward pass of the
     reference policy over them."""

@@ -19,6 +19,8 @@ from scaling.model.sharding import row_multiple
 from scaling.training.memory_settings import current_memory
 
 PAD = 0
+# Arrays [N, ..., T], whose width a micro-batch cuts.
+PER_TOKEN = ("tokens", "mask", "old_token_logps", "ref_token_logps")
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ def micro_batches(
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Cut the rows of a batch into (rows, arrays) of few shapes: one for each multiple of BUCKET.
 
-    arrays: `tokens` and `mask` [N, ..., T] and any others [N, ...]; rows: int [B], which of them; lengths: int [N], the
-    tokens of each, without padding; batch_size: the largest B. A micro-batch is filled up to its number of
-    rows, with `weight` float32: 1 for a row, 0 for filler.
+    arrays: those of PER_TOKEN [N, ..., T], of which `tokens` is always there, and any others [N, ...]; rows: int [B],
+    which of them; lengths: int [N], the tokens of each, without padding; batch_size: the largest B there is. A
+    micro-batch is filled up to its number of rows, with `weight` float32: 1 for a row, 0 for filler.
     """
     width_limit = arrays["tokens"].shape[-1]
     sequences_a_row = int(np.prod(arrays["tokens"].shape[1:-1]))  # 2 for a pair
@@ -107,7 +109,7 @@ def micro_batches(
     while len(left):
         width = min(max(1, -(-int(lengths[left[0]]) // BUCKET)) * BUCKET, width_limit)
         size = _micro_batch_size(width * sequences_a_row, batch_size)
-        cut = {name: array[..., :width] if name in ("tokens", "mask") else array for name, array in arrays.items()}
+        cut = {name: array[..., :width] if name in PER_TOKEN else array for name, array in arrays.items()}
         yield left[:size], take(cut, left[:size], size)
         left = left[size:]
 

@@ -56,3 +56,26 @@ def _forward(config: ModelConfig) -> Callable[..., jax.Array]:
         return completion_logps(apply(params, tokens), tokens, mask)
 
     return forward
+
+
+def logps_of_tokens(params: Params, config: ModelConfig, rows: Sequences, temperature: float) -> np.ndarray:
+    """Log-probability float32 [N, T] of every token where the mask is 1, and 0 elsewhere, at a temperature."""
+    forward, arrays = _forward_tokens(config), {"tokens": rows.tokens, "mask": rows.mask}
+    logps = np.zeros(rows.tokens.shape, np.float32)
+    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, SCORING_ROWS):
+        batch = placed_rows(batch)
+        found = whole(forward(params, batch["tokens"], batch["mask"], np.float32(temperature)))
+        logps[members, : found.shape[1]] = found[: len(members)]
+    return logps
+
+
+@cache
+def _forward_tokens(config: ModelConfig) -> Callable[..., jax.Array]:
+    """The compiled log-probabilities of one shape, token by token."""
+    apply = architecture(config).apply
+
+    @jax.jit
+    def forward(params: Params, tokens: jax.Array, mask: jax.Array, temperature: jax.Array) -> jax.Array:
+        return token_logps(apply(params, tokens).astype(jnp.float32) / temperature, tokens) * mask
+
+    return forward

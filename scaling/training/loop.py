@@ -68,11 +68,7 @@ def train(
     Returns the trained params or, with lora, adapters to the start policy's params; and the metrics of the last window
     with `num_updates`.
     """
-    trained: Params = start.params
-    frozen: Params = {}
-    if lora is not None:
-        trained = init_adapters(start.params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS))
-        frozen = start.params
+    trained, frozen = fresh_params(start, lora, seed)
     schedule = Schedule(len(lengths), optimizer.batch_size, optimizer.epochs, seed)
     updates = Updates(
         schedule.num_updates,
@@ -86,6 +82,13 @@ def train(
         max_gradient_norm=optimizer.max_gradient_norm,
     )
     return run_updates(trained, start.config, updates, objective, out, lora=lora, frozen=frozen)
+
+
+def fresh_params(start: Policy, lora: Lora | None, seed: int) -> tuple[Params, Params]:
+    """What is trained first, and the frozen params that it adds to: none where it is not adapters."""
+    if lora is None:
+        return start.params, {}
+    return init_adapters(start.params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS)), start.params
 
 
 def run_updates(
@@ -109,7 +112,7 @@ def run_updates(
     if first:
         logger.info("continuing at update %d of %d", first, updates.num)
     metrics_path = out / METRICS_FILE
-    last = _drop_lines_after(metrics_path, first)
+    last = drop_lines_after(metrics_path, first)
     shared = {name: np.float32(value) for name, value in objective.constants.items()}
     window: list[Sums] = []
     log_every = max(1, updates.num // NUM_LOGGED)
@@ -123,7 +126,7 @@ def run_updates(
             state, sums = update(state, map(placed_rows, updates.batch_at(index)), shared, settings, frozen)
             window.append(sums)
             if (index + 1) % log_every == 0 or index + 1 == updates.num:
-                last = _means(window, index + 1)
+                last = means_of(window, index + 1)
                 metrics_file.write(json.dumps({"update": index + 1, **last}) + "\n")
                 metrics_file.flush()
                 window = []
@@ -132,7 +135,7 @@ def run_updates(
     return state.params, {"num_updates": float(updates.num), **last}
 
 
-def _means(window: list[Sums], update_index: int) -> dict[str, float]:
+def means_of(window: list[Sums], update_index: int) -> dict[str, float]:
     """Total over count for each metric of the window that ends at this update; raises when one is not finite."""
     fetched: list[Sums] = jax.device_get(window)
     means = {}
@@ -149,7 +152,7 @@ def _means(window: list[Sums], update_index: int) -> dict[str, float]:
     return means
 
 
-def _drop_lines_after(path: Path, update_index: int) -> dict[str, float]:
+def drop_lines_after(path: Path, update_index: int) -> dict[str, float]:
     """Cut the metrics after the update that training continues from; returns those of the last line that is left."""
     if not path.exists():
         return {}

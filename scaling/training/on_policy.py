@@ -1,0 +1,111 @@
+"""The on-policy loop: sample from the policy, update it on the samples, and again.
+
+In: initial params, how the samples of an iteration are drawn, and how they become the batches of its updates. Out:
+trained params, `metrics.jsonl` with one object an iteration, and `samples.parquet`, the samples of the last one.
+
+A checkpoint is due after the samples of an iteration are drawn and after its last update. The samples go with it, so
+they are not drawn again, and a killed stage ends with the files of an unbroken one.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from scaling.config.policy import Lora
+from scaling.model.lora import merged
+from scaling.model.sharding import placed_params, placed_rows
+from scaling.model.sizes import ModelConfig
+from scaling.model.transformer import Params
+from scaling.training.checkpoint import Checkpoints
+from scaling.training.loop import METRICS_FILE, drop_lines_after, means_of
+from scaling.training.memory_settings import current_memory
+from scaling.training.update import Objective, OptimizerSettings, init_state, make_update
+
+logger = logging.getLogger(__name__)
+
+SAMPLES_FILE = "samples.parquet"
+Batch = Iterable[Mapping[str, np.ndarray]]  # the micro-batches of one update
+
+
+@dataclass(frozen=True)
+class Iterations:
+    """What happens in each iteration, by its index. The params are plain ones: adapters are merged."""
+
+    num: int
+    updates: int  # of each
+    sample: Callable[[Params, int], pd.DataFrame]
+    batches: Callable[[Params, pd.DataFrame], Sequence[Batch]]  # of the params that sampled: one for each update
+    numbers: Callable[[pd.DataFrame], Mapping[str, float]]  # what its line in the metrics says of the samples
+    learning_rate: Callable[[int], float]  # of an update, counted over all iterations
+    weight_decay: float
+    max_gradient_norm: float
+
+
+def run_iterations(
+    params: Params,
+    config: ModelConfig,
+    iterations: Iterations,
+    objective: Objective,
+    out: Path,
+    checkpoint_seconds: float = 60.0,
+    lora: Lora | None = None,
+    frozen: Params = MappingProxyType({}),
+) -> tuple[Params, list[dict[str, float]]]:
+    """Make all iterations, or those after the checkpoint in `out`. Returns trained params and the metrics' lines.
+
+    With lora the params are adapters to the frozen ones.
+    """
+    update = make_update(config, objective.loss, lora, current_memory().remat == "layers", objective.estimate)
+    shared = {name: np.float32(value) for name, value in objective.constants.items()}
+    checkpoints = Checkpoints(out, checkpoint_seconds, (METRICS_FILE, SAMPLES_FILE))
+    fresh = init_state(placed_params(params, config))
+    state = checkpoints.restore(fresh)
+    if state is fresh:
+        (out / SAMPLES_FILE).unlink(missing_ok=True)  # of an attempt without a checkpoint
+    first, moments = int(state.update_index) // iterations.updates, iterations.updates + 1
+    drop_lines_after(out / METRICS_FILE, first * iterations.updates)
+    seconds = {"sampling": 0.0, "learning": 0.0}
+    for index in range(first, iterations.num):
+        started = time.perf_counter()
+        policy = state.params if lora is None else merged(frozen, state.params, lora)
+        samples = _kept(out, index) if index == first else None
+        if samples is None:
+            iterations.sample(policy, index).assign(iteration=index).to_parquet(out / SAMPLES_FILE)
+            samples = pd.read_parquet(out / SAMPLES_FILE)  # as after an interruption
+            checkpoints.maybe_save(state, moments * index + 1)
+        sampled = time.perf_counter()
+        window = []
+        for at, batch in enumerate(iterations.batches(policy, samples), start=index * iterations.updates):
+            settings = OptimizerSettings(
+                np.float32(iterations.learning_rate(at)),
+                np.float32(iterations.weight_decay),
+                np.float32(iterations.max_gradient_norm),
+            )
+            state, sums = update(state, map(placed_rows, batch), shared, settings, frozen)
+            window.append(sums)
+        made = (index + 1) * iterations.updates
+        line = {"update": made, "iteration": index + 1, **iterations.numbers(samples), **means_of(window, made)}
+        with (out / METRICS_FILE).open("a") as metrics_file:
+            metrics_file.write(json.dumps(line) + "\n")
+        checkpoints.maybe_save(state, moments * (index + 1))
+        seconds["sampling"] += sampled - started
+        seconds["learning"] += time.perf_counter() - sampled
+    checkpoints.close()
+    logger.info("sampling took %.1f s, learning %.1f s", seconds["sampling"], seconds["learning"])
+    return state.params, [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
+
+
+def _kept(out: Path, iteration: int) -> pd.DataFrame | None:
+    """The samples of this iteration, if a checkpoint brought them back."""
+    path = out / SAMPLES_FILE
+    if not path.exists():
+        return None
+    samples = pd.read_parquet(path)
+    return samples if samples["iteration"].iloc[0] == iteration else None
