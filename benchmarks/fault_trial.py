@@ -116,9 +116,16 @@ class Trial:
         """Those that are committed now."""
         return [Path(folder) for folder, _ in every_folder(Store(self.store).root)]
 
+    def _files(self, pattern: str) -> list[Path]:
+        """The files of the store that match now; none while the sweep renames a folder under the search."""
+        try:
+            return sorted(path for path in self.store.glob(pattern) if path.is_file())
+        except FileNotFoundError:
+            return []
+
     def some(self, pattern: str) -> Path | None:
         """One of the files of the store that match, as soon as there is one."""
-        found = self.wait_for(lambda: sorted(path for path in self.store.glob(pattern) if path.is_file()))
+        found = self.wait_for(lambda: self._files(pattern))
         return self.rng.choice(found) if found else None
 
     def kill_first(self) -> None:

@@ -29,6 +29,7 @@ from safetensors.numpy import load_file  # noqa: E402
 from tiny_set import gsm8k_folder  # noqa: E402
 
 from data.records import read_jsonl  # noqa: E402
+from scaling.config.text_problems import TextProblems  # noqa: E402
 from scaling.engine.store import Store  # noqa: E402
 from scaling.engine.worker import run_stage  # noqa: E402
 from scaling.kinds import kind_of  # noqa: E402
@@ -40,17 +41,27 @@ FILE = ROOT / "tests" / "references" / "kind_contents.json"
 CLOSE = 1e-3  # relative; processors of one make round otherwise
 NOT_CONTENTS = ("log.txt", "record.json", "provenance.json")
 TRAINING = {"learning_rate": 0.01, "epochs": 10, "batch_size": 8}
+ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft", "awr", "kto", "kto_by_step")
 TOY = {
     "question": "What does every kind compute?",
     "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 4, "num_test": 8},
     "policy": {"size": "xxs", "base": "pretrained"},
     "pretrain": {"num_updates": 20, "batch_size": 8},
-    "grid": {"algorithm": ["sft", "rft", "dpo", "step_dpo", "step_rft"], "data_size": [8]},
+    "grid": [
+        {"algorithm": [*ALGORITHMS, "group_pg"], "data_size": [8]},
+        {
+            "algorithm": ["step_dpo"],
+            "data_size": [8],
+            "step_dpo.pair_mode": ["shared_prefix"],
+            "step_dpo.labels": ["advantage"],
+        },
+    ],
     "seeds": [0],
     "rollouts": {"samples_per_problem": 8},
     "step_values": {"rollouts_per_prefix": 2},
     "evaluation": {"samples_per_problem": 2, "pass_at": [2], "critical_steps": {"problems": 4}},
-    **dict.fromkeys(("sft", "rft", "dpo", "step_dpo", "step_rft"), TRAINING),
+    **dict.fromkeys(ALGORITHMS, TRAINING),
+    "group_pg": {"learning_rate": 0.01, "iterations": 2, "problems_per_update": 4, "samples_per_problem": 4},
 }
 TEXT = {
     "question": "What does every kind of a set compute?",
@@ -83,7 +94,8 @@ def computed(folder: Path) -> dict[str, dict[str, object]]:
                 stage.kind, {"version": kind_of(stage.kind).version, "parents": [], "contents": {}}
             )
             entry["parents"] = sorted({*entry["parents"], *(parent.kind for parent in stage.inputs.values())})
-            entry["contents"][f"{name}/{stage.slug}"] = contents
+            graded = f", grader {TextProblems.model_fields['grader'].default}" if name == "text" else ""
+            entry["contents"][f"{name}{graded}/{stage.slug}"] = contents  # a new grader is another identity
     return found
 
 
@@ -152,7 +164,10 @@ def changed(found: Mapping[str, Mapping], recorded: Mapping[str, Mapping]) -> li
     agrees = {
         kind: kind in recorded
         and entry["version"] == recorded[kind]["version"]
-        and same(entry["contents"], recorded[kind]["contents"])
+        and all(
+            same(contents, recorded[kind]["contents"].get(stage, contents))
+            for stage, contents in entry["contents"].items()
+        )
         for kind, entry in found.items()
     }
     return [

@@ -56,7 +56,6 @@ def test_every_problem_is_a_training_problem_with_its_true_answer(tmp_path):
         "num_problems": 32.0,
         "num_rejected_solutions": 0.0,
         "num_spurious_steps": 0.0,
-        "flawed_fraction": 0.0,
     }
     assert all(check.reward == 1.0 and check.error_kind == "none" for check in checks(SUMS, rows))
 

@@ -71,7 +71,8 @@ def solved(
     numbers = {"num_problems": float(len(rows)), "num_rejected_solutions": float(rejected)}
     if check.steps_are_judged:
         numbers["num_spurious_steps"] = float(spurious)
-        numbers["flawed_fraction"] = flawed / len(rows)  # what problems.flaw_rate came to
+        if flawed:  # else the record stays as it was before this number
+            numbers["flawed_fraction"] = flawed / len(rows)  # what problems.flaw_rate came to
     return rows, numbers
 
 
