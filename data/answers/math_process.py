@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 2 * 2**30
 MAX_CPU_SECONDS = 60
-MAX_DIGITS, SPARE_DIGITS = 60, 10  # of irrational numbers that are compared: the last ones may differ
+MORE_DIGITS, SPARE_DIGITS = 60, 10  # compared beyond those that are written; the last ones may differ
+MAX_WRITTEN = 400  # digits of an answer
 _SPARE_AFTER_SECONDS = 1.0  # nearly every answer is decided by then; a spare takes about two seconds to start
 
 
@@ -112,7 +113,11 @@ def _judge() -> Callable[[Mapping[str, str]], bool]:
     def judge(asked: Mapping[str, str]) -> bool:
         _limit_computing()
         reference, given = parsed(asked["reference"]), parsed(asked["given"])
-        return bool(reference) and bool(given) and bool(verify(reference, given, timeout_seconds=None))
+        return (
+            bool(reference)
+            and bool(given)
+            and all(verify(*pair, timeout_seconds=None) for pair in ((reference, given), (given, reference)))
+        )
 
     return judge
 
@@ -131,7 +136,9 @@ def _exact(expression: object) -> object:
 
 
 def _same_number(one: Any, other: Any, *rounding: int) -> bool:
-    """In place of math-verify's own, which rounds: equal to fifty digits, however small or large the numbers are."""
+    """In place of math-verify's own, which rounds: equal to fifty digits more than either is written with, however
+    small or large the numbers are.
+    """
     from sympy import MatrixBase, Rational
 
     if isinstance(one, MatrixBase) or isinstance(other, MatrixBase):
@@ -141,11 +148,17 @@ def _same_number(one: Any, other: Any, *rounding: int) -> bool:
         return True
     if one.free_symbols or other.free_symbols or (one.is_Rational and other.is_Rational):
         return False
-    values = [number.evalf(MAX_DIGITS) for number in (one, other)]
+    bits = max(
+        part.p.bit_length() + part.q.bit_length()
+        for number in (one, other)
+        for part in {Rational(1), *number.atoms(Rational)}
+    )
+    written = min(bits // 3, MAX_WRITTEN)
+    values = [number.evalf(MORE_DIGITS + written) for number in (one, other)]
     if not all(value.is_number and value.is_finite for value in values):
         return False
     apart, size = abs(values[0] - values[1]), max(map(abs, values))
-    return bool(apart <= size * Rational(10) ** (SPARE_DIGITS - MAX_DIGITS))
+    return bool(apart <= size * Rational(10) ** (SPARE_DIGITS - MORE_DIGITS - written))
 
 
 def _limit_computing() -> None:
