@@ -142,7 +142,8 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     work, rates = costs(to_run, stored), _rates(current, store)
     console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
     changes = [change.line for change in changed(current.stages, store)]
-    has_run = mark_of(output.folder) is not None
+    plain = report_output(arguments.file, (), sweep, arguments.out)  # where its runs without --set go
+    has_run = any(mark_of(folder) is not None for folder in (output.folder, plain.folder))
     _say(console, changes + _reasons(to_run, store, has_run))
     _say(console, estimates(work, stored, rates, sweep, _num_slots(sweep)))
     return 0

@@ -237,7 +237,8 @@ def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[Non
 def _run(
     stage: Stage, inputs: Mapping[str, Path], runners: Mapping[str, str | Runner], work_dir: Path
 ) -> dict[str, Any]:
-    require_accelerator(os.environ)
+    if stage.kind not in runners:  # functions that tests put in a kind's place need none
+        require_accelerator(os.environ)
     runner = _runner(stage, runners)
     sources_of(stage)  # as they are when they are loaded
     start = time.perf_counter()
