@@ -127,7 +127,7 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
         write_study_files(directory, panels, question, SWEEP, parts)
         more = more_sections(directory, material.measures, parts)
         costs = pd.read_csv(directory / "ledger.csv")
-        samples = samples_in_folder(directory)
+        samples = samples_in_folder(directory)  # rounded, as for a report that is drawn from its tables
         story = Story(file, sweep, material.plan, tables, costs, samples, panels, more)
         write_report(directory, file.stem, sections(story, directory, parts))
     studies = {name: panel.study for name, panel in panels.items()}

@@ -5,12 +5,14 @@ step says whether it is wrong, if the family judges steps; its Q and advantage, 
 is the first pit.
 """
 
+import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from etils import epath
 
 from data.problems.families import family_of
 from data.q_values import first_pit
@@ -96,6 +98,12 @@ def problems(folder: Path, split: str) -> Iterator[Example]:
     """The held-out problems."""
     for problem in load_problems(folder, split):
         yield Example(problem.key, problem.prompt, problem.answer)
+
+
+def logged(policy: Path | epath.Path) -> list[dict[str, Any]] | None:
+    """What a policy's own training logged, update by update; None for one that was not trained by this project."""
+    file = policy / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else None
 
 
 def solutions(reader: Reader, synthetic: Path) -> Iterator[Example]:

@@ -27,7 +27,6 @@ from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.planning.which_run import add_where, asked_where, left_open, pit_rule, runs_with, values_of
 from scaling.plugins import add_imports, load_plugins
-from scaling.stage import in_order
 
 WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "wrong", "curves")
 
@@ -80,8 +79,7 @@ def _with_all(runs: Sequence[Run], what: str, store: Store) -> Run:
     """The first run whose stages have what is asked for. Raises ConfigError where none has."""
     needed = _KINDS[what]
     for run in runs:
-        kinds = {stage.kind for stage in in_order([run.stage])}
-        if any(kind in kinds for kind in needed):
+        if any(kind in run.by_kind for kind in needed):
             return run
     raise ConfigError(
         f"no stored run has {' or '.join(needed)} among its stages; give one that does, such as --algorithm step_dpo."
@@ -102,7 +100,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator[Example]:
     from data.tokens.tokenizer import tokenizer_of
 
-    stages = {stage.kind: stage for stage in in_order([run.stage])}  # of several rounds the last
+    stages = run.by_kind
 
     def place(kind: str) -> Path:
         folder = store.find(stages[kind])
@@ -140,9 +138,9 @@ def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -
     """The logged metrics of the run's own training, the last of several rounds."""
     trained = run.stage.inputs["policy"]
     folder = store.find(trained)
-    if folder is None or not (folder / "metrics.jsonl").exists():
+    rows = None if folder is None else readable.logged(folder)
+    if rows is None:
         raise ConfigError(f"{trained.name} has no metrics.jsonl: it was not trained by this project.")
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0

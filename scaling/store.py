@@ -6,7 +6,6 @@ and an exit status. What a command does is in scaling.engine.store; here it is r
 
 import argparse
 import math
-import shutil
 import sys
 import time
 from collections import defaultdict
@@ -139,8 +138,7 @@ def _needed(store: Store, files: Sequence[Path]) -> Mapping[str, tuple[str, ...]
 def _delete(folder: epath.Path) -> None:
     """The record goes first, so that an interruption leaves nothing that looks whole."""
     (folder / RECORD).unlink(missing_ok=True)
-    local = Path(folder)
-    shutil.rmtree(local) if local.exists() else folder.rmtree()
+    folder.rmtree()
 
 
 def _parser() -> argparse.ArgumentParser:

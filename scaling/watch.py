@@ -120,9 +120,8 @@ def error_points(sweep: Sweep, current: Plan, store: Store) -> Mapping[str, Sequ
     """Algorithm with its settings -> (data size, mean test error of the finished seeds), by size."""
     keys = label_axes(sweep, current)
     errors: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for run in current.runs:
-        numbers = None if run in current.waiting else store.numbers(run.stage)
-        if numbers is not None:
+    for run in current.settled:
+        if (numbers := store.numbers(run.stage)) is not None:
             errors[label_of(run, keys[run.cell.algorithm])][run.cell.data_size].append(numbers["error"])
     return {
         name: [(size, sum(values) / len(values)) for size, values in sorted(by_size.items())]

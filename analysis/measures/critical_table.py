@@ -23,10 +23,10 @@ MEASURES = ("q_value", "q_value_from_pit", "pit_probability")
 
 def traces_of(plan: Plan, store: Store, panel_of: Callable[[Run], str], label_of: Callable[[Run], str]) -> pd.DataFrame:
     """Every measured step of every run: panel, algorithm, data_size, seed and the columns of its artifact."""
-    waiting, parts, seen = set(plan.waiting_digests), [], set()
-    for run in plan.runs:
+    parts, seen = [], set()
+    for run in plan.settled:
         name = (panel_of(run), label_of(run), run.cell.data_size, run.seed)
-        path = None if run.measured is None or run.stage.digest in waiting else store.checked(run.measured)
+        path = None if run.measured is None else store.checked(run.measured)
         if path is None or name in seen:
             continue
         seen.add(name)

@@ -11,18 +11,11 @@ from matplotlib.figure import Figure
 from analysis.figures.overview import save
 from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, colour, legend_above, pictures, styled
 from analysis.page.rendering import Group, Line, Sample, Section, TextTable, picture
-from analysis.reporting.samples import Samples
+from analysis.reporting.samples import METRICS, Samples
 from analysis.verdicts.judge import label
 from data.readable import Example, Written, about, marks
 from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
-
-_NAMES = {
-    "train/loss": "training loss",
-    "train/gradient_norm": "norm of the gradient",
-    "rewards/margins": "margin of rewards",
-    "rewards/accuracies": "accuracy on pairs",
-}
 
 
 def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> Section:
@@ -73,7 +66,7 @@ def training_sections(samples: Samples, directory: Path) -> list[Section]:
 
 def training_figure(curves: pd.DataFrame, place: Place = OWN) -> Figure:
     """A picture a metric, a line an algorithm, against the share of its updates."""
-    metrics = [name for name in _NAMES if name in set(curves["metric"])]
+    metrics = [name for name in METRICS if name in set(curves["metric"])]
     algorithms = list(dict.fromkeys(curves["algorithm"]))
     with styled():
         figure, row = pictures(len(metrics), (max(WIDTH, 0.62 * WIDTH * len(metrics)), HEIGHT), place)
@@ -85,7 +78,7 @@ def training_figure(curves: pd.DataFrame, place: Place = OWN) -> Figure:
                     at = part["update"] / part["update"].max()
                     axes.plot(at, part["value"], color=colour(algorithms.index(name)), label=label(name))
             axes.set_xlabel("share of the updates")
-            axes.set_ylabel(_NAMES[metric])
+            axes.set_ylabel(METRICS[metric])
         legend_above(figure, place=place)
         return figure
 

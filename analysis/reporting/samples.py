@@ -22,11 +22,16 @@ from scaling.config.sweep import Sweep
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan, Run
 from scaling.planning.which_run import pit_rule
-from scaling.stage import Stage, in_order
+from scaling.stage import Stage
 
 FILE, CURVES = "samples.json", "training.csv"
 MOST_ALGORITHMS = 8  # shown side by side
-METRICS = ("train/loss", "train/gradient_norm", "rewards/margins", "rewards/accuracies")
+METRICS = {  # of the logged ones, with what a figure calls them
+    "train/loss": "training loss",
+    "train/gradient_norm": "norm of the gradient",
+    "rewards/margins": "margin of rewards",
+    "rewards/accuracies": "accuracy on pairs",
+}
 _GROUPS = ("taught", "solved", "values", "pairs")
 _COLUMNS = ["algorithm", "data_size", "seed", "update", "metric", "value"]
 
@@ -46,7 +51,7 @@ class Samples:
 def samples_in_store(sweep: Sweep, current: Plan, store: Store) -> Samples:
     """The samples of the runs in a store."""
     panel_keys, label_keys = panel_axes(sweep, current), label_axes(sweep, current)
-    finished = [run for run in current.runs if run not in current.waiting and store.find(run.stage) is not None]
+    finished = [run for run in current.settled if store.find(run.stage) is not None]
     by_label: dict[tuple[str, int, int], dict[str, Run]] = {}
     for run in finished:
         key = (panel_of(run, panel_keys), run.cell.data_size, run.seed)
@@ -89,16 +94,15 @@ def write_samples(samples: Samples, directory: Path) -> None:
 
 
 def _taught(run: Run, store: Store) -> list[Example]:
-    folders = _folders(_stages(run), store, {"teacher": "synthetic.jsonl"})
+    folders = _folders(run.by_kind, store, {"teacher": "synthetic.jsonl"})
     return [] if folders is None else list(islice(readable.solutions(_reader(run, store), *folders), 1))
 
 
 def _solved(runs: Mapping[str, Run], store: Store, reference: str) -> Iterator[Example]:
     """Up to three test problems: one that only some algorithms get right, one that all do, one that none does."""
     tables: dict[str, pd.DataFrame] = {}
-    held_out: list[Path] | None = None
+    held_out = _folders(next(iter(runs.values())).by_kind, store, {"problems": "test.jsonl"})
     for label, run in runs.items():
-        held_out = _folders(_stages(run), store, {"problems": "test.jsonl"})
         found = _folders({"": run.stage}, store, {"": "completions.parquet"})  # an evaluation from before has none
         if found is None or held_out is None:
             return
@@ -113,10 +117,10 @@ def _solved(runs: Mapping[str, Run], store: Store, reference: str) -> Iterator[E
     kinds = [best.index[best.argmax()]] if len(best) else []
     kinds += [number.index[match][0] for match in (number == 0, number == len(runs)) if match.any()]
     known = {problem.key: problem for folder in held_out or () for problem in load_problems(folder, "test")}
+    readers = {label: _reader(run, store) for label, run in runs.items()}  # a checkpoint's tokenizer takes a while
     for key in kinds:
         problem, written = known[key], []
-        for label, run in runs.items():
-            reader = _reader(run, store)
+        for label, reader in readers.items():
             text = reader.tokenizer.decode(map(int, tables[label].loc[key, "tokens"]))
             written.append(reader.written(label, problem, text, not wrong.loc[key, label]))
         yield Example(str(key), problem.prompt, problem.answer, tuple(written))
@@ -127,7 +131,7 @@ def _first(
 ) -> list[Example]:
     """What is found in the first run that has a stage of this kind."""
     for run in runs.values():
-        if kind in (stages := _stages(run)):
+        if kind in (stages := run.by_kind):
             return find(run, stages, store)
     return []
 
@@ -163,9 +167,7 @@ def _curves(label: str, run: Run, store: Store) -> pd.DataFrame:
     """The logged metrics of a run's last training; no rows for a policy that was not trained."""
     trained = run.stage.inputs["policy"]
     folder = store.find(trained)
-    if folder is None or not (folder / "metrics.jsonl").exists():
-        return Samples().curves
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = (None if folder is None else readable.logged(folder)) or []
     found = [
         (label, run.cell.data_size, run.seed, row["update"], name, row[name])
         for row in rows
@@ -173,11 +175,6 @@ def _curves(label: str, run: Run, store: Store) -> pd.DataFrame:
         if name in row
     ]
     return pd.DataFrame(found, columns=_COLUMNS)
-
-
-def _stages(run: Run) -> dict[str, Stage]:
-    """Kind -> stage; of several rounds the last."""
-    return {stage.kind: stage for stage in in_order([run.stage])}
 
 
 def _folders(stages: Mapping[str, Stage], store: Store, files: Mapping[str, str]) -> list[Path] | None:
@@ -192,7 +189,7 @@ def _folders(stages: Mapping[str, Stage], store: Store, files: Mapping[str, str]
 
 
 def _reader(run: Run, store: Store) -> Reader:
-    folder = store.find(_stages(run)["pretrain"]) if run.cell.policy.hf is not None else None
+    folder = store.find(run.by_kind["pretrain"]) if run.cell.policy.hf is not None else None
     inputs = {} if folder is None else {"tokenizer": Path(store.local(folder))}
     return Reader(run.cell.problems, tokenizer_of(run.cell.problems, inputs))
 

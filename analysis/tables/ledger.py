@@ -27,7 +27,7 @@ def costs_of_run(run: Run, store: Store) -> dict[str, float]:
 def ledger(plan: Plan, store: Store) -> pd.DataFrame:
     """Rows: part (run, search, base, total), algorithm, data_size, num_runs and the mean cost of a run or their sum."""
     rows = []
-    done = [run for run in plan.runs if run.stage.digest not in set(plan.waiting_digests) and store.record(run.stage)]
+    done = [run for run in plan.settled if store.record(run.stage)]
     order = list(dict.fromkeys(run.cell.algorithm for run in plan.runs))
     keys = {(run.cell.algorithm, run.cell.data_size) for run in done}
     for key in sorted(keys, key=lambda key: (order.index(key[0]), key[1])):

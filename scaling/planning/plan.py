@@ -39,6 +39,11 @@ class Run:
         return (self.stage,) if self.measured is None else (self.stage, self.measured)
 
     @property
+    def by_kind(self) -> dict[str, Stage]:
+        """Kind -> stage of what leads to the evaluation; of several rounds the last."""
+        return {stage.kind: stage for stage in in_order([self.stage])}
+
+    @property
     def name(self) -> str:
         """The axis values and the seed, for messages."""
         return ", ".join([*(f"{key}={value}" for key, value in self.axis_values.items()), f"seed={self.seed}"])
@@ -96,8 +101,13 @@ class Plan:
     @cached_property
     def ready_stages(self) -> tuple[Stage, ...]:
         """The stages that can be executed now: without those of waiting runs."""
+        return in_order(self._targets(self.settled))
+
+    @cached_property
+    def settled(self) -> tuple[Run, ...]:
+        """The runs whose settings are known."""
         waiting = set(self.waiting_digests)
-        return in_order(self._targets(run for run in self.runs if run.stage.digest not in waiting))
+        return tuple(run for run in self.runs if run.stage.digest not in waiting)
 
     @property
     def waiting_digests(self) -> tuple[str, ...]:

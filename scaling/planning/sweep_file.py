@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from data.sets.splits import TENTHS, pool_size
 from scaling.config.algorithms import algorithm_names
 from scaling.config.errors import ConfigError, did_you_mean
+from scaling.config.section import Section
 from scaling.config.sweep import Cell, Select, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Rft, StepDpo
@@ -125,15 +126,17 @@ def _parse(document: dict[str, Any], path: Path) -> Sweep:
     sections = {key: value for key, value in document.items() if key in SWEEP_KEYS}
     if "grid" in sections:
         sections["grid"] = _grids(sections["grid"], path, mistakes)
+    parsed: list[Section] = []
     for schema, values in ((schema_of_sweeps, {**sections, "fixed": fixed}), (schema_of_cells, fixed)):
         try:
-            schema.model_validate(values)
+            parsed.append(schema.model_validate(values))
         except ValidationError as error:
             grid_is_checked = "grid" in sections  # by _grids
             lines = [line for line in explain(error, schema) if not (grid_is_checked and line.startswith("grid"))]
             mistakes += [f"{path}: {line}" for line in lines]
     _raise_any(mistakes)
-    sweep = schema_of_sweeps.model_validate({**sections, "fixed": fixed})
+    sweep = parsed[0]
+    assert isinstance(sweep, Sweep)
     with _noting(mistakes):
         _check_axes(sweep, path)
     with _noting(mistakes):

@@ -7,7 +7,6 @@ from collections import defaultdict
 
 from scaling.config.sweep import Cell, Sweep
 from scaling.config.training import Dpo, Rft
-from scaling.planning.grid import cells
 from scaling.planning.plan import Plan, Run
 
 FEWEST_SEEDS, FEWEST_SIZES = 3, 3
@@ -15,7 +14,7 @@ FEWEST_SEEDS, FEWEST_SIZES = 3, 3
 
 def design_warnings(sweep: Sweep, current: Plan) -> list[str]:
     """What a reader of the results will miss."""
-    found = cells(sweep)
+    found = tuple(run.cell for run in current.runs if run.seed == sweep.seeds[0])
     return [
         *_few_seeds(sweep),
         *_few_sizes(sweep, found),
@@ -81,8 +80,8 @@ def _too_few_samples(found: tuple[Cell, ...]) -> list[str]:
 def _equal_runs(sweep: Sweep, current: Plan) -> list[str]:
     """Algorithms whose runs differ in settings that change nothing; the reference is shared on purpose."""
     alike: dict[str, list[Run]] = defaultdict(list)
-    for run in current.runs:
-        if run.seed == sweep.seeds[0] and run.cell.algorithm != sweep.analysis.reference and run not in current.waiting:
+    for run in current.settled:
+        if run.seed == sweep.seeds[0] and run.cell.algorithm != sweep.analysis.reference:
             alike[run.stage.digest].append(run)
     groups = [runs for runs in alike.values() if len(runs) > 1]
     if not groups:
