@@ -21,7 +21,7 @@ from analysis.tables.outcomes import Outcomes, from_table
 REFERENCE = "sft"
 NARROW, WIDE = (64, 128, 256, 512, 1024, 2048), (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _OF_PROBLEMS, _OF_RUNS = ((np.arange(n) + 0.5) / n for n in (101, 21))  # quantiles by which expectations are taken
-_RESULTS = Path(__file__).parents[1] / "results"
+_RESULTS = Path(__file__).parents[1] / "results" / "shipped"
 SHIPPED = (
     "quickstart",
     "model_scaling",

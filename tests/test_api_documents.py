@@ -20,7 +20,6 @@ def blocks_of(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["api.md", "notebook.ipynb"])
 def test_every_block_runs(name, tmp_path):

@@ -50,7 +50,6 @@ def test_the_table_counts_trials_and_violations_by_kind():
     assert rows[1] == "| record: cut | 1 | 0 (1) | 1 |"
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_a_short_campaign_has_no_violation():
     command = [sys.executable, "-m", "benchmarks.faults", "--inline", "--faults", "12", "--seed", "1"]

@@ -21,7 +21,6 @@ def recorded():
     return json.loads(FILE.read_text())
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_no_kind_computes_something_else_under_the_same_version(recorded, tmp_path):
     if recorded["environment"] != environment():

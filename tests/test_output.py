@@ -199,9 +199,9 @@ def test_a_sweep_finds_that_results_cannot_be_written_before_any_stage_runs(tiny
     assert "cannot be written into" in capsys.readouterr().err and not toys.ran
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "results").glob(f"*/{MARK}")), ids=str)
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "results" / "shipped").glob(f"*/{MARK}")), ids=str)
 def test_the_results_of_the_repository_are_marked_with_their_sweeps_and_all_their_files(path):
     folder, mark = path.parent, mark_of(path.parent)
-    assert (folder / mark.sweep).resolve() == folder.parents[1] / "sweeps" / f"{folder.name}.yaml"
+    assert (folder / mark.sweep).resolve() == folder.parents[2] / "sweeps" / f"{folder.name}.yaml"
     there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert there - {name for names in mark.files.values() for name in names} <= {MARK}

@@ -149,7 +149,7 @@ def test_what_holds_no_policy_is_an_error(ran, tmp_path):
     with pytest.raises(PolicyError, match="is neither a folder nor a sweep file"):
         load_policy(tmp_path / "missing")
     with pytest.raises(PolicyError, match=r"has no record\.json"):
-        load_policy(ROOT / "results" / "quickstart")
+        load_policy(ROOT / "results" / "shipped" / "quickstart")
     with pytest.raises(PolicyError, match="where and overrides choose among the runs"):
         load_policy(SHIPPED, {"seed": 0})
     file, _ = ran()

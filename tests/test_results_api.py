@@ -18,7 +18,7 @@ from analysis.figures.overview import error_table, multiplier_table
 from analysis.reporting.study_files import write_csv
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results"
+RESULTS = ROOT / "results" / "shipped"
 PANEL = "sft.epochs=20"  # of paper_star_graph
 
 

@@ -11,7 +11,7 @@ from analysis.verdicts.judge import number
 RESULTS = Path(__file__).parents[1] / "results"
 TEXT = (RESULTS / "README.md").read_text(encoding="utf-8")
 # | [paper_scaling](paper_scaling/report.md) | rft | 1.08 (0.97 to 1.19) | ...
-ROW = re.compile(r"^\| \[(\w+)\]\(\w+/report\.md\) \| (`[^`]+`) \| ([^|]+) \| (\d+) \|", re.M)
+ROW = re.compile(r"^\| \[(\w+)\]\(shipped/\w+/report\.md\) \| (`[^`]+`) \| ([^|]+) \| (\d+) \|", re.M)
 
 
 def stated() -> list[tuple[str, ...]]:
@@ -25,11 +25,11 @@ def test_the_study_states_multipliers():
 @pytest.mark.parametrize(("sweep", "algorithm", "multiplier", "runs"), stated())
 def test_a_stated_multiplier_is_the_one_in_the_tables(sweep, algorithm, multiplier, runs):
     panel, _, name = algorithm.strip("`").rpartition(": ")
-    found = of_arm(pd.read_csv(RESULTS / sweep / "multipliers.csv", keep_default_na=False), panel, name)
+    found = of_arm(pd.read_csv(RESULTS / "shipped" / sweep / "multipliers.csv", keep_default_na=False), panel, name)
     (row,) = found[found["kind"] == "mean"].to_dict("records")
     estimate, low, high = (number(float(row[column])) for column in ("estimate", "low", "high"))
     assert multiplier == f"{estimate} ({low} to {high})"
-    done = of_arm(pd.read_csv(RESULTS / sweep / "runs.csv", keep_default_na=False), panel, name)
+    done = of_arm(pd.read_csv(RESULTS / "shipped" / sweep / "runs.csv", keep_default_na=False), panel, name)
     assert int(runs) == (done["status"] == "done").sum()
 
 

@@ -59,7 +59,6 @@ def wheel(tmp_path_factory):
     return path
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
     with zipfile.ZipFile(wheel) as archive:
@@ -81,7 +80,6 @@ def bin_folder(wheel, tmp_path_factory):
     return folder / "bin"
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_runs_a_users_sweep_to_its_report_from_an_empty_folder(bin_folder, tmp_path):
     here, lab = tmp_path / "here", tmp_path / "lab"
@@ -99,7 +97,6 @@ def test_the_wheel_runs_a_users_sweep_to_its_report_from_an_empty_folder(bin_fol
     assert [path.name for path in here.iterdir()] == ["results"]
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_the_wheel_finds_shipped_policies_and_shapes(bin_folder, tmp_path):
     quickstart = run(bin_folder / "scaling-sweep", ROOT / "sweeps" / "quickstart.yaml", "--plan", cwd=tmp_path)
@@ -112,7 +109,6 @@ def test_the_wheel_finds_shipped_policies_and_shapes(bin_folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_a_users_module_in_the_current_folder_is_named_and_the_command_without_it_works(bin_folder, tmp_path):
     (tmp_path / "data.py").write_text("rows = []\n")

@@ -25,7 +25,7 @@ version = release = _metadata["metadata"]["version"]
 copyright = f"the contributors, {_metadata['metadata']['license']}"
 extensions = ["myst_parser", "sphinxcontrib.mermaid"]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "results/README.md", "results/*/report.md", "[A-Z]*.md"]
+include_patterns = ["docs/**.md", "results/README.md", "results/shipped/*/report.md", "[A-Z]*.md"]
 exclude_patterns = [".*", "site", "tests", "results/store"]
 MODULES = "docs/modules"  # where the pages of modules are written
 
@@ -57,7 +57,7 @@ def add_navigation(app: Sphinx, docname: str, source: list[str]) -> None:
             source[0] += toctree(heading, [f"{title} <{page}>" for title, page in entries])
         source[0] += toctree("Modules", [f"/{MODULES}/{name}" for name in module_pages(ROOT)])
     elif docname == "results/README":
-        source[0] += toctree("", ["*/report"])
+        source[0] += toctree("", ["shipped/*/report"])
 
 
 def write_entrance(app: Sphinx, exception: Exception | None) -> None:
