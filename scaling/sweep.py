@@ -19,6 +19,7 @@ from rich.console import Console
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.reporting.report_files import report_output
+from scaling import tracking
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.changed import accept, changed, with_descendants
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Plan and execute until every run has its settings and its evaluation, then write the report."""
     started = time.monotonic()
+    if arguments.log_to:
+        tracking.require(arguments.log_to)
     store, output = open_store(sweep), _output(sweep, arguments)
     output.claim()
     if arguments.rerun:
@@ -108,7 +111,9 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     if reports and reports[-1].remaining:
         return INTERRUPTED
     failures = [failure for report in reports for failure in report.failed]
-    _write_report(arguments, console, bool(reports))
+    if _write_report(arguments, console, bool(reports)) and arguments.log_to:
+        number = tracking.log_to(arguments.log_to, output, current, store)
+        console.print(f"{arguments.log_to}: {number} runs written.")
     if failures:
         console.print(f"\n{len(failures)} stages failed:", style="bold red")
         _say(console, format_failures(failures, _cells_by_stage(current)))
@@ -209,6 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="PORT",
         help="serve a live page on this machine while the sweep runs; 0: any free port",
+    )
+    parser.add_argument(
+        "--log-to", choices=sorted(tracking.TRACKERS), help="write finished runs, with their curves, to a tracker"
     )
     add_imports(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
@@ -349,18 +357,20 @@ def _cells_by_stage(current: Plan) -> dict[str, list[str]]:
     return names
 
 
-def _write_report(arguments: argparse.Namespace, console: Console, changed: bool) -> None:
+def _write_report(arguments: argparse.Namespace, console: Console, changed: bool) -> bool:
+    """Whether there is a report, new or as it was."""
     from analysis.report import is_current, report
 
     if not changed and (path := is_current(arguments.file, arguments.set, arguments.out)):
         console.print(f"Nothing is left to run, and the report is up to date: {path}", soft_wrap=True)
-        return
+        return True
     summary = report(arguments.file, arguments.set, arguments.out)
     if summary is None:
         console.print("No run has finished, so there is no report yet.")
-        return
+        return False
     console.print(summary.table)
     _say(console, [*summary.sentences, f"Report: {summary.path}"])
+    return True
 
 
 def _command() -> int:
