@@ -379,8 +379,9 @@ def _command() -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a stage's error may have letters that it cannot show
     status = until_stopped(main)
-    # Ray's own end would wait for the cluster. The interpreter's end takes from jax's threads what they compute with.
-    if status == ClusterLost.exit_status or (status >= INTERRUPTED and "jax" in sys.modules):
+    # Ray's own end would wait for a lost cluster. The interpreter's end takes from the threads of jax and Ray what they
+    # work with, which an interruption leaves running: a segmentation fault.
+    if status == ClusterLost.exit_status or (status >= INTERRUPTED and {"jax", "ray"} & sys.modules.keys()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
