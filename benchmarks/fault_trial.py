@@ -20,7 +20,7 @@ from scaling.engine.artifact import every_folder
 from scaling.engine.store import Store
 
 STALE_SECONDS = 3.0  # after which leases of a silent driver are free
-LEFT_SECONDS = 30.0  # for processes to end after their driver
+LEFT_SECONDS = 120.0  # for processes to end after their driver; Ray's own look for it every few seconds of theirs
 WAIT_SECONDS = 120.0  # for something to break
 SWEEP = {
     "question": "Does it survive?",
