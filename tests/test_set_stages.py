@@ -113,7 +113,8 @@ def test_mistakes_about_a_set_are_found_when_the_sweep_is_read(tmp_path, folder)
     local = {"family": "gsm8k", "path": str(folder), **SIZES}
     assert "policy.hf is not set" in sweep_error(tmp_path, policy={"size": "xs"})
     assert "problems.path is not set" in sweep_error(tmp_path, problems={"family": "jsonl"})
-    assert "is neither a file nor a folder" in sweep_error(tmp_path, problems={**local, "path": str(tmp_path / "no")})
+    assert "problems.path is /" in sweep_error(tmp_path, problems={**local, "path": str(tmp_path / "no")})
+    assert "neither a file nor a folder" in sweep_error(tmp_path, problems={**local, "path": str(tmp_path / "no")})
     too_many = sweep_error(tmp_path, problems=local, grid={"data_size": [8, 25]})
     assert "data_size is 25, but gsm8k offers 24 training problems besides those held out" in too_many
     filtered = {**local, "solvable": {"num_candidates": 7}}

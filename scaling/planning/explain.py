@@ -24,7 +24,15 @@ _EXPECTED = {
     "list_type": "expected a list",
     "too_short": "expected at least one value",
     "string_too_short": "expected some text",
+    "int_type": "expected an integer",
+    "int_from_float": "expected an integer",
+    "int_parsing": "expected an integer",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "string_type": "expected text",
 }
+_AS_PYDANTIC_SAYS = re.compile(r"^Input should be (a valid )?(?=.)")
 
 
 def explain(error: ValidationError, schema: type[Any]) -> list[str]:
@@ -51,7 +59,7 @@ def _sentence(mistake: Mapping[str, Any], schema: type[Any]) -> str:
         return f"{location}.family is {mistake['ctx']['tag']!r}; expected one of {mistake['ctx']['expected_tags']}."
     if kind == "union_tag_not_found":
         return f"{location}.family is missing; name the problem family, such as modular_sum."
-    expected = _EXPECTED.get(kind, mistake["msg"][0].lower() + mistake["msg"][1:])
+    expected = _EXPECTED.get(kind, _AS_PYDANTIC_SAYS.sub("expected ", mistake["msg"]))
     return f"{location} is {_shown(value)}; {expected}.{_cure(location, value, mistake)}"
 
 
@@ -65,7 +73,7 @@ def _cure(location: str, value: object, mistake: Mapping[str, Any]) -> str:
     if kind == "string_type" and not isinstance(value, list | dict | None):
         return f' Quote the text: "{value}".'
     if kind in ("tuple_type", "list_type") and not isinstance(value, dict | None):
-        return f" Write [{value}]" + (", or [0, 1, 2] for three." if location == "seeds" else ".")
+        return " Write [0, 1, 2] for three." if location == "seeds" else f" Write [{value}]."
     return ""
 
 

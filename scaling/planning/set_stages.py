@@ -64,8 +64,10 @@ def _files(problems: ProblemsInLanguage) -> Mapping[str, SetFile] | None:
         return None
     try:
         return set_files(problems.path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"problems.path: {error}") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _only(problems: ProblemsInLanguage, keys: tuple[str, ...]) -> dict[str, object]:

@@ -274,7 +274,8 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
                 place = f"{where}.{location}[{position}] is {settings[location]!r}"
             else:
                 place = f"{where} at " + ", ".join(f"{key} = {value!r}" for key, value in settings.items())
-            raise ConfigError(f"{path}: {place}: {explain(error, cell_schema())[0]}") from error
+            reason = explain(error, cell_schema())[0].removeprefix(f"{location} is {settings.get(location)!r}; ")
+            raise ConfigError(f"{path}: {place}{'; ' if location in settings else ': '}{reason}") from error
         _check_adaptive(cell, settings, where, path)
 
 
