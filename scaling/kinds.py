@@ -84,6 +84,10 @@ _REGISTRY = Registry(
         ),
         Kind("sft", 1, "train", "algorithms.sft:run", work=f"{_WORK}:sft", memory=f"{_MEMORY}:training"),
         Kind(
+            "filtered", 1, "train", "algorithms.filtered_sft:run",
+            work=f"{_WORK}:filtered", memory=f"{_MEMORY}:scoring_by_judge", numbers=("kept_fraction",),
+        ),
+        Kind(
             "rollouts", 1, "rollouts", "data.rollouts:run",
             work=f"{_WORK}:rollouts", memory=f"{_MEMORY}:sampling",
             samples=Sampling("rollouts", "rollouts", per_prompt="samples_per_problem"),

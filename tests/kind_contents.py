@@ -41,7 +41,7 @@ FILE = ROOT / "tests" / "references" / "kind_contents.json"
 CLOSE = 1e-3  # relative; processors of one make round otherwise
 NOT_CONTENTS = ("log.txt", "record.json", "provenance.json")
 TRAINING = {"learning_rate": 0.01, "epochs": 10, "batch_size": 8}
-ALGORITHMS = ("sft", "rft", "dpo", "step_dpo", "step_rft", "awr", "kto", "kto_by_step")
+ALGORITHMS = ("sft", "filtered_sft", "rft", "dpo", "step_dpo", "step_rft", "awr", "kto", "kto_by_step")
 TOY = {
     "question": "What does every kind compute?",
     "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 4, "num_test": 8},

@@ -15,7 +15,7 @@ from scaling.pricing.work import ADAPTIVE_FRACTION
 from scaling.stage import in_order
 
 NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}
-NO_POLICY |= {"advantage_pairs", "weighted_steps", "labelled", "labelled_steps"}
+NO_POLICY |= {"filtered", "advantage_pairs", "weighted_steps", "labelled", "labelled_steps"}
 SOFT = {"labels": "advantage", "pair_mode": "shared_prefix"}
 # modular_sum with modulus 7 and 3 operands: prompts `a b c ?`, completions `a b = c r ;` `a b = c ;` `# c`; the model
 # has the 11 words ? = ; # 0..6 and three specials, and reads one special more on either side.

@@ -17,6 +17,7 @@ from scaling.planning.sweep_file import load_sweep
 # The stages whose own config a key enters; all that descend from them change too, and nothing else.
 TRAINS = {
     "sft": "sft",
+    "filtered_sft": "sft",
     "rft": "rft",
     "dpo": "dpo",
     "step_dpo": "dpo",
@@ -36,6 +37,7 @@ APART = {
     "policy.prompt_template",
     "evaluation.critical_steps",
     "rollouts.policy",
+    "filtered_sft.keep",
     "step_dpo.chosen",
     "step_dpo.labels",
     "dpo.simpo_margin",
@@ -58,6 +60,7 @@ ENTERS = {
     "step_rft.min_advantage": {"good_steps"},
     "step_dpo.label_scale": set(),  # of soft labels
     "step_dpo.traces_per_problem": set(),
+    "filtered_sft.keep_fraction": set(),  # of small_loss
     "awr.beta": {"weighted_steps"},
     "awr.max_weight": {"weighted_steps"},
     "awr.traces_per_problem": {"step_values"},
@@ -87,7 +90,8 @@ SECTION_ENTERS = {
 def enters(key: str, algorithm: str) -> set[str]:
     """The kinds of stages whose own config the key is part of, for a run of the algorithm."""
     section = key.partition(".")[0]
-    if section in TRAINS and section not in ("sft", algorithm):
+    others = () if algorithm == "filtered_sft" else ("sft",)  # whose policy they sample or start from
+    if section in TRAINS and section not in (*others, algorithm):
         return set()  # the settings of an algorithm that has no part in this run
     if key == "step_values.negatives_per_problem" and algorithm != "step_dpo":
         return set()  # step RFT has its own number of traces

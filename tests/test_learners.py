@@ -8,12 +8,16 @@ from scaling import sweep
 
 SOFT = {"labels": "advantage", "pair_mode": "shared_prefix", "label_scale": 0.5}
 POLICY = {"size": "xxs", "base": "random"}
+FAMILY = {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 8, "num_test": 16}
+FLAWED = {**FAMILY, "flaw_rate": 0.5}
 FEW = {"iterations": 3, "problems_per_update": 4, "samples_per_problem": 4}
 ARMS = {
     "ipo": ("dpo", {"dpo": {"loss": "ipo"}}),
     "cdpo": ("dpo", {"dpo": {"label_smoothing": 0.1}}),
     "simpo": ("dpo", {"dpo": {"loss": "simpo", "beta": 2.0, "simpo_margin": 0.5}}),
     "soft": ("step_dpo", {"step_dpo": SOFT}),
+    "right_steps": ("filtered_sft", {"problems": FLAWED}),
+    "small_loss": ("filtered_sft", {"filtered_sft": {"keep": "small_loss"}, "problems": FLAWED}),
     "awr": ("awr", {}),
     "kto": ("kto", {}),
     "kto_by_step": ("kto_by_step", {}),
@@ -33,7 +37,7 @@ def test_every_learner_runs_from_a_sweep_file(tmp_path, monkeypatch):
         document = {
             "question": "Does it run?",
             "store": str(tmp_path / "store"),
-            "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 8, "num_test": 16},
+            "problems": FAMILY,
             "policy": POLICY,
             "sft": {"epochs": 20, "batch_size": 8, "learning_rate": 1e-2},
             "rollouts": {"samples_per_problem": 8},

@@ -21,7 +21,7 @@ from scaling.planning import recipes
 from scaling.pricing.costs import cost
 from scaling.stage import Stage, in_order
 
-ITERATED = tuple(name for name in ALGORITHMS if name != "sft")
+ITERATED = tuple(name for name in ALGORITHMS if name not in ("sft", "filtered_sft"))  # the others sample
 RIGHT = [row["completion"] for row in SYNTHETIC]
 ANOTHER = "2 3 = 5 1 ; 5 1 = 6 ; # 6"  # a second right completion of the first problem
 

@@ -37,15 +37,15 @@ def set_files(path: str) -> Mapping[str, SetFile]:
         return {ALL: _described(place)}
     if not place.is_dir():
         raise ValueError(
-            f"problems.path is {path}, neither a file nor a folder on this machine; give a .jsonl or .parquet file, or a folder with"
-            " train.jsonl and test.jsonl."
+            f"problems.path is {path}, neither a file nor a folder on this machine; give a .jsonl or .parquet file,"
+            " or a folder with train.jsonl and test.jsonl."
         )
     found = {split: _one_of(place, split) for split in SPLITS}
     for split in ("train", "test"):
         if found[split] is None:
             raise ValueError(
-                f"problems.path is {path}, which holds no {split}.jsonl and no {split}.parquet; add it, or give one file with all rows instead,"
-                " which is then split into train, validation and test."
+                f"problems.path is {path}, which holds no {split}.jsonl and no {split}.parquet; add it, or give one file"
+                " with all rows instead, which is then split into train, validation and test."
             )
     return {split: _described(file) for split, file in found.items() if file is not None}
 

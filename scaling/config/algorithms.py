@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scaling.config.on_policy import GroupPg
 from scaling.config.section import Section
-from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Rft, Sft, StepDpo, StepRft
+from scaling.config.training import Awr, Dpo, FilteredSft, Kto, KtoByStep, Rft, Sft, StepDpo, StepRft
 from scaling.kinds import Function
 from scaling.registry import Registry
 
@@ -29,6 +29,7 @@ _REGISTRY = Registry(
     "algorithm",
     (
         Algorithm("sft", Sft, f"{_RECIPES}:sft_policy", "SFT", ancestors=()),
+        Algorithm("filtered_sft", FilteredSft, f"{_RECIPES}:filtered_sft_policy", "SFT, filtered"),
         Algorithm("rft", Rft, f"{_RECIPES}:rft_policy", "RFT"),
         Algorithm("dpo", Dpo, f"{_RECIPES}:dpo_policy", "DPO"),
         Algorithm("step_dpo", StepDpo, f"{_RECIPES}:step_dpo_policy", "Per-step DPO"),

@@ -47,6 +47,13 @@ class Sft(FineTuning):
     """Supervised fine-tuning on the teacher's solutions."""
 
 
+class FilteredSft(FineTuning):
+    """Supervised fine-tuning on those of the teacher's solutions that a filter keeps."""
+
+    keep: Literal["right_steps", "small_loss"] = "right_steps"  # small_loss: under the SFT policy
+    keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the solutions, by small_loss
+
+
 class Rft(FineTuning):
     """Fine-tuning on self-generated positives. Start and mixture are not known from the paper."""
 

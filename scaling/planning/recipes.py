@@ -16,7 +16,7 @@ from scaling.config.algorithms import algorithm_of
 from scaling.config.on_policy import GroupPg
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
-from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
+from scaling.config.training import Awr, Dpo, FilteredSft, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
 from scaling.kinds import loaded
 from scaling.planning.chain import (
     adapters,
@@ -128,6 +128,23 @@ def positives(cell: Cell, seed: int) -> Stage:
     if rft.pool_rounds and cell.rounds > 1:
         inputs["before"] = positives(_before(cell), seed)
     return Stage("positives", config, inputs, slug=round_slug(cell, seed))
+
+
+def filtered_sft_policy(cell: Cell, seed: int) -> Stage:
+    """SFT of the base policy on a part of D_syn: the training stage of SFT, fewer rows."""
+    settings = cell.section(FilteredSft)
+    filtering, inputs = {"keep"}, {"synthetic": synthetic(cell, seed), **tokenizer(cell)}
+    if settings.keep == "small_loss":
+        filtering, inputs = {"keep", "keep_fraction"}, {**inputs, "judge": sft_policy(cell, seed)}
+    config = {"problems": family(cell), "filter": part(settings, filtering)}
+    kept = Stage("filtered", config, {**inputs, **start_of_adapters(cell)}, slug=slug(cell, seed))
+    trained = plain(settings, {"keep", "keep_fraction"})
+    return Stage(
+        "sft",
+        {"problems": answers(cell), "sft": trained, "seed": seed, **adapters(cell)},
+        {"base": base_policy(cell), "synthetic": kept, **tokenizer(cell)},
+        slug=f"{slug(cell, seed)}-filtered",
+    )
 
 
 def rft_policy(cell: Cell, seed: int) -> Stage:

@@ -106,6 +106,10 @@ def scoring(stage: Stage, device: Device) -> dict[str, float]:
     return scoring_memory(shape, device.axes, rows, length)
 
 
+def scoring_by_judge(stage: Stage, device: Device) -> dict[str, float]:
+    return scoring(stage, device) if "judge" in stage.inputs else {}
+
+
 def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) -> list[str]:
     """For each class of stages with a policy, the stage that needs most memory on a device, and whether it fits."""
     needs = [found for stage in stages if (found := need(stage, resources, memory)) is not None]

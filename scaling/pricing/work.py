@@ -98,6 +98,14 @@ def sft(stage: Stage) -> Cost:
     return fine_tuning(stage, rows_per_problem=1)
 
 
+def filtered(stage: Stage) -> Cost:
+    """A forward pass of the judge over each solution, if there is a judge; counted as training."""
+    if "judge" not in stage.inputs:
+        return Cost()
+    shape, prompt, completion = longest(stage)
+    return Cost(training_flops=num_problems(stage) * forward_flops(shape, [prompt + completion]))
+
+
 def rft(stage: Stage) -> Cost:
     return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["positives"]))
 
