@@ -35,7 +35,7 @@ from analysis.verdicts.panel import Panel, Question, analysed
 
 __all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load"]
 
-_VERDICT = ("algorithm", "code", "sentence", "claim", "claim_sentence", "outcome", "low", "high")
+_VERDICT = ("algorithm", "code", "sentence", "claim", "claim_status", "claim_sentence", "low", "high")
 NO_CLAIMS: Mapping[str, float | str] = MappingProxyType({})
 
 
@@ -124,7 +124,7 @@ class Results:
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """One row per algorithm: code, sentence, claim with the data's answer, and the quoted interval of m."""
+        """One row per algorithm: code, sentence, claim with its status, and the quoted interval of m."""
         rows = [{**item, **_limits(item.get("headline"))} for item in self._source.verdicts]
         return pd.DataFrame(rows, columns=list(_VERDICT))
 

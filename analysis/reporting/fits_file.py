@@ -19,7 +19,7 @@ from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
 from analysis.verdicts.study import Study
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict[str, object]:
@@ -112,8 +112,13 @@ def _panel(panel: Panel, wording: Wording, predict: Sequence[int], seed: int) ->
 
 def verdict_document(verdict: Verdict) -> dict[str, object]:
     """A verdict as plain values; its headline as text and as numbers."""
-    text = None if verdict.headline is None else verdict.headline.text
-    return {**asdict(verdict), "headline_text": text}
+    document, answer = asdict(verdict), verdict.answer
+    del document["answer"]
+    return document | {
+        "claim_status": None if answer is None else answer.status,
+        "claim_sentence": verdict.claim_sentence,
+        "headline_text": None if verdict.headline is None else verdict.headline.text,
+    }
 
 
 def model_document(model: Model, asked: Questions) -> dict[str, object]:
