@@ -10,14 +10,13 @@ from planted import SIZES, planted, power_law
 
 from analysis.api import fit_table
 from analysis.figures.overview import multiplier_figure, multiplier_table
-from analysis.figures.style import short
 from analysis.page.wording import TABLE
 from analysis.planner.assumptions import stated_multipliers
 from analysis.planner.expected import allowed
 from analysis.reporting.conclusions import conclusions, verdict_table
 from analysis.reporting.fits_file import dump, fits_document
+from analysis.tables.printing import label, short
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Question
 
 LONG = (*SIZES, 2048, 4096)

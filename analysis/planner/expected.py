@@ -13,9 +13,10 @@ import numpy as np
 
 from analysis.planner.assumptions import Assumptions, Grid
 from analysis.planner.simulation import Assumed, multiplier_at, simulate
+from analysis.tables.printing import label
 from analysis.verdicts.claims import check_claim, claim_of, claim_text, is_met
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import Verdict, label
+from analysis.verdicts.judge import Verdict
 from analysis.verdicts.study import analyse
 
 RELIABLE = 0.8  # a chance from which on something can be told

@@ -13,8 +13,8 @@ from rich.table import Table
 from analysis.planner.assumptions import Assumptions, Grid
 from analysis.planner.expected import Expected, sentence
 from analysis.planner.suggest import Candidate
+from analysis.tables.printing import label
 from analysis.verdicts.claims import claim_text
-from analysis.verdicts.judge import label
 
 _EXPECTED = (
     *("algorithm", "claim", "assumed", "no interval", "width", "coverage"),

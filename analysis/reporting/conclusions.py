@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from analysis.multipliers.contrasts import Adjusted
 from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import interval_kind, sample_size
+from analysis.tables.printing import label
 from analysis.verdicts.compute import overall_compute
 from analysis.verdicts.evidence import MEANINGS, REJECTED
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import Verdict, label, listed
+from analysis.verdicts.judge import Verdict, listed
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 

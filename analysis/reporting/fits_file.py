@@ -14,6 +14,7 @@ from analysis.multipliers.model import Model
 from analysis.multipliers.robustness import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
 from analysis.tables.cells import Cells
+from analysis.tables.printing import current
 from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
@@ -33,6 +34,8 @@ def fits_document(panels: Mapping[str, Panel], question: Question, wording: Word
         "claims": dict(question.claims),
         **({"problem_flops": question.problem_flops} if question.problem_flops else {}),
         **({"compare": [list(pair) for pair in question.compare]} if question.compare else {}),
+        **({"labels": dict(current().labels)} if current().labels else {}),
+        **({"figure_width": current().width} if current().width else {}),
         "panels": {name: _panel(panel, wording, question.predict, question.seed) for name, panel in panels.items()},
     }
 

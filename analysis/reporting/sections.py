@@ -17,8 +17,8 @@ from analysis.reporting.conclusions import measurement, opening, where
 from analysis.reporting.sample_sections import sample_sections, training_sections, what_was_run
 from analysis.reporting.samples import Samples
 from analysis.reporting.study_sections import main_sections, percent, study_sections
+from analysis.tables.printing import label
 from analysis.tables.runs import Tables
-from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 from scaling.config.sweep import Sweep

@@ -7,11 +7,11 @@ true, so exactly one applies to every input.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis.tables.printing import label
 from analysis.verdicts.answers import Answer, answer
 from analysis.verdicts.claims import EQUIVALENCE, claim_text
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, NOT_CONSTANT, Code, Evidence
 from analysis.verdicts.headline import Headline, Point, ends, headline, number
-from scaling.config.algorithms import algorithms
 
 _MANY_SEEDS = 100  # if more than these are needed, a wider range of D helps more
 
@@ -178,13 +178,6 @@ def _needed(e: Evidence) -> str:
         return f" More than {_MANY_SEEDS} more seeds would be needed; a wider range of D helps more."
     seeds = "seed" if more == 1 else "seeds"
     return f" Needs about {more} more {seeds}, with as many more test problems in proportion, or a wider range of D."
-
-
-def label(algorithm: str) -> str:
-    """An algorithm's label; settings after its name are kept."""
-    name, comma, rest = algorithm.partition(",")
-    known = {algorithm.name: algorithm.label for algorithm in algorithms()}
-    return known.get(name, name) + comma + rest  # a user's table may hold other names
 
 
 def listed(texts: Sequence[str]) -> str:
