@@ -30,12 +30,14 @@ from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, ResultsFolder, open_folder
 from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
+from analysis.tables.printing import Printing, printing
 from analysis.verdicts.outcome_file import MIN_DRAWS, checked_ceiling, checked_claims, outcomes_of
 from analysis.verdicts.panel import Panel, Question, analysed
 
 __all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load"]
 
-_VERDICT = ("algorithm", "code", "sentence", "claim", "claim_sentence", "outcome", "low", "high")
+_VERDICT = ("algorithm", "code", "sentence", "claim", "claim_status", "claim_sentence", "low", "high")
+_LEAST_WIDTH = 2.0  # of a figure, inches
 NO_CLAIMS: Mapping[str, float | str] = MappingProxyType({})
 
 
@@ -124,7 +126,7 @@ class Results:
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """One row per algorithm: code, sentence, claim with the data's answer, and the quoted interval of m."""
+        """One row per algorithm: code, sentence, claim with its status, and the quoted interval of m."""
         rows = [{**item, **_limits(item.get("headline"))} for item in self._source.verdicts]
         return pd.DataFrame(rows, columns=list(_VERDICT))
 
@@ -146,24 +148,31 @@ class Results:
         errors = self._source.errors
         sizes = sorted(set(errors["data_size"].tolist()))
         headlines = {item["algorithm"]: item.get("headline_text") for item in self._source.verdicts}
-        return summary(errors, headlines, self.reference, sizes)
+        with printing(self._source.printing):
+            return summary(errors, headlines, self.reference, sizes)
 
     def figure(
         self,
         name: str,
         size: tuple[float, float] | None = None,
         ax: Axes | Sequence[Axes] | np.ndarray[Any, Any] | None = None,
+        width: float | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Figure:
         """A figure of the report, drawn anew.
 
-        name: one of `figures`. size: width and height in inches; None: as in the report. ax: draw on these axes
-        and return their figure; a sequence for figures with several panels.
+        name: one of `figures`. width: in inches, such as 2.75 for a column of a paper; size: width and height; without
+        either as in the report. labels: what to call algorithms, variants or settings, as in a sweep file; None: as in
+        the report. ax: draw on these axes and return their figure; a sequence for figures with several panels.
         The first figure of a sweep analyses its outcomes again, which takes seconds to minutes.
         Raises ResultsError for an unknown name, listing the known ones, and if the folder's tables and the analysis
         disagree; ValueError for a wrong size or number of axes.
         """
-        place = _place(size, ax)
-        figure = self._source.draw(name, place) if name in self.figures else None
+        place, known = _place(size, ax), self._source.printing
+        if width is not None and not _LEAST_WIDTH <= width < math.inf:
+            raise ValueError(f"width is {width}; it is a number of inches from {_LEAST_WIDTH:g}, such as 2.75.")
+        with printing(Printing(known.labels if labels is None else labels, width or known.width)):
+            figure = self._source.draw(name, place) if name in self.figures else None
         if figure is None:
             raise ResultsError(f"{name!r} is not a figure of {self._title}; it has {', '.join(self.figures)}.")
         return figure
@@ -216,6 +225,10 @@ class _FittedTable:
     @cached_property
     def verdicts(self) -> Sequence[Mapping[str, Any]]:
         return [verdict_document(item) for item in self.study.study.verdicts]
+
+    @property
+    def printing(self) -> Printing:
+        return Printing()
 
     @cached_property
     def figures(self) -> tuple[str, ...]:

@@ -24,8 +24,9 @@ from analysis.multipliers.replication import Summary, random_effects
 from analysis.page.rendering import write_csv
 from analysis.reporting.results_folder import ResultsError, open_folder
 from analysis.tables.outcomes import Outcomes, from_table
+from analysis.tables.printing import label
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import label, points
+from analysis.verdicts.judge import points
 from analysis.verdicts.outcome_file import MIN_DRAWS
 from analysis.verdicts.study import Study, analyse
 from scaling.config.errors import ConfigError

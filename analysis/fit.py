@@ -27,7 +27,7 @@ from analysis.reporting.report_files import PAGES, STUDY_FILES
 from analysis.reporting.study_files import write_study_files
 from analysis.reporting.study_sections import main_sections, prediction_section, study_sections
 from analysis.tables.cells import OutcomesError
-from analysis.verdicts.judge import label
+from analysis.tables.printing import label
 from analysis.verdicts.outcome_file import (
     MIN_DRAWS,
     checked_pairs,

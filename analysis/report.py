@@ -34,12 +34,13 @@ from analysis.reporting.study_files import write_study_files
 from analysis.reporting.summary import MULTIPLIER, summary
 from analysis.tables.ceilings import ceilings_of
 from analysis.tables.outcomes import from_table
+from analysis.tables.printing import Printing, printing
 from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
-from scaling.engine.output import OutputError, mark_of
+from scaling.engine.output import Output, OutputError, mark_of
 from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan, plan
@@ -102,6 +103,11 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
     sweep = load_sweep(file, overrides)
     output = report_output(file, overrides, sweep, out)
     output.check()
+    with printing(Printing(sweep.labels, sweep.figure.width)):
+        return _report(file, sweep, output, from_results)
+
+
+def _report(file: Path, sweep: Sweep, output: Output, from_results: bool) -> Summary | None:
     if from_results:
         material, source = material_in_folder(sweep, output.folder), ""
     else:

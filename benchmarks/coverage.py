@@ -103,7 +103,7 @@ def summary(regime: Regime, rows: pd.DataFrame) -> pd.DataFrame:
             if tries and binom.cdf(round(values.sum()), tries, LEAST) < LEVEL:
                 rejected.append(name)
         m, constant = part["m"].iloc[0], part["is_constant"].iloc[0]
-        row["supported"] = (part["code"] == "SUPPORTED").mean()
+        row["supported"] = (part["code"] == "DETERMINED").mean()  # named as in tables that are kept
         row["varies"] = (part["code"] == "VARIES").mean()
         row["one_number"] = (part["kind"] == "one number").mean()
         row["width"] = part["width"].median() if "width" in part else np.nan
@@ -137,7 +137,7 @@ def document(table: pd.DataFrame) -> str:
         f" {100 * np.sqrt(0.95 * 0.05 / least):.1f} with {least}. A share in bold is rejected: a one-sided binomial"
         f" test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
         "",
-        f"{verdict} The largest share of false verdicts (SUPPORTED where m is 1, VARIES where m is constant) is"
+        f"{verdict} The largest share of false verdicts (DETERMINED where m is 1, VARIES where m is constant) is"
         f" {100 * highest['false']:.1f} %, in {highest['regime']}, {highest['arm']}.",
         "",
         "- joint fit: the 95 % interval of the one multiplier, of every study, whether or not a report would give it;",
@@ -146,7 +146,7 @@ def document(table: pd.DataFrame) -> str:
         "- one number: share of studies that give one; width: log2 of the upper limit over the lower, median;",
         "- noise: run noise over luck as reports print it, median.",
         "",
-        "| regime | arm | n | joint fit | as given | m(D) | all D | SUPPORTED | VARIES | one number | width | noise |",
+        "| regime | arm | n | joint fit | as given | m(D) | all D | DETERMINED | VARIES | one number | width | noise |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):

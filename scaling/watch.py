@@ -18,9 +18,9 @@ from math import log
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from analysis.figures.style import COLOURS
+from analysis.figures.looks import looks
+from analysis.tables.printing import label
 from analysis.tables.runs import label_axes, label_of
-from analysis.verdicts.judge import label
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
@@ -215,8 +215,10 @@ def _figure(lines: Mapping[str, Sequence[Point]]) -> str:
         drawn.append(f'<line x1={_LEFT} x2={_WIDTH} y1="{y:.1f}" y2="{y:.1f}" class=grid />')
         drawn.append(f'<text x=4 y="{y + 4:.1f}">{percent}</text>')
     names = []
-    for place, (name, points) in enumerate(lines.items()):
-        colour = "currentColor" if place == 0 else COLOURS[1 + (place - 1) % (len(COLOURS) - 1)]
+    first = next(iter(lines), None)
+    of = looks(list(lines), first)
+    for name, points in lines.items():
+        colour = "currentColor" if name == first else of[name].colour  # in dark mode too
         at = [(across(size), up(error)) for size, error in points]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r=3.5 fill="{colour}"/>' for x, y in at)

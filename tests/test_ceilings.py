@@ -74,10 +74,11 @@ def outcomes():
 def test_a_claim_above_the_ceiling_cannot_be_tested_and_changes_no_number(outcomes):
     claims, ceiling = {"rft": 8, "dpo": "<=5"}, dict.fromkeys(SIZES, 4.6)
     without, found = (analyse(outcomes, "sft", claims, 200, ceiling=one) for one in ({}, ceiling))
-    assert without.verdict("rft").code == "CONTRADICTED"
-    assert found.verdict("rft").code == "SUPPORTED" and found.verdict("rft").outcome == "cannot be tested"
+    assert without.verdict("rft").answer.status == "not met"
+    assert without.verdict("rft").code == found.verdict("rft").code == "DETERMINED"
     for name in claims:
-        assert "cannot be tested here: ceiling 4.60x" in found.verdict(name).claim_sentence
+        assert found.verdict(name).answer.status == "cannot be tested"
+        assert "could be worth more than 4.60x" in found.verdict(name).claim_sentence
     assert found.multipliers == without.multipliers
     assert found.verdict("rft").headline == without.verdict("rft").headline
 
@@ -91,12 +92,12 @@ def test_a_claim_below_the_ceiling_or_without_one_at_every_size_is_tested(outcom
 def test_a_ceiling_that_the_data_exceed_is_none():
     outcomes = from_table(planted({"sft": 1.0, "rft": 3.0}, num_problems=1000, run_sd=0.02))
     found = analyse(outcomes, "sft", {"rft": 8}, 200, ceiling=dict.fromkeys(SIZES, 1.2))
-    assert found.verdict("rft").code == "CONTRADICTED"
+    assert found.verdict("rft").answer.status == "not met"
 
 
 def test_a_table_of_ones_own_may_state_a_ceiling_at_its_sizes_only():
     frame = planted({"sft": 1.0, "rft": 2.0}, num_problems=100)
     found = fit_table(frame, "sft", {"rft": 8}, draws=200, ceiling=4.6)
-    assert found.verdicts["outcome"].tolist() == ["cannot be tested"]
+    assert found.verdicts["claim_status"].tolist() == ["cannot be tested"]
     with pytest.raises(OutcomesError, match="the ceiling at D = 65 is 3; it is a multiplier above 0, at one of"):
         fit_table(frame, ceiling={65: 3})

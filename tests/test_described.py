@@ -7,10 +7,8 @@ from planted import planted, power_law
 from analysis.figures import overview
 from analysis.page.parts import Parts
 from analysis.page.wording import SWEEP
-from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.study_sections import main_sections
 from analysis.tables.outcomes import from_table
-from analysis.verdicts.headline import number
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import analyse
 
@@ -33,15 +31,6 @@ def test_one_number_is_given_only_where_it_describes_the_curves(studies):
     assert one.verdict("rft").headline.kind == "one number" and one.described("rft") is one.models["rft"]
     assert moving.verdict("rft").headline.kind == "sizes" and moving.overall("rft") is None
     assert [point.data_size for point in moving.verdict("rft").headline.points] == [64, 1024]
-
-
-def test_the_same_headline_stands_in_the_legend_the_sentence_and_the_table(studies):
-    for study in studies:
-        stated = study.verdict("rft").headline.text
-        assert any(stated in text for text in texts(overview.multiplier_figure(study, SWEEP)))
-        assert stated in verdict_table(Panel(study)).rows[0]
-        for point in study.verdict("rft").headline.points:
-            assert number(point.estimate) in study.verdict("rft").sentence or point.estimate in (0, float("inf"))
 
 
 def test_the_multiplier_figure_has_a_band_only_for_one_number(studies):

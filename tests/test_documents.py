@@ -13,7 +13,7 @@ from scaling.config.memory import Memory
 from scaling.config.policy import Lora
 from scaling.config.resources import Hardware, Hosts, Mesh, Meshes, Timeouts
 from scaling.config.section import Section
-from scaling.config.sweep import Resources, cell_schema, sweep_schema
+from scaling.config.sweep import Figures, Resources, cell_schema, sweep_schema
 from scaling.config.teacher import NamedTeacher
 from scaling.config.text_problems import Solvable
 from scaling.planning.plan import plan
@@ -96,6 +96,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield from (
         ("`select`", get_args(sweep_schema().model_fields["select"].annotation)[0]),
         ("`analysis`", sweep_schema().model_fields["analysis"].annotation),
+        ("`figure`", Figures),
         ("`resources`", Resources),
         ("`memory`", Memory),
     )

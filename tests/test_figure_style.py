@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from analysis.figures.looks import plain
 from analysis.figures.style import blank, legend_above, means_with_bars, multipliers_on, styled
 
 LONG = "RFT, keep=random, max_positives=4: 1.54 (1.21 to 2.07)"
@@ -21,7 +22,7 @@ def drawn(figure):
 def bars_of(limits) -> list[tuple[float, float]]:
     with styled():
         _, axes = blank()
-        means_with_bars(axes, [1, 2, 3], [0.5, 0.4, 0.3], limits, 0, "SFT")
+        means_with_bars(axes, [1, 2, 3], [0.5, 0.4, 0.3], limits, plain(0), "SFT")
     (container,) = axes.containers
     segments = [path[:, 1] for lines in container.lines[2] for path in lines.get_segments() if len(path)]
     return [tuple(ends) for ends in segments if not np.isnan(ends).any()]
@@ -43,7 +44,7 @@ def test_a_legend_lies_above_the_axes_and_inside_of_the_figure(texts):
     with styled():
         figure, axes = blank()
         for index, text in enumerate(texts):
-            means_with_bars(axes, [1, 2], [0.5, 0.4], None, index, text)
+            means_with_bars(axes, [1, 2], [0.5, 0.4], None, plain(index), text)
         legend_above(figure)
         renderer = drawn(figure)
         (legend,) = figure.legends

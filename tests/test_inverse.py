@@ -50,7 +50,7 @@ def test_a_study_tells_the_turning_point_and_spares_the_others_fit():
     by_name = {item.algorithm: item for item in study.verdicts}
     assert by_name["dpo"].code == "INVERSE"
     assert "It turns at D = 256 (" in by_name["dpo"].sentence
-    assert by_name["rft"].code == "SUPPORTED"
+    assert by_name["rft"].code == "DETERMINED"
     assert not study.best_so_far
     unused = ~study.models["dpo"].used
     assert study.models["dpo"].outcomes.data_size[unused].tolist() == [512, 1024]

@@ -8,8 +8,9 @@ import pytest
 from planted import power_law
 
 from analysis.planner.assumptions import Assumptions, Defaults, Grid, claimed_multipliers, default_assumptions
-from analysis.planner.expected import Expected, allowed, expect, is_met, is_true, sentence, told
+from analysis.planner.expected import Expected, allowed, expect, is_true, sentence, told
 from analysis.planner.simulation import Noise, noise_of, simulate
+from analysis.verdicts.claims import check_claim, is_met
 from analysis.verdicts.study import analyse
 
 SIZES = (64, 128, 256, 512, 1024)
@@ -91,14 +92,17 @@ def test_the_same_seed_gives_the_same_numbers():
     ],
 )
 def test_endless_data_say_of_a_claim_what_is_true(claim, multiplier, expected):
-    assert is_true(claim, multiplier) is expected
+    assert is_true(claim, (multiplier, multiplier)) is expected
 
 
 def test_an_interval_may_leave_a_claim_open():
-    assert is_met(2, 1.5, 3.0) is True
-    assert is_met(2, 0.9, 3.0) is None
-    assert is_met("<=1", 0.8, 1.6) is None
-    assert is_met("<=1", 1.1, 1.4) is False
+    for claim, low, high, met in (
+        (2, 1.5, 3.0, True),
+        (2, 0.9, 3.0, None),
+        ("<=1", 0.8, 1.6, None),
+        ("<=1", 1.1, 1.4, False),
+    ):
+        assert is_met(check_claim(claim, low, high)) is met
 
 
 def test_verdicts_are_counted_not_assumed():
@@ -147,7 +151,7 @@ def test_what_is_assumed_without_a_first_run_is_the_claims_and_a_stated_curve():
 
 
 def test_a_bound_that_cannot_be_decided_says_why():
-    known = Expected("dpo", "<=1", 1.19, 10, 0.0, 0.9, 1.2, 0.1, None, None, "SUPPORTED", 0.5, 512, 2048)
+    known = Expected("dpo", "<=1", 1.19, 1.19, 10, 0.0, 0.9, 1.2, 0.1, None, None, "DETERMINED", 0.5, 512, 2048)
     text = sentence(known, "sft")
     assert "that the claim of at most 1x is not met cannot reliably be told (10 % of studies do)" in text
     assert "the interval spans a factor of 1.20" in text

@@ -32,10 +32,10 @@ def test_planted_multipliers_are_inside_of_their_intervals(study):
 
 def test_verdicts_and_claims_follow(study):
     by_name = {item.algorithm: item for item in study.verdicts}
-    assert by_name["rft"].code == "SUPPORTED"
-    assert by_name["rft"].claim_sentence == "The data are consistent with 2x."
-    assert by_name["step_dpo"].code == "SUPPORTED"
-    assert by_name["dpo"].claim_sentence == "The data support the claim of at most 1x."
+    assert by_name["rft"].code == "DETERMINED"
+    assert by_name["rft"].answer.status == "met"
+    assert by_name["step_dpo"].code == "DETERMINED"
+    assert by_name["dpo"].answer.status == "met"
 
 
 def test_pointwise_multipliers_agree_with_the_overall_one(study):
@@ -68,7 +68,7 @@ def test_an_algorithm_below_the_reference_gives_an_upper_bound():
     worse = planted({"dpo": 1.0}, curve=lambda size: 0.97 - 0.01 * np.log2(size / 64))
     (item,) = analyse(from_table(pd.concat([table, worse])), "sft", {"dpo": 8}, num_draws=200).verdicts
     assert item.code == "UPPER_BOUND"
-    assert "do not support" in item.claim_sentence
+    assert item.answer.status == "not met"
 
 
 def test_a_growing_multiplier_varies():
@@ -94,7 +94,7 @@ def test_what_cannot_be_known_is_refused_with_its_reason():
     assert "2 data sizes" in two_sizes.verdicts[0].sentence and two_sizes.verdicts[0].headline is None
     no_reference = analyse(from_table(planted({"rft": 2.0}, num_problems=50)), "sft", {"rft": 2})
     assert "no finished run" in no_reference.verdicts[0].sentence
-    assert no_reference.verdicts[0].claim_sentence == "The claim of 2x cannot be tested."
+    assert no_reference.verdicts[0].answer.status == "cannot be tested"
 
 
 def test_missing_runs_are_counted_and_the_rest_is_analysed():
@@ -158,7 +158,7 @@ def test_two_sizes_are_enough_for_m_at_each_of_them():
     assert item.code == "AT_SIZES" and study.overall("rft") is None
     assert [point.data_size for point in item.headline.points] == [64, 128]
     assert all(point.low < 2.0 < point.high for point in item.headline.points)
-    assert "do not support the claim of 8x at any size" in item.claim_sentence
+    assert item.answer.status == "not met" and "m at every size is at most" in item.answer.reason
 
 
 @pytest.mark.parametrize("file", ["twelve_arms", "two_panels"])
@@ -191,7 +191,7 @@ def test_an_algorithm_that_is_always_wrong_does_not_spoil_the_others_fit():
     table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, num_problems=200)
     table.loc[table["algorithm"] == "dpo", "wrong"] = 1
     found = analyse(from_table(table), "sft", {}, num_draws=150)
-    assert {item.algorithm: item.code for item in found.verdicts} == {"rft": "SUPPORTED", "dpo": "UPPER_BOUND"}
+    assert {item.algorithm: item.code for item in found.verdicts} == {"rft": "DETERMINED", "dpo": "UPPER_BOUND"}
 
 
 def test_a_reference_that_does_not_fall_has_no_multipliers():
@@ -216,7 +216,7 @@ def test_where_the_reference_moves_less_than_a_point_per_fourfold_no_multiplier_
     points = [item.data_size for item in study.multipliers if item.kind == "pointwise"]
     assert points == [64, 128, 256, 512, 1024]
     (item,) = study.verdicts
-    assert item.code == "SUPPORTED" and "D 64 to 1,024" in item.sentence
+    assert item.code == "DETERMINED" and "D 64 to 1,024" in item.sentence
     assert "pp per fourfold of data at D = 2,048, 4,096 and 8,192, less than 1 pp" in item.sentence
     assert study.overall("rft").low < 2.0 < study.overall("rft").high
 
@@ -229,7 +229,7 @@ def test_an_algorithm_whose_sizes_all_lie_on_the_plateau_has_no_multiplier_and_n
     item = found.verdict("rft")
     assert item.code == "NOT_ESTIMABLE" and item.headline is None and item == alone.verdict("rft")
     assert "the error of SFT falls by" in item.sentence and "at D = 4,096 and 8,192, less than 1 pp" in item.sentence
-    assert item.claim_sentence == "The claim of 2x cannot be tested."
+    assert item.answer.status == "cannot be tested"
     assert found.flat == alone.flat
 
 

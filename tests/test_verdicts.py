@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.multipliers.inverse import Inversion
 from analysis.verdicts.claims import check_claim
-from analysis.verdicts.evidence import Code, Evidence
+from analysis.verdicts.evidence import MEANINGS, Code, Evidence
 from analysis.verdicts.judge import verdict
 
 KNOWN = {
@@ -22,18 +22,21 @@ KNOWN = {
 }
 
 
+AT_SIZES = ((1.0, 0.8, 1.2), (2.0, 1.5, 2.6), (4.0, 3.0, 5.0))
+
+
 def evidence(**changes) -> Evidence:
     return Evidence("rft", "sft", **{**KNOWN, "multiplier": 2.0, "low": 1.6, "high": 2.5, **changes})
 
 
 def test_each_condition_has_its_verdict():
     cases = {
-        "SUPPORTED": {},
+        "DETERMINED": {},
         "NOT_ESTIMABLE": {"not_estimable": "there are 2 seeds."},
         "INVERSE": {"rise": (0.05, 0.02, 0.08)},
         "LOWER_BOUND": {"right_censored": 0.8, "at_least": 6.0},
         "UPPER_BOUND": {"left_censored": 0.8, "at_most": 0.5},
-        "VARIES": {"delta": (0.4, 0.2, 0.6), "at_sizes": ((1.0, 0.8, 1.2), (4.0, 3.0, 5.0)), "lack_of_fit": 0.01},
+        "VARIES": {"delta": (0.4, 0.2, 0.6), "at_sizes": AT_SIZES, "lack_of_fit": 0.01},
         "AT_SIZES": {"sizes": (64, 128), "multiplier": math.nan, "at_sizes": ((1.0, 0.8, 1.2), (4.0, 3.0, 5.0))},
         "NULL": {"multiplier": 1.0, "low": 0.9, "high": 1.1, "form_spread": (1.0, 1.05)},
         "NOT_RESOLVED": {"low": 0.6, "high": 2.5, "difference": (0.0, -0.01, 0.01)},
@@ -41,82 +44,114 @@ def test_each_condition_has_its_verdict():
     }
     for code, changes in cases.items():
         assert verdict(evidence(**changes)).code == code
-    assert verdict(evidence(), claim=8.0).code == "CONTRADICTED"
-    assert {*cases, "CONTRADICTED"} == set(typing.get_args(Code))
+    assert set(cases) == set(typing.get_args(Code)) == set(MEANINGS)
 
 
-def test_a_single_number_that_does_not_fit_is_not_supported():
+def test_a_single_number_that_does_not_fit_is_not_determined():
     assert verdict(evidence(lack_of_fit=0.01)).code == "DIRECTION_ONLY"
     assert verdict(evidence(form_spread=(1.2, 2.0))).code == "DIRECTION_ONLY"
     disagreeing = verdict(evidence(mean=(1.2, 1.1, 1.3)), claim=2.0)
     assert disagreeing.code == "DIRECTION_ONLY"
     assert "disagree" in disagreeing.sentence
-    assert "and these data do not give one" in disagreeing.claim_sentence
+    assert disagreeing.answer.text == "cannot be tested: no multiplier can be estimated"
     # A slope under a model that does not fit either is no evidence of a varying multiplier.
     bent = evidence(delta=(0.4, 0.2, 0.6), lack_of_fit=0.0, lack_of_fit_varying=0.0)
     assert verdict(bent).code == "DIRECTION_ONLY"
 
 
-def test_without_one_number_a_claim_fails_where_no_size_supports_it():
-    bent = {"lack_of_fit": 0.0, "lack_of_fit_varying": 0.0, "mean": (1.5, 1.3, 1.7)}
-    below = verdict(evidence(**bent, at_sizes=((1.2, 1.0, 1.5), (1.9, 1.5, 2.4))), claim=8.0)
-    assert below.code == "CONTRADICTED"
-    assert "at every size: m(D) is 1.20x to 1.90x" in below.sentence
-    assert "1.50" not in below.sentence  # never a mean over the grid
-    assert "at any size: m(D) is at most 2.40" in below.claim_sentence
-    # One size that supports it, or comes within a factor of 1.5, and the claim is not judged.
-    for limits in ((1.5, 9.0), (5.5, 7.0)):
-        open_ = verdict(evidence(**bent, at_sizes=((1.2, 1.0, 1.5), (6.0, *limits))), claim=8.0)
-        assert open_.code == "DIRECTION_ONLY" and "and these data do not give one" in open_.claim_sentence
-    # A bound fails where every size is above it, and not where one may be below.
-    above = verdict(evidence(**bent, at_sizes=((1.5, 1.1, 1.8), (1.9, 1.5, 2.4))), claim="<=1")
-    assert above.code == "CONTRADICTED" and "m(D) is at least 1.10" in above.claim_sentence
-    assert verdict(evidence(**bent, at_sizes=((1.5, 0.9, 1.8), (1.9, 1.5, 2.4))), claim="<=1").code == "DIRECTION_ONLY"
-    # It holds where every size is below it, within the 25 % that count as equal.
-    held = verdict(evidence(**bent, at_sizes=((0.4, 0.2, 0.6), (0.9, 0.7, 1.1))), claim="<=1")
-    assert "support the claim of at most 1x at every size: m(D) is at most 1.10" in held.claim_sentence
-    # The sizes need no fit, so how far a rejected fit reaches does not matter.
-    far = verdict(
-        evidence(**bent, at_sizes=((3.0, 2.0, 5.0), (4.0, 2.0, 8.0)), extrapolation=(18.0, 300.0)), claim="<=1"
+@pytest.mark.parametrize(
+    ("claim", "changes", "expected"),
+    [
+        (2.0, {}, "met: 1.60 to 2.50 holds 2"),
+        (1.5, {}, "met: 2.00 is above 1.5"),
+        (8.0, {}, "not met: 2.00 is below 8"),
+        (2.6, {"low": 1.8, "form_spread": (2.0, 2.0)}, "not met: 2.00 is below 2.6, within a factor of 1.5"),
+        ("<=1", {}, "not met: 2.00 is above 1"),
+        ("<=2", {"low": 1.6, "high": 2.4}, "met: the upper limit, 2.40, is below 2.5"),
+        ("<=2", {"low": 1.6, "high": 2.6}, "not decided: 1.60 to 2.60 reaches beyond 2.5"),
+        (2.0, {"low": 0.9}, "not decided: 0.90 to 2.50 holds both 2 and 1"),
+        (2.0, {"low": 1.1, "high": 9.0}, "not decided: 1.10 to 9.00 holds 2 but is too wide"),
+        ("<=1", {"multiplier": 1.15, "low": 1.1, "high": 1.2, "form_spread": (1.15, 1.15)},
+         "not met: 1.15 is above 1, by less than 25 %"),
+        (2.0, {"rise": (0.05, 0.02, 0.08)}, "cannot be tested: more data raised the error"),
+        (2.0, {"not_estimable": "there are 2 seeds."}, "cannot be tested: no multiplier can be estimated"),
+        (2.0, {"right_censored": 0.8, "at_least": 6.0}, "met: at least 6.00 is above 2"),
+        (8.0, {"right_censored": 0.8, "at_least": 6.0}, "not decided: only the lower bound of 6.00 is known"),
+        ("<=1", {"right_censored": 0.8, "at_least": 6.0}, "not met: at least 6.00 is above 1"),
+        (2.0, {"left_censored": 0.8, "at_most": 0.5}, "not met: m is at most 0.50"),
+        ("<=1", {"left_censored": 0.8, "at_most": 0.5}, "met: m is at most 0.50"),
+        (0.3, {"left_censored": 0.8, "at_most": 0.5}, "not decided: only the upper bound of 0.50 is known"),
+        (2.0, {"ceiling": 1.5}, "cannot be tested: no learner of these problems could be worth more than 1.50x"),
+        # The hold-out fails: only what the interval clearly excludes is decided.
+        (2.0, {"held_out": False}, "not decided: the other sizes do not predict the error at the largest size"),
+        (8.0, {"held_out": False}, "not met: 2.00 is below 8"),
+        # A spread over forms beyond the interval counts with it.
+        (1.1, {"low": 1.8, "form_spread": (1.05, 2.0)}, "met: 1.05 to 2.50 holds 1.1"),
+    ],
+)  # fmt: skip
+def test_a_claim_is_answered_with_its_numbers_and_leaves_the_verdict_alone(claim, changes, expected):
+    found = verdict(evidence(**changes), claim)
+    assert found.answer.text == expected
+    assert (found.code, found.sentence, found.headline) == (lambda v: (v.code, v.sentence, v.headline))(
+        verdict(evidence(**changes))
     )
-    assert far.code == "CONTRADICTED" and "m(D) is at least 2.00" in far.claim_sentence
+    verb = "" if found.answer.status == "cannot be tested" else "is "
+    assert found.claim_sentence == f"The claim of {found.claim} {verb}{expected}."
+
+
+@pytest.mark.parametrize(
+    ("claim", "limits", "expected"),
+    [
+        (8.0, ((1.0, 1.5), (1.5, 2.4), (1.2, 2.0)), "not met: m at every size is at most 2.40"),
+        (8.0, ((1.0, 1.5), (1.5, 2.4), (1.5, 9.0)), "not decided: the limits of m at D = 1,024 leave it open"),
+        (2.0, ((1.0, 1.5), (1.5, 2.4), (1.8, 3.0)), "depends on D: met at D = 256, 1,024, not met at D = 64"),
+        (2.0, ((1.2, 2.5), (1.5, 2.4), (1.8, 3.0)), "met: m at every size is at least 1.20 and at most 3.00"),
+        (2.0, ((2.2, 2.5), (2.5, math.inf), (3.0, 9.0)), "met: m at every size is at least 2.20"),
+        ("<=1", ((1.1, 1.8), (1.5, 2.4), (1.5, 2.4)), "not met: m at every size is at least 1.10"),
+        ("<=1", ((0.9, 1.8), (1.5, 2.4), (1.5, 2.4)), "not decided: the limits of m at D = 64 leave it open"),
+        ("<=1", ((0.2, 0.6), (0.7, 1.1), (0.5, 0.9)), "met: m at every size is at most 1.10"),
+    ],
+)
+def test_without_one_number_every_size_decides(claim, limits, expected):
+    bent = {"lack_of_fit": 0.0, "lack_of_fit_varying": 0.0, "extrapolation": (18.0, 300.0)}
+    at_sizes = tuple((low, low, high) for low, high in limits)
+    found = verdict(evidence(**bent, at_sizes=at_sizes), claim)
+    assert found.code == "DIRECTION_ONLY" and found.answer.text == expected
     # Where one number fits it decides, whatever single sizes say.
-    assert verdict(evidence(at_sizes=((1.2, 1.0, 2.5),)), claim=2.0).code == "SUPPORTED"
+    assert verdict(evidence(at_sizes=((1.2, 1.0, 2.5),) * 3), 2.0).answer.text == "met: 1.60 to 2.50 holds 2"
 
 
 def test_an_interval_without_an_end_is_said_in_words():
     unresolved = {"difference": (0.0, -0.01, 0.01)}
     for low, high, said in (
-        (0.0, math.inf, "any multiple of the data of SFT"),
-        (0.5, math.inf, "0.50x and more of the data of SFT"),
-        (0.5, 3.0, "0.50x to 3.00x the data of SFT"),
+        (0.0, math.inf, "2.00 (without limits)"),
+        (0.5, math.inf, "2.00 (0.50 and more)"),
+        (0.5, 3.0, "2.00 (0.50 to 3.00)"),
     ):
-        assert f"compatible with {said}" in verdict(evidence(low=low, high=high, **unresolved)).sentence
+        assert f"m is {said} (" in verdict(evidence(low=low, high=high, **unresolved)).sentence
 
 
-def test_support_needs_the_hold_out_and_data_of_the_reference_within_reach():
-    assert verdict(evidence(held_out=True)).code == "SUPPORTED"
-    failed = verdict(evidence(held_out=False), claim=2.0)
+def test_one_number_needs_the_hold_out_and_data_of_the_reference_within_reach():
+    assert verdict(evidence(held_out=True)).code == "DETERMINED"
+    failed = verdict(evidence(held_out=False))
     assert failed.code == "DIRECTION_ONLY"
     assert "the other sizes do not predict its error" in failed.sentence
-    assert "these data do not give one" in failed.claim_sentence
     far = verdict(evidence(extrapolation=(4.1, 60.0)), claim=2.0)
     assert far.code == "DIRECTION_ONLY"
     assert "more than 4 times the data of SFT" in far.sentence
-    assert far.claim_sentence == "The claim of 2x cannot be tested without more data of the reference."
+    assert far.claim_sentence == "The claim of 2x cannot be tested: that takes more data of the reference."
     near = verdict(evidence(extrapolation=(0.2, 3.0)))
-    assert near.code == "SUPPORTED"
+    assert near.code == "DETERMINED"
     assert "takes the curve of SFT to 3.00 times its data" in near.sentence
 
 
 def test_a_spread_over_forms_beyond_the_interval_is_quoted_with_it():
     item = evidence(form_spread=(1.4, 2.2))
     assert item.quoted == (1.4, 2.5)
-    found = verdict(item, claim=8.0)
-    assert found.code == "CONTRADICTED"
+    found = verdict(item)
+    assert found.code == "DIRECTION_ONLY"
     assert "95 % interval with the spread over forms 1.40 to 2.50" in found.sentence
-    # 1.8 to 2.5 alone would contradict 1.1; with a form that says 1.05 it does not.
-    assert verdict(evidence(low=1.8, form_spread=(1.05, 2.0)), claim=1.1).code == "DIRECTION_ONLY"
+    assert found.headline.text == "2.00 (1.40 to 2.50)"
 
 
 def test_the_number_of_seeds_that_would_resolve_follows_the_root():
@@ -139,9 +174,9 @@ def test_the_number_of_seeds_that_would_resolve_follows_the_root():
 
 def test_an_inversion_says_where_it_turns_and_what_is_left():
     turned = Inversion("rft", (0.05, 0.02, 0.08), 256, 128, 512, (0.5, 0.4, 0.6), (0.125, 0.1, 0.2))
-    found = verdict(evidence(rise=turned.rise, inversion=turned))
+    found = verdict(evidence(rise=turned.rise, inversion=turned, at_sizes=AT_SIZES))
     assert "turns at D = 256 (128 to 512)" in found.sentence
-    assert "best policy so far is worth 0.50x (0.40 to 0.60), the last one 0.12x (0.10 to 0.20)" in found.sentence
+    assert "best policy so far is worth 0.50x (0.40 to 0.60); m is 1.00 (0.80 to 1.20) at D = 64 and" in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -218,3 +253,5 @@ def test_every_input_has_exactly_one_verdict_and_a_sentence(
     assert found.sentence.endswith(".")
     assert "nan" not in found.sentence
     assert (found.claim_sentence is None) == (claim is None)
+    assert found.code == verdict(item).code
+    assert found.answer is None or "nan" not in found.answer.text

@@ -5,9 +5,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from planted import planted
 
-from analysis.figures.style import blank, legend, short, styled
+from analysis.figures.style import blank, legend, styled
 from analysis.tables.cells import OutcomesError
 from analysis.tables.outcomes import from_table
+from analysis.tables.printing import short
 from analysis.verdicts.claims import claim_of
 from analysis.verdicts.outcome_file import parse_claims, read_outcomes
 

@@ -9,7 +9,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from analysis.figures.style import blank, colour, styled
+from analysis.figures.looks import plain
+from analysis.figures.style import blank, styled
 
 
 def curve_figure(points: pd.DataFrame, line: pd.DataFrame, x: str, y: str, text: str) -> Figure:
@@ -18,10 +19,10 @@ def curve_figure(points: pd.DataFrame, line: pd.DataFrame, x: str, y: str, text:
         figure, axes = blank()
         for extrapolated, style in ((False, "-"), (True, "--")):
             part = line[line["extrapolated"] == extrapolated]
-            axes.fill_between(part["x"], part["low"], part["high"], color=colour(1), alpha=0.15, linewidth=0)
+            axes.fill_between(part["x"], part["low"], part["high"], color=plain(1).colour, alpha=0.15, linewidth=0)
             shown = None if extrapolated else text
-            axes.plot(part["x"], part["fitted"], style, color=colour(1), linewidth=1.0, label=shown)
-        axes.plot(points["x"], points["y"], "o", color=colour(0), markersize=3)
+            axes.plot(part["x"], part["fitted"], style, color=plain(1).colour, linewidth=1.0, label=shown)
+        axes.plot(points["x"], points["y"], "o", color=plain(0).colour, markersize=3)
         axes.set_xscale("log")
         axes.set_yscale("log")
         if points["y"].max() < 10 * points["y"].min():
@@ -37,7 +38,7 @@ def surface_figure(points: pd.DataFrame, y: str, text: str) -> Figure:
     with styled():
         figure, axes = blank()
         miss = 100 * (np.log(points["observed"]) - np.log(points["fitted"]))
-        axes.plot(points["scale"], miss, "o", color=colour(1), markersize=3, mfc="none", mew=0.7, label=text)
+        axes.plot(points["scale"], miss, "o", color=plain(1).colour, markersize=3, mfc="none", mew=0.7, label=text)
         axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
         axes.set_xscale("log")
         axes.set_xlabel("N D")
@@ -51,8 +52,8 @@ def isoflop_figure(points: pd.DataFrame, sizes: np.ndarray, losses: np.ndarray, 
     with styled():
         figure, axes = blank()
         for index, (budget, part) in enumerate(points.sort_values("size").groupby("budget")):
-            axes.plot(part["size"], part["observed"], "o", color=colour(index), markersize=3, label=f"{budget:g}")
-            axes.plot(part["size"], part["fitted"], "-", color=colour(index), linewidth=0.8)
+            axes.plot(part["size"], part["observed"], "o", color=plain(index).colour, markersize=3, label=f"{budget:g}")
+            axes.plot(part["size"], part["fitted"], "-", color=plain(index).colour, linewidth=0.8)
         axes.plot(sizes, losses, "k*", markersize=6)
         axes.set_xscale("log")
         axes.set_xlabel(x)

@@ -3,22 +3,23 @@
 In: a `Study` and the FLOPs of a run of each of its cells. Out: a matplotlib figure and the numbers in it as a table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.looks import Look
 from analysis.figures.style import (
     OWN,
     Place,
+    arms,
     blank,
     errors_on_y,
     legend,
     means_with_bars,
-    ordered,
-    short,
+    name_axes,
     state_n,
     styled,
 )
@@ -45,15 +46,14 @@ def cost_figure(study: Study, flops: Mapping[tuple[str, int], float], error_labe
     """Test error against the compute of a run, log-log."""
     with styled():
         figure, axes = blank(place=place)
-        draw_costs(axes, cost_table(study, flops), ordered(study))
-        axes.set_xlabel("FLOPs of one run, training and generation")
-        axes.set_ylabel(error_label)
+        draw_costs(axes, cost_table(study, flops), arms(study), study.reference)
+        name_axes(axes, "FLOPs of one run, training and generation", error_label)
         state_n(axes, study)
         legend(axes, place)
         return figure
 
 
-def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
+def draw_costs(axes: Axes, table: pd.DataFrame, names: Mapping[str, Look], reference: str) -> None:
     """Cell means with intervals, joined by lines; the reference's with their data sizes."""
     axes.set_xscale("log")
     errors_on_y(axes, table[["error", "error_low", "error_high"]])
@@ -63,11 +63,11 @@ def draw_costs(axes: Axes, table: pd.DataFrame, names: Iterable[str]) -> None:
     least, most = table["flops"].min(), table["flops"].max()
     if most < 1.01 * least:  # a single cost leaves the axis no width
         axes.set_xlim(least / 2, 2 * most)
-    for index, name in enumerate(names):
+    for name, look in names.items():
         part = table[table["algorithm"] == name].sort_values("data_size")
         limits = (part["error_low"], part["error_high"])
-        means_with_bars(axes, part["flops"], part["error"], limits, index, short(str(name)))
-        for row in part.itertuples() if index == 0 else ():
+        means_with_bars(axes, part["flops"], part["error"], limits, look, look.name, look.dash)
+        for row in part.itertuples() if name == reference else ():
             at, below = (row.flops, row.error), (-3, -8)  # the line falls
             axes.annotate(
                 f"{row.data_size:,}", at, below, textcoords="offset points", ha="right", fontsize=6, color="#444444"

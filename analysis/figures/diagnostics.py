@@ -11,23 +11,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.looks import HOLLOW, Look
 from analysis.figures.overview import fitted_errors
 from analysis.figures.style import (
     FARTHEST,
-    HOLLOW,
     OWN,
     WIDTH,
     Place,
+    arms,
     beside,
     blank,
-    colour,
     cut,
-    face,
     legend_above,
-    marker,
     multipliers_on,
-    ordered,
-    short,
+    name_axes,
     sizes_on_x,
     state_n,
     styled,
@@ -35,13 +32,13 @@ from analysis.figures.style import (
 )
 from analysis.multipliers.model import SPREAD_QAICC
 from analysis.page.wording import Wording
+from analysis.tables.printing import current, label
 from analysis.verdicts.claims import claim_of, claim_text, value_of
-from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
-_ROW_LETTERS = 34  # of an algorithm's name beside its row
-_DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
+_ROW_LETTERS, _FEW_LETTERS = 34, 16  # of an algorithm's name beside its row; at a width that the user asks for
+_ROW, _HIGHER_ROW = 0.62, 0.9  # inches; where names have several lines
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")
 _SPREAD = ("algorithm", "kind", "name", "m", "low", "high")
@@ -114,9 +111,8 @@ def holdout_figure(study: Study, place: Place = OWN) -> Figure | None:
         return None
     with styled():
         figure, axes = blank(place=place)
-        draw_holdout(axes, table, {name: index for index, name in enumerate(ordered(study))})
-        axes.set_xlabel("form of the curve")
-        axes.set_ylabel("error minus prediction (points)")
+        draw_holdout(axes, table, arms(study))
+        name_axes(axes, "form of the curve", "error minus prediction (points)")
         legend_above(figure, place=place)
         return figure
 
@@ -128,9 +124,9 @@ def density_figure(study: Study, claims: Mapping[str, float | str], place: Place
         return None
     with styled():
         figure, axes = blank(place=place)
-        draw_density(axes, table, {name: index for index, name in enumerate(ordered(study))}, claims)
-        axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data), log2 scale")
-        axes.set_ylabel("density of draws, per doubling of m")
+        draw_density(axes, table, arms(study), claims)
+        at = f"multiplier m (times more {label(study.reference)} data), log2 scale"
+        name_axes(axes, at, "density of draws, per doubling of m")
         legend_above(figure, place=place)
         return figure
 
@@ -141,12 +137,14 @@ def spread_figure(panel: Panel, place: Place = OWN) -> Figure | None:
     if table.empty:
         return None
     with styled():
-        figure, axes = blank(height=max(2.2, 1.1 + 0.62 * table["algorithm"].nunique()), place=place)
-        draw_spread(axes, table, {name: index for index, name in enumerate(ordered(study))})
-        if place == OWN:
-            longest = max(map(len, map(short, table["algorithm"])))
+        row = _ROW if current().width is None else _HIGHER_ROW
+        figure, axes = blank(max(2.2, 1.1 + row * table["algorithm"].nunique()), place)
+        places = arms(study)
+        draw_spread(axes, table, places)
+        if place == OWN and current().width is None:
+            longest = max(len(places[name].name) for name in table["algorithm"])
             figure.set_figwidth(WIDTH * (1.4 if longest > _ROW_LETTERS else 1.0))
-        axes.set_xlabel(f"multiplier m (times more {label(study.reference)} data)")
+        name_axes(axes, f"multiplier m (times more {label(study.reference)} data)")
         legend_above(figure, place=place)
         return figure
 
@@ -158,28 +156,25 @@ def residual_figure(study: Study, wording: Wording, place: Place = OWN) -> Figur
         return None
     with styled():
         figure, axes = blank(place=place)
-        draw_residuals(axes, table, {name: index for index, name in enumerate(ordered(study))})
+        draw_residuals(axes, table, arms(study))
         sizes_on_x(axes, study.outcomes.data_size)
-        axes.set_xlabel(wording.size_axis)
-        axes.set_ylabel("error minus joint fit (points)")
+        name_axes(axes, wording.size_axis, "error minus joint fit (points)")
         state_n(axes, study)
         legend_above(figure, place=place)
         return figure
 
 
-def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
-    """table: as of holdout_table; places: algorithm -> colour and marker."""
-    forms = list(dict.fromkeys(table["form"]))
+def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> None:
+    """table: as of holdout_table."""
+    forms, names = list(dict.fromkeys(table["form"])), list(places)
     for row in table.itertuples():
-        index = places[row.algorithm]
-        at = forms.index(row.form) + 0.7 * ((index + 0.5) / len(places) - 0.5)
-        fill = face(index) if row.num_dropped == 1 else HOLLOW
-        axes.plot(
-            at, 100 * (row.observed - row.predicted), marker(index), color=colour(index), markersize=4, mew=0.8, **fill
-        )
-    for name, index in places.items():
+        look, aside = places[row.algorithm], (names.index(row.algorithm) + 0.5) / len(names) - 0.5
+        at, miss = forms.index(row.form) + 0.7 * aside, 100 * (row.observed - row.predicted)
+        fill = look.face if row.num_dropped == 1 else HOLLOW
+        axes.plot(at, miss, look.marker, color=look.colour, markersize=4, mew=0.8, **fill)
+    for name, look in places.items():
         if (table["algorithm"] == name).any():
-            axes.plot([], [], marker(index), color=colour(index), markersize=4, label=short(name), **face(index))
+            axes.plot([], [], look.marker, color=look.colour, markersize=4, label=look.name, **look.face)
     for inside, text in (("#444444", "one size left out"), ("none", "two left out")):
         axes.plot([], [], "o", color="#444444", markersize=4, mfc=inside, mew=0.8, label=text)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
@@ -187,18 +182,19 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> 
     axes.set_xticks(range(len(forms)), [f"{form}\n(chosen)" if form in chosen else form for form in forms])
 
 
-def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], claims: Mapping[str, float | str]) -> None:
+def draw_density(
+    axes: Axes, table: pd.DataFrame, places: Mapping[str, Look], claims: Mapping[str, float | str]
+) -> None:
     """table: as of density_table."""
     claimed = {str(name): claim_of(str(name), claims) for name in dict.fromkeys(table["algorithm"])}
     for name, part in table.groupby("algorithm", sort=False):
-        index, claim = places[str(name)], claimed[str(name)]
-        dash = _DASHES[(index - 1) % len(_DASHES)]
-        axes.plot(part["log2_m"], part["density"], linestyle=dash, color=colour(index), label=short(str(name)))
+        look, claim = places[str(name)], claimed[str(name)]
+        axes.plot(part["log2_m"], part["density"], linestyle=look.dash, color=look.colour, label=look.name)
         alike = [one for one in claimed if claimed[one] == claim]
         if claim is not None and alike[0] == name:  # one line for all of them
             at, several = value_of(claim), len(alike) > 1
-            who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else short(name)
-            shade, text = "#444444" if several else colour(index), f"{who}, claim of {claim_text(claim)}"
+            who = " and ".join(dict.fromkeys(label(one).partition(",")[0] for one in alike)) if several else look.name
+            shade, text = "#444444" if several else look.colour, f"{who}, claim of {claim_text(claim)}"
             axes.axvline(np.log2(at), color=shade, linewidth=1.0, linestyle=(0, (1, 1)), label=text)
     axes.axvline(0.0, color="#888888", linewidth=0.5, zorder=0)
     axes.set_ylim(bottom=0)
@@ -206,7 +202,7 @@ def draw_density(axes: Axes, table: pd.DataFrame, places: Mapping[str, int], cla
     multipliers_on(axes.xaxis, logarithmic=False)
 
 
-def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
+def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> None:
     """table: as of spread_table."""
     axes.set_xscale("log")
     names = list(dict.fromkeys(table["algorithm"]))
@@ -216,7 +212,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
         "variant": ("s", "none", 0.24, "other losses, smallest D left out"),
     }
     for row, name in enumerate(names):
-        part, shade = table[table["algorithm"] == name], colour(places[name])
+        part, shade = table[table["algorithm"] == name], places[name].colour
         for kind, width, offset in (("joint fit", 2.4, 0.0), ("form-free", 1.0, 0.36)):
             for item in part[part["kind"] == kind].itertuples():
                 axes.plot([item.low, item.high], [row + offset] * 2, color=shade, linewidth=width)
@@ -231,23 +227,26 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> N
     for shape, fill, _, text in marks.values():
         axes.plot([], [], shape, color=grey, fillstyle=fill, markersize=3.5, label=text)
     axes.axvline(1.0, color="#888888", linewidth=0.7, linestyle=":")
-    axes.set_yticks(range(len(names)), [wrapped(short(name), _ROW_LETTERS) for name in names])
+    letters = (
+        _ROW_LETTERS if current().width is None else max(12, int(0.4 * _ROW_LETTERS * (current().width or 0) / WIDTH))
+    )
+    axes.set_yticks(range(len(names)), [wrapped(places[name].name, letters) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.4)
     cut(axes, 1 / FARTHEST, FARTHEST)
     multipliers_on(axes.xaxis)
 
 
-def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, int]) -> None:
+def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> None:
     """table: as of residual_table; open marks: cells beyond a turning point, which were not fitted."""
     for name, part in table.groupby("algorithm", sort=False):
-        index = places[str(name)]
-        at = part["data_size"] * beside(index, len(places), 1.06)
+        look = places[str(name)]
+        at = part["data_size"] * beside(list(places).index(str(name)), len(places), 1.06)
         miss = 100 * (part["observed"] - part["fitted"])
-        axes.vlines(at, 100 * part["low"], 100 * part["high"], color=colour(index), linewidth=0.7, alpha=0.6)
-        axes.plot(at, miss, "-", color=colour(index), linewidth=0.7)
-        for used, fill in ((True, face(index)), (False, HOLLOW)):
-            kept, text = (part["used"] == used).to_numpy(), short(str(name)) if used else None
-            axes.plot(at[kept], miss[kept], marker(index), color=colour(index), markersize=4, label=text, **fill)
+        axes.vlines(at, 100 * part["low"], 100 * part["high"], color=look.colour, linewidth=0.7, alpha=0.6)
+        axes.plot(at, miss, linestyle=look.dash, color=look.colour, linewidth=0.7)
+        for used, fill in ((True, look.face), (False, HOLLOW)):
+            kept, text = (part["used"] == used).to_numpy(), look.name if used else None
+            axes.plot(at[kept], miss[kept], look.marker, color=look.colour, markersize=4, label=text, **fill)
     axes.axhline(0.0, color="#000000", linewidth=0.7, linestyle=":")
 
 

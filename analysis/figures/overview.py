@@ -3,6 +3,7 @@
 In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot computes nothing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,36 +11,44 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.looks import Look
 from analysis.figures.style import (
     FARTHEST,
+    HEIGHT,
     OWN,
     Place,
+    arms,
     beside,
     blank,
-    colour,
     cut,
     errors_on_y,
-    face,
+    grow,
     legend,
     legend_above,
-    marker,
     means_with_bars,
     multipliers_on,
-    ordered,
+    name_axes,
+    pictures,
+    say_above,
     say_cut,
-    short,
     sizes_on_x,
     state_n,
+    state_n_once,
     styled,
 )
 from analysis.fitting.fits import Fit
 from analysis.fitting.joint import Design
 from analysis.page.wording import Wording
 from analysis.tables.cells import Cells
-from analysis.verdicts.judge import label
+from analysis.tables.printing import label
+from analysis.verdicts.headline import number
 from analysis.verdicts.study import Study
 
 _WIDE = 500.0  # an axis of multipliers over a larger factor is cut to its points
+_MOST_TOGETHER = 6  # algorithms in one pair of axes
+_WIDEST = 6.5  # inches, of a figure with several pairs of axes
+_MOST_WITH_ARROWS = 4  # algorithms; the arrows of more would cover the curves
+_SHORTEST_ARROW = 0.12  # of log m
 _BESIDE = 16.0  # cells moved this many times beyond the data sizes, or more, lie outside the figure
 
 
@@ -86,19 +95,23 @@ def band_table(study: Study) -> pd.DataFrame:
 
 
 def error_figure(study: Study, wording: Wording, base_error: float | None, place: Place = OWN) -> Figure:
-    """Test error against data, log-log: every run, cell means with intervals, the joint fit."""
+    """Test error against data, log-log: every run, cell means with intervals, the joint fit, m as an arrow.
+
+    Many algorithms are drawn apart, each with the reference.
+    """
     with styled():
-        figure, axes = blank(place=place)
-        draw_errors(axes, study)
-        if base_error is not None:
-            axes.axhline(base_error, color="#888888", linewidth=0.7, linestyle=":")
-            smallest = study.outcomes.data_size.min()
-            axes.annotate("base policy", (smallest, base_error), (0, 2), textcoords="offset points", color="#666666")
-        sizes_on_x(axes, study.outcomes.data_size)
-        axes.set_xlabel(wording.size_axis)
-        axes.set_ylabel(wording.error_axis)
-        state_n(axes, study, _lines(study))
-        legend(axes, place)
+        figure, parts = _apart(study, place)
+        for axes, names in parts:
+            draw_errors(axes, study, names)
+            if base_error is not None:
+                axes.axhline(base_error, color="#888888", linewidth=0.7, linestyle=":")
+                smallest = study.outcomes.data_size.min()
+                axes.annotate(
+                    "base policy", (smallest, base_error), (0, 2), textcoords="offset points", color="#666666"
+                )
+            sizes_on_x(axes, study.outcomes.data_size)
+            name_axes(axes, wording.size_axis, wording.error_axis)
+        _finish(figure, parts, study, _lines(study), inside=True, place=place)
         return figure
 
 
@@ -113,8 +126,7 @@ def collapsed_figure(study: Study, wording: Wording, place: Place = OWN) -> Figu
         axes.set_xscale("log")
         cut(axes, sizes.min() / _BESIDE, sizes.max() * _BESIDE)
         sizes_on_x(axes, sizes)
-        axes.set_xlabel(f"m D, problems worth of {label(study.reference)} data")
-        axes.set_ylabel(wording.error_axis)
+        name_axes(axes, f"m D, problems worth of {label(study.reference)} data", wording.error_axis)
         state_n(axes, study, "line: the reference's curve")
         legend(axes, place)
         return figure
@@ -125,36 +137,105 @@ def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Fig
     if not study.multipliers:
         return None
     with styled():
-        figure, axes = blank(place=place)
-        draw_multipliers(axes, study)
-        sizes_on_x(axes, study.outcomes.data_size)
-        axes.set_xlabel(wording.size_axis)
-        axes.set_ylabel(f"multiplier m (times more {label(study.reference)} data)")
-        state_n(axes, study)
-        legend_above(figure, place=place)
+        figure, parts = _apart(study, place)
+        for axes, names in parts:
+            draw_multipliers(axes, study, names)
+            sizes_on_x(axes, study.outcomes.data_size)
+            name_axes(axes, wording.size_axis, f"multiplier m (times more {label(study.reference)} data)")
+        _finish(figure, parts, study, inside=False, place=place)
         return figure
 
 
-def draw_errors(axes: Axes, study: Study) -> None:
-    """Draw runs, cell means with intervals and the joint fit, or lines that join the means, onto axes."""
+def _apart(study: Study, place: Place) -> tuple[Figure, list[tuple[Axes, list[str]]]]:
+    """Axes with the algorithms in each: all in one or, of many, the variants of each algorithm in their own."""
+    others = [name for name in study.outcomes.algorithms if name != study.reference]
+    groups = [others]
+    if len(others) > _MOST_TOGETHER and not place.axes:
+        bases = dict.fromkeys(name.partition(",")[0] for name in others)
+        alike = ([name for name in others if name.partition(",")[0] == base] for base in bases)
+        groups = [of[at : at + _MOST_TOGETHER] for of in alike for at in range(0, len(of), _MOST_TOGETHER)]
+    if len(groups) == 1:
+        figure, axes = blank(place=place)
+        return figure, [(axes, others)]
+    figure, row = pictures(len(groups), (_WIDEST, HEIGHT), place, sharey=True)
+    return figure, list(zip(row, groups, strict=True))
+
+
+def _finish(
+    figure: Figure, parts: list[tuple[Axes, list[str]]], study: Study, *more: str, inside: bool, place: Place
+) -> None:
+    """The text above the axes and the legends: of a single pair, or above each of several."""
+    if len(parts) == 1:
+        state_n(parts[0][0], study, *more)
+        legend(parts[0][0], place) if inside else legend_above(figure, place=place)
+        return
+    lines = [say_above(axes) for axes, _ in parts]
+    for axes, _ in parts:
+        axes.label_outer()
+    grow(figure, max(lines))
+    state_n_once(figure, study, *more)
+
+
+def draw_errors(axes: Axes, study: Study, names: Sequence[str] | None = None) -> None:
+    """Draw runs, cell means with intervals and the joint fit, or lines that join the means, and m as arrows.
+
+    names: the algorithms beside the reference; None: all.
+    """
     outcomes = study.outcomes
     errors_on_y(axes, outcomes.run_errors, *(_limits(study, slice(None)) or ()))
-    for index, name in enumerate(ordered(study)):
+    shown = {name: look for name, look in arms(study).items() if names is None or name in (study.reference, *names)}
+    for name, look in shown.items():
         cells = outcomes.cells_of(name)
-        sizes, shade = outcomes.data_size[cells], colour(index)
+        sizes = outcomes.data_size[cells]
         for cell in cells:
-            shown = outcomes.run_errors[cell][outcomes.present[cell]]
-            axes.plot(np.full(len(shown), outcomes.data_size[cell]), shown, ".", color=shade, alpha=0.35, markersize=3)
+            runs = outcomes.run_errors[cell][outcomes.present[cell]]
+            at = np.full(len(runs), outcomes.data_size[cell])
+            axes.plot(at, runs, ".", color=look.colour, alpha=0.35, markersize=3)
         drawn = _curve_of(study, name)
-        line = "-" if drawn is None else "none"
-        means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), index, short(name), line)
+        line = look.dash if drawn is None else "none"
+        means_with_bars(axes, sizes, outcomes.errors[cells], _limits(study, cells), look, look.name, line)
         if drawn is not None:
             fit, design, arm, used = drawn
             turn = np.log(sizes[used].max())
-            for low, high, style in ((np.log(sizes.min()), turn, "-"), (turn, np.log(sizes.max()), "--")):
+            for low, high, strong in ((np.log(sizes.min()), turn, 1.0), (turn, np.log(sizes.max()), 0.4)):
                 if low < high:
                     grid = np.linspace(low, high, 50)
-                    axes.plot(np.exp(grid), fit.curve(grid, arm, design)[0], style, color=shade, linewidth=0.9)
+                    curve = fit.curve(grid, arm, design)[0]
+                    axes.plot(np.exp(grid), curve, linestyle=look.dash, color=look.colour, linewidth=0.9, alpha=strong)
+    if len(shown) <= _MOST_WITH_ARROWS + 1:
+        for place, (name, look) in enumerate(shown.items()):
+            if name != study.reference:
+                _draw_arrow(axes, study, name, look, place)
+
+
+def _draw_arrow(axes: Axes, study: Study, name: str, look: Look, place: int) -> None:
+    """m as what it is: at equal error, the way from the algorithm's D to the reference's m D.
+
+    Of one number, on the joint fit; where none is given, m at the smallest and the largest size, on the means. Not
+    drawn where it would leave the reference's sizes, or is too short for a head.
+    """
+    outcomes, model = study.outcomes, study.described(name)
+    sizes, largest = study.sizes_of(name), study.outcomes.sizes_of(study.reference)[-1]
+    if model is not None:
+        m = model.multiplier[0]
+        inside = [size for size in sizes if outcomes.sizes_of(study.reference)[0] <= m * size <= largest]
+        if not inside:
+            return
+        size = inside[max(0, len(inside) - 1 - place % 2)]  # arrows of two algorithms seldom meet
+        ways = [(size, m, float(model.constant.curve(np.log([size]), 1, model.design)[0, 0]))]
+    else:
+        found = study.verdict(name).headline
+        ends = () if found is None or found.kind != "sizes" else found.points
+        ways = [
+            (p.data_size or 0, p.estimate, float(outcomes.errors[outcomes.index(name, p.data_size or 0)])) for p in ends
+        ]
+    for size, m, error in ways:
+        if 0 < m < np.inf and abs(np.log(m)) > _SHORTEST_ARROW:
+            style = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0}
+            axes.annotate("", (m * size, error), (size, error), arrowprops=style)
+            at = (size * m**0.5, error)
+            text = f"{number(m)}x"
+            axes.annotate(text, at, (0, 2), textcoords="offset points", ha="center", fontsize=6, color=look.colour)
 
 
 def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | None:
@@ -182,7 +263,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
     outcomes, (fit, design) = study.outcomes, study.curve
     errors_on_y(axes, outcomes.errors, *(_limits(study, slice(None)) or ()))
     largest = smallest = 0.0
-    for index, name in enumerate(ordered(study)):
+    for name, look in arms(study).items():
         model = study.described(name)
         if model is None and name != study.reference:
             continue
@@ -191,7 +272,7 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
         smallest = min(smallest or moved.min(), moved.min())
         largest = max(largest, moved.max())
         limits = _limits(study, cells)
-        means_with_bars(axes, np.exp(moved), outcomes.errors[cells], limits, index, short(name), "none")
+        means_with_bars(axes, np.exp(moved), outcomes.errors[cells], limits, look, look.name, "none")
     reached = np.log(outcomes.data_size[outcomes.cells_of(study.reference)].max())
     for low, high, style in ((smallest, reached, "-"), (reached, largest, "--")):
         if low < high:
@@ -199,41 +280,45 @@ def draw_collapsed(axes: Axes, study: Study) -> None:
             axes.plot(np.exp(grid), fit.curve(grid, 0, design)[0], style, color="#000000", linewidth=0.9)
 
 
-def draw_multipliers(axes: Axes, study: Study) -> None:
-    """Point-wise multipliers with intervals; the overall one as a line with a band if it describes the curves."""
+def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = None) -> None:
+    """Point-wise multipliers with intervals; the overall one as a line with a band if it describes the curves.
+
+    shown: the algorithms; None: all.
+    """
     axes.set_yscale("log")
-    names = [name for name in ordered(study) if name != study.reference]
+    looks = {name: look for name, look in arms(study).items() if name != study.reference}
+    names = [name for name in looks if shown is None or name in shown]
     reach = [1.0]
-    for index, name in enumerate(names, start=1):
-        shade = colour(index)
+    for index, name in enumerate(names):
+        look, shade = looks[name], looks[name].colour
         points = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
-        offset = beside(index - 1, len(names), 1.05)
+        offset = beside(index, len(names), 1.05)
         sizes = outcomes_sizes(study.outcomes, study.reference)
         for item in points:
             assert item.data_size is not None
             at = item.data_size * offset
             floor, ceiling = sizes[0] / item.data_size, sizes[-1] / item.data_size
             if item.right_censored > 0.5:
-                shown, low, high = item.at_least, item.at_least, np.inf
+                m, low, high = item.at_least, item.at_least, np.inf
             elif item.left_censored > 0.5:
-                shown, low, high = floor, 0.0, floor
+                m, low, high = floor, 0.0, floor
             else:
-                shown, low, high = item.estimate, item.low, item.high
+                m, low, high = item.estimate, item.low, item.high
             up, down = np.isinf(high), low == 0.0
-            ends = (max(low, floor if down else low), min(high, max(ceiling, shown) if up else high))
-            reach += [shown, *ends]
+            ends = (max(low, floor if down else low), min(high, max(ceiling, m) if up else high))
+            reach += [m, *ends]
             axes.plot([at, at], ends, color=shade, linewidth=0.8)
-            axes.plot(at, shown, marker(index), color=shade, markersize=4, **face(index))
+            axes.plot(at, m, look.marker, color=shade, markersize=4, **look.face)
             for flag, end, away in ((up, ends[1], 8), (down, ends[0], -8)):
                 if flag:
                     arrow = {"arrowstyle": "<-", "color": shade, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
                     axes.annotate("", (at, end), (0, away), textcoords="offset points", arrowprops=arrow)
         found, one = study.verdict(name), study.overall(name)
-        text = short(name) if found.headline is None else f"{short(name)}: {found.headline.text}"
+        text = look.name if found.headline is None else f"{look.name}: {found.headline.text}"
         if one is not None:
             axes.axhspan(one.low, one.high, color=shade, alpha=0.12, linewidth=0)
-            axes.axhline(one.estimate, color=shade, linewidth=0.9)
-        axes.plot([], [], marker(index), color=shade, markersize=4, label=text, **face(index))
+            axes.axhline(one.estimate, color=shade, linewidth=0.9, linestyle=look.dash)
+        axes.plot([], [], look.marker, color=shade, markersize=4, label=text, **look.face)
         if found.code == "VARIES":
             band = study.models[name].band
             for limit in (band.low, band.high):

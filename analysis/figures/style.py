@@ -1,17 +1,14 @@
-"""The style of all figures: sizes, colours, markers, axes and lines with bars.
+"""The style of all figures: sizes, axes, legends, and lines with bars.
 
-Colours are Okabe and Ito's, safe for colour-blind readers, and every algorithm also has its own marker. Only
-the reference is black; after six algorithms the colours repeat with other markers, half filled.
+In: axes and finished numbers. Out: marks on them. analysis.figures.looks has colours and markers.
 """
 
 import io
 import math
-import re
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, TypedDict
 
 import matplotlib
 import numpy as np
@@ -22,14 +19,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from matplotlib.typing import RcKeyType
 from numpy.typing import ArrayLike
 
+from analysis.figures.looks import Dash, Face, Look, common_text, looks
 from analysis.page.wording import sample_size
-from analysis.verdicts.judge import label
+from analysis.tables.printing import current
 from analysis.verdicts.study import Study
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT = 4.2, 3.1  # inches; a column and a half of a two-column paper
-_AGAIN = len(COLOURS) - 1
 _JOIN = "\N{NO-BREAK SPACE}"
 FARTHEST = 300.0  # multipliers beyond it or its inverse lie outside a figure
 _STYLE: dict[RcKeyType, object] = {
@@ -45,10 +40,13 @@ _STYLE: dict[RcKeyType, object] = {
     "pdf.fonttype": 42,
 }
 _LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend, and what a handle with its space takes
+_LEAST_WIDTH, _LEAST_HEIGHT = 1.9, 0.75  # of axes in inches; of a narrow figure over its own
+_SMALL_LETTERS, _NAME_LETTERS = 24, 16  # per inch, of the text above axes, and of their names
+_NARROW, _LEAST_APART = 3.5, 0.14  # inches; of a narrow axis' length, between its ticks
 _MOST_INSIDE = 5  # entries of a legend in the axes
 _ROWS_ABOVE = 3  # rows of a legend above the axes for which a figure has room
-_ROW_HEIGHT = 0.16  # inches, of each more
-_AXES_SHARE, _DIGIT_WIDTH = 0.76, 0.073  # of a figure's width; inches
+_ROW_HEIGHT, _SMALL_ROW_HEIGHT = 0.16, 0.12  # inches, of each more; of one of a small legend
+_AXES_SHARE, _SHARED_SHARE, _DIGIT_WIDTH = 0.76, 0.66, 0.073  # of a figure's width, alone and side by side; inches
 _ABOVE_TITLE = 1.07  # of the height of axes, where a legend above their title begins
 _MOST_BESIDE = 5  # algorithms side by side at full distance
 _MOST_DOUBLINGS = 9  # of an axis with a tick at each power of two
@@ -70,17 +68,6 @@ class Place:
 
 
 OWN = Place()
-
-
-class Face(TypedDict, total=False):
-    """How markers are filled, as matplotlib's keywords; empty: with their colour."""
-
-    fillstyle: Literal["left", "none"]
-    markerfacecolor: str
-    markerfacecoloralt: str
-
-
-HOLLOW: Face = {"markerfacecolor": "none"}
 
 
 class ShownFigure(Figure):
@@ -107,43 +94,31 @@ def blank(height: float = HEIGHT, place: Place = OWN) -> tuple[Figure, Axes]:
 def pictures(
     number: int, size: tuple[float, float], place: Place = OWN, sharey: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with `number` pairs of axes in a row. size: width and height in inches of new axes without a size."""
+    """A figure with `number` pairs of axes, in rows as its width allows. size: width and height of one row in inches.
+
+    The width is that of the place, or else what the user asks for, or else that of `size`.
+    """
     if not place.axes:
-        figure = ShownFigure(figsize=place.size or size, layout="constrained")
-        return figure, list(figure.subplots(1, number, squeeze=False, sharey=sharey)[0])
+        width = current().width or size[0]
+        columns = min(number, max(1, int(width / _LEAST_WIDTH)))
+        rows = math.ceil(number / columns)
+        height = size[1] * (min(max(columns * width / (number * size[0]), _LEAST_HEIGHT), 1.1) if rows == 1 else 0.75)
+        figure = ShownFigure(figsize=place.size or (width, rows * height), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+        for axes in grid.flat[number:]:
+            axes.remove()
+        return figure, list(grid.flat[:number])
     if len(place.axes) != number:
         expected = "one pair of axes" if number == 1 else f"{number} pairs of axes, in a sequence"
         raise ValueError(f"ax has {len(place.axes)} pairs of axes; this figure takes {expected}.")
     return _figure_of(place.axes[0]), place.axes
 
 
-def ordered(study: Study) -> Sequence[str]:
-    """The reference first: an algorithm's place decides its colour and marker."""
+def arms(study: Study) -> dict[str, Look]:
+    """The look of every algorithm of a study, the reference first."""
     names = study.outcomes.algorithms
     first = [study.reference] if study.reference in names else []
-    return [*first, *(name for name in names if name != study.reference)]
-
-
-def colour(index: int) -> str:
-    return COLOURS[0] if index == 0 else COLOURS[1 + (index - 1) % _AGAIN]
-
-
-def marker(index: int) -> str:
-    """Every pair of a colour and a marker is one algorithm's, up to 42 of them."""
-    return MARKERS[0] if index == 0 else MARKERS[1 + sum(divmod(index - 1, _AGAIN)) % (len(MARKERS) - 1)]
-
-
-def face(index: int) -> Face:
-    """How markers are filled: half if their colour repeats. Open markers have another meaning in some figures."""
-    again = index > 0 and (index - 1) // _AGAIN % 2 == 1
-    return {"fillstyle": "left", "markerfacecoloralt": "#FFFFFF"} if again else {}
-
-
-def short(algorithm: str) -> str:
-    """An algorithm's name in a figure: its settings in words, without signs. Tables have the full name."""
-    name, *settings = label(algorithm).split(", ")
-    text = ", ".join([name, *(_in_words(setting) for setting in settings)]).replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text  # a legend leaves out what begins so
+    return looks([*first, *(name for name in names if name != study.reference)], study.reference)
 
 
 def wrapped(text: str, letters: int) -> str:
@@ -156,9 +131,9 @@ def means_with_bars(
     at: ArrayLike,
     means: ArrayLike,
     limits: tuple[ArrayLike, ArrayLike] | None,
-    index: int,
+    look: Look,
     text: str,
-    line: str = "-",
+    line: Dash = "-",
     filled: Face | None = None,
 ) -> None:
     """One algorithm's means with their intervals, in its colour and marker. limits: low and high; NaN: no bar there.
@@ -173,23 +148,65 @@ def means_with_bars(
         at,
         means,
         yerr=None if bars is None or np.isnan(bars).all() else bars,
-        fmt=marker(index),
+        fmt=look.marker,
         linestyle=line,
-        color=colour(index),
+        color=look.colour,
         markersize=4,
         linewidth=0.9,
         elinewidth=0.8,
         capsize=1.5,
         label=text,
-        **(face(index) if filled is None else filled),
+        **(look.face if filled is None else filled),
     )
 
 
 def state_n(axes: Axes, study: Study, *more: str) -> None:
     """The basis of the points, small above the axes: n, seeds, the meaning of bars if there are any, and more."""
-    bars = ("bars: 95 %",) if study.error_low is not None else ()
-    text = "; ".join((sample_size(study.outcomes), *bars, *more))
-    axes.set_title(text, loc="right", fontsize=6, color="#444444")
+    text = "; ".join((*filter(None, [axes.get_title(loc="left")]), *_basis(study, more)))
+    axes.set_title("", loc="left")
+    axes.set_title(_small(text, _inches(axes)), loc="right", fontsize=6, color="#444444")
+
+
+def state_n_once(figure: Figure, study: Study, *more: str) -> None:
+    """The same above all axes of a figure."""
+    text = _small("; ".join(_basis(study, more)), figure.get_figwidth())
+    figure.suptitle(text, x=0.99, ha="right", fontsize=6, color="#444444")
+
+
+def say_above(axes: Axes) -> int:
+    """A small legend above axes, with what else stands there as its title; how many lines it has."""
+    handles, texts = axes.get_legend_handles_labels()
+    letters = int(_LETTERS_PER_INCH * _inches(axes)) - _HANDLE_LETTERS // 2
+    shown = [wrapped(_number_whole(text), letters).replace(_JOIN, " ") for text in texts]
+    title = axes.get_title(loc="left")
+    axes.set_title("", loc="left")
+    axes.legend(
+        handles,
+        shown,
+        title=title,
+        fontsize=6,
+        title_fontsize=6,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        alignment="left",
+    )
+    return len(shown) + sum(text.count("\n") for text in shown)
+
+
+def grow(figure: Figure, lines: int) -> None:
+    """Make room above every row of axes for small legends of so many lines."""
+    rows = _rows(figure.axes[0])
+    figure.set_figheight(figure.get_figheight() + rows * _SMALL_ROW_HEIGHT * lines)
+
+
+def _basis(study: Study, more: Sequence[str]) -> list[str]:
+    bars = ["bars: 95 %"] if study.error_low is not None else []
+    common = common_text(study.outcomes.algorithms, study.reference)
+    return [sample_size(study.outcomes), *bars, *more, *([common] if common else [])]
+
+
+def _small(text: str, inches: float) -> str:
+    return wrapped(text, max(20, int(_SMALL_LETTERS * inches)))
 
 
 def legend(axes: Axes, place: Place = OWN) -> None:
@@ -222,6 +239,14 @@ def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) ->
     if rows > room and place.size is None:
         figure.set_figheight(figure.get_figheight() + _ROW_HEIGHT * (rows - room))
     figure.legend(handles, texts, loc="outside upper center", ncols=columns)
+
+
+def name_axes(axes: Axes, x: str, y: str | None = None) -> None:
+    """Name the axes, on several lines where they are short."""
+    axes.set_xlabel(wrapped(x, max(12, int(_NAME_LETTERS * _inches(axes)))))
+    if y is not None:
+        height = _figure_of(axes).get_figheight() / _rows(axes)
+        axes.set_ylabel(wrapped(y, max(12, int(_NAME_LETTERS * _AXES_SHARE * height))))
 
 
 def sizes_on_x(axes: Axes, sizes: np.ndarray) -> None:
@@ -260,9 +285,20 @@ def multipliers_on(axis: Axis, logarithmic: bool = True) -> None:
     if span > 2.0**_MOST_DOUBLINGS:
         apart = 2 ** math.ceil(math.log2(math.log2(span) / _MOST_DOUBLINGS) + 0.5)
         ticks = {2.0**power for power in range(-16 * apart, 16 * apart + 1, apart)}
+    if (current().width or _NARROW) < _NARROW:
+        ticks = _thinned(ticks, _LEAST_APART * math.log2(span))
     axis.set_major_locator(FixedLocator(sorted(ticks) if logarithmic else np.log2(sorted(ticks)).tolist()))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value if logarithmic else 2.0**value:.3g}x"))
     axis.set_minor_locator(NullLocator())
+
+
+def _thinned(ticks: set[float], apart: float) -> set[float]:
+    """Powers of two, and those of the others that are so many doublings apart."""
+    kept: set[float] = set()
+    for tick in sorted(ticks, key=lambda m: (not math.log2(m).is_integer(), abs(math.log2(m)))):
+        if all(abs(math.log2(tick / other)) >= apart for other in kept):
+            kept.add(tick)
+    return kept
 
 
 def cut(axes: Axes, low: float, high: float) -> None:
@@ -274,6 +310,7 @@ def cut(axes: Axes, low: float, high: float) -> None:
 
 
 def say_cut(axes: Axes) -> None:
+    """A note above the axes, which `state_n` takes into its text."""
     axes.set_title("some marks lie outside", loc="left", fontsize=6, color="#444444")
 
 
@@ -298,16 +335,7 @@ def _letters(texts: Sequence[str], columns: int) -> int:
 def _number_whole(text: str) -> str:
     """What follows a colon, a number with its limits, stays on one line."""
     name, colon, value = text.partition(": ")
-    return name + colon + value.replace(" ", _JOIN)
-
-
-def _in_words(setting: str) -> str:
-    name, equals, value = setting.partition("=")
-    if not equals:
-        return setting
-    if re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", value):
-        value = f"{float(value):g}"
-    return f"{name} {value}".replace("_", " ")
+    return name + colon + ", ".join(part.replace(" ", _JOIN) for part in value.split(", "))
 
 
 def _inches(axes: Axes) -> float:
@@ -316,7 +344,12 @@ def _inches(axes: Axes) -> float:
     if spec is None or not isinstance(figure, Figure):
         return float(axes.get_window_extent().width) / _figure_of(axes).dpi
     columns: int = spec.get_gridspec().ncols
-    return _AXES_SHARE * figure.get_figwidth() / columns
+    return (_AXES_SHARE if columns == 1 else _SHARED_SHARE) * figure.get_figwidth() / columns
+
+
+def _rows(axes: Axes) -> int:
+    spec = axes.get_subplotspec()
+    return 1 if spec is None else int(spec.get_gridspec().nrows)
 
 
 def _apart(axes: Axes, places: Sequence[int]) -> set[int]:

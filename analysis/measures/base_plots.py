@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from analysis.figures.looks import plain
 from analysis.figures.overview import save
 from analysis.figures.style import (
     HEIGHT,
@@ -66,7 +67,7 @@ def base_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:
                 text = f"size {size}" if table["size"].nunique() > 1 else ""
                 line = "" if rows["num_texts"].duplicated().any() else "-"  # replicates of one length are not joined
                 rows = rows[rows[measure] > 0] if measure == "excess_loss" else rows
-                means_with_bars(axes, rows["num_texts"], scale * rows[measure], None, index, text, line)
+                means_with_bars(axes, rows["num_texts"], scale * rows[measure], None, plain(index), text, line)
             sizes_on_x(axes, table["num_texts"].to_numpy())
             axes.set_xlabel("web texts")
         if (table["excess_loss"] > 0).any():

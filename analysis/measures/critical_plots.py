@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.looks import looks
 from analysis.figures.overview import figure_suffix, save
-from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, means_with_bars, pictures, short, styled
+from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, means_with_bars, pictures, styled
 from analysis.page.rendering import Section, TextTable, picture
-from analysis.verdicts.judge import label
+from analysis.tables.printing import label
 
 _REACH = 3  # steps before and after the first pit that are drawn; the table has all
 _FEWEST = 20  # traces that a drawn mean rests on at least; the table has all
@@ -62,9 +63,11 @@ def critical_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
-    for index, (algorithm, line) in enumerate(table.groupby("algorithm", sort=False)):
+    of = looks(list(dict.fromkeys(table["algorithm"])), "sft")
+    for algorithm, line in table.groupby("algorithm", sort=False):
+        look = of[str(algorithm)]
         mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
-        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), index, short(str(algorithm)))
+        means_with_bars(axes, line["at"].to_numpy(float), mean, (low, high), look, look.name, look.dash)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -11,24 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from analysis.figures.looks import Face, looks
 from analysis.figures.overview import figure_suffix, save
 from analysis.figures.style import (
     HEIGHT,
     OWN,
     WIDTH,
-    Face,
     Place,
-    face,
     legend_above,
     means_with_bars,
     pictures,
-    short,
     styled,
     wrapped,
 )
 from analysis.measures.trends import TRENDS, Trend
 from analysis.page.rendering import Section, TextTable, picture
-from analysis.verdicts.judge import label
+from analysis.tables.printing import label
 
 _SHARE = 0.62  # of a figure's width that one of several pictures takes
 _X_LETTERS, _Y_LETTERS = 30, 30  # of a line of an axis' name
@@ -75,7 +73,7 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
     starts = table[table["algorithm"] == "sft"].set_index("data_size")
     others = table[table["algorithm"] != "sft"]
     lines = list(others.groupby(["algorithm", "data_size"], sort=False))
-    algorithms, sizes = (list(dict.fromkeys(others[key])) for key in ("algorithm", "data_size"))
+    of, sizes = looks(list(dict.fromkeys(others["algorithm"]))), list(dict.fromkeys(others["data_size"]))
     places = sorted(set(table["at"]))
     logarithmic = places[0] > 0 and places[-1] / places[0] > 8
     length = np.log(places[-1] / places[0]) if logarithmic else places[-1] - places[0]
@@ -83,13 +81,13 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
         if size in starts.index:
             line = pd.concat([starts.loc[[size]].reset_index(), line])
         mean, low, high = (100 * line[name].to_numpy(float) for name in ("mean", "low", "high"))
-        index, turn = 1 + algorithms.index(algorithm), sorted(sizes).index(size)
+        look, turn = of[str(algorithm)], sorted(sizes).index(size)
         aside = _DODGE * length * (number - (len(lines) - 1) / 2)
         at = line["at"].to_numpy(float)
         at = at * np.exp(aside) if logarithmic else at + aside
-        text = short(str(algorithm)) + (f", D = {size:,}" if table["data_size"].nunique() > 1 else "")
-        filled = face(index) if turn % 2 == 0 else _OPEN
-        means_with_bars(axes, at, mean, (low, high), index, text, _LINES[turn % len(_LINES)], filled)
+        text = look.name + (f", D = {size:,}" if table["data_size"].nunique() > 1 else "")
+        filled = look.face if turn % 2 == 0 else _OPEN
+        means_with_bars(axes, at, mean, (low, high), look, text, _LINES[turn % len(_LINES)], filled)
     if logarithmic:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(places))

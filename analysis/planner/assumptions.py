@@ -4,14 +4,17 @@ In: a sweep with its plan, and the outcomes of a first run where there are some.
 a first run the curve is c + a D^-b through a stated error, and the claims are taken for true.
 """
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.planner.simulation import Noise, noise_of
+from analysis.planner.simulation import Assumed, Noise, noise_of
 from analysis.tables.outcomes import Outcomes, from_table
 from analysis.tables.runs import label_axes, label_of, panel_axes, panel_of
 from analysis.verdicts.claims import claim_of, value_of
@@ -21,7 +24,7 @@ from scaling.planning.plan import Plan
 
 UNCLAIMED = 2.0  # multiplier assumed of an algorithm that nothing is claimed or known of
 _LIMITS = (1e-3, 1 - 1e-3)  # of an assumed error
-_DRAWS = 20  # of the first run's analysis, of which only point estimates are used
+_DRAWS = 20  # of the first run's analysis, of which only the reference's curve is used
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Assumptions:
     """The truth of the simulated studies."""
 
     curve: Callable[[np.ndarray], np.ndarray]  # data size of the reference -> error
-    multipliers: Mapping[str, float]
+    multipliers: Mapping[str, Assumed]
     item_sd: float  # of problem difficulty, in logits
     run_sd: float  # of run effects, in logits
     seed_share: float  # of the run effects' variance, common to the runs of a seed
@@ -103,9 +106,9 @@ def default_assumptions(
     return Assumptions(curve, multipliers, defaults.item_sd, defaults.run_sd, defaults.seed_share, "pow3", source)
 
 
-def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, float]:
+def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, Assumed]:
     """The multipliers if every claim is true; at the bound where only a bound is claimed."""
-    found = {}
+    found: dict[str, Assumed] = {}
     for name in grid.sizes:
         claim = claim_of(name, claims)
         k = UNCLAIMED if claim is None else float(value_of(claim))
@@ -123,10 +126,36 @@ def first_run(directory: Path, panel: str) -> Outcomes | None:
     return None if table.empty else from_table(table.astype({"algorithm": str, "problem": str}))
 
 
+def stated_multipliers(directory: Path, panel: str) -> dict[str, Assumed]:
+    """What the report on a first run states of each algorithm: one number, m at both ends of its sizes, or a bound."""
+    file = directory / "fits.json"
+    panels = json.loads(file.read_text(encoding="utf-8"))["panels"] if file.exists() else {}
+    found: dict[str, Assumed] = {}
+    for verdict in panels.get(panel, {}).get("verdicts", ()):
+        points = [
+            (point.get("data_size"), _stated(point)) for point in (verdict.get("headline") or {"points": ()})["points"]
+        ]
+        if points and all(0 < m < math.inf for _, m in points):
+            of_sizes = tuple((int(size), m) for size, m in points if size is not None)
+            found[verdict["algorithm"]] = of_sizes or points[0][1]
+    return found
+
+
+def _stated(point: Mapping[str, Any]) -> float:
+    """The estimate, or the bound where the error leaves the reference's range."""
+    m = float(point["estimate"])
+    return float(point["low"]) if math.isinf(m) else m or float(point["high"])
+
+
 def measured_assumptions(
-    grid: Grid, reference: str, claims: Mapping[str, float | str], outcomes: Outcomes, where: str
+    grid: Grid,
+    reference: str,
+    claims: Mapping[str, float | str],
+    outcomes: Outcomes,
+    stated: Mapping[str, Assumed],
+    where: str,
 ) -> Assumptions | None:
-    """The curve, multipliers and noise of a first run; None where it gives no curve."""
+    """The curve, multipliers and noise of a first run; None where it gives no curve. stated: as its report has them."""
     study = analyse(outcomes, reference, {}, _DRAWS) if reference in outcomes.algorithms else None
     if study is None or study.curve is None:
         return None
@@ -137,8 +166,8 @@ def measured_assumptions(
         return error
 
     multipliers = claimed_multipliers(grid, reference, claims)
-    known = [name for name in multipliers if name in study.models]
-    multipliers |= {name: study.models[name].multiplier[0] for name in known}
+    known = [name for name in multipliers if name in stated]
+    multipliers |= {name: stated[name] for name in known}
     noise = noise_of(outcomes)
     form = fit.form
     source = (

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.planner.assumptions import Assumptions, Grid
-from analysis.planner.simulation import simulate
-from analysis.verdicts.claims import check_claim, claim_of, claim_text
+from analysis.planner.simulation import Assumed, multiplier_at, simulate
+from analysis.tables.printing import label
+from analysis.verdicts.claims import check_claim, claim_of, claim_text, is_met
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import Verdict, label
+from analysis.verdicts.judge import Verdict
 from analysis.verdicts.study import analyse
 
 RELIABLE = 0.8  # a chance from which on something can be told
@@ -27,7 +28,8 @@ class Expected:
 
     algorithm: str
     claim: float | str | None
-    multiplier: float  # assumed
+    multiplier: float  # assumed, at the algorithm's smallest size
+    multiplier_at_largest: float  # the same, unless it is known to change with D
     num_studies: int
     refused: float  # share that give neither an interval nor a bound
     coverage: float  # of the others, share whose interval, or bound, holds the assumed multiplier
@@ -43,7 +45,17 @@ class Expected:
     @property
     def reach(self) -> float:
         """How far the algorithm's largest size asks for the reference, over the reference's largest size."""
-        return self.multiplier * self.largest / self.largest_reference
+        return self.multiplier_at_largest * self.largest / self.largest_reference
+
+    @property
+    def assumed(self) -> tuple[float, float]:
+        """m at the smallest and the largest size."""
+        return self.multiplier, self.multiplier_at_largest
+
+    @property
+    def assumed_text(self) -> str:
+        first, last = (f"{number(m)}x" for m in self.assumed)
+        return first if first == last else f"{first} to {last}"
 
 
 def expect(
@@ -77,15 +89,10 @@ def allowed(found: Verdict) -> tuple[float, float]:
     return min(point.low for point in found.headline.points), max(point.high for point in found.headline.points)
 
 
-def is_met(claim: float | str, low: float, high: float) -> bool | None:
-    """Whether an interval says that a claim holds; None where it does not say."""
-    outcome = check_claim(claim, low, high)
-    return None if outcome == "not resolved" else outcome in ("consistent with", "supported", "exceeds")
-
-
-def is_true(claim: float | str, multiplier: float) -> bool:
-    """Whether a claim holds of a known multiplier, as endless data would find; 1 of 1 does."""
-    return is_met(claim, multiplier, multiplier) is True
+def is_true(claim: float | str, assumed: tuple[float, float]) -> bool | None:
+    """Whether a claim holds of known multipliers at both ends, as endless data would find; None: of one of them."""
+    first, last = (is_met(check_claim(claim, m, m)) for m in assumed)
+    return first if first is last else None
 
 
 def told(one: float, other: float, truth: float, low: float, high: float) -> bool:
@@ -96,11 +103,11 @@ def told(one: float, other: float, truth: float, low: float, high: float) -> boo
 
 def sentence(e: Expected, reference: str) -> str:
     """In plain words, whether the grid can decide the claim, and why not."""
-    name, share = label(e.algorithm), f"{number(e.multiplier)}x is assumed"
+    name, share = label(e.algorithm), f"{e.assumed_text} is assumed"
     if e.claim is None:
         return f"{name}: nothing is claimed and {share}, which would come out {_precision(e)}."
     assert e.right_verdict is not None
-    met = "is met" if is_true(e.claim, e.multiplier) else "is not met"
+    met = {True: "is met", False: "is not met", None: "depends on D"}[is_true(e.claim, e.assumed)]
     verb = "can" if e.right_verdict >= RELIABLE else "cannot reliably"
     text = f"{name}: {share}, and that the claim of {claim_text(e.claim)} {met} {verb} be told"
     text += f" ({100 * e.right_verdict:.0f} % of studies do)"
@@ -116,7 +123,7 @@ def _expected(
     name: str,
     reference: str,
     claims: Mapping[str, float | str],
-    truth: float,
+    truth: Assumed,
     results: list[tuple[Verdict, float, float]],
 ) -> Expected:
     claim = claim_of(name, claims)
@@ -124,23 +131,39 @@ def _expected(
     code, count = Counter(verdict.code for verdict, _, _ in results).most_common(1)[0]
     k = None if claim is None or isinstance(claim, str) else float(claim)
     given = [(low, high) for low, high in intervals if (low, high) != (0.0, math.inf)]
-    right = [claim is not None and is_met(claim, *limits) is is_true(claim, truth) for limits in intervals]
+    sizes = grid.sizes[name]
+    first, last = multiplier_at(truth, np.array([min(sizes), max(sizes)], float)).tolist()
+    right = [claim is not None and _is_right(verdict, is_true(claim, (first, last))) for verdict, _, _ in results]
+    middle = math.sqrt(first * last)
     return Expected(
         name,
         claim,
-        truth,
+        first,
+        last,
         len(results),
         refused=1 - len(given) / len(intervals),
-        coverage=_share(low <= truth <= high for low, high in given) if given else math.nan,
+        coverage=_share(_holds(low, high, (first, last)) for low, high in given) if given else math.nan,
         width=float(np.median([high / low if low > 0 else math.inf for low, high in intervals])),
         right_verdict=None if claim is None else _share(right),
-        from_half=None if k is None else _share(told(k, k / 2, truth, *limits) for limits in intervals),
-        from_one=None if k in (None, 1.0) else _share(told(k, 1.0, truth, *limits) for limits in intervals),
+        from_half=None if k is None else _share(told(k, k / 2, middle, *limits) for limits in intervals),
+        from_one=None if k in (None, 1.0) else _share(told(k, 1.0, middle, *limits) for limits in intervals),
         code=code,
         code_share=count / len(results),
-        largest=max(grid.sizes[name]),
+        largest=max(sizes),
         largest_reference=max(grid.sizes[reference]),
     )
+
+
+def _is_right(found: Verdict, truth: bool | None) -> bool:
+    """Whether a verdict says of its claim what is true; truth: None if that depends on D."""
+    assert found.answer is not None
+    return found.answer.status == "depends on D" if truth is None else found.answer.is_met is truth
+
+
+def _holds(low: float, high: float, assumed: tuple[float, float]) -> bool:
+    """Whether limits hold m at both ends; of a bound, whether one of them is beyond it."""
+    least, most = min(assumed), max(assumed)
+    return low <= most and least <= high if low == 0 or math.isinf(high) else low <= least and most <= high
 
 
 def _share(flags: Iterable[bool]) -> float:
@@ -161,9 +184,10 @@ def _why_not(e: Expected, reference: str) -> str:
     if e.code == "NOT_ESTIMABLE":
         return "most studies allow no estimate; the report on one says why"
     if e.code == "LOWER_BOUND":
-        needed = math.ceil(e.multiplier * e.largest)
+        needed = math.ceil(e.multiplier_at_largest * e.largest)
+        m = number(e.multiplier_at_largest)
         return (
-            f"{base} is not run far enough, so that most studies end in a lower bound; {number(e.multiplier)}x at"
+            f"{base} is not run far enough, so that most studies end in a lower bound; {m}x at"
             f" D = {e.largest:,} asks for {base} on {needed:,} problems, and it ends at {e.largest_reference:,}"
         )
     if math.isinf(e.width):

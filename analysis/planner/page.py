@@ -13,9 +13,8 @@ from rich.table import Table
 from analysis.planner.assumptions import Assumptions, Grid
 from analysis.planner.expected import Expected, sentence
 from analysis.planner.suggest import Candidate
+from analysis.tables.printing import label
 from analysis.verdicts.claims import claim_text
-from analysis.verdicts.headline import number
-from analysis.verdicts.judge import label
 
 _EXPECTED = (
     *("algorithm", "claim", "assumed", "no interval", "width", "coverage"),
@@ -140,4 +139,4 @@ def _expected_row(one: Expected) -> list[str]:
     claim = "-" if one.claim is None else claim_text(one.claim)
     shown = ["-" if share is None else f"{100 * share:.0f} %" for share in shares]
     refused = f"{100 * one.refused:.0f} %"
-    return [label(one.algorithm), claim, f"{number(one.multiplier)}x", refused, width, coverage, *shown]
+    return [label(one.algorithm), claim, one.assumed_text, refused, width, coverage, *shown]

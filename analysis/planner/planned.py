@@ -21,6 +21,7 @@ from analysis.planner.assumptions import (
     first_run,
     grids_of,
     measured_assumptions,
+    stated_multipliers,
     with_claims,
 )
 from analysis.planner.simulation import luck_sd, noise_of
@@ -74,7 +75,8 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
         outcomes = None if arguments.truth == "defaults" else first_run(folder, grid.panel)
         measured = None
         if outcomes is not None:
-            measured = measured_assumptions(grid, reference, claims, outcomes, shown(folder))
+            stated = stated_multipliers(folder, grid.panel)
+            measured = measured_assumptions(grid, reference, claims, outcomes, stated, shown(folder))
         if measured is None and defaults.run_sd is None:
             raise ConfigError(
                 f"{arguments.file}: how much runs differ decides what a grid can show, and no first run says it. Give"

@@ -17,6 +17,9 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
 _MAX_ITEM_SD = 6.0  # in logits; beyond, problems are either always or never missed
 
 
+Assumed = float | tuple[tuple[int, float], ...]  # a multiplier: of all sizes, or at some, between which log m is linear
+
+
 @dataclass(frozen=True)
 class Noise:
     """What scatters in a study."""
@@ -28,8 +31,17 @@ class Noise:
     seed_share: float = 0.0  # of the run effect's variance, what all runs of a seed have in common
 
 
+def multiplier_at(assumed: Assumed, sizes: np.ndarray) -> np.ndarray:
+    """m at data sizes; beyond the sizes where it is known, that of the nearest one."""
+    if not isinstance(assumed, tuple):
+        return np.full(len(sizes), assumed)
+    at, m = zip(*assumed, strict=True)
+    found: np.ndarray = np.exp(np.interp(np.log(sizes), np.log(at), np.log(m)))
+    return found
+
+
 def simulate(
-    multipliers: Mapping[str, float],
+    multipliers: Mapping[str, Assumed],
     sizes: Sequence[int] | Mapping[str, Sequence[int]],
     curve: Callable[[np.ndarray], np.ndarray],
     noise: Noise,
@@ -42,7 +54,8 @@ def simulate(
     own = sizes if isinstance(sizes, Mapping) else dict.fromkeys(multipliers, sizes)
     names = [name for name in multipliers for _ in own[name]]
     data_size = np.array([size for name in multipliers for size in own[name]], dtype=np.int64)
-    error = curve(np.array([multipliers[name] for name in names]) * data_size)
+    m = np.concatenate([multiplier_at(multipliers[name], np.array(own[name])) for name in multipliers])
+    error = curve(m * data_size)
     eta = logit_of_mean(error, float(np.hypot(noise.item_sd, noise.run_sd)))
     difficulty = generator.normal(0, noise.item_sd, noise.num_problems)
     of_seed = generator.normal(0, noise.run_sd * np.sqrt(noise.seed_share), noise.num_seeds)

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from analysis.multipliers.contrasts import Adjusted
 from analysis.page.rendering import Section, TextTable
 from analysis.page.wording import interval_kind, sample_size
+from analysis.tables.printing import label
 from analysis.verdicts.compute import overall_compute
-from analysis.verdicts.evidence import REJECTED
+from analysis.verdicts.evidence import MEANINGS, REJECTED
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import Verdict, label, listed
+from analysis.verdicts.judge import Verdict, listed
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
@@ -49,10 +50,10 @@ def conclusions(panel: Panel) -> tuple[str, ...]:
 
 def _alone(verdict: Verdict, tests: Mapping[str, Adjusted]) -> str:
     """A warning if a verdict may be due to chance, given the number of algorithms."""
-    if verdict.code not in ("SUPPORTED", "VARIES") or len(tests) < 2:
+    if verdict.code not in ("DETERMINED", "VARIES") or len(tests) < 2:
         return ""
     test = tests[verdict.algorithm]
-    p = test.p_holm if verdict.code == "SUPPORTED" else test.slope_p_holm
+    p = test.p_holm if verdict.code == "DETERMINED" else test.slope_p_holm
     if p < REJECTED:
         return ""
     return (
@@ -98,12 +99,13 @@ def where(name: str) -> str:
 
 
 def verdict_table(panel: Panel) -> TextTable:
-    """Code, claim, the data's answer to it, and multipliers of every algorithm."""
+    """Whether m is determined, m, and apart from that whether the claim is met, of every algorithm."""
     rows = []
     for verdict in panel.study.verdicts:
         per_flop = overall_compute(panel.compute, verdict.algorithm)
         shown = "-" if verdict.headline is None else verdict.headline.text
-        row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", verdict.claim_sentence or "-"]
+        answer = "-" if verdict.answer is None else verdict.answer.text
+        row = [label(verdict.algorithm), verdict.code, shown, verdict.claim or "-", answer]
         if panel.flops:
             row.append(
                 "-"
@@ -112,10 +114,12 @@ def verdict_table(panel: Panel) -> TextTable:
                 + ("" if per_flop.extrapolation <= 1 else ", extrapolated")
             )
         rows.append(tuple(row))
-    columns: tuple[str, ...] = ("algorithm", "verdict on m", "m, per problem", "claim", "what the data say of it")
+    columns: tuple[str, ...] = ("algorithm", "verdict on m", "m, per problem", "claim", "claim met?")
+    codes = dict.fromkeys(verdict.code for verdict in panel.study.verdicts)
     note = (
         "m: one number for all sizes with its 95 % interval where it describes the curves, else m at the smallest and"
-        " the largest size, with limits for all sizes at once; docs/results.md has the verdicts."
+        " the largest size, with limits for all sizes at once. The verdict says whether m is determined, whatever is"
+        f" claimed: {'; '.join(f'{code}, {MEANINGS[code]}' for code in codes)}."
     )
     if panel.flops:
         columns += ("per FLOP, at the largest D",)

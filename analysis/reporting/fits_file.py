@@ -14,12 +14,13 @@ from analysis.multipliers.model import Model
 from analysis.multipliers.robustness import Questions
 from analysis.page.wording import Wording, interval_kind, pairing
 from analysis.tables.cells import Cells
+from analysis.tables.printing import current
 from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.judge import Verdict
 from analysis.verdicts.panel import Panel, Question
 from analysis.verdicts.study import Study
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def fits_document(panels: Mapping[str, Panel], question: Question, wording: Wording) -> dict[str, object]:
@@ -33,6 +34,8 @@ def fits_document(panels: Mapping[str, Panel], question: Question, wording: Word
         "claims": dict(question.claims),
         **({"problem_flops": question.problem_flops} if question.problem_flops else {}),
         **({"compare": [list(pair) for pair in question.compare]} if question.compare else {}),
+        **({"labels": dict(current().labels)} if current().labels else {}),
+        **({"figure_width": current().width} if current().width else {}),
         "panels": {name: _panel(panel, wording, question.predict, question.seed) for name, panel in panels.items()},
     }
 
@@ -112,8 +115,13 @@ def _panel(panel: Panel, wording: Wording, predict: Sequence[int], seed: int) ->
 
 def verdict_document(verdict: Verdict) -> dict[str, object]:
     """A verdict as plain values; its headline as text and as numbers."""
-    text = None if verdict.headline is None else verdict.headline.text
-    return {**asdict(verdict), "headline_text": text}
+    document, answer = asdict(verdict), verdict.answer
+    del document["answer"]
+    return document | {
+        "claim_status": None if answer is None else answer.status,
+        "claim_sentence": verdict.claim_sentence,
+        "headline_text": None if verdict.headline is None else verdict.headline.text,
+    }
 
 
 def model_document(model: Model, asked: Questions) -> dict[str, object]:

@@ -15,7 +15,7 @@ from analysis.measures.sections import Measures, measures_in_folder, measures_in
 from analysis.reporting.results_folder import ResultsError, read_table
 from analysis.reporting.samples import Samples, samples_in_folder, samples_in_store
 from analysis.tables.ledger import ledger
-from analysis.tables.runs import Tables, tabulate
+from analysis.tables.runs import CHOICES, Tables, tabulate
 from scaling.config.sweep import Sweep
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan, plan
@@ -67,7 +67,7 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
             for panel, part in outcomes.groupby("panel", sort=False)
         },
         base_errors={name: float(error) for name, error in base_errors.items() if error is not None},
-        choices=choices,
+        choices=choices.reindex(columns=list(CHOICES)),  # an older table lacks some
         provenance=json.loads((folder / PROVENANCE).read_text(encoding="utf-8")),
         num_missing=int(status.isin(["missing", "waiting"]).sum()),
         num_failed=int((status == "failed").sum()),

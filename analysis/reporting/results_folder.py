@@ -26,6 +26,7 @@ from analysis.measures.trends import TRENDS
 from analysis.page.wording import SWEEP
 from analysis.reporting.fits_file import data_hash
 from analysis.tables.outcomes import from_table
+from analysis.tables.printing import Printing
 from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 
@@ -90,6 +91,11 @@ class ResultsFolder:
     def verdicts(self) -> list[Mapping[str, Any]]:
         """The claims in fits.json."""
         return list(self.fits["verdicts"])
+
+    @property
+    def printing(self) -> Printing:
+        """How the report was printed."""
+        return Printing(self.document.get("labels", {}), self.document.get("figure_width"))
 
     @property
     def figures(self) -> tuple[str, ...]:

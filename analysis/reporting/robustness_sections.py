@@ -7,8 +7,8 @@ from analysis.multipliers.hierarchy import NUM_REPLICATES
 from analysis.multipliers.model import SPREAD_QAICC
 from analysis.multipliers.robustness import spread
 from analysis.page.rendering import Section, TextTable
+from analysis.tables.printing import label
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.figures.looks import looks
 from analysis.figures.overview import save
-from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, colour, legend_above, pictures, styled
+from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, pictures, styled
 from analysis.page.rendering import Group, Line, Sample, Section, TextTable, picture
 from analysis.reporting.samples import METRICS, Samples
-from analysis.verdicts.judge import label
+from analysis.tables.printing import label
 from data.readable import Example, Written, about, marks
 from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
@@ -67,16 +68,16 @@ def training_sections(samples: Samples, directory: Path) -> list[Section]:
 def training_figure(curves: pd.DataFrame, place: Place = OWN) -> Figure:
     """A picture a metric, a line an algorithm, against the share of its updates."""
     metrics = [name for name in METRICS if name in set(curves["metric"])]
-    algorithms = list(dict.fromkeys(curves["algorithm"]))
+    of = looks(list(dict.fromkeys(curves["algorithm"])), "sft")
     with styled():
         figure, row = pictures(len(metrics), (max(WIDTH, 0.62 * WIDTH * len(metrics)), HEIGHT), place)
         for axes, metric in zip(row, metrics, strict=True):
             of_metric = curves[curves["metric"] == metric]
-            for name in algorithms:
+            for name in of:
                 part = of_metric[of_metric["algorithm"] == name]
                 if len(part):
                     at = part["update"] / part["update"].max()
-                    axes.plot(at, part["value"], color=colour(algorithms.index(name)), label=label(name))
+                    axes.plot(at, part["value"], color=of[name].colour, linestyle=of[name].dash, label=of[name].name)
             axes.set_xlabel("share of the updates")
             axes.set_ylabel(METRICS[metric])
         legend_above(figure, place=place)

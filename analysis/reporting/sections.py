@@ -9,20 +9,28 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.figures.overview import save
+from analysis.figures.select import select_figure
 from analysis.measures.sections import solvable_section
 from analysis.page.parts import Parts
-from analysis.page.rendering import Section, TextTable
+from analysis.page.rendering import Picture, Section, TextTable, picture
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import measurement, opening, where
 from analysis.reporting.sample_sections import sample_sections, training_sections, what_was_run
 from analysis.reporting.samples import Samples
 from analysis.reporting.study_sections import main_sections, percent, study_sections
+from analysis.tables.printing import label
 from analysis.tables.runs import Tables
-from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
+
+_SELECT = "figures/select.png"
+_SELECT_CAPTION = (
+    "Validation error (%) of every candidate, with its standard error: by the spread over selection seeds or, of one"
+    " seed, luck with the validation problems alone. Blue: above the best of the column; framed: chosen."
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def sections(story: Story, directory: Path, parts: Parts) -> list[Section]:
     with parts.part("Training problems"):
         details += solvable_section(story.plan, story.tables.runs)
     details += story.more
-    ends = {"Settings": _settings, "Costs": _costs, "Runs": _runs, "Provenance": _provenance}
+    ends = {"Settings": lambda of: _settings(of, directory), "Costs": _costs, "Runs": _runs, "Provenance": _provenance}
     for name, make in ends.items():
         with parts.part(name):
             details.append(make(story))
@@ -129,8 +137,8 @@ def _pass_rates(tables: Tables, panel: str) -> list[TextTable]:
     return found
 
 
-def _settings(story: Story) -> Section:
-    choices = story.tables.choices
+def _settings(story: Story, directory: Path) -> Section:
+    choices, drawn = story.tables.choices, list[Picture]()
     if choices.empty:
         text = (
             "All settings are fixed in the sweep file; nothing was selected. Every interval is conditional on these"
@@ -138,11 +146,12 @@ def _settings(story: Story) -> Section:
         )
         return Section("Settings", (text,), tables=(_search(story),))
     rows = []
-    for (algorithm, size), group in choices.groupby(["algorithm", "data_size"], sort=False):
+    cells = choices.assign(at=choices["at"].fillna("")).groupby(["algorithm", "data_size", "at"], sort=False)
+    for (algorithm, size, at), group in cells:
         chosen = group[group["chosen"]]
         rows.append(
             (
-                label(str(algorithm)),
+                ", ".join(filter(None, (label(str(algorithm)), str(at)))),
                 f"{size:,}",
                 chosen["settings"].iloc[0] + (_end(len(group)) if chosen["at_edge"].iloc[0] else "")
                 if len(chosen)
@@ -163,8 +172,13 @@ def _settings(story: Story) -> Section:
         " used. '(at an end)', '(of two)': the best candidate is the first or last one, so a better one may lie"
         f" beyond. Selected here: {selected}; the settings of other algorithms are fixed in the sweep file."
     )
+    figure = select_figure(choices)
+    if figure is not None:
+        save(figure, directory / _SELECT)
+        drawn.append(picture(directory, _SELECT, f"{_SELECT_CAPTION} Selection seeds: {seeds}."))
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
-    return Section("Chosen settings", tables=(TextTable(columns, tuple(rows), note), _search(story)))
+    tables = (TextTable(columns, tuple(rows), note), _search(story))
+    return Section("Chosen settings", figures=tuple(drawn), tables=tables)
 
 
 def _search(story: Story) -> TextTable:

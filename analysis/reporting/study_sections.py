@@ -14,9 +14,9 @@ from analysis.page.rendering import Section, TextTable, picture
 from analysis.page.wording import Wording, interval_kind, sample_size
 from analysis.reporting.conclusions import verdict_table
 from analysis.reporting.robustness_sections import captions_of, question_sections
+from analysis.tables.printing import label
 from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.headline import number
-from analysis.verdicts.judge import label
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis.verdicts.judge import label
+from analysis.tables.printing import label
 
 MULTIPLIER = "multiplier (95 % limits)"
 

@@ -7,6 +7,7 @@ is missing or failed has a row that says so, and no number. docs/results.md expl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
@@ -22,6 +23,10 @@ from scaling.planning.plan import Candidate, Plan, Run
 from scaling.planning.recipes import base_evaluation, trained_policy
 from scaling.stage import in_order
 
+CHOICES = (
+    *("algorithm", "data_size", "at", "settings", "num_runs", "validation_error", "standard_error"),
+    *("chosen", "at_edge"),
+)
 DigestOf = Callable[[Run], str]  # what tells two runs of an algorithm apart, whatever their axes say
 
 
@@ -61,7 +66,7 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
         runs=runs,
         outcomes={panel: _long(parts) for panel, parts in outcomes.items()},
         base_errors=_base_errors(plan, store, panel_keys),
-        choices=choices_table(plan),
+        choices=choices_table(plan, lambda one: [_error(run, store) for run in one.runs]),
         provenance=provenance_of(plan, store),
         num_missing=int(runs["status"].isin(["missing", "waiting"]).sum()),
         num_failed=int((runs["status"] == "failed").sum()),
@@ -101,24 +106,28 @@ def label_of(run: Run, keys: tuple[str, ...]) -> str:
     return ", ".join([run.cell.algorithm, *settings])
 
 
-def choices_table(plan: Plan) -> pd.DataFrame:
-    """One row a candidate: its settings, its mean validation error, whether it was chosen."""
-    rows = []
+def choices_table(plan: Plan, errors_of: Callable[[Candidate], Sequence[float]]) -> pd.DataFrame:
+    """One row a candidate: its settings, its mean validation error with its noise, whether it was chosen.
+
+    errors_of: a candidate's validation errors, one a selection seed.
+    """
+    rows, several = [], _several(choice.axis_values for choice in plan.choices)
     for choice in plan.choices:
         for candidate in choice.candidates:
             settings = ", ".join(f"{key}={value}" for key, value in candidate.settings.items())
             row = {
                 "algorithm": choice.algorithm,
                 "data_size": choice.data_size,
+                "at": ", ".join(f"{key}={value}" for key, value in choice.axis_values.items() if key in several),
                 "settings": settings,
                 "num_runs": len(candidate.runs),
                 "validation_error": candidate.error,
+                "standard_error": None if candidate.error is None else _noise(candidate, errors_of(candidate)),
                 "chosen": candidate is choice.chosen,
                 "at_edge": candidate is choice.chosen and _is_at_edge(candidate.settings, choice.candidates),
             }
             rows.append(row)
-    columns = ["algorithm", "data_size", "settings", "num_runs", "validation_error", "chosen", "at_edge"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=list(CHOICES))
     return table.sort_values(["algorithm", "data_size"], kind="stable", ignore_index=True)
 
 
@@ -139,6 +148,12 @@ def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
             found["devices"].add(f"{origin['device']['count']} x {origin['device']['kind']}")
     found["sources"] = {change.line for change in changed(plan.stages, store)}
     return {name: sorted(values) for name, values in found.items() if values or name != "sources"}
+
+
+def _error(run: Run, store: Store) -> float:
+    record = store.record(run.stage)
+    assert record is not None  # of a candidate whose mean error is known
+    return float(record["numbers"]["error"])
 
 
 def _long(parts: Sequence[tuple[str, int, int, pa.Table]]) -> pd.DataFrame:
@@ -230,6 +245,23 @@ def _base_errors(plan: Plan, store: Store, panel_keys: tuple[str, ...]) -> dict[
         if record is not None:
             found[panel_of(run, panel_keys)] = record["numbers"]["error"]
     return found
+
+
+def _several(values: Iterable[Mapping[str, object]]) -> set[str]:
+    """The axes, without algorithm and data size, that have several values."""
+    found: dict[str, set[str]] = {}
+    for one in values:
+        for key, value in one.items():
+            found.setdefault(key, set()).add(repr(value))
+    return {key for key, seen in found.items() if len(seen) > 1} - {"algorithm", "data_size"}
+
+
+def _noise(candidate: Candidate, errors: Sequence[float]) -> float:
+    """Standard error of a mean validation error: by the spread over seeds or, of one seed, luck with the problems."""
+    if len(errors) > 1:
+        return float(np.std(errors, ddof=1) / len(errors) ** 0.5)
+    (error,) = errors
+    return float((error * (1 - error) / candidate.runs[0].cell.problems.num_validation) ** 0.5)
 
 
 def _is_at_edge(chosen: Mapping[str, object], candidates: Iterable[Candidate]) -> bool:

@@ -5,7 +5,7 @@ alone.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
@@ -19,7 +19,6 @@ ClaimOutcome = Literal[
     "does not support",
     "supported",
     "slightly above",
-    "cannot be tested",  # above the ceiling of the problems
 ]
 
 
@@ -40,14 +39,9 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
     return "about" if low > claim / 1.5 else "does not support"
 
 
-def fails_at_every_size(claim: float | str, at_sizes: Sequence[tuple[float, float, float]]) -> bool:
-    """Whether no size supports the claim; at_sizes: m with limits that hold at all of them at once."""
-    return bool(at_sizes) and all(check_claim(claim, low, high) == "does not support" for _, low, high in at_sizes)
-
-
-def holds_at_every_size(claim: str, at_sizes: Sequence[tuple[float, float, float]]) -> bool:
-    """Whether every size supports the upper bound."""
-    return bool(at_sizes) and all(check_claim(claim, low, high) == "supported" for _, low, high in at_sizes)
+def is_met(outcome: ClaimOutcome) -> bool | None:
+    """Whether an interval with this outcome meets the claim; None where it does not say."""
+    return None if outcome == "not resolved" else outcome in ("consistent with", "supported", "exceeds")
 
 
 def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:

@@ -6,7 +6,9 @@ enters.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from analysis.multipliers.inverse import Inversion
@@ -19,12 +21,25 @@ Code = Literal[
     "LOWER_BOUND",
     "UPPER_BOUND",
     "VARIES",
-    "CONTRADICTED",
-    "SUPPORTED",
+    "DETERMINED",
     "NULL",
     "DIRECTION_ONLY",
     "NOT_RESOLVED",
 ]
+MEANINGS: Mapping[Code, str] = MappingProxyType(  # for the reader of a table
+    {
+        "DETERMINED": "one number describes the curves, and it differs from 1",
+        "NULL": "one number describes the curves, and it is 1 within 25 %",
+        "VARIES": "m changes with D",
+        "AT_SIZES": "m at one or two sizes",
+        "LOWER_BOUND": "m is beyond the reference's data, so only a lower bound is known",
+        "UPPER_BOUND": "m is before the reference's data, so only an upper bound is known",
+        "DIRECTION_ONLY": "the errors differ, but m is not determined",
+        "NOT_RESOLVED": "neither m nor a difference in error is determined",
+        "INVERSE": "more data raised the error",
+        "NOT_ESTIMABLE": "the data give no m",
+    }
+)
 BOUNDS: tuple[Code, ...] = ("LOWER_BOUND", "UPPER_BOUND")
 REJECTED = 0.05
 NOT_CONSTANT = 0.025  # no single number below this p of fit; the hold-out has the same level

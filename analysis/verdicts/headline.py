@@ -31,6 +31,8 @@ class Point:
             return f"at least {number(self.low)}{where}"
         if self.estimate == 0:
             return f"at most {number(self.high)}{where}"
+        if math.isinf(self.high) and self.low == 0:
+            return f"{number(self.estimate)} (without limits){where}"
         if math.isinf(self.high):
             return f"{number(self.estimate)} ({number(self.low)} and more){where}"
         if self.low == 0:

@@ -1,70 +1,51 @@
-"""Verdicts: for each algorithm one code and one plain sentence, and for each claim whether the data agree.
+"""Verdicts: for each algorithm one code and one plain sentence, which say whether its multiplier is determined.
 
 In: `Evidence`, finished numbers. Out: `Verdict`. The conditions are tried in a fixed order and the last one is always
 true, so exactly one applies to every input.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.verdicts.claims import (
-    EQUIVALENCE,
-    ClaimOutcome,
-    check_claim,
-    claim_text,
-    fails_at_every_size,
-    holds_at_every_size,
-    value_of,
-)
+from analysis.tables.printing import label
+from analysis.verdicts.answers import Answer, answer
+from analysis.verdicts.claims import EQUIVALENCE, claim_text
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION, MIN_SIZES, NOT_CONSTANT, Code, Evidence
-from analysis.verdicts.headline import LARGEST, Headline, ends, headline, number
-from scaling.config.algorithms import algorithms
+from analysis.verdicts.headline import Headline, Point, ends, headline, number
 
 _MANY_SEEDS = 100  # if more than these are needed, a wider range of D helps more
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The conclusion on one algorithm."""
+    """The conclusion on one algorithm: whether its m is determined and, apart from that, whether its claim is met."""
 
     algorithm: str
     code: Code
     sentence: str
-    claim: str | None  # as the sweep states it
-    claim_sentence: str | None
-    outcome: ClaimOutcome | None = None  # of the claim, against the interval of the single number
-    headline: Headline | None = None  # how m is stated; None if it cannot be estimated
+    claim: str | None  # as text
+    answer: Answer | None  # to the claim
+    headline: Headline | None  # how m is stated; None if it cannot be estimated
+
+    @property
+    def claim_sentence(self) -> str | None:
+        return None if self.answer is None or self.claim is None else self.answer.sentence(self.claim)
 
 
 def verdict(evidence: Evidence, claim: float | str | None = None) -> Verdict:
-    """The verdict of the first condition that holds."""
-    beyond = claim is not None and evidence.out_of_range(value_of(claim))
-    tested = None if beyond else claim
-    has_interval = not (evidence.not_estimable or math.isnan(evidence.multiplier))
-    outcome = check_claim(tested, *evidence.quoted) if tested is not None and has_interval else None
-    code = _code(evidence, outcome, tested)
-    sentence = _sentence(code, evidence, tested)
+    """The verdict of the first condition that holds, and the answer to the claim."""
+    code = _code(evidence)
+    given = headline(code, evidence)
+    sentence = _sentence(code, evidence)
     if evidence.flat:
         sentence += f" At its other sizes m is not given, because {evidence.flat}."
-    return Verdict(
-        evidence.algorithm,
-        code,
-        sentence,
-        None if claim is None else claim_text(claim),
-        _beyond(claim, evidence) if claim is not None and beyond else _claim_sentence(tested, outcome, code, evidence),
-        "cannot be tested" if beyond else outcome,
-        headline(code, evidence),
-    )
+    if claim is None:
+        return Verdict(evidence.algorithm, code, sentence, None, None, given)
+    found = answer(claim, code, evidence, given)
+    return Verdict(evidence.algorithm, code, sentence, claim_text(claim), found, given)
 
 
-def _beyond(claim: float | str, e: Evidence) -> str:
-    assert e.ceiling is not None
-    limit = f"ceiling {number(e.ceiling)}x, the most that any learner of these problems could be worth"
-    return f"The claim of {claim_text(claim)} cannot be tested here: {limit}."
-
-
-def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) -> Code:
+def _code(e: Evidence) -> Code:
     if e.not_estimable:
         return "NOT_ESTIMABLE"
     if e.rise[1] > 0:
@@ -79,12 +60,8 @@ def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) 
         return "VARIES"
     low, high = e.quoted
     described = e.one_number and e.in_reach
-    if described and outcome == "does not support":
-        return "CONTRADICTED"
-    if claim is not None and not e.one_number and fails_at_every_size(claim, e.at_sizes):
-        return "CONTRADICTED"
     if described and e.spread_inside and e.held_out is not False and (low > 1 or high < 1):
-        return "SUPPORTED"
+        return "DETERMINED"
     if described and low >= 1 / EQUIVALENCE and high <= EQUIVALENCE:
         return "NULL"
     if e.difference[2] < 0 or e.difference[1] > 0:
@@ -92,7 +69,7 @@ def _code(e: Evidence, outcome: ClaimOutcome | None, claim: float | str | None) 
     return "NOT_RESOLVED"
 
 
-def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
+def _sentence(code: Code, e: Evidence) -> str:
     name, reference = label(e.algorithm), label(e.reference)
     base = f"{_range(e)}; {e.num_seeds} seeds, {e.num_problems:,} problems"
     if code == "NOT_ESTIMABLE":
@@ -117,20 +94,7 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
             f"{name}: its multiplier {direction} with D: it is {_at_ends(e)} (slope of log m in log D"
             f" {e.delta[0]:+.2f}, {e.delta[1]:+.2f} to {e.delta[2]:+.2f}; {base}); no single number describes it."
         )
-    if code == "CONTRADICTED":
-        assert claim is not None
-        if not e.one_number:
-            estimates = [m for m, _, _ in e.at_sizes]
-            return (
-                f"{name}: the claimed {claim_text(claim)} is outside what the data allow at every size: m(D) is"
-                f" {_times(min(estimates))} to {_times(max(estimates))} ({base}), and no single number describes it:"
-                f" {_why(e)}."
-            )
-        return (
-            f"{name}: the claimed {claim_text(claim)} is outside what the data allow: {number(e.multiplier)}x"
-            f" ({_interval(e)}; {base})."
-        )
-    if code == "SUPPORTED":
+    if code == "DETERMINED":
         text = (
             f"{name} matches {reference} trained on {number(e.multiplier)}x as many problems ({_interval(e)}; {base})."
         )
@@ -155,11 +119,8 @@ def _sentence(code: Code, e: Evidence, claim: float | str | None) -> str:
         return f"{text}. m is {_at_ends(e)}." if e.at_sizes else f"{text}."
     if not (e.one_number and e.in_reach):
         return f"{name}: not resolved, because {_why(e)}. " + (f"m is {_at_ends(e)} ({base})." if e.at_sizes else base)
-    low, high = e.quoted
-    return (
-        f"{name}: not resolved, because {_why(e)}; compatible with {_span(low, high)} the data of {reference}"
-        f" ({base})." + _needed(e)
-    )
+    m = Point(None, e.multiplier, *e.quoted).text
+    return f"{name}: not resolved, because {_why(e)}: m is {m} ({base})." + _needed(e)
 
 
 def _range(e: Evidence) -> str:
@@ -178,32 +139,18 @@ def _inverse_sentence(e: Evidence) -> str:
         f" smaller size (at least {points(e.rise[1])}); no power law describes it."
     )
     found = e.inversion
-    if found is None or found.envelope is None or found.last is None:
+    if found is None or found.envelope is None or not e.at_sizes:
         return text
     turning = f"{found.turning_point:,} ({found.turning_low:,} to {found.turning_high:,})"
-    best, last = (f"{number(m)}x ({number(low)} to {number(high)})" for m, low, high in (found.envelope, found.last))
-    return (
-        f"{text} It turns at D = {turning}. At D = {e.sizes[-1]:,} the best policy so far is worth {best}, the last one"
-        f" {last}."
-    )
+    m, low, high = found.envelope
+    text += f" It turns at D = {turning}. At D = {e.sizes[-1]:,} the best policy so far is worth {number(m)}x"
+    return f"{text} ({number(low)} to {number(high)}); m is {_at_ends(e)}."
 
 
 def _interval(e: Evidence) -> str:
     low, high = e.quoted
     kind = "95 % interval" if e.spread_inside else "95 % interval with the spread over forms"
     return f"{kind} {number(low)} to {number(high)}"
-
-
-def _times(value: float) -> str:
-    """A multiplier as text, with an x unless it is infinite."""
-    return number(value) if math.isinf(value) else f"{number(value)}x"
-
-
-def _span(low: float, high: float) -> str:
-    """A range of multipliers in words; it may be unbounded."""
-    if high > LARGEST:
-        return "any multiple of" if low < 1 / LARGEST else f"{_times(low)} and more of"
-    return f"{_times(low)} to {_times(high)}"
 
 
 def _why(e: Evidence) -> str:
@@ -233,13 +180,6 @@ def _needed(e: Evidence) -> str:
     return f" Needs about {more} more {seeds}, with as many more test problems in proportion, or a wider range of D."
 
 
-def label(algorithm: str) -> str:
-    """An algorithm's label; settings after its name are kept."""
-    name, comma, rest = algorithm.partition(",")
-    known = {algorithm.name: algorithm.label for algorithm in algorithms()}
-    return known.get(name, name) + comma + rest  # a user's table may hold other names
-
-
 def listed(texts: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else texts[0]
@@ -248,56 +188,3 @@ def listed(texts: Sequence[str]) -> str:
 def points(value: float) -> str:
     """A difference in error in percentage points."""
     return f"{100 * value:.1f} pp"
-
-
-def _claim_sentence(claim: float | str | None, outcome: ClaimOutcome | None, code: Code, e: Evidence) -> str | None:
-    """The study's answer to the claim. outcome: None without an interval.
-
-    If the data give no single number for all sizes, the claim is judged by size: it fails if no size supports it.
-    """
-    if claim is None:
-        return None
-    text = claim_text(claim)
-    if (outcome is None and code != "AT_SIZES") or code in ("NOT_ESTIMABLE", "INVERSE"):
-        return f"The claim of {text} cannot be tested."
-    if code == "LOWER_BOUND":
-        verb = "are above" if e.at_least > value_of(claim) else "do not decide"
-        return f"The data {verb} the claim of {text}: only a lower bound is known."
-    if code == "UPPER_BOUND":
-        if isinstance(claim, str):
-            agrees = e.at_most < EQUIVALENCE * value_of(claim)
-            verb = "support" if agrees else "do not decide"
-        else:
-            verb = "do not support" if e.at_most < claim else "do not decide"
-        return f"The data {verb} the claim of {text}: only an upper bound is known."
-    if code == "VARIES":
-        low, high = sorted(point.estimate for point in ends(e))
-        where = "inside" if not isinstance(claim, str) and low <= claim <= high else "outside"
-        if isinstance(claim, str):
-            where = "met by" if high <= EQUIVALENCE * value_of(claim) else "not met by all of"
-            return f"The claim of {text} is {where} the range of its multiplier."
-        return f"The claim of {text} is {where} the range that its multiplier runs through; as one number it fails."
-    if not e.one_number and fails_at_every_size(claim, e.at_sizes):
-        if isinstance(claim, str):
-            limit = f"at least {min(low for _, low, _ in e.at_sizes):.2f}"
-        else:
-            limit = f"at most {max(high for _, _, high in e.at_sizes):.2f}"
-        return f"The data do not support the claim of {text} at any size: m(D) is {limit}, with limits for all at once."
-    if not e.one_number and isinstance(claim, str) and holds_at_every_size(claim, e.at_sizes):
-        limit = f"{max(high for _, _, high in e.at_sizes):.2f}, with limits for all at once"
-        return f"The data support the claim of {text} at every size: m(D) is at most {limit}."
-    if outcome is None:  # judged by size
-        return f"The claim of {text} is not decided by m at {len(e.sizes)} {'sizes' if len(e.sizes) > 1 else 'size'}."
-    if not e.in_reach:
-        return f"The claim of {text} cannot be tested without more data of the reference."
-    if not e.one_number or (e.held_out is False and code in ("DIRECTION_ONLY", "NOT_RESOLVED")):
-        return f"The claim of {text} is about one number for all sizes, and these data do not give one."
-    return {
-        "consistent with": f"The data are consistent with {text}.",
-        "not resolved": f"Whether it is {text} is not resolved.",
-        "exceeds": f"The data exceed the claim of {text}.",
-        "about": f"The data are a little below the claim of {text}, within a factor of 1.5.",
-        "does not support": f"The data do not support the claim of {text}.",
-        "supported": f"The data support the claim of {text}.",
-        "slightly above": f"It is above the claim of {text}, by less than 25 %.",
-    }[outcome]

@@ -32,9 +32,10 @@ from analysis.multipliers.estimates import (
 from analysis.multipliers.inverse import Inversion, before_turning, inversions
 from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_curve
 from analysis.tables.cells import Cells
+from analysis.tables.printing import label
 from analysis.verdicts.claims import claim_of
 from analysis.verdicts.evidence import MIN_SIZES, Evidence
-from analysis.verdicts.judge import Verdict, label, listed, verdict
+from analysis.verdicts.judge import Verdict, listed, verdict
 
 
 @dataclass(frozen=True)

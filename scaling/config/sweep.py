@@ -105,6 +105,12 @@ class Analysis(Section):
     seed: Seed = 0
 
 
+class Figures(Section):
+    """How figures are printed."""
+
+    width: Annotated[float, Field(ge=2.0, le=12.0)] | None = None  # inches; null: each figure's own
+
+
 class Select(Section):
     """Settings to choose on validation problems: for each algorithm, candidate values of its section's keys."""
 
@@ -126,6 +132,8 @@ class Sweep(Section):
     seeds: Seeds
     select: Select | None = None
     analysis: Analysis = Analysis()
+    labels: Mapping[str, str] = {}  # what the report calls an algorithm, a variant or a setting
+    figure: Figures = Figures()
     resources: Resources = Resources()
     memory: Memory = Memory()
     store: Annotated[str, Field(min_length=1)] = "results/store"

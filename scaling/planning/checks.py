@@ -48,6 +48,14 @@ def check_analysis(sweep: Sweep, path: Path) -> None:
             raise ConfigError(
                 f"{path}: analysis.compare[{place}] names {pair[0]!r} twice; name two different algorithms."
             )
+    for name in sweep.labels:
+        algorithm = name.partition(",")[0]
+        if algorithm not in run and ("=" not in name or "," in name):  # a setting may be anyone's
+            hint = did_you_mean(algorithm, sorted(run))
+            raise ConfigError(
+                f"{path}: labels names {name!r}; expected an algorithm of the grid ({there}), a variant such as"
+                f" 'rft, max_positives=4', or a setting such as 'max_positives=4'.{hint}"
+            )
     if len(run) > 1 and sweep.analysis.reference not in run:
         raise ConfigError(
             f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({there});"

@@ -35,6 +35,8 @@ SWEEP_KEYS = (
     "seeds",
     "select",
     "analysis",
+    "labels",
+    "figure",
     "resources",
     "memory",
     "store",
