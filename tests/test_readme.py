@@ -15,7 +15,7 @@ PACKAGES = ("scaling", "algorithms", "data", "analysis")
 
 
 def readme_blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
 def readme_commands() -> list[list[str]]:

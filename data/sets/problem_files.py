@@ -44,8 +44,8 @@ def set_files(path: str) -> Mapping[str, SetFile]:
     for split in ("train", "test"):
         if found[split] is None:
             raise ValueError(
-                f"problems.path is {path}, which holds no {split}.jsonl and no {split}.parquet; add it, or give one file"
-                " with all rows instead, which is then split into train, validation and test."
+                f"problems.path is {path}, which holds no {split}.jsonl and no {split}.parquet; add it, or give one"
+                " file with all rows instead, which is then split into train, validation and test."
             )
     return {split: _described(file) for split, file in found.items() if file is not None}
 
