@@ -30,11 +30,12 @@ from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, ResultsFolder, open_folder
 from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
+from analysis.tables.eval_logs import read_logs
 from analysis.tables.printing import Printing, printing
 from analysis.verdicts.outcome_file import MIN_DRAWS, checked_ceiling, checked_claims, outcomes_of
 from analysis.verdicts.panel import Panel, Question, analysed
 
-__all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load"]
+__all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load", "read_logs"]
 
 _VERDICT = ("algorithm", "code", "sentence", "claim", "claim_status", "claim_sentence", "low", "high")
 _LEAST_WIDTH = 2.0  # of a figure, inches

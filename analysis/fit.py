@@ -1,15 +1,18 @@
 """Multipliers, curves and surfaces from anyone's table: `python -m analysis.fit TABLE ... --out DIR`.
 
-In: outcomes of runs (`--reference`, `--claims`), points of a curve or surface (`--x`, `--y`, `--form`), or counts of
-samples and right ones (`--pass-at-k`), as CSV or parquet. Out: DIR with fits.json, figures/, report.md and report.html.
-Same table and seed, same bytes. Needs neither jax nor ray; docs/results.md explains everything.
+In: outcomes of runs, or logs of lm-eval or Inspect AI (`--reference`, `--claims`), points of a curve or surface
+(`--x`, `--y`, `--form`), or counts of samples and right ones (`--pass-at-k`), as CSV or parquet. Out: DIR with
+fits.json, figures/, report.md and report.html. Same table and seed, same bytes. Needs neither jax nor ray;
+docs/results.md explains everything.
 """
 
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 
@@ -87,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     arguments.compare,
                     arguments.ceiling,
                     tuple(arguments.predict),
+                    vars(arguments),
                 )
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -111,9 +115,13 @@ def fit_outcomes(
     compare: Sequence[Sequence[str]] = (),
     ceiling: str | None = None,
     predict: Sequence[str] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[str, ...]:
-    """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table."""
-    outcomes = read_outcomes(file, reference)
+    """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table.
+
+    options: what to take of logs, if the table lists logs.
+    """
+    outcomes = read_outcomes(file, reference, options)
     claimed = parse_claims(claims, outcomes.algorithms, reference)
     pairs = checked_pairs(compare, outcomes.algorithms)
     question = Question(reference, claimed, num_draws, seed, 0.0, parse_sizes(predict), pairs)
@@ -123,7 +131,7 @@ def fit_outcomes(
         write_study_files(directory, {"": panel}, question, TABLE, parts)
         found = main_sections("", panel, directory, TABLE, parts)
         found += study_sections("", panel, directory, TABLE, parts)
-        origin = _provenance(panel.study, file.name, claims, question, ceiling)
+        origin = _provenance(panel.study, file.name, claims, question, ceiling, options)
         ahead = [one for size in question.predict for one in panel.predicted(size, seed)]
         found += prediction_section(ahead, reference) if question.predict else []
         write_report(
@@ -151,12 +159,16 @@ def _conclusions(panel: Panel) -> list[Section]:
     return opening({"": panel}, (data,))
 
 
-def _provenance(study: Study, name: str, claims: str, question: Question, ceiling: str | None) -> Section:
+def _provenance(
+    study: Study, name: str, claims: str, question: Question, ceiling: str | None, options: Mapping[str, Any]
+) -> Section:
     command = f"python -m analysis.fit {name} --reference {shlex.quote(study.reference)}"
     command += f" --claims {shlex.quote(claims)}" if claims else ""
     command += f" --ceiling {ceiling}" if ceiling else ""
     command += "".join(f" --predict {size}" for size in question.predict)
     command += "".join(f" --compare {shlex.join(pair)}" for pair in question.compare)
+    taken = {key: options.get(key) for key in ("metric", "filter", "epoch")}
+    command += "".join(f" --{key} {shlex.quote(str(value))}" for key, value in taken.items() if value is not None)
     command += f" --draws {question.num_draws} --seed {question.seed} --out DIR"
     return Section("Provenance", bullets=(f"data: {name}, hash {data_hash(study.outcomes)}", f"regenerate: {command}"))
 
@@ -165,9 +177,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.fit",
         description="How many times more data would the baseline need? Or: fit a curve or a loss surface.",
-        epilog="outcomes: columns algorithm,data_size,seed,problem,wrong, or algorithm,data_size,seed,num_problems,"
-        "num_wrong. Points: --x size --y error --form auto, --x N,D --y loss --form chinchilla, or --x C,N --y loss"
-        " --form isoflop. Samples of each problem: --pass-at-k num_samples,num_correct.",
+        epilog="Outcomes: columns algorithm,data_size,seed,problem,wrong, or algorithm,data_size,seed,num_problems,"
+        "num_wrong. Logs of lm-eval (--log_samples) or Inspect AI: a CSV with the columns file,algorithm,data_size,seed"
+        " and a row for each log. Points: --x size --y error --form auto, --x N,D --y loss --form chinchilla, or"
+        " --x C,N --y loss --form isoflop. Samples of each problem: --pass-at-k num_samples,num_correct.",
     )
     parser.add_argument("table", type=Path, help="a CSV or parquet file")
     add_imports(parser)
@@ -183,6 +196,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("NAME", "NAME"),
         help="also compare two algorithms with each other, the second as reference; may be repeated",
     )
+    parser.add_argument("--metric", metavar="NAME", help="of logs with several: lm-eval's metric, Inspect's scorer")
+    parser.add_argument("--filter", metavar="NAME", help="of lm-eval's logs with several, such as strict-match")
+    parser.add_argument("--epoch", type=int, metavar="N", help="of Inspect's logs with several")
     parser.add_argument("--x", metavar="COLUMN[,COLUMN]", help="size, or parameters and tokens of a surface")
     parser.add_argument("--y", metavar="COLUMN", help="error or loss")
     parser.add_argument("--pass-at-k", metavar="SAMPLES,CORRECT", help="columns with one row a problem")

@@ -104,7 +104,7 @@ def test_a_claim_is_answered_with_its_numbers_and_leaves_the_verdict_alone(claim
     [
         (8.0, ((1.0, 1.5), (1.5, 2.4), (1.2, 2.0)), "not met: m at every size is at most 2.40"),
         (8.0, ((1.0, 1.5), (1.5, 2.4), (1.5, 9.0)), "not decided: the limits of m at D = 1,024 leave it open"),
-        (2.0, ((1.0, 1.5), (1.5, 2.4), (1.8, 3.0)), "depends on D: met at D = 256, 1,024, not met at D = 64"),
+        (2.0, ((1.0, 1.5), (1.5, 2.4), (1.8, 3.0)), "depends on D: m agrees with it at D = 256, 1,024, not at D = 64"),
         (2.0, ((1.2, 2.5), (1.5, 2.4), (1.8, 3.0)), "met: m at every size is at least 1.20 and at most 3.00"),
         (2.0, ((2.2, 2.5), (2.5, math.inf), (3.0, 9.0)), "met: m at every size is at least 2.20"),
         ("<=1", ((1.1, 1.8), (1.5, 2.4), (1.5, 2.4)), "not met: m at every size is at least 1.10"),

@@ -203,39 +203,32 @@ def draw_errors(axes: Axes, study: Study, names: Sequence[str] | None = None) ->
                     curve = fit.curve(grid, arm, design)[0]
                     axes.plot(np.exp(grid), curve, linestyle=look.dash, color=look.colour, linewidth=0.9, alpha=strong)
     if len(shown) <= _MOST_WITH_ARROWS + 1:
-        for place, (name, look) in enumerate(shown.items()):
+        for name, look in shown.items():
             if name != study.reference:
-                _draw_arrow(axes, study, name, look, place)
+                _draw_arrow(axes, study, name, look)
 
 
-def _draw_arrow(axes: Axes, study: Study, name: str, look: Look, place: int) -> None:
+def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> None:
     """m as what it is: at equal error, the way from the algorithm's D to the reference's m D.
 
-    Of one number, on the joint fit; where none is given, m at the smallest and the largest size, on the means. Not
-    drawn where it would leave the reference's sizes, or is too short for a head.
+    Of one number, on the joint fit; where none is given, m at the largest size, on the mean. Not drawn where it would
+    leave the reference's sizes, or is too short for a head.
     """
-    outcomes, model = study.outcomes, study.described(name)
-    sizes, largest = study.sizes_of(name), study.outcomes.sizes_of(study.reference)[-1]
+    outcomes, model, given = study.outcomes, study.described(name), study.verdict(name).headline
+    known, sizes = outcomes.sizes_of(study.reference), study.sizes_of(name)
+    if given is None or given.kind not in ("one number", "sizes"):
+        return
+    m = given.points[-1].estimate
+    inside = [size for size in sizes if known[0] <= m * size <= known[-1]]
+    if not inside or abs(np.log(m)) < _SHORTEST_ARROW or (model is None and inside[-1] != sizes[-1]):
+        return
+    size, error = inside[-1], float(outcomes.errors[outcomes.index(name, inside[-1])])
     if model is not None:
-        m = model.multiplier[0]
-        inside = [size for size in sizes if outcomes.sizes_of(study.reference)[0] <= m * size <= largest]
-        if not inside:
-            return
-        size = inside[max(0, len(inside) - 1 - place % 2)]  # arrows of two algorithms seldom meet
-        ways = [(size, m, float(model.constant.curve(np.log([size]), 1, model.design)[0, 0]))]
-    else:
-        found = study.verdict(name).headline
-        ends = () if found is None or found.kind != "sizes" else found.points
-        ways = [
-            (p.data_size or 0, p.estimate, float(outcomes.errors[outcomes.index(name, p.data_size or 0)])) for p in ends
-        ]
-    for size, m, error in ways:
-        if 0 < m < np.inf and abs(np.log(m)) > _SHORTEST_ARROW:
-            style = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0}
-            axes.annotate("", (m * size, error), (size, error), arrowprops=style)
-            at = (size * m**0.5, error)
-            text = f"{number(m)}x"
-            axes.annotate(text, at, (0, 2), textcoords="offset points", ha="center", fontsize=6, color=look.colour)
+        error = float(model.constant.curve(np.log([size]), 1, model.design)[0, 0])
+    style = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0}
+    axes.annotate("", (m * size, error), (size, error), arrowprops=style)
+    beyond, small = (max(size, m * size), error), {"fontsize": 6, "color": look.colour, "va": "center"}
+    axes.annotate(f"{number(m)}x", beyond, (4, 0), textcoords="offset points", **small)
 
 
 def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | None:

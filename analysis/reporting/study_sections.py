@@ -109,6 +109,7 @@ def _figures(
         multipliers += " Dashed: a multiplier that changes with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
+        + (" Arrows: m, at equal error from D to the reference's m D." if others else "")
         + (wording.caution if len(outcomes.algorithms) > 1 else ""),
         "collapsed": "The same cells at m D: if one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",

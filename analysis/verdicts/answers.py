@@ -86,7 +86,7 @@ def _by_sizes(claim: float | str, e: Evidence) -> Answer:
         [size for size, found in zip(e.sizes, outcomes, strict=True) if found is kind] for kind in (True, False, None)
     )
     if met and unmet:
-        return Answer("depends on D", f"met at {_listed(met)}, not met at {_listed(unmet)}")
+        return Answer("depends on D", f"m agrees with it at {_listed(met)}, not at {_listed(unmet)}")
     if open_:
         return Answer("not decided", f"the limits of m at {_listed(open_)} leave it open")
     low, high = min(low for _, low, _ in e.at_sizes), max(high for _, _, high in e.at_sizes)

@@ -1,6 +1,7 @@
 """Read a user's table of outcomes and check that a multiplier can be computed from it.
 
-In: a CSV or parquet file, one row for each run and problem, or one row a run with counts. Out: `Outcomes` or `Counts`.
+In: a CSV or parquet file, one row for each run and problem, or one row a run with counts; or a CSV that lists the logs
+of an evaluation tool. Out: `Outcomes` or `Counts`.
 A table that cannot be analysed is an error that names the row or cell and the cure. Rows count from 0, the first below
 the header.
 """
@@ -9,6 +10,8 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ from analysis.fitting.forms import FORMS
 from analysis.tables import counts, outcomes
 from analysis.tables.cells import Cells, OutcomesError
 from analysis.tables.counts import from_counts
+from analysis.tables.eval_logs import checked_choice, is_index, read_logs
 from analysis.tables.outcomes import from_parts, from_table
 from analysis.verdicts.claims import upper_bound
 
@@ -37,16 +41,22 @@ def read_table(path: Path) -> pd.DataFrame:
             table = pd.read_parquet(path)
             names = [name for name in ("algorithm", "problem") if name in table]
             return table.assign(**{name: table[name].map(str, na_action="ignore") for name in names})
-        text = {"algorithm": str, "problem": str}
+        text = {"algorithm": str, "problem": str, "file": str}
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
     except (ValueError, OSError) as error:
         raise OutcomesError(f"it cannot be read: {error}".rstrip(".") + ". Give a CSV or parquet file.") from error
 
 
-def read_outcomes(path: Path, reference: str) -> Cells:
-    """Read, check and arrange; outcomes in parquet part by part, since there may be 10^8. Raises OutcomesError."""
+def read_outcomes(path: Path, reference: str, options: Mapping[str, Any] = MappingProxyType({})) -> Cells:
+    """Read, check and arrange; outcomes in parquet part by part, since there may be 10^8. Raises OutcomesError.
+
+    options: of the command line, on what to take of logs, if the table lists logs.
+    """
     if path.suffix not in _PARQUET or not path.exists():
-        return outcomes_of(read_table(path), reference)
+        table = read_table(path)
+        choice = checked_choice(options, is_index(table))
+        return outcomes_of(read_logs(table, path.parent, choice) if is_index(table) else table, reference)
+    checked_choice(options, False)
     try:
         file = parquet.ParquetFile(path)
     except (ValueError, OSError) as error:
