@@ -85,7 +85,7 @@ def test_the_page_is_self_contained(results):
     directory, file = results
     report(file, ())
     page = (directory / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 8
+    assert page.count("data:image/png;base64,") == 9
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     for heading in ("Verdicts", "Test error", "Multipliers", "Chosen settings", "Costs", "Provenance"):
         assert f">{heading}</" in page

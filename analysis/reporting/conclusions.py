@@ -18,17 +18,12 @@ from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
 NOISY = 1.5  # a report warns if run noise exceeds luck by this factor
-_MOST_IN_A_PARAGRAPH = 3  # conclusions; more become a list
 
 
 def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Section]:
-    """The findings of all panels, as a list if there are many, and the paragraphs below them."""
-    found = {name: conclusions(panel) for name, panel in panels.items()}
-    if sum(map(len, found.values())) <= _MOST_IN_A_PARAGRAPH:
-        text = " ".join(where(name) + " ".join(items) for name, items in found.items() if items)
-        return [Section("", (text, *paragraphs) if text else paragraphs)]
-    bullets = tuple(where(name) + item for name, items in found.items() for item in items)
-    return [Section("", bullets=bullets), Section("", paragraphs)]
+    """A bullet for each finding of all panels, and the paragraphs below them."""
+    bullets = tuple(where(name) + item for name, panel in panels.items() for item in conclusions(panel))
+    return [*([Section("", bullets=bullets)] if bullets else []), Section("", paragraphs)]
 
 
 def conclusions(panel: Panel) -> tuple[str, ...]:

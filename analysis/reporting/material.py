@@ -67,7 +67,9 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
             for panel, part in outcomes.groupby("panel", sort=False)
         },
         base_errors={name: float(error) for name, error in base_errors.items() if error is not None},
-        choices=choices.reindex(columns=list(CHOICES)),  # an older table lacks some
+        choices=choices.reindex(columns=list(CHOICES)).astype(
+            {"at": "str"}
+        ),  # an older table lacks some; none is a number
         provenance=json.loads((folder / PROVENANCE).read_text(encoding="utf-8")),
         num_missing=int(status.isin(["missing", "waiting"]).sum()),
         num_failed=int((status == "failed").sum()),
