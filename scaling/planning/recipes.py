@@ -11,9 +11,10 @@ policy in round 1, and from then on what the round before trained. All else foll
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from scaling.config.algorithms import algorithm_of
-from scaling.config.on_policy import GroupPg
+from scaling.config.on_policy import Distill, GroupPg, OnPolicy, StepPg
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
@@ -27,6 +28,7 @@ from scaling.planning.chain import (
     fixed_problems,
     limit,
     once,
+    oracle,
     sampled,
     sft_policy,
     slug,
@@ -206,12 +208,35 @@ def kto_by_step_policy(cell: Cell, seed: int) -> Stage:
 
 def group_pg_policy(cell: Cell, seed: int) -> Stage:
     """Policy gradient on groups of completions that the policy in training samples itself."""
-    settings = plain(cell.section(GroupPg))
-    config = {"problems": answers(cell), "group_pg": settings, **randomness(cell, seed), **verifier(cell)}
-    inputs = {"reference": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
-    return Stage(
-        "group_pg", {**config, **adapters(cell)}, {**inputs, **start_of_adapters(cell)}, slug=round_slug(cell, seed)
-    )
+    return _on_policy("group_pg", answers(cell), cell, seed, cell.section(GroupPg))
+
+
+def step_pg_policy(cell: Cell, seed: int) -> Stage:
+    """The same on the advantages of steps, from continuations by the policy in training."""
+    return _on_policy("step_pg", family(cell), cell, seed, cell.section(StepPg))
+
+
+def distill_policy(cell: Cell, seed: int) -> Stage:
+    """Each token of the policy's own completions against the oracle's distribution."""
+    settings = cell.section(Distill)
+    teacher = {"oracle": oracle(cell, settings)}
+    return _on_policy("distill", answers(cell), cell, seed, settings, {"teacher_size", "teacher_updates"}, teacher)
+
+
+def _on_policy(
+    kind: str,
+    problems: Mapping[str, object],
+    cell: Cell,
+    seed: int,
+    settings: OnPolicy,
+    exclude: set[str] | None = None,
+    more: Mapping[str, Stage] = MappingProxyType({}),
+) -> Stage:
+    """Training on what the policy samples in the same stage. exclude: keys of the section that other stages read."""
+    own = {"problems": problems, kind: plain(settings, exclude), **randomness(cell, seed)}
+    inputs = {"reference": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell), **more}
+    config = {**own, **verifier(cell), **adapters(cell)}
+    return Stage(kind, config, {**inputs, **start_of_adapters(cell)}, slug=round_slug(cell, seed))
 
 
 def _unpaired(cell: Cell, seed: int, settings: Mapping[str, object], labelled: Stage) -> Stage:

@@ -46,7 +46,7 @@ def certain_limit(stage: Stage) -> int | None:
 
 def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
-    base = ancestor(stage, "pretrain")
+    base = stage if "pretrain" in stage.config else ancestor(stage, "pretrain")  # an oracle has none
     policy = base.config["policy"]
     if "hf" in policy:
         nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
