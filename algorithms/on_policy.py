@@ -32,6 +32,7 @@ from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.logps import logps_of_tokens, token_logps
 from scaling.training.loop import NUM_LOGGED, fresh_params
 from scaling.training.on_policy import Batch, Iterations, run_iterations
+from scaling.training.snapshots import Snapshots, evenly
 from scaling.training.update import Apply, Objective, learning_rate_at
 
 Settings = TypeVar("Settings", bound=OnPolicy)
@@ -45,6 +46,7 @@ class Start(Generic[Settings]):
     source: Source
     reference: Policy  # which training starts from
     lora: Lora | None
+    num_snapshots: int = 0  # policies to keep on the way, the last one among them
 
     def draws(self, num_replacing: int = 0) -> Draws:
         """What is sampled in each iteration. num_replacing: most attempts to replace groups of equal rewards."""
@@ -79,7 +81,7 @@ def start_of(
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     limit = completion_limit(problems, tokenizer, settings.max_new_tokens)
     source = Source(problems, tokenizer, synthetic, config["seed"], limit, verifier_of(config))
-    return Start(settings, source, policy_of(inputs, "reference"), lora_of(config))
+    return Start(settings, source, policy_of(inputs, "reference"), lora_of(config), config.get("snapshots", 0))
 
 
 def train(
@@ -96,6 +98,7 @@ def train(
     """
     settings, reference, lora = start.settings, start.reference, start.lora
     num_updates = settings.iterations * settings.updates_per_iteration
+    kept = {settings.updates_per_iteration * index for index in evenly(start.num_snapshots, settings.iterations)}
     iterations = Iterations(
         settings.iterations,
         settings.updates_per_iteration,
@@ -107,6 +110,7 @@ def train(
         ),
         settings.weight_decay,
         settings.max_gradient_norm,
+        Snapshots(reference, lora, out, frozenset(kept)),
     )
     params, frozen = fresh_params(reference, lora, start.source.seed)
     trained, lines = run_iterations(params, reference.config, iterations, objective, out, lora=lora, frozen=frozen)

@@ -163,6 +163,12 @@ _REGISTRY = Registry(
             numbers=("mean_reward", "mean_entropy"),
         ),
         Kind(
+            "best_checkpoint", 1, "rollouts", "data.best_checkpoint:run",
+            work=f"{_WORK}:best_checkpoint", memory=f"{_MEMORY}:sampling", samples=Sampling("evaluation", "evaluation"),
+            computed_here="the policies of a training run are compared here", verified=f"{_WORK}:rollouts_made",
+            numbers=("checkpoint_fraction",),
+        ),
+        Kind(
             "evaluation", 1, "rollouts", "data.evaluation:run",
             work=f"{_WORK}:evaluation", memory=f"{_MEMORY}:sampling", samples=Sampling("evaluation", "evaluation"),
         ),

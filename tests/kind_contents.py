@@ -56,6 +56,7 @@ TOY = {
             "step_dpo.pair_mode": ["shared_prefix"],
             "step_dpo.labels": ["advantage"],
         },
+        {"algorithm": ["sft"], "data_size": [8], "checkpoint.keep": ["best"], "checkpoint.among": [3]},
     ],
     "seeds": [0],
     "rollouts": {"samples_per_problem": 8},

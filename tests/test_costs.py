@@ -47,7 +47,7 @@ def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops(
     for algorithm in algorithm_names():
         kinds |= stages(CELL, algorithm)
     kinds |= {stage.kind: stage for stage in in_order([critical_steps(ASKED, 0)])}
-    kinds |= stages(changed("step_dpo", **SOFT), "step_dpo")
+    kinds |= stages(changed("step_dpo", **SOFT), "step_dpo") | stages(changed("checkpoint", keep="best"), "sft")
     assert set(kinds) | {"problem_source", "solvable"} == set(BUILT_IN)  # those two: tests/test_set_stages.py
     for kind, stage in kinds.items():
         assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind

@@ -42,6 +42,7 @@ APART = {
     "step_dpo.labels",
     "dpo.simpo_margin",
     "distill.teacher_size",
+    "checkpoint.keep",
     "step_dpo.simpo_margin",
 }
 EVERYWHERE = {"pretrain", "oracle", "problems", "teacher"}  # everything descends from these
@@ -70,6 +71,7 @@ ENTERS = {
     "problems.num_validation": {"problems"},
     "problems.num_test": {"problems"},
     "problems.web_confidence": {"pretrain"},
+    "checkpoint.among": set(),  # the last is kept
     "distill.teacher_updates": {"oracle"},
     "policy.base": {"pretrain"},  # an oracle is always trained
     "problems.zipf_exponent": {"oracle", "problems", "teacher"},

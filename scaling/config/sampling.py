@@ -91,6 +91,13 @@ class Evaluation(Section):
         return self
 
 
+class Checkpoint(Section):
+    """Which policy of a training run is its result; the same for every learner."""
+
+    keep: Literal["last", "best"] = "last"  # best: on the validation problems, greedy
+    among: Annotated[int, Field(ge=2)] = 8  # policies of a run, evenly spaced, the last one among them
+
+
 class Sampler(Server):
     """A user's completion server, which samples in place of this project; what is sampled stays the same."""
 

@@ -16,7 +16,7 @@ from scaling.config.memory import Memory
 from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
 from scaling.config.resources import Resources
-from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues, Verifier
+from scaling.config.sampling import Checkpoint, Evaluation, Rollouts, Sampler, StepValues, Verifier
 from scaling.config.section import Count, NonNegative, Section, Seed, Seeds
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
@@ -42,6 +42,7 @@ class Cell(Section):
     rollouts: Rollouts = Rollouts()
     verifier: Verifier = Verifier()
     step_values: StepValues = StepValues()
+    checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
     sampler: Sampler | None = None  # a server that samples in place of this project's sampler
 

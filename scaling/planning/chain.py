@@ -123,6 +123,16 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
     return Stage("sft", config, inputs, slug=slug(cell, seed))
 
 
+def best_checkpoint(cell: Cell, trained: Stage) -> Stage:
+    """The policy of a training run that `checkpoint` keeps: its last one, or the best on the validation problems."""
+    if cell.checkpoint.keep == "last":
+        return trained
+    with_snapshots = replace(trained, config={**trained.config, "snapshots": cell.checkpoint.among})
+    config = {"problems": answers(cell), "evaluation": part(cell.evaluation, {"max_new_tokens"})}
+    inputs = {"policy": with_snapshots, "problems": fixed_problems(cell), **tokenizer(cell), **start_of_adapters(cell)}
+    return Stage("best_checkpoint", config, inputs, slug=f"{trained.kind}-{trained.slug}")
+
+
 def sampled(cell: Cell, stage: Stage) -> Stage:
     """The stage for this project's sampler, or with the changes that a cell's server makes.
 

@@ -23,6 +23,7 @@ from scaling.planning.chain import (
     adapters,
     answers,
     base_policy,
+    best_checkpoint,
     derived_seed,
     family,
     fixed_problems,
@@ -70,14 +71,18 @@ def base_evaluation(cell: Cell) -> Stage:
 
 def trained_policy(cell: Cell, seed: int) -> Stage:
     """The policy that the cell's algorithm trains."""
-    stage: Stage = loaded(algorithm_of(cell.algorithm).recipe)(cell, seed)
-    return stage
+    return best_checkpoint(cell, loaded(algorithm_of(cell.algorithm).recipe)(cell, seed))
 
 
 @once
 def sampled_policy(cell: Cell, seed: int) -> Stage:
     """The policy that the cell's last round samples from: the SFT policy, or what the round before trained."""
-    return sft_policy(cell, seed) if cell.rounds == 1 else trained_policy(_before(cell), seed)
+    return _first_policy(cell, seed) if cell.rounds == 1 else trained_policy(_before(cell), seed)
+
+
+def _first_policy(cell: Cell, seed: int) -> Stage:
+    """The SFT policy, which learners but SFT start from."""
+    return best_checkpoint(cell, sft_policy(cell, seed))
 
 
 def rollout_policy(cell: Cell, seed: int) -> Stage:
@@ -259,7 +264,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     asked = cell.evaluation.critical_steps
     if asked is None:
         return None
-    sft, trained = sft_policy(cell, seed), trained_policy(cell, seed)
+    sft, trained = _first_policy(cell, seed), trained_policy(cell, seed)
     problems, shared = {"problems": family(cell)}, {**tokenizer(cell), **start_of_adapters(cell)}
 
     config = {

@@ -74,6 +74,12 @@ def evaluation(stage: Stage) -> Cost:
     return completions(stage, count * (1 + stage.config["evaluation"]["samples_per_problem"]))
 
 
+def best_checkpoint(stage: Stage) -> Cost:
+    """A greedy completion of each validation problem by each policy of the run."""
+    count = problems_of(stage.inputs["problems"].config).num_validation
+    return completions(stage, count * stage.inputs["policy"].config["snapshots"])
+
+
 def solvable(stage: Stage) -> Cost:
     return completions(stage, stage.config["solvable"]["num_candidates"] * stage.config["solvable"]["samples"])
 
