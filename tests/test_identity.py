@@ -37,6 +37,7 @@ APART = {
     "policy.revision",
     "policy.prompt_template",
     "evaluation.critical_steps",
+    "evaluation.sets",
     "rollouts.policy",
     "step_dpo.chosen",
     "step_dpo.labels",

@@ -112,21 +112,29 @@ def _fall_sentence(study: Study) -> str:
 
 
 def _pass_rates(tables: Tables, panel: str) -> list[TextTable]:
-    """Mean pass@k over seeds, for every k that was measured."""
+    """Mean pass@k over seeds, for every k that was measured, and how different the right samples of a problem are."""
     runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
     found = []
     for name in (column for column in runs.columns if column.startswith("pass_at_")):
-        table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
-        rows = tuple(
-            (label(str(algorithm)), *("-" if pd.isna(value) else f"{100 * value:.1f}" for value in row))
-            for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
-        )
         k = name.removeprefix("pass_at_")
         note = (
             f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
         )
-        found.append(TextTable(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
+        found.append(_by_cell(runs, name, note, 100))
+    if "diversity" in runs:
+        note = "Diversity: different right samples of a test problem, mean over problems and seeds."
+        found.append(_by_cell(runs, "diversity", note, 1, decimals=2))
     return found
+
+
+def _by_cell(runs: pd.DataFrame, column: str, note: str, times: float, decimals: int = 1) -> TextTable:
+    """The mean of a column over the seeds of every cell."""
+    table = runs.pivot_table(index="algorithm", columns="data_size", values=column, sort=False).sort_index(axis=1)
+    rows = tuple(
+        (label(str(algorithm)), *("-" if pd.isna(value) else f"{times * value:.{decimals}f}" for value in row))
+        for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
+    )
+    return TextTable(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note)
 
 
 def _settings(story: Story) -> Section:

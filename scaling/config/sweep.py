@@ -16,7 +16,7 @@ from scaling.config.memory import Memory
 from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
 from scaling.config.resources import Resources
-from scaling.config.sampling import Checkpoint, Evaluation, Rollouts, Sampler, StepValues, Verifier
+from scaling.config.sampling import Checkpoint, Evaluation, Rollouts, Sampler, StepValues, TestSet, Verifier
 from scaling.config.section import Count, NonNegative, Section, Seed, Seeds
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
@@ -72,6 +72,25 @@ class Cell(Section):
                 f"evaluation.critical_steps.problems is {asked.problems}, but problems.num_test is {available}; the"
                 " traces come from test problems: raise num_test or lower problems."
             )
+        return self
+
+    def on(self, test_set: TestSet) -> "Cell":
+        """The cell with the problems of one of its further test sets. Raises ValueError for keys they do not have."""
+        changed = type(self.problems).model_validate({**self.problems.model_dump(), **test_set.changes})
+        return self.model_copy(update={"problems": changed})
+
+    @model_validator(mode="after")
+    def _sets_are_problems(self) -> "Cell":
+        for one in self.evaluation.sets:
+            if "family" in one.changes:
+                raise ValueError(
+                    f"evaluation.sets: {one.name!r} names a family; it has that of the study: leave it out."
+                )
+            if self.on(one).problems == self.problems:
+                raise ValueError(
+                    f"evaluation.sets: {one.name!r} changes nothing, so it is the study's own test set; give it another"
+                    " value of a key of the section problems."
+                )
         return self
 
     @model_validator(mode="after")

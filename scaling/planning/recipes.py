@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from scaling.config.algorithms import algorithm_of
 from scaling.config.on_policy import Distill, GroupPg, OnPolicy, StepPg
+from scaling.config.sampling import TestSet
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.training import Awr, Dpo, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
@@ -43,6 +44,7 @@ from scaling.stage import Stage
 _CHOOSING = {"max_positives", "keep"}
 _PAIRING = set(Pairing.model_fields)
 _PAIRING_AT_PITS = {"pair_mode", "pit_rule", "chosen", "teacher_positives"}
+_MEASURED_APART = {"critical_steps", "sets"}  # by stages of their own
 _SOFT_LABELS = {"labels", "label_scale", "traces_per_problem"}
 # Uses of a run's seed by critical steps, beside those of its rounds.
 _TRACES, _PITS, _VALUES = 100, 101, 102
@@ -50,11 +52,16 @@ _TRACES, _PITS, _VALUES = 100, 101, 102
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    settings = plain(cell.evaluation, {"critical_steps"})  # those are measured by stages of their own
-    config: dict[str, object] = {"evaluation": settings, "split": "test"}
+    config: dict[str, object] = {"evaluation": plain(cell.evaluation, _MEASURED_APART), "split": "test"}
     if cell.evaluation.describe and cell.policy.hf is None and cell.policy.base == "pretrained":
         config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
+
+
+def evaluation_on(cell: Cell, seed: int, test_set: TestSet) -> Stage:
+    """The same policy on the problems of a further test set."""
+    config = {"evaluation": plain(cell.evaluation, _MEASURED_APART), "split": "test"}
+    return _evaluation(cell, seed, trained_policy(cell, seed), config, test_set)
 
 
 def validation(cell: Cell, seed: int) -> Stage:
@@ -63,10 +70,10 @@ def validation(cell: Cell, seed: int) -> Stage:
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
-def base_evaluation(cell: Cell) -> Stage:
+def base_evaluation(cell: Cell, test_set: TestSet | None = None) -> Stage:
     """The base policy on the test problems, greedy: the error at no synthetic data."""
     config = {"evaluation": _greedy(cell), "split": "test"}
-    return _evaluation(cell, 0, base_policy(cell), config)
+    return _evaluation(cell, 0, base_policy(cell), config, test_set)
 
 
 def trained_policy(cell: Cell, seed: int) -> Stage:
@@ -294,12 +301,17 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     return Stage("critical_steps", problems, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")
 
 
-def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": answers(cell), **config, "seed": seed}
-    inputs = {"policy": policy, "problems": fixed_problems(cell), **tokenizer(cell)}
+def _evaluation(
+    cell: Cell, seed: int, policy: Stage, config: Mapping[str, object], test_set: TestSet | None = None
+) -> Stage:
+    full, measured = {"problems": answers(cell), **config, "seed": seed}, cell
+    if test_set is not None:  # the policy keeps its vocabulary
+        measured = cell.on(test_set)
+        full |= {"problems": answers(measured), "trained_on": answers(cell)}
+    inputs = {"policy": policy, "problems": fixed_problems(measured), **tokenizer(cell)}
     if policy.kind != "pretrain":
         inputs |= start_of_adapters(cell)
-    named = f"{policy.kind}-{policy.slug}-{config['split']}"
+    named = f"{policy.kind}-{policy.slug}-{config['split'] if test_set is None else test_set.name}"
     return sampled(cell, Stage("evaluation", full, inputs, slug=named))
 
 
