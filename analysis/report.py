@@ -113,7 +113,9 @@ def report(file: Path, overrides: Sequence[str], out: Path | None = None, from_r
         return None
     settings = sweep.analysis
     numbers = (settings.bootstrap_draws, settings.seed, settings.problem_flops)
-    question = Question(settings.reference, settings.claims, *numbers, compare=settings.compare)
+    question = Question(
+        settings.reference, settings.claims, *numbers, compare=settings.compare, equal_within=settings.equal_within
+    )
     parts, panels, ceilings = Parts(), dict[str, Panel](), dict[str, Mapping[int, float]]()
     with parts.part("the ceilings of multipliers"):
         ceilings |= ceilings_of(sweep, material.plan)

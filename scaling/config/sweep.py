@@ -120,6 +120,7 @@ class Analysis(Section):
     reference: str = "sft"
     claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
     compare: Annotated[tuple[Pair, ...], Field(strict=False)] = ()  # algorithms to compare with each other
+    equal_within: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] | None = None  # a ratio of compared algorithms
     problem_flops: NonNegative = 0.0  # what the teacher charges for a synthetic problem
     bootstrap_draws: Annotated[int, Field(ge=200, le=100_000)] = 2000
     seed: Seed = 0
