@@ -117,7 +117,9 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     if "label" in pairs or settings.label_smoothing:
         arrays["label"] = smoothed(pairs.get("label", np.ones(len(pairs))), settings.label_smoothing)
     loss = loss_of(settings.loss, settings.per_token or settings.loss == "simpo")
-    numbers = fit_pairs(reference, rows, arrays, loss, constants, settings, config["seed"], out, lora)
+    numbers = fit_pairs(
+        reference, rows, arrays, loss, constants, settings, config["seed"], out, lora, config.get("snapshots", 0)
+    )
     return {**numbers, "training_flops": numbers["training_flops"] + scoring}
 
 
@@ -136,6 +138,7 @@ def fit_pairs(
     seed: int,
     out: Path,
     lora: Lora | None = None,
+    num_snapshots: int = 0,
 ) -> dict[str, float]:
     """Minimise a loss over pairs from a start policy, save the policy, and return the numbers of a record.
 
@@ -146,7 +149,7 @@ def fit_pairs(
     batch = {name: getattr(rows, name).reshape(num_pairs, 2, -1) for name in ("tokens", "mask")}
     longest = rows.lengths.reshape(-1, 2).max(axis=1)
     objective = Objective(loss, constants)
-    trained, metrics = train(start, {**batch, **arrays}, longest, objective, settings, seed, out, lora)
+    trained, metrics = train(start, {**batch, **arrays}, longest, objective, settings, seed, out, lora, num_snapshots)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

@@ -146,7 +146,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     lengths = rows.lengths.reshape(-1, 2)
     constants = {name: getattr(settings, name) for name in ("beta", "desirable_weight", "undesirable_weight")}
     objective = Objective(unpaired_loss, constants, divergence)
-    trained, metrics = train(reference, arrays, lengths.max(axis=1), objective, settings, config["seed"], out, lora)
+    seed, kept = config["seed"], config.get("snapshots", 0)
+    trained, metrics = train(reference, arrays, lengths.max(axis=1), objective, settings, seed, out, lora, kept)
     save_trained(reference, trained, lora, out)
     own, mismatched = lengths.T.tolist()
     forward = forward_flops(reference.config, mismatched)

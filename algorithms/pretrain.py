@@ -1,10 +1,11 @@
 """The base policy: next-token prediction on the family's web text, in place of a pretrained language model.
 
 In: the family's config and the architecture. Out: a policy that knows the procedure and is wrong about facts with
-graded confidence. Text is drawn anew for every update, from a generator keyed by (seed, update).
+graded confidence; or, as an oracle for distillation, one that learned from right solutions of the study's own problems.
+Text is drawn anew for every update, from a generator keyed by (seed, update).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from scaling.training.loop import Updates, run_updates
 from scaling.training.update import Objective, learning_rate_at
 
 _STREAM = 0x3EB  # keeps the web text's generators apart from every other stream of the same seed
+_ORACLE = 0x04AC  # the same for the oracle's text
+Text = Callable[[np.random.Generator], tuple[str, str]]  # a prompt and a completion
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
@@ -36,18 +39,41 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     if "hf" in config["policy"]:
         return import_policy.run(config, inputs, out)
     problems, settings = drawn_problems_of(config), parse(Pretrain, config["pretrain"])
-    policy = parse(PolicySettings, config["policy"])
-    family, tokenizer = family_of(problems), for_problems(problems)
-    shape = replace(model_config(policy.size, tokenizer.vocab_size), bfloat16=policy.compute_dtype == "bfloat16")
-    init = architecture(shape).init(jax.random.key(settings.seed))
-    if policy.base == "random":
-        save_policy(Policy(init, shape), out)
+    if config["policy"]["base"] == "random":
+        policy = _fresh(config, settings.seed)
+        save_policy(policy, out)
         return {"training_flops": 0.0, "num_updates": 0.0}
+    family = family_of(problems)
     facts = family.web_facts(problems, settings.seed)
+    return _trained(config, settings, lambda rng: family.web_text(problems, rng, facts), _STREAM, out)
+
+
+def run_oracle(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Train on right solutions of problems as the study draws them. config: problems, policy, pretrain."""
+    problems = drawn_problems_of(config)
+    family = family_of(problems)
+
+    def solved(rng: np.random.Generator) -> tuple[str, str]:
+        problem = family.draw(problems, rng)
+        return problem.prompt, family.solve(problems, problem, rng)
+
+    return _trained(config, parse(Pretrain, config["pretrain"]), solved, _ORACLE, out)
+
+
+def _fresh(config: Mapping[str, Any], seed: int) -> Policy:
+    policy = parse(PolicySettings, config["policy"])
+    vocab_size = for_problems(drawn_problems_of(config)).vocab_size
+    shape = replace(model_config(policy.size, vocab_size), bfloat16=policy.compute_dtype == "bfloat16")
+    return Policy(architecture(shape).init(jax.random.key(seed)), shape)
+
+
+def _trained(config: Mapping[str, Any], settings: Pretrain, text: Text, stream: int, out: Path) -> dict[str, float]:
+    """Next-token prediction on texts, each update on its own."""
+    policy, tokenizer = _fresh(config, settings.seed), for_problems(drawn_problems_of(config))
 
     def texts_of(index: int) -> Sequences:
-        rng = np.random.default_rng([_STREAM, settings.seed, index])
-        texts = [family.web_text(problems, rng, facts) for _ in range(settings.batch_size)]
+        rng = np.random.default_rng([stream, settings.seed, index])
+        texts = [text(rng) for _ in range(settings.batch_size)]
         return sequences(
             [tokenizer.encode_prompt(prompt) for prompt, _ in texts],
             [tokenizer.encode_completion(completion) for _, completion in texts],
@@ -67,8 +93,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         weight_decay=settings.weight_decay,
         max_gradient_norm=settings.max_gradient_norm,
     )
-    params, metrics = run_updates(init, shape, updates, Objective(nll), out)
-    save_policy(Policy(params, shape), out)
+    params, metrics = run_updates(policy.params, policy.config, updates, Objective(nll), out)
+    save_policy(Policy(params, policy.config), out)
     length = int(texts_of(0).lengths.mean())  # nearly constant within a family
-    flops = settings.num_updates * training_flops(shape, [length] * settings.batch_size)
+    flops = settings.num_updates * training_flops(policy.config, [length] * settings.batch_size)
     return {**metrics, "training_flops": flops}

@@ -44,7 +44,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     config: problems, sft, seed, and lora if adapters are trained. inputs: base, synthetic.
     """
     rows, settings = sequences(*synthetic_pairs(config, inputs)), parse(Sft, config["sft"])
-    return fit(policy_of(inputs, "base"), rows, settings, config["seed"], out, lora_of(config))
+    kept = config.get("snapshots", 0)
+    return fit(policy_of(inputs, "base"), rows, settings, config["seed"], out, lora_of(config), num_snapshots=kept)
 
 
 def synthetic_pairs(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[list[list[int]], list[list[int]]]:
@@ -79,7 +80,7 @@ def fit_chosen(
     start = policy_of(inputs, "start")
     if prompts:
         rows = masked_sequences(prompts, completions, masks)
-        return fit(start, rows, settings, config["seed"], out, lora_of(config), loss)
+        return fit(start, rows, settings, config["seed"], out, lora_of(config), loss, config.get("snapshots", 0))
     if "round" in config and settings.start == "sft":
         return {**passed_on(start, out), "num_sequences": 0.0}
     raise ValueError(nothing)
@@ -93,10 +94,11 @@ def fit(
     out: Path,
     lora: Lora | None = None,
     loss: Loss = nll,
+    num_snapshots: int = 0,
 ) -> dict[str, float]:
     """Minimise the NLL of the rows, or another loss, from a start policy, save it, and return a record's numbers."""
     arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    trained, metrics = train(start, arrays, rows.lengths, Objective(loss), settings, seed, out, lora)
+    trained, metrics = train(start, arrays, rows.lengths, Objective(loss), settings, seed, out, lora, num_snapshots)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

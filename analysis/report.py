@@ -119,7 +119,9 @@ def _report(file: Path, sweep: Sweep, output: Output, from_results: bool) -> Sum
         return None
     settings = sweep.analysis
     numbers = (settings.bootstrap_draws, settings.seed, settings.problem_flops)
-    question = Question(settings.reference, settings.claims, *numbers, compare=settings.compare)
+    question = Question(
+        settings.reference, settings.claims, *numbers, compare=settings.compare, equal_within=settings.equal_within
+    )
     parts, panels, ceilings = Parts(), dict[str, Panel](), dict[str, Mapping[int, float]]()
     with parts.part("the ceilings of multipliers"):
         ceilings |= ceilings_of(sweep, material.plan)

@@ -59,8 +59,14 @@ def all_indices(traces: pd.DataFrame, num_rollouts: int) -> list[tuple[int, int,
     ]
 
 
-def requests(source: Source, traces: pd.DataFrame, asked: Iterable[tuple[Any, ...]]) -> Requests:
-    """Continuation `index` of the first `step` + 1 steps of a trace, for each (row of traces, step, index)."""
+def requests(
+    source: Source, traces: pd.DataFrame, asked: Iterable[tuple[Any, ...]], root: jax.Array | None = None
+) -> Requests:
+    """Continuation `index` of the first `step` + 1 steps of a trace, for each (row of traces, step, index).
+
+    root: of the random keys; by default that of the stage of step values.
+    """
+    root = root_key(source.seed, STEP_VALUES) if root is None else root
     rows = list(traces[["problem", "sample", "tokens", "step_ends"]].itertuples(index=False))
     found = []
     for trace, step, index in asked:
@@ -76,7 +82,7 @@ def requests(source: Source, traces: pd.DataFrame, asked: Iterable[tuple[Any, ..
     return Requests(
         prefixes,
         [prompts[problem] + written for problem, written in zip(prefixes["problem"], prefixes["written"], strict=True)],
-        row_keys(root_key(source.seed, STEP_VALUES), ids),
+        row_keys(root, ids),
         [max(1, source.limit - end) for end in prefixes["end"]],
     )
 

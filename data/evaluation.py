@@ -27,12 +27,14 @@ from scaling.config.text_problems import TextProblems
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
-    """Measure. config: problems, evaluation, split, seed, and web_seed to find misconceptions.
+    """Measure. config: problems, evaluation, split, seed; web_seed to find misconceptions, and trained_on, the problems
+    whose vocabulary the policy has, where they are others.
 
     inputs: policy, problems.
     """
     settings, evaluation = problems_of(config), parse(Evaluation, config["evaluation"])
-    tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
+    trained_on = problems_of({"problems": config["trained_on"]}) if "trained_on" in config else settings
+    tokenizer, family = tokenizer_of(trained_on, inputs), family_of(settings)
     sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]

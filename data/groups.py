@@ -1,21 +1,24 @@
 """Groups of completions of one problem, judged: what an on-policy learner samples in each of its iterations.
 
 In: the policy's params of the moment. Out: a table with one row a completion: problem (row of D_syn), sample, slot (the
-place of its group among those that are learned from, -1 if it was replaced), tokens, logp (at temperature 1), reward.
+place of its group among those that are learned from, -1 if it was replaced), tokens, logp (at temperature 1), reward;
+and, where its steps are continued, what the continuations show.
 
 A completion's randomness is keyed by (seed, iteration, problem, sample), and the problems of an iteration follow from
 (seed, iteration): what an iteration samples depends on its policy alone, not on how that was reached.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import pandas as pd
 
-from data.continuations import Source, rewards
-from data.sampling.completions import ON_POLICY, root_key
+from data.continuations import Source, all_indices, judged, requests, rewards
+from data.sampling.completions import ON_POLICY, ON_POLICY_VALUES, root_key
+from scaling.model.flops import sampling_flops
 from scaling.model.sampling import row_keys, sample
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
@@ -53,6 +56,37 @@ def draw(draws: Draws, params: Params, iteration: int) -> pd.DataFrame:
     slots = np.full(num_drawn, -1)
     slots[owners] = np.arange(draws.num_groups)
     return pd.concat(tables, ignore_index=True).assign(slot=np.repeat(slots, draws.num_samples))
+
+
+def with_continuations(
+    draws: Draws,
+    params: Params,
+    iteration: int,
+    table: pd.DataFrame,
+    cutter: Callable[[Sequence[int]], list[int]],
+    num_rollouts: int,
+) -> pd.DataFrame:
+    """The completions of an iteration, each continued num_rollouts times after every step but the last.
+
+    cutter: tokens -> the offset at which each step ends. More columns: step_ends; num_correct, how many continuations
+    were right after each step but the last; continuation_tokens, sampled in all of them, and continuation_flops.
+    A continuation is keyed by (seed, iteration, problem, sample, step, index).
+    """
+    table = table.assign(step_ends=list(map(cutter, table["tokens"])))
+    root = jax.random.fold_in(root_key(draws.source.seed, ON_POLICY_VALUES), iteration)
+    indices = all_indices(table, num_rollouts)
+    num_correct = [np.zeros(len(ends) - 1, int) for ends in table["step_ends"]]
+    tokens, flops = np.zeros(len(table), int), np.zeros(len(table))
+    if indices:
+        asked = requests(draws.source, table, indices, root)
+        sampled = sample(params, draws.shape, asked.starts, asked.keys, asked.limits, draws.temperature)
+        right = judged(draws.source, asked, sampled.completions)["reward"]
+        lengths = sampled.lengths.tolist()
+        for (row, step, _), start, new, reward in zip(indices, asked.starts, lengths, right, strict=True):
+            num_correct[row][step] += int(reward)
+            tokens[row] += new
+            flops[row] += sampling_flops(draws.shape, [len(start)], [new])
+    return table.assign(num_correct=num_correct, continuation_tokens=tokens, continuation_flops=flops)
 
 
 def have_gradient(rewards: np.ndarray) -> np.ndarray:

@@ -69,6 +69,10 @@ _REGISTRY = Registry(
             "pretrain", 1, "train", "algorithms.pretrain:run",
             work=f"{_WORK}:pretrain", memory=f"{_MEMORY}:training", makes_base=True,
         ),
+        Kind(
+            "oracle", 1, "train", "algorithms.pretrain:run_oracle",
+            work=f"{_WORK}:pretrain", memory=f"{_MEMORY}:pretraining",
+        ),
         Kind("problem_source", 1, "host", "data.sets.problem_source:run", work=_NOTHING),
         Kind("problems", 1, "host", "data.sets.problem_sets:run", work=_NOTHING),
         Kind(
@@ -146,8 +150,27 @@ _REGISTRY = Registry(
         Kind(
             "group_pg", 1, "train", "algorithms.group_pg:run", work=f"{_WORK}:group_pg", memory=f"{_MEMORY}:on_policy",
             samples=Sampling("group_pg", "group_pg", per_prompt="samples_per_problem"),
-            computed_here="group_pg samples here, from the policy of the moment",
+            computed_here="group_pg samples here, from the policy of the moment", verified=f"{_WORK}:rollouts_made",
             numbers=("mean_reward", "mean_entropy", "groups_without_gradient_fraction"),
+        ),
+        Kind(
+            "step_pg", 1, "train", "algorithms.step_pg:run", work=f"{_WORK}:step_pg", memory=f"{_MEMORY}:on_policy",
+            samples=Sampling("step_pg", "step_pg", per_prompt="samples_per_problem"),
+            computed_here="step_pg samples here, from the policy of the moment",
+            verified=f"{_WORK}:rollouts_and_continuations_made",
+            numbers=("mean_reward", "mean_entropy", "groups_without_gradient_fraction"),
+        ),
+        Kind(
+            "distill", 1, "train", "algorithms.distill:run", work=f"{_WORK}:distill", memory=f"{_MEMORY}:distilling",
+            samples=Sampling("distill", "distill", per_prompt="samples_per_problem"),
+            computed_here="distill samples here, from the policy of the moment", verified=f"{_WORK}:rollouts_made",
+            numbers=("mean_reward", "mean_entropy"),
+        ),
+        Kind(
+            "best_checkpoint", 1, "rollouts", "data.best_checkpoint:run",
+            work=f"{_WORK}:best_checkpoint", memory=f"{_MEMORY}:sampling", samples=Sampling("evaluation", "evaluation"),
+            computed_here="the policies of a training run are compared here", verified=f"{_WORK}:rollouts_made",
+            numbers=("checkpoint_fraction",),
         ),
         Kind(
             "evaluation", 1, "rollouts", "data.evaluation:run",

@@ -42,26 +42,30 @@ CLOSE = 1e-3  # relative; processors of one make round otherwise
 NOT_CONTENTS = ("log.txt", "record.json", "provenance.json")
 TRAINING = {"learning_rate": 0.01, "epochs": 10, "batch_size": 8}
 ALGORITHMS = ("sft", "filtered_sft", "rft", "dpo", "step_dpo", "step_rft", "awr", "kto", "kto_by_step")
+ON_POLICY = {"learning_rate": 0.01, "iterations": 2, "problems_per_update": 4, "samples_per_problem": 4}
 TOY = {
     "question": "What does every kind compute?",
     "problems": {"family": "modular_sum", "modulus": 11, "operands": 3, "num_validation": 4, "num_test": 8},
     "policy": {"size": "xxs", "base": "pretrained"},
     "pretrain": {"num_updates": 20, "batch_size": 8},
     "grid": [
-        {"algorithm": [*ALGORITHMS, "group_pg"], "data_size": [8]},
+        {"algorithm": [*ALGORITHMS, "group_pg", "step_pg", "distill"], "data_size": [8]},
         {
             "algorithm": ["step_dpo"],
             "data_size": [8],
             "step_dpo.pair_mode": ["shared_prefix"],
             "step_dpo.labels": ["advantage"],
         },
+        {"algorithm": ["sft"], "data_size": [8], "checkpoint.keep": ["best"], "checkpoint.among": [3]},
     ],
     "seeds": [0],
     "rollouts": {"samples_per_problem": 8},
     "step_values": {"rollouts_per_prefix": 2},
     "evaluation": {"samples_per_problem": 2, "pass_at": [2], "critical_steps": {"problems": 4}},
     **dict.fromkeys(ALGORITHMS, TRAINING),
-    "group_pg": {"learning_rate": 0.01, "iterations": 2, "problems_per_update": 4, "samples_per_problem": 4},
+    "group_pg": ON_POLICY,
+    "step_pg": {**ON_POLICY, "rollouts_per_prefix": 4},
+    "distill": {**ON_POLICY, "teacher_updates": 10},
 }
 TEXT = {
     "question": "What does every kind of a set compute?",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import TypeAdapter, ValidationError
 
-from scaling.config.on_policy import GroupPg
+from scaling.config.on_policy import Distill, GroupPg, StepPg
 from scaling.config.policy import Lora, Policy
 from scaling.config.problems import families, settings_of
 from scaling.config.sampling import CriticalSteps, Evaluation, Rollouts, StepValues
@@ -23,6 +23,8 @@ _SCHEMAS: Mapping[str, object] = {
     "awr": Awr,
     "kto": Unpaired,
     "group_pg": GroupPg,
+    "step_pg": StepPg,
+    "distill": Distill,
     "dpo": Preference,
     "rollouts": Rollouts,
     "step_values": StepValues,
@@ -54,6 +56,8 @@ def _elsewhere(section: Section) -> set[str]:
             return {"size", "base", "lora"}
         case TextProblems():
             return {"path", "solvable"}
+        case Distill():
+            return {"teacher_size", "teacher_updates"}
         case Evaluation():
             return {"critical_steps"}
         case _:

@@ -1,14 +1,18 @@
 """Two algorithms against each other: in a table, in a sweep's report, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from planted import SIZES, planted
 
 from analysis.fit import main
+from analysis.page.parts import Parts
 from analysis.page.rendering import escaped
+from analysis.page.wording import SWEEP
+from analysis.reporting.study_sections import study_sections
 from analysis.tables.outcomes import from_table
-from analysis.verdicts.panel import Question, analysed, compared
+from analysis.verdicts.panel import Question, analysed, compared, equivalence
 from analysis.verdicts.study import analyse
 from scaling.config.errors import ConfigError
 from scaling.planning.sweep_file import load_sweep
@@ -78,6 +82,34 @@ def test_pairs_of_a_sweep_are_checked_before_it_runs(pair, message, tmp_path):
     file.write_text(f"{grid}analysis: {{compare: [{json.dumps(pair)}]}}\n")
     with pytest.raises(ConfigError, match=message):
         load_sweep(file)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (0.81, 1.24, "EQUAL"),
+        (0.79, 1.1, "UNDECIDED"),
+        (0.9, 1.3, "UNDECIDED"),
+        (0.5, 0.79, "DIFFERENT"),
+        (1.3, 2.0, "DIFFERENT"),
+        (0.1, 9.0, "UNDECIDED"),
+    ],
+)
+def test_equal_means_that_the_whole_interval_is_within_the_margin(low, high, word):
+    mean = SimpleNamespace(kind="mean", estimate=(low * high) ** 0.5, low=low, high=high)
+    outcomes = SimpleNamespace(algorithms=["awr", "step_dpo"])
+    study = SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: None, multipliers=[mean])
+    sentence = equivalence(study, 1.25)
+    assert sentence.startswith("Per-step DPO and AWR within 1/1.25 to 1.25: ") and f": {word}, the ratio" in sentence
+    study.multipliers = []
+    assert "cannot be said" in equivalence(study, 1.25)
+
+
+def test_a_report_says_whether_compared_algorithms_are_equal(table, tmp_path):
+    question = Question("sft", {}, 200, 0, compare=(("step_dpo", "rft"),), equal_within=1.25)
+    panel = analysed(from_table(table), question)
+    (section,) = (one for one in study_sections("", panel, tmp_path, SWEEP, Parts()) if "compared" in one.title)
+    assert section.bullets[-1] == equivalence(panel.comparisons[0], 1.25)
 
 
 def test_text_is_escaped_for_latex():

@@ -47,7 +47,7 @@ def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops(
     for algorithm in algorithm_names():
         kinds |= stages(CELL, algorithm)
     kinds |= {stage.kind: stage for stage in in_order([critical_steps(ASKED, 0)])}
-    kinds |= stages(changed("step_dpo", **SOFT), "step_dpo")
+    kinds |= stages(changed("step_dpo", **SOFT), "step_dpo") | stages(changed("checkpoint", keep="best"), "sft")
     assert set(kinds) | {"problem_source", "solvable"} == set(BUILT_IN)  # those two: tests/test_set_stages.py
     for kind, stage in kinds.items():
         assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind
@@ -159,6 +159,24 @@ def test_group_pg_samples_and_trains_on_its_groups_whatever_the_data_size(settin
     work = training_flops(SHAPE, lengths) + passes * forward_flops(SHAPE, lengths)
     assert found.training_flops == pytest.approx(rows * work)
     assert found.generation_flops == pytest.approx(attempts * rows * sampling_flops(SHAPE, [PROMPT], [COMPLETION]))
+
+
+def test_step_pg_continues_every_step_but_the_last_of_its_completions():
+    settings = {**ON_POLICY, "samples_per_problem": 6, "rollouts_per_prefix": 7}
+    found = cost(stages(changed("step_pg", **settings), "step_pg")["step_pg"])
+    rows, half = 5 * 3 * 6, COMPLETION / 2
+    assert found.training_flops == pytest.approx(rows * training_flops(SHAPE, [PROMPT + COMPLETION]))
+    continued = rows * 2 * 7 * sampling_flops(SHAPE, [PROMPT + half], [half])  # two sums; nothing follows the answer
+    assert found.generation_flops == pytest.approx(rows * sampling_flops(SHAPE, [PROMPT], [COMPLETION]) + continued)
+
+
+def test_distillation_pays_for_its_teachers_pretraining_and_reading():
+    own = stages(changed("distill", **ON_POLICY, teacher_updates=7), "distill")
+    lengths = [PROMPT + COMPLETION]
+    rows = CELL.pretrain.batch_size * 7
+    assert cost(own["oracle"]).training_flops == pytest.approx(rows * training_flops(SHAPE, lengths))
+    work = training_flops(SHAPE, lengths) + forward_flops(SHAPE, lengths)
+    assert cost(own["distill"]).training_flops == pytest.approx(5 * 3 * 4 * work)
 
 
 def test_step_values_continue_every_prefix_of_every_negative():

@@ -1,24 +1,21 @@
 """Policy gradient on groups: advantages and losses against NumPy, what is learned, and an interrupted stage."""
 
-from itertools import accumulate
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from finite_differences import gradient, logps_of
+from interrupted import BYTES, Killed, killing, looking_every
 from stage_config import whole
 from tiny_chain import PROBLEMS, Chain
 
-from algorithms import group_pg
+from algorithms import group_pg, on_policy
 from algorithms.group_pg import advantages, loss_of, policy_loss, token_weights
 from data.records import read_jsonl
 from scaling.model import sampling
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.policy import load_policy
-from scaling.training import checkpoint
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "rloo", "cispo")
 GROUPS, SAMPLES, LONGEST, TEMPERATURE = 2, 3, 5, 0.7
@@ -276,8 +273,8 @@ def test_later_updates_of_an_iteration_leave_the_policy_that_sampled(chain, tmp_
 
 def test_negatives_only_learn_nothing_from_right_completions(chain, tmp_path, monkeypatch):
     seen = []
-    real = group_pg._cut
-    monkeypatch.setattr(group_pg, "_cut", lambda arrays, *rest: seen.append(arrays) or real(arrays, *rest))
+    real = group_pg.cut
+    monkeypatch.setattr(group_pg, "cut", lambda arrays, *rest: seen.append(arrays) or real(arrays, *rest))
     train(chain, tmp_path, iterations=1, positive_weight=0.0)
     rewards = pd.read_parquet(tmp_path / "samples.parquet").sort_values("slot", kind="stable")["reward"].to_numpy()
     gains = seen[0]["advantage"]
@@ -286,9 +283,9 @@ def test_negatives_only_learn_nothing_from_right_completions(chain, tmp_path, mo
 
 def test_the_divergence_is_part_of_rloos_reward(chain, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(group_pg, "_cut", lambda arrays, *rest: seen.append(arrays) or iter(()))
-    monkeypatch.setattr(group_pg, "run_iterations", lambda params, config, iterations, *rest, **more: one(iterations))
-    monkeypatch.setattr(group_pg, "numbers_of_record", lambda lines: {})
+    monkeypatch.setattr(group_pg, "cut", lambda arrays, *rest: seen.append(arrays) or iter(()))
+    monkeypatch.setattr(on_policy, "run_iterations", lambda params, config, iterations, *rest, **more: one(iterations))
+    monkeypatch.setattr(on_policy, "numbers_of_record", lambda lines: {})
     start = load_policy(chain["sft"])
     policy = jax.tree.map(lambda leaf: leaf * 1.05, start.params)
 
@@ -336,39 +333,7 @@ def test_adapters_are_trained_and_sampled_with(chain, tmp_path):
 # An interrupted stage.
 
 
-class Killed(BaseException):
-    """What a kill looks like from inside."""
-
-
-@pytest.fixture
-def ticking(monkeypatch):
-    """A clock that goes 25 s a look, so that every third look brings a checkpoint, after samples or after updates."""
-    clock = accumulate(iter(lambda: 25, 0))
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-
-
-def killing(monkeypatch, at):
-    """Make the stage die at an event: each draw of samples and each update is one."""
-    events = iter(range(10**6))
-    draw, cut = group_pg.draw, group_pg._cut
-
-    def dies(function):
-        def event(*arguments):
-            if next(events) == at:
-                raise Killed
-            return function(*arguments)
-
-        return event
-
-    def late(*arguments):
-        yield from dies(cut)(*arguments)  # when the update asks for its rows
-
-    monkeypatch.setattr(group_pg, "draw", dies(draw))
-    monkeypatch.setattr(group_pg, "_cut", late)
-
-
 SETTINGS = {"updates_per_iteration": 2, "problems_per_update": 2, "dynamic_sampling": 1, "kl_weight": 0.1}
-FILES = ("metrics.jsonl", "samples.parquet", "policy.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -378,22 +343,22 @@ def unbroken(chain, tmp_path_factory):
 
 
 @pytest.mark.parametrize("at", [[0], [2], [4, 5], [7], [11], [10, 1]])
-def test_a_killed_stage_ends_with_the_bytes_of_the_unbroken_one(at, chain, unbroken, tmp_path, ticking):
+def test_a_killed_stage_ends_with_the_bytes_of_the_unbroken_one(at, chain, unbroken, tmp_path, monkeypatch):
+    looking_every(monkeypatch, 25)  # every third look brings a checkpoint, after samples or after updates
     expected, numbers = unbroken
     for moment in at:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-            killing(patch, moment)
+            killing(patch, group_pg, moment)
             train(chain, tmp_path, **SETTINGS)
     assert train(chain, tmp_path, **SETTINGS) == numbers
-    for name in FILES:
+    for name in BYTES:
         assert (tmp_path / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 def test_samples_that_a_checkpoint_holds_are_not_drawn_again(chain, tmp_path, monkeypatch):
-    clock = accumulate(iter(lambda: 100, 0))  # a checkpoint at every look
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    looking_every(monkeypatch, 100)  # each look brings a checkpoint
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        killing(patch, 4)  # in the first update of the second iteration
+        killing(patch, group_pg, 4)  # in the first update of the second iteration
         train(chain, tmp_path, **SETTINGS)
     drawn = []
     real = group_pg.draw

@@ -26,6 +26,8 @@ TRAINS = {
     "kto": "kto",
     "kto_by_step": "kto",
     "group_pg": "group_pg",
+    "step_pg": "step_pg",
+    "distill": "distill",
 }
 # Keys with tests of their own, because other values of them need other stages.
 APART = {
@@ -36,14 +38,17 @@ APART = {
     "policy.revision",
     "policy.prompt_template",
     "evaluation.critical_steps",
+    "evaluation.sets",
     "rollouts.policy",
     "filtered_sft.keep",
     "step_dpo.chosen",
     "step_dpo.labels",
     "dpo.simpo_margin",
+    "distill.teacher_size",
+    "checkpoint.keep",
     "step_dpo.simpo_margin",
 }
-EVERYWHERE = {"pretrain", "problems", "teacher"}  # everything descends from these
+EVERYWHERE = {"pretrain", "oracle", "problems", "teacher"}  # everything descends from these
 ENTERS = {
     "data_size": {"teacher"},
     "rft.max_positives": {"positives"},
@@ -70,18 +75,21 @@ ENTERS = {
     "problems.num_validation": {"problems"},
     "problems.num_test": {"problems"},
     "problems.web_confidence": {"pretrain"},
-    "problems.zipf_exponent": {"problems", "teacher"},
+    "checkpoint.among": set(),  # the last is kept
+    "distill.teacher_updates": {"oracle"},
+    "policy.base": {"pretrain"},  # an oracle is always trained
+    "problems.zipf_exponent": {"oracle", "problems", "teacher"},
     "problems.flaw_rate": {"teacher"},
     "problems.flaws": {"teacher"},
     "problems.held_out_seed": {"problems"},
 }
 SECTION_ENTERS = {
-    "policy": {"pretrain"},
-    "pretrain": {"pretrain"},
+    "policy": {"pretrain", "oracle"},
+    "pretrain": {"pretrain", "oracle"},
     "teacher": {"teacher"},
     "rollouts": {"rollouts"},
     "step_values": {"step_values"},
-    "verifier": {"verification", "step_values", "group_pg"},
+    "verifier": {"verification", "step_values", "group_pg", "step_pg", "distill"},
     "evaluation": {"evaluation"},
     "problems": EVERYWHERE,
 }

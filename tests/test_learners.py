@@ -26,6 +26,10 @@ ARMS = {
     "dapo": ("group_pg", {"group_pg": {**FEW, "loss": "dapo", "dynamic_sampling": 2}}),
     "rloo": ("group_pg", {"group_pg": {**FEW, "loss": "rloo", "kl_weight": 0.05}, "verifier": {"classes": 2}}),
     "cispo": ("group_pg", {"group_pg": {**FEW, "loss": "cispo"}, "policy": {**POLICY, "lora": {"rank": 2}}}),
+    "step_pg": ("step_pg", {"step_pg": {**FEW, "rollouts_per_prefix": 4}, "verifier": {"classes": 2}}),
+    "distill": ("distill", {"distill": {**FEW, "teacher_updates": 5}, "pretrain": {"batch_size": 8}}),
+    "best": ("dpo", {"checkpoint": {"keep": "best", "among": 3}}),
+    "best_of_pg": ("group_pg", {"group_pg": FEW, "checkpoint": {"keep": "best", "among": 3}}),
     "negatives_only": ("group_pg", {"group_pg": {**FEW, "positive_weight": 0.0}, "rounds": 2}),
 }
 
@@ -52,5 +56,7 @@ def test_every_learner_runs_from_a_sweep_file(tmp_path, monkeypatch):
         assert sweep.main([str(path), "--inline"]) == 0, name
         runs = pd.read_csv(tmp_path / f"results/{name}/runs.csv")
         assert runs["status"].tolist() == ["done"] and runs["error"].between(0, 1).all(), name
-        if algorithm == "group_pg":
+        if "checkpoint" in sections:
+            assert runs["checkpoint_fraction"].between(0, 1).all(), name
+        if algorithm in ("group_pg", "step_pg", "distill"):
             assert (runs["generation_flops"] > 0).all() and runs["mean_reward"].between(0, 1).all(), name

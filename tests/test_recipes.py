@@ -73,6 +73,7 @@ def test_some_recipe_uses_every_kind():
     asked = Cell.of(**{"evaluation": {"critical_steps": {}}})
     kinds = {kind for algorithm in ALGORITHMS for kind in by_kind(cell_of(algorithm))}
     kinds |= kinds_from(critical_steps(asked, 0))
+    kinds |= set(by_kind(Cell.of(**{"checkpoint": {"keep": "best"}})))
     soft = {"labels": "advantage", "pair_mode": "shared_prefix"}
     kinds |= set(by_kind(Cell.of(**{"algorithm": "step_dpo", "step_dpo": soft})))
     kinds |= {"problem_source", "solvable"}  # of sets in plain language: tests/test_set_stages.py

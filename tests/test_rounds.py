@@ -41,7 +41,8 @@ def chain(cell: Cell, kind: str) -> list[Stage]:
 def test_every_round_samples_from_the_policy_that_the_round_before_trained(algorithm):
     before, after = (recipes.trained_policy(cell_of(algorithm, rounds), 0) for rounds in (2, 3))
     assert set(in_order([before])) < set(in_order([after]))
-    kind, name = ("group_pg", "reference") if algorithm == "group_pg" else ("rollouts", "policy")  # it samples itself
+    samples_itself = algorithm in ("group_pg", "step_pg", "distill")
+    kind, name = (algorithm, "reference") if samples_itself else ("rollouts", "policy")
     sampled = [stage.inputs[name] for stage in chain(cell_of(algorithm, 3), kind)]
     assert sampled == [
         recipes.trained_policy(cell_of(first, k), 0) for first, k in (("sft", 1), (algorithm, 1), (algorithm, 2))
@@ -96,7 +97,7 @@ def test_no_two_rounds_of_any_seeds_share_their_randomness():
 @pytest.mark.parametrize("algorithm", ITERATED)
 def test_many_rounds_are_planned_at_once_and_each_costs_what_the_first_did(algorithm):
     one, twenty = (in_order([recipes.trained_policy(cell_of(algorithm, rounds), 0)]) for rounds in (1, 20))
-    shared = [stage for stage in one if stage.kind in ("pretrain", "teacher", "sft")]
+    shared = [stage for stage in one if stage.kind in ("pretrain", "oracle", "teacher", "sft")]
     assert len(twenty) - len(shared) == 20 * (len(one) - len(shared))
 
     def flops(stages: tuple[Stage, ...]) -> float:

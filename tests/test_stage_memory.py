@@ -15,7 +15,7 @@ from scaling.planning.chain import solvable
 from scaling.planning.recipes import critical_steps
 from scaling.pretrained.shapes import known_shape
 from scaling.pricing.costs import Cost
-from scaling.pricing.lengths import longest
+from scaling.pricing.lengths import longest, setting
 from scaling.pricing.stage_memory import memory_lines, need, seconds_on, time_lines
 from scaling.stage import in_order
 
@@ -96,6 +96,16 @@ def test_an_on_policy_stage_needs_what_an_update_or_a_chunk_of_its_sampler_needs
     assert need(stage, ONE, Memory(micro_batch_tokens=1)).parts == {**sampled, **kept}
     limited = stage_of("group_pg", "group_pg", group_pg={"max_new_tokens": 9})
     assert longest(limited)[2] == 9
+
+
+def test_distillation_also_holds_its_oracle_which_is_trained_in_the_batches_of_the_base_policy():
+    stage = stage_of("distill", "distill", distill={"teacher_size": "m"})
+    found, own = need(stage, ONE, Memory()).parts, need(stage_of("group_pg", "group_pg"), ONE, Memory()).parts
+    oracle = setting(stage.inputs["oracle"])[1]
+    assert found == {**own, "oracle": training_memory(oracle, ONE_DEVICE, 1, 1)["params"]}
+    assert oracle.width > longest(stage)[0].width and found["oracle"] > found["start policy"]
+    pretraining = need(stage.inputs["oracle"], ONE, Memory(micro_batch_tokens=10**6)).parts
+    assert pretraining["AdamW moments"] == 2 * found["oracle"]
 
 
 def test_critical_steps_are_predicted_as_a_forward_pass_without_a_cache():

@@ -13,7 +13,15 @@ from scaling.engine.results_dir import results_dir
 
 PAGES = ("report.md", "report.html")
 FIGURES = tuple(f"figures/*.{suffix}" for suffix in ("png", "svg", "pdf", "csv"))
-STUDY_FILES = ("errors.csv", "multipliers.csv", "compute_multipliers.csv", "fits.json", "tables.tex", *FIGURES)
+STUDY_FILES = (
+    "errors.csv",
+    "multipliers.csv",
+    "compute_multipliers.csv",
+    "equal_error.csv",
+    "fits.json",
+    "tables.tex",
+    *FIGURES,
+)
 TABLES = (
     "runs.csv",
     "outcomes.parquet",

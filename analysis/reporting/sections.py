@@ -120,21 +120,29 @@ def _fall_sentence(study: Study) -> str:
 
 
 def _pass_rates(tables: Tables, panel: str) -> list[TextTable]:
-    """Mean pass@k over seeds, for every k that was measured."""
+    """Mean pass@k over seeds, for every k that was measured, and how different the right samples of a problem are."""
     runs = tables.runs[(tables.runs["panel"] == panel) & (tables.runs["status"] == "done")]
     found = []
     for name in (column for column in runs.columns if column.startswith("pass_at_")):
-        table = runs.pivot_table(index="algorithm", columns="data_size", values=name, sort=False).sort_index(axis=1)
-        rows = tuple(
-            (label(str(algorithm)), *("-" if pd.isna(value) else f"{100 * value:.1f}" for value in row))
-            for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
-        )
         k = name.removeprefix("pass_at_")
         note = (
             f"pass@{k}: percent of test problems that one of {k} samples solves (unbiased estimate), mean over seeds."
         )
-        found.append(TextTable(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note))
+        found.append(_by_cell(runs, name, note, 100))
+    if "diversity" in runs:
+        note = "Diversity: different right samples of a test problem, mean over problems and seeds."
+        found.append(_by_cell(runs, "diversity", note, 1, decimals=2))
     return found
+
+
+def _by_cell(runs: pd.DataFrame, column: str, note: str, times: float, decimals: int = 1) -> TextTable:
+    """The mean of a column over the seeds of every cell."""
+    table = runs.pivot_table(index="algorithm", columns="data_size", values=column, sort=False).sort_index(axis=1)
+    rows = tuple(
+        (label(str(algorithm)), *("-" if pd.isna(value) else f"{times * value:.{decimals}f}" for value in row))
+        for algorithm, row in zip(table.index, table.to_numpy(), strict=True)
+    )
+    return TextTable(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note)
 
 
 def _settings(story: Story, directory: Path) -> Section:
@@ -187,6 +195,7 @@ def _search(story: Story) -> TextTable:
     tried = choices.groupby(["algorithm", "data_size"])["settings"].nunique().groupby("algorithm")
     counts = {str(name): sorted({int(count) for count in found}) for name, found in tried}
     names = list(dict.fromkeys(run.cell.algorithm for run in story.plan.runs))
+    kept = {name: _kept(story.plan, name) for name in names}
     seeds = 0 if select is None else len(select.seeds)
     rows = tuple(
         (
@@ -194,16 +203,19 @@ def _search(story: Story) -> TextTable:
             " to ".join(map(str, dict.fromkeys((counts[name][0], counts[name][-1])))) if name in counts else "1, fixed",
             str(seeds) if name in counts else "-",
             f"{choices.loc[choices['algorithm'] == name, 'num_runs'].sum():,}",
-            "last",
+            " and ".join(kept[name]),
         )
         for name in names
     )
     alike = len({tuple(counts.get(name, [1])) for name in names}) == 1
     note = (
         f"{'All algorithms had' if alike else 'The algorithms did not all have'} the same number of candidates. An"
-        " algorithm keeps what was chosen for the policy that it starts from. The policy evaluated is the last one of"
-        " its training, never the best of several checkpoints."
+        " algorithm keeps what was chosen for the policy that it starts from."
     )
+    if all(one == ["last"] for one in kept.values()):
+        note += " The policy evaluated is the last one of its training, never the best of several checkpoints."
+    else:
+        note += " Best: of several policies of a training run, the one with the lowest error on validation problems."
     if select is not None:
         note += (
             f" Selection used {seeds} seed{'s' if seeds > 1 else ''} apart from those of the results; the intervals are"
@@ -211,6 +223,12 @@ def _search(story: Story) -> TextTable:
         )
     columns = ("algorithm", "candidates", "selection seeds", "runs of the search", "checkpoint")
     return TextTable(columns, rows, note)
+
+
+def _kept(plan: Plan, algorithm: str) -> list[str]:
+    """Which policies of its training runs an algorithm's results are of."""
+    settings = dict.fromkeys(run.cell.checkpoint for run in plan.runs if run.cell.algorithm == algorithm)
+    return ["last" if one.keep == "last" else f"best of {one.among}" for one in settings]
 
 
 def _end(num_candidates: int) -> str:

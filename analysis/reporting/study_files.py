@@ -20,6 +20,7 @@ from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.reporting.study_sections import paper_tables
 from analysis.verdicts.compute import compute_table
+from analysis.verdicts.equal_error import equal_error_table
 from analysis.verdicts.panel import Panel, Question
 
 # Tables beside the figures: their numbers.
@@ -40,7 +41,7 @@ _NUMBERS: Mapping[str, Callable[[Panel], pd.DataFrame]] = MappingProxyType(
 def write_study_files(
     directory: Path, panels: Mapping[str, Panel], question: Question, wording: Wording, parts: Parts
 ) -> None:
-    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv if costs are known."""
+    """Tables as CSV and LaTeX, fits.json and figures/; compute_multipliers.csv, equal_error.csv if costs are known."""
 
     def write(file: str, table: Callable[[], pd.DataFrame]) -> None:
         with parts.part(file):
@@ -50,6 +51,8 @@ def write_study_files(
     write("multipliers.csv", lambda: over_panels(panels, lambda panel: overview.multiplier_table(panel.study)))
     if any(panel.flops for panel in panels.values()):
         write("compute_multipliers.csv", lambda: over_panels(panels, lambda panel: compute_table(panel.compute)))
+    if any(panel.equal_errors for panel in panels.values()):
+        write("equal_error.csv", lambda: over_panels(panels, lambda panel: equal_error_table(panel.equal_errors)))
     with parts.part("fits.json"):
         (directory / "fits.json").write_text(dump(fits_document(panels, question, wording)), encoding="utf-8")
     with parts.part("tables.tex"):

@@ -17,7 +17,7 @@ from analysis.reporting.robustness_sections import captions_of, question_section
 from analysis.tables.printing import label
 from analysis.verdicts.compute import FLOPS
 from analysis.verdicts.headline import number
-from analysis.verdicts.panel import Panel
+from analysis.verdicts.panel import Panel, equivalence
 from analysis.verdicts.study import Study
 
 _FIRST_FIGURES = ("error", "multiplier")
@@ -42,6 +42,8 @@ def study_sections(
         found.append(Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables)))
     with parts.part(f"Multipliers{_of(name)}"):
         found += _multipliers(name, panel)
+    with parts.part(f"Compute at equal error{_of(name)}"):
+        found += _equal_errors(name, panel)
     with parts.part(f"Algorithms compared with each other{_of(name)}"):
         found += _comparisons(name, panel)
     with parts.part(f"More figures{_of(name)}"):
@@ -163,13 +165,35 @@ def _multipliers(name: str, panel: Panel) -> list[Section]:
     return [Section(title, reason, tables=tuple(tables))] if reason or tables else []
 
 
+def _equal_errors(name: str, panel: Panel) -> list[Section]:
+    """How many times more FLOPs the reference needs, at every budget of the other learners."""
+    if not panel.equal_errors:
+        return []
+    rows = []
+    for item in panel.equal_errors:
+        shown, limits = _limits(item.estimate, item.low, item.high, "not reached", "less than any budget")
+        budget = ("mean", "-") if item.kind == "mean" else (f"{item.flops:.2e}", f"{100 * item.error:.1f}")
+        rows.append((label(item.learner), *budget, shown, limits, f"{100 * item.not_reached:.0f}"))
+    note = (
+        f"How many times more FLOPs of training and generation {label(panel.study.reference)} needs for the same error,"
+        " at each budget of a learner: its problems, iterations, rounds and samples alike, by what a run costs. Curves"
+        " are isotonic in FLOPs, from runs that were trained to their end at one budget each; intervals redraw whole"
+        " runs and problems. 'not reached': no budget of the reference has so small an error. Mean: geometric, over"
+        " the budgets within the reference's range."
+    )
+    columns = ("learner", "FLOPs of a run", "its error (%)", "compute multiplier", "95 % interval", "not reached (%)")
+    return [Section(f"Compute at equal error{_of(name)}", tables=(TextTable(columns, tuple(rows), note),))]
+
+
 def _comparisons(name: str, panel: Panel) -> list[Section]:
     """Two algorithms against each other, the second as the reference."""
     if not panel.comparisons:
         return []
-    bullets = tuple(verdict.sentence for study in panel.comparisons for verdict in study.verdicts)
+    bullets = [verdict.sentence for study in panel.comparisons for verdict in study.verdicts]
+    if panel.equal_within is not None:
+        bullets += [equivalence(study, panel.equal_within) for study in panel.comparisons]
     tables = tuple(_by_size(Panel(study)) for study in panel.comparisons if study.multipliers)
-    return [Section(f"Algorithms compared with each other{_of(name)}", bullets=bullets, tables=tables)]
+    return [Section(f"Algorithms compared with each other{_of(name)}", bullets=tuple(bullets), tables=tables)]
 
 
 def _joint(study: Study) -> TextTable:
@@ -262,10 +286,12 @@ def _by_size(panel: Panel) -> TextTable:
     return TextTable(columns, tuple(rows), note)
 
 
-def _limits(estimate: float, low: float, high: float) -> tuple[str, str]:
-    shown = "above range" if estimate == float("inf") else "below range" if estimate == 0 else number(estimate)
-    left = "below range" if low == 0 else "above range" if low == float("inf") else number(low)
-    right = "above range" if high == float("inf") else "below range" if high == 0 else number(high)
+def _limits(
+    estimate: float, low: float, high: float, above: str = "above range", below: str = "below range"
+) -> tuple[str, str]:
+    shown, left, right = (
+        above if value == float("inf") else below if value == 0 else number(value) for value in (estimate, low, high)
+    )
     return shown, left if left == right else f"{left} to {right}"
 
 

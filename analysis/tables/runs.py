@@ -45,17 +45,16 @@ class Tables:
 
 def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
     """Read what the store holds of a plan."""
-    store.look_up_all([run.stage for run in (*plan.runs, *plan.search_runs)])
-    waiting = set(plan.waiting_digests)
+    store.look_up_all([stage for run in (*plan.runs, *plan.search_runs) for stage in run.targets])
     panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
     rows, seen = [], set()
     outcomes: dict[str, list[tuple[str, int, int, pa.Table]]] = {}
-    for run in plan.runs:
-        panel, label = panel_of(run, panel_keys), label_of(run, label_keys[run.cell.algorithm])
+    for name, run, is_waiting in _on_each_set(plan):
+        panel = _panel_on(name, panel_of(run, panel_keys))
+        label = label_of(run, label_keys[run.cell.algorithm])
         if (panel, label, run.cell.data_size, run.seed) in seen:
             continue  # an axis that does not concern the algorithm repeats its runs
         seen.add((panel, label, run.cell.data_size, run.seed))
-        is_waiting = run.stage.digest in waiting
         path = None if is_waiting else store.checked(run.stage)  # before its row: a damaged one is a missing run
         rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
         if path is not None:
@@ -71,6 +70,19 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
         num_missing=int(runs["status"].isin(["missing", "waiting"]).sum()),
         num_failed=int((runs["status"] == "failed").sum()),
     )
+
+
+def _on_each_set(plan: Plan) -> list[tuple[str, Run, bool]]:
+    """Every run on the study's test problems, then on each further set; and whether its settings are open."""
+    waiting = set(plan.waiting_digests)
+    found = [(name, one, run.stage.digest in waiting) for run in plan.runs for name, one in run.on_each_set().items()]
+    order = list(dict.fromkeys(name for name, _, _ in found))
+    return sorted(found, key=lambda item: order.index(item[0]))
+
+
+def _panel_on(test_set: str, panel: str) -> str:
+    """The panel's name on a further test set."""
+    return ", ".join(filter(None, (panel, f"test set {test_set}" if test_set else "")))
 
 
 def of_errors(run: Run) -> str:
@@ -241,9 +253,11 @@ def _changes(runs: Iterable[Run], key: str, of: DigestOf) -> bool:
 def _base_errors(plan: Plan, store: Store, panel_keys: tuple[str, ...]) -> dict[str, float]:
     found = {}
     for run in plan.runs:
-        record = store.record(base_evaluation(run.cell))
-        if record is not None:
-            found[panel_of(run, panel_keys)] = record["numbers"]["error"]
+        for test_set in (None, *run.cell.evaluation.sets):
+            record = store.record(base_evaluation(run.cell, test_set))
+            if record is not None:
+                name = "" if test_set is None else test_set.name
+                found[_panel_on(name, panel_of(run, panel_keys))] = record["numbers"]["error"]
     return found
 
 

@@ -13,7 +13,9 @@ from analysis.multipliers.prediction import Predicted, predicted
 from analysis.multipliers.robustness import Questions, questions
 from analysis.tables.cells import Cells
 from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
+from analysis.verdicts.equal_error import EqualError, equal_errors
 from analysis.verdicts.evidence import BOUNDS, REJECTED
+from analysis.verdicts.judge import label
 from analysis.verdicts.study import Study, analyse
 
 
@@ -28,6 +30,7 @@ class Question:
     problem_flops: float = 0.0  # the teacher's price of a synthetic problem
     predict: tuple[int, ...] = ()  # data sizes at which m and that of a new run are predicted
     compare: tuple[tuple[str, str], ...] = ()  # pairs of algorithms to compare with each other, the second as reference
+    equal_within: float | None = None  # compared algorithms are equal if the interval of m lies within 1 / this to this
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Panel:
     ceiling: Mapping[int, float] = field(default_factory=dict)  # data size -> the largest m possible; empty if unknown
 
     problem_flops: float = 0.0  # the teacher's price of a synthetic problem
+    equal_within: float | None = None
 
     @property
     def flops(self) -> Costs:
@@ -51,6 +55,11 @@ class Panel:
     def compute(self) -> tuple[ComputeMultiplier, ...]:
         """Multipliers in the currencies that are known."""
         return compute_multipliers(self.study, self.costs, self.problem_flops)
+
+    @cached_property
+    def equal_errors(self) -> tuple[EqualError, ...]:
+        """Compute multipliers at equal error, over all budgets of a learner; empty if costs are unknown."""
+        return equal_errors(self.study, self.flops)
 
     def predicted(self, data_size: int, seed: int = 0) -> tuple[Predicted, ...]:
         """m at a data size, of every algorithm of which one number is given, or else one that changes with D fits."""
@@ -83,7 +92,23 @@ def analysed(
     pairs = compared(question.compare, outcomes.algorithms)
     comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers) for a, b in pairs)
     study = analyse(outcomes, question.reference, question.claims, *numbers, ceiling)
-    return Panel(study, base_error, costs, comparisons, ceiling, question.problem_flops)
+    return Panel(study, base_error, costs, comparisons, ceiling, question.problem_flops, question.equal_within)
+
+
+def equivalence(study: Study, margin: float) -> str:
+    """Whether two algorithms, the study's reference and one other, are equal within a margin: a sentence."""
+    (name,) = (one for one in study.outcomes.algorithms if one != study.reference)
+    means = (item for item in study.multipliers if item.kind == "mean")
+    found = study.overall(name) or next(means, None)
+    pair = f"{label(name)} and {label(study.reference)} within 1/{margin:g} to {margin:g}"
+    if found is None:
+        return f"{pair}: cannot be said, since no one number for the ratio is given."
+    interval = f"the ratio is {found.estimate:.2f} ({found.low:.2f} to {found.high:.2f})"
+    if 1 / margin <= found.low and found.high <= margin:
+        return f"{pair}: EQUAL, {interval}, wholly within the margin."
+    if found.low > margin or found.high < 1 / margin:
+        return f"{pair}: DIFFERENT, {interval}, wholly outside of the margin."
+    return f"{pair}: UNDECIDED, {interval}, which crosses the margin."
 
 
 def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from scaling.model.flops import sampling_flops
 from scaling.model.sampling import row_keys, stop_tokens
 
 # The uses of a key, folded into a stage's root key; GENERATION is for prompts in a notebook.
-ROLLOUTS, STEP_VALUES, EVALUATION, SOLVABLE, GENERATION, ON_POLICY = 1, 2, 3, 4, 5, 6
+ROLLOUTS, STEP_VALUES, EVALUATION, SOLVABLE, GENERATION, ON_POLICY, ON_POLICY_VALUES = 1, 2, 3, 4, 5, 6, 7
 
 
 @dataclass(frozen=True)

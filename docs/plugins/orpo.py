@@ -68,7 +68,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
         return {**passed_on(start, out), "num_pairs": 0.0}
     constants = {"odds_weight": settings.odds_weight}
     rows = pair_sequences(table)
-    return fit_pairs(start, rows, {}, orpo_loss, constants, settings, config["seed"], out, lora_of(config))
+    kept = config.get("snapshots", 0)  # for checkpoint.keep: best
+    return fit_pairs(start, rows, {}, orpo_loss, constants, settings, config["seed"], out, lora_of(config), kept)
 
 
 WORK, MEMORY = "scaling.pricing.work:training_on_pairs", "scaling.pricing.stage_memory:training_on_pairs"

@@ -6,7 +6,7 @@ records. A module from outside the repository registers its own (docs/plugins.md
 
 from dataclasses import dataclass
 
-from scaling.config.on_policy import GroupPg
+from scaling.config.on_policy import Distill, GroupPg, StepPg
 from scaling.config.section import Section
 from scaling.config.training import Awr, Dpo, FilteredSft, Kto, KtoByStep, Rft, Sft, StepDpo, StepRft
 from scaling.kinds import Function
@@ -38,6 +38,8 @@ _REGISTRY = Registry(
         Algorithm("kto", Kto, f"{_RECIPES}:kto_policy", "KTO"),
         Algorithm("kto_by_step", KtoByStep, f"{_RECIPES}:kto_by_step_policy", "KTO by step"),
         Algorithm("group_pg", GroupPg, f"{_RECIPES}:group_pg_policy", "Group policy gradient"),
+        Algorithm("step_pg", StepPg, f"{_RECIPES}:step_pg_policy", "Step policy gradient"),
+        Algorithm("distill", Distill, f"{_RECIPES}:distill_policy", "Distillation (oracle)"),
     ),
 )
 algorithm_of, algorithms, algorithm_names = _REGISTRY.of, _REGISTRY.every, _REGISTRY.names

@@ -4,9 +4,11 @@ In: plain mappings. Out: the frozen settings that the stages in `data` read. Whe
 arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from scaling.config.section import LATER, Count, Fraction, MayBeAbsent, NonNegative, Positive, Section
 from scaling.config.server import Server
@@ -64,6 +66,25 @@ class CriticalSteps(Section):
     rollouts_per_prefix: Count = 8
 
 
+def _as_json(value: object) -> object:
+    """A mapping as text, so that the section stays frozen to the last."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+
+
+class TestSet(Section):
+    """Test problems beside those of the study, each set a panel of its own."""
+
+    __test__ = False  # for pytest, which would collect it
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    problems: Annotated[str, BeforeValidator(_as_json)]  # keys of the section `problems` with other values, as JSON
+
+    @property
+    def changes(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.problems)
+        return found
+
+
 class Evaluation(Section):
     """What is measured on the test problems. Greedy pass@1 always is."""
 
@@ -74,6 +95,14 @@ class Evaluation(Section):
     max_new_tokens: Annotated[Count | None, LATER] = None  # of a completion; null: what the family says
     describe: Annotated[bool, LATER] = False  # sampled completions: spurious steps, wrong facts, diversity
     critical_steps: CriticalSteps | None = None
+    sets: Annotated[tuple[TestSet, ...], Field(strict=False), LATER] = ()  # further test sets
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Evaluation":
+        names = [one.name for one in self.sets]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"sets has {repeated[0]!r} more than once; each is a panel: give every set its own name.")
+        return self
 
     @model_validator(mode="after")
     def _enough_samples(self) -> "Evaluation":
@@ -89,6 +118,13 @@ class Evaluation(Section):
                 " unbiased estimate needs at least k samples: raise samples_per_problem."
             )
         return self
+
+
+class Checkpoint(Section):
+    """Which policy of a training run is its result; the same for every learner."""
+
+    keep: Literal["last", "best"] = "last"  # best: on the validation problems, greedy
+    among: Annotated[int, Field(ge=2)] = 8  # policies of a run, evenly spaced, the last one among them
 
 
 class Sampler(Server):

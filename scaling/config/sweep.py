@@ -16,7 +16,7 @@ from scaling.config.memory import Memory
 from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
 from scaling.config.resources import Resources
-from scaling.config.sampling import Evaluation, Rollouts, Sampler, StepValues, Verifier
+from scaling.config.sampling import Checkpoint, Evaluation, Rollouts, Sampler, StepValues, TestSet, Verifier
 from scaling.config.section import Count, NonNegative, Section, Seed, Seeds
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
@@ -42,6 +42,7 @@ class Cell(Section):
     rollouts: Rollouts = Rollouts()
     verifier: Verifier = Verifier()
     step_values: StepValues = StepValues()
+    checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
     sampler: Sampler | None = None  # a server that samples in place of this project's sampler
 
@@ -73,6 +74,25 @@ class Cell(Section):
             )
         return self
 
+    def on(self, test_set: TestSet) -> "Cell":
+        """The cell with the problems of one of its further test sets. Raises ValueError for keys they do not have."""
+        changed = type(self.problems).model_validate({**self.problems.model_dump(), **test_set.changes})
+        return self.model_copy(update={"problems": changed})
+
+    @model_validator(mode="after")
+    def _sets_are_problems(self) -> "Cell":
+        for one in self.evaluation.sets:
+            if "family" in one.changes:
+                raise ValueError(
+                    f"evaluation.sets: {one.name!r} names a family; it has that of the study: leave it out."
+                )
+            if self.on(one).problems == self.problems:
+                raise ValueError(
+                    f"evaluation.sets: {one.name!r} changes nothing, so it is the study's own test set; give it another"
+                    " value of a key of the section problems."
+                )
+        return self
+
     @model_validator(mode="after")
     def _teacher_has_language(self) -> "Cell":
         if not self.teacher.named:
@@ -100,6 +120,7 @@ class Analysis(Section):
     reference: str = "sft"
     claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
     compare: Annotated[tuple[Pair, ...], Field(strict=False)] = ()  # algorithms to compare with each other
+    equal_within: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] | None = None  # a ratio of compared algorithms
     problem_flops: NonNegative = 0.0  # what the teacher charges for a synthetic problem
     bootstrap_draws: Annotated[int, Field(ge=200, le=100_000)] = 2000
     seed: Seed = 0

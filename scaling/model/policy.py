@@ -28,6 +28,7 @@ from scaling.model.transformer import Params, architecture
 
 PARAMS_FILE, SHAPE_FILE = "policy.safetensors", "policy.json"
 ADAPTERS_FILE, LORA_FILE = "adapters.safetensors", "adapters.json"
+POLICY_FILES = (PARAMS_FILE, SHAPE_FILE, ADAPTERS_FILE, LORA_FILE)  # those that a policy may have
 
 
 @dataclass(frozen=True)

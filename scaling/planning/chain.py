@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from scaling.config.errors import ConfigError
+from scaling.config.on_policy import Distill
 from scaling.config.sampling import Rollouts
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
@@ -50,6 +51,25 @@ def base_policy(cell: Cell) -> Stage:
     if cell.policy.base == "random":
         config["pretrain"] = part(cell.pretrain, {"seed"})
     return Stage("pretrain", config, slug=f"{cell.problems.family}-{cell.policy.size}")
+
+
+@once
+def oracle(cell: Cell, settings: Distill) -> Stage:
+    """A stronger base policy, for distillation: pretrained on right solutions of the study's own problems."""
+    if isinstance(cell.problems, TextProblems) or cell.policy.hf is not None:
+        raise ConfigError(
+            "algorithm is 'distill', whose teacher is pretrained here on right solutions that a family's law draws, but"
+            f" {'policy.hf is set' if cell.policy.hf else 'the problems are rows of a set'}; use another learner."
+        )
+    changes = {"size": settings.teacher_size or cell.policy.size}
+    updates = {"num_updates": settings.teacher_updates or cell.pretrain.num_updates}
+    problems = {key: value for key, value in family(cell).items() if key != "flaws"}
+    config = {
+        "problems": problems | ({"flaw_rate": 0.0} if "flaw_rate" in problems else {}),
+        "policy": part(cell.policy, {"size", "compute_dtype"}) | changes,
+        "pretrain": plain(cell.pretrain) | updates,
+    }
+    return Stage("oracle", config, slug=f"{cell.problems.family}-{changes['size']}")
 
 
 @once
@@ -101,6 +121,16 @@ def sft_policy(cell: Cell, seed: int) -> Stage:
     config = {"problems": answers(cell), "sft": plain(cell.section(Sft)), "seed": seed, **adapters(cell)}
     inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
     return Stage("sft", config, inputs, slug=slug(cell, seed))
+
+
+def best_checkpoint(cell: Cell, trained: Stage) -> Stage:
+    """The policy of a training run that `checkpoint` keeps: its last one, or the best on the validation problems."""
+    if cell.checkpoint.keep == "last":
+        return trained
+    with_snapshots = replace(trained, config={**trained.config, "snapshots": cell.checkpoint.among})
+    config = {"problems": answers(cell), "evaluation": part(cell.evaluation, {"max_new_tokens"})}
+    inputs = {"policy": with_snapshots, "problems": fixed_problems(cell), **tokenizer(cell), **start_of_adapters(cell)}
+    return Stage("best_checkpoint", config, inputs, slug=f"{trained.kind}-{trained.slug}")
 
 
 def sampled(cell: Cell, stage: Stage) -> Stage:

@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 
 from data.answers.user_verifiers import verifier_of
+from data.problems.families import family_of
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
+from data.sets.splits import pool_size
 from scaling.config.algorithms import algorithm_names
 from scaling.config.errors import ConfigError, did_you_mean
-from scaling.config.problems import ProblemsInLanguage
+from scaling.config.problems import DrawnProblems, ProblemsInLanguage
 from scaling.config.sweep import Cell, Sweep
 from scaling.config.text_problems import Jsonl
 from scaling.planning.grid import cells
@@ -104,6 +106,29 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
             f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems {which};"
             " lower data_size."
         )
+
+
+def check_test_sets(sweep: Sweep, path: Path) -> None:
+    """Reject further test sets with words that the policy does not have, or more problems than there are."""
+    for cell in cells(sweep):
+        own = cell.problems
+        if not isinstance(own, DrawnProblems):
+            continue
+        known = set(family_of(own).vocabulary(own))
+        for one in cell.evaluation.sets:
+            problems = cell.on(one).problems
+            assert isinstance(problems, DrawnProblems)  # of the same family
+            unknown = [word for word in family_of(problems).vocabulary(problems) if word not in known]
+            if unknown and cell.policy.hf is None:
+                raise ConfigError(
+                    f"{path}: evaluation.sets: {one.name!r} has the words {', '.join(unknown[:5])}, which the policy"
+                    " does not have; use problems with words of the study's own."
+                )
+            if problems.num_test > (there := pool_size(problems, "test")):
+                raise ConfigError(
+                    f"{path}: evaluation.sets: {one.name!r} asks for {problems.num_test} test problems, but the family"
+                    f" offers about {there} with these settings; lower num_test there."
+                )
 
 
 def check_sampler(sweep: Sweep, path: Path) -> None:

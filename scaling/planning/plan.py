@@ -10,7 +10,7 @@ plans, executes, and plans again until no run waits for a choice.
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from scaling.config.algorithms import algorithm_of
@@ -32,11 +32,16 @@ class Run:
     axis_values: Mapping[str, object]  # dotted axis key -> this cell's value
     stage: Stage  # its evaluation
     measured: Stage | None = None  # its critical steps, if the sweep measures them
+    sets: Mapping[str, Stage] = field(default_factory=dict)  # its evaluations on further test sets, by name
 
     @property
     def targets(self) -> tuple[Stage, ...]:
         """The stages whose results the run needs in the store."""
-        return (self.stage,) if self.measured is None else (self.stage, self.measured)
+        return (self.stage, *(() if self.measured is None else (self.measured,)), *self.sets.values())
+
+    def on_each_set(self) -> dict[str, "Run"]:
+        """The run as measured on the study's test problems, under an empty name, and on each further set."""
+        return {"": self, **{name: replace(self, stage=stage, sets={}) for name, stage in self.sets.items()}}
 
     @property
     def by_kind(self) -> dict[str, Stage]:
@@ -134,13 +139,19 @@ def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
         resolved, pending = _resolve(sweep, cell, values, numbers_of, choices)
         for seed in sweep.seeds:
             run = Run(
-                resolved, seed, values, recipes.evaluation(resolved, seed), recipes.critical_steps(resolved, seed)
+                resolved,
+                seed,
+                values,
+                recipes.evaluation(resolved, seed),
+                recipes.critical_steps(resolved, seed),
+                {one.name: recipes.evaluation_on(resolved, seed, one) for one in resolved.evaluation.sets},
             )
             runs.append(run)
             if pending:
                 waiting.append(run)
-        stage = recipes.base_evaluation(cell)
-        base[stage.digest] = stage
+        for test_set in (None, *cell.evaluation.sets):
+            stage = recipes.base_evaluation(cell, test_set)
+            base[stage.digest] = stage
     return Plan(tuple(runs), tuple(waiting), tuple(choices.values()), tuple(base.values()))
 
 

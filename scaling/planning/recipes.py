@@ -11,9 +11,11 @@ policy in round 1, and from then on what the round before trained. All else foll
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from scaling.config.algorithms import algorithm_of
-from scaling.config.on_policy import GroupPg
+from scaling.config.on_policy import Distill, GroupPg, OnPolicy, StepPg
+from scaling.config.sampling import TestSet
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.training import Awr, Dpo, FilteredSft, Kto, KtoByStep, Pairing, Positives, Rft, StepDpo, StepRft
@@ -22,11 +24,13 @@ from scaling.planning.chain import (
     adapters,
     answers,
     base_policy,
+    best_checkpoint,
     derived_seed,
     family,
     fixed_problems,
     limit,
     once,
+    oracle,
     sampled,
     sft_policy,
     slug,
@@ -40,6 +44,7 @@ from scaling.stage import Stage
 _CHOOSING = {"max_positives", "keep"}
 _PAIRING = set(Pairing.model_fields)
 _PAIRING_AT_PITS = {"pair_mode", "pit_rule", "chosen", "teacher_positives"}
+_MEASURED_APART = {"critical_steps", "sets"}  # by stages of their own
 _SOFT_LABELS = {"labels", "label_scale", "traces_per_problem"}
 # Uses of a run's seed by critical steps, beside those of its rounds.
 _TRACES, _PITS, _VALUES = 100, 101, 102
@@ -47,11 +52,16 @@ _TRACES, _PITS, _VALUES = 100, 101, 102
 
 def evaluation(cell: Cell, seed: int) -> Stage:
     """The policy of this cell and seed on the test problems."""
-    settings = plain(cell.evaluation, {"critical_steps"})  # those are measured by stages of their own
-    config: dict[str, object] = {"evaluation": settings, "split": "test"}
+    config: dict[str, object] = {"evaluation": plain(cell.evaluation, _MEASURED_APART), "split": "test"}
     if cell.evaluation.describe and cell.policy.hf is None and cell.policy.base == "pretrained":
         config["web_seed"] = cell.pretrain.seed  # decides the misconceptions
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
+
+
+def evaluation_on(cell: Cell, seed: int, test_set: TestSet) -> Stage:
+    """The same policy on the problems of a further test set."""
+    config = {"evaluation": plain(cell.evaluation, _MEASURED_APART), "split": "test"}
+    return _evaluation(cell, seed, trained_policy(cell, seed), config, test_set)
 
 
 def validation(cell: Cell, seed: int) -> Stage:
@@ -60,22 +70,26 @@ def validation(cell: Cell, seed: int) -> Stage:
     return _evaluation(cell, seed, trained_policy(cell, seed), config)
 
 
-def base_evaluation(cell: Cell) -> Stage:
+def base_evaluation(cell: Cell, test_set: TestSet | None = None) -> Stage:
     """The base policy on the test problems, greedy: the error at no synthetic data."""
     config = {"evaluation": _greedy(cell), "split": "test"}
-    return _evaluation(cell, 0, base_policy(cell), config)
+    return _evaluation(cell, 0, base_policy(cell), config, test_set)
 
 
 def trained_policy(cell: Cell, seed: int) -> Stage:
     """The policy that the cell's algorithm trains."""
-    stage: Stage = loaded(algorithm_of(cell.algorithm).recipe)(cell, seed)
-    return stage
+    return best_checkpoint(cell, loaded(algorithm_of(cell.algorithm).recipe)(cell, seed))
 
 
 @once
 def sampled_policy(cell: Cell, seed: int) -> Stage:
     """The policy that the cell's last round samples from: the SFT policy, or what the round before trained."""
-    return sft_policy(cell, seed) if cell.rounds == 1 else trained_policy(_before(cell), seed)
+    return _first_policy(cell, seed) if cell.rounds == 1 else trained_policy(_before(cell), seed)
+
+
+def _first_policy(cell: Cell, seed: int) -> Stage:
+    """The SFT policy, which learners but SFT start from."""
+    return best_checkpoint(cell, sft_policy(cell, seed))
 
 
 def rollout_policy(cell: Cell, seed: int) -> Stage:
@@ -223,12 +237,35 @@ def kto_by_step_policy(cell: Cell, seed: int) -> Stage:
 
 def group_pg_policy(cell: Cell, seed: int) -> Stage:
     """Policy gradient on groups of completions that the policy in training samples itself."""
-    settings = plain(cell.section(GroupPg))
-    config = {"problems": answers(cell), "group_pg": settings, **randomness(cell, seed), **verifier(cell)}
-    inputs = {"reference": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
-    return Stage(
-        "group_pg", {**config, **adapters(cell)}, {**inputs, **start_of_adapters(cell)}, slug=round_slug(cell, seed)
-    )
+    return _on_policy("group_pg", answers(cell), cell, seed, cell.section(GroupPg))
+
+
+def step_pg_policy(cell: Cell, seed: int) -> Stage:
+    """The same on the advantages of steps, from continuations by the policy in training."""
+    return _on_policy("step_pg", family(cell), cell, seed, cell.section(StepPg))
+
+
+def distill_policy(cell: Cell, seed: int) -> Stage:
+    """Each token of the policy's own completions against the oracle's distribution."""
+    settings = cell.section(Distill)
+    teacher = {"oracle": oracle(cell, settings)}
+    return _on_policy("distill", answers(cell), cell, seed, settings, {"teacher_size", "teacher_updates"}, teacher)
+
+
+def _on_policy(
+    kind: str,
+    problems: Mapping[str, object],
+    cell: Cell,
+    seed: int,
+    settings: OnPolicy,
+    exclude: set[str] | None = None,
+    more: Mapping[str, Stage] = MappingProxyType({}),
+) -> Stage:
+    """Training on what the policy samples in the same stage. exclude: keys of the section that other stages read."""
+    own = {"problems": problems, kind: plain(settings, exclude), **randomness(cell, seed)}
+    inputs = {"reference": sampled_policy(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell), **more}
+    config = {**own, **verifier(cell), **adapters(cell)}
+    return Stage(kind, config, {**inputs, **start_of_adapters(cell)}, slug=round_slug(cell, seed))
 
 
 def _unpaired(cell: Cell, seed: int, settings: Mapping[str, object], labelled: Stage) -> Stage:
@@ -251,7 +288,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     asked = cell.evaluation.critical_steps
     if asked is None:
         return None
-    sft, trained = sft_policy(cell, seed), trained_policy(cell, seed)
+    sft, trained = _first_policy(cell, seed), trained_policy(cell, seed)
     problems, shared = {"problems": family(cell)}, {**tokenizer(cell), **start_of_adapters(cell)}
 
     config = {
@@ -281,12 +318,17 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     return Stage("critical_steps", problems, {**inputs, **shared}, slug=f"{trained.kind}-{trained.slug}")
 
 
-def _evaluation(cell: Cell, seed: int, policy: Stage, config: Mapping[str, object]) -> Stage:
-    full = {"problems": answers(cell), **config, "seed": seed}
-    inputs = {"policy": policy, "problems": fixed_problems(cell), **tokenizer(cell)}
+def _evaluation(
+    cell: Cell, seed: int, policy: Stage, config: Mapping[str, object], test_set: TestSet | None = None
+) -> Stage:
+    full, measured = {"problems": answers(cell), **config, "seed": seed}, cell
+    if test_set is not None:  # the policy keeps its vocabulary
+        measured = cell.on(test_set)
+        full |= {"problems": answers(measured), "trained_on": answers(cell)}
+    inputs = {"policy": policy, "problems": fixed_problems(measured), **tokenizer(cell)}
     if policy.kind != "pretrain":
         inputs |= start_of_adapters(cell)
-    named = f"{policy.kind}-{policy.slug}-{config['split']}"
+    named = f"{policy.kind}-{policy.slug}-{config['split'] if test_set is None else test_set.name}"
     return sampled(cell, Stage("evaluation", full, inputs, slug=named))
 
 

@@ -21,7 +21,7 @@ from scaling.config.section import Section
 from scaling.config.sweep import Cell, Select, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Rft, StepDpo
-from scaling.planning.checks import check_analysis, check_sampler, check_set
+from scaling.planning.checks import check_analysis, check_sampler, check_set, check_test_sets
 from scaling.planning.explain import explain, known_beside, location_of
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
 from scaling.planning.written_paths import placed
@@ -147,7 +147,7 @@ def _parse(document: dict[str, Any], path: Path) -> Sweep:
         with _noting(mistakes):
             _check_select(sweep, sweep.select, path)
     _raise_any(mistakes)  # the checks below look at cells, which must be there
-    for check in (_check_pool, check_sampler, check_analysis):
+    for check in (_check_pool, check_test_sets, check_sampler, check_analysis):
         with _noting(mistakes):
             check(sweep, path)
     _raise_any(mistakes)

@@ -46,7 +46,7 @@ def certain_limit(stage: Stage) -> int | None:
 
 def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
-    base = ancestor(stage, "pretrain")
+    base = stage if "pretrain" in stage.config else ancestor(stage, "pretrain")  # an oracle has none
     policy = base.config["policy"]
     if "hf" in policy:
         nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
@@ -60,6 +60,8 @@ def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
         return problems, shape, tokens
     problems = problems_of(base.config)
     words = len(family_of(problems).vocabulary(problems))
+    if "trained_on" in stage.config:  # the problems of a further test set may be longer
+        problems = problems_of(stage.config)
     shape = model_config(policy["size"], words + 3)  # and the three special tokens
     return problems, replace(shape, bfloat16=_is_bfloat16(policy)), 1
 

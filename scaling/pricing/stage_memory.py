@@ -26,7 +26,7 @@ from scaling.model.memory_need import (
     training_memory,
 )
 from scaling.pricing.costs import Cost, cost
-from scaling.pricing.lengths import longest
+from scaling.pricing.lengths import longest, setting
 from scaling.pricing.teacher_bill import REPLY_SECONDS
 from scaling.stage import Stage
 
@@ -78,6 +78,18 @@ def training(stage: Stage, device: Device, sequences: int = 1) -> dict[str, floa
 
 def training_on_pairs(stage: Stage, device: Device) -> dict[str, float]:
     return training(stage, device, sequences=2)
+
+
+def pretraining(stage: Stage, device: Device) -> dict[str, float]:
+    """Bytes by purpose of an update of an oracle, in the batches of the base policy's pretraining."""
+    return _update(stage, device, stage.config["pretrain"]["batch_size"])
+
+
+def distilling(stage: Stage, device: Device) -> dict[str, float]:
+    """The same as on_policy, with the oracle's params."""
+    oracle = setting(stage.inputs["oracle"])[1]
+    params = training_memory(oracle, device.axes, rows=1, length=1)["start policy"]
+    return {**on_policy(stage, device), "oracle": params}
 
 
 def on_policy(stage: Stage, device: Device) -> dict[str, float]:

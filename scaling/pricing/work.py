@@ -6,6 +6,7 @@ without it, the family allows, every problem with as many positives, negatives a
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from data.problems.families import family_of
 from scaling.config.policy import lora_of
@@ -39,6 +40,10 @@ def rollouts_made(stage: Stage, numbers: Mapping[str, float]) -> float:
     return numbers.get("num_rollouts", math.nan)
 
 
+def rollouts_and_continuations_made(stage: Stage, numbers: Mapping[str, float]) -> float:
+    return rollouts_made(stage, numbers) + numbers.get("num_continuations", math.nan)
+
+
 def continuations_made(stage: Stage, numbers: Mapping[str, float]) -> float:
     """Each prefix has the same number of them, unless the estimate is adaptive."""
     exhaustive = numbers.get("num_prefixes", math.nan) * float(stage.config["step_values"]["rollouts_per_prefix"])
@@ -67,6 +72,12 @@ def evaluation(stage: Stage) -> Cost:
     held_out = problems_of(stage.inputs["problems"].config)
     count = held_out.num_test if stage.config["split"] == "test" else held_out.num_validation
     return completions(stage, count * (1 + stage.config["evaluation"]["samples_per_problem"]))
+
+
+def best_checkpoint(stage: Stage) -> Cost:
+    """A greedy completion of each validation problem by each policy of the run."""
+    count = problems_of(stage.inputs["problems"].config).num_validation
+    return completions(stage, count * stage.inputs["policy"].config["snapshots"])
 
 
 def solvable(stage: Stage) -> Cost:
@@ -132,14 +143,30 @@ def kto(stage: Stage) -> Cost:
 def group_pg(stage: Stage) -> Cost:
     """Training on each completion once, after a forward pass of the policy that sampled it and of the reference where
     they are needed; and sampling, with as many attempts to replace groups as there may be."""
-    shape, prompt, completion = longest(stage)
-    settings, lengths = stage.config["group_pg"], [prompt + completion]
-    groups = settings["iterations"] * settings["updates_per_iteration"] * settings["problems_per_update"]
-    rows, passes = groups * settings["samples_per_problem"], (settings["updates_per_iteration"] > 1)
-    passes += (settings["kl_weight"] > 0) * (1 + (settings["loss"] == "rloo" and not passes))
-    training = training_flops(shape, lengths, lora_of(stage.config)) + passes * forward_flops(shape, lengths)
-    drawn = rows * (1 + settings["dynamic_sampling"])
-    return Cost(rows * training, drawn * sampling_flops(shape, [prompt], [completion]))
+    settings = stage.config["group_pg"]
+    old, reference = settings["updates_per_iteration"] > 1, settings["kl_weight"] > 0
+    passes = (old or (reference and settings["loss"] == "rloo")) + reference
+    found = _on_policy(stage, passes)
+    return replace(found, generation_flops=found.generation_flops * (1 + settings["dynamic_sampling"]))
+
+
+def step_pg(stage: Stage) -> Cost:
+    """The same, and M continuations after every step but the last of each completion."""
+    settings = stage.config["step_pg"]
+    found = _on_policy(stage, (settings["updates_per_iteration"] > 1) + (settings["kl_weight"] > 0))
+    problems, shape, _ = setting(stage)
+    _, prompt, completion = longest(stage)
+    half = completion / 2  # prefixes end anywhere, on average half-way
+    rows = _rows_sampled(stage) * (family_of(problems).max_steps(problems) - 1) * settings["rollouts_per_prefix"]
+    more = rows * sampling_flops(shape, [prompt + half], [half])
+    return replace(found, generation_flops=found.generation_flops + more)
+
+
+def distill(stage: Stage) -> Cost:
+    """Sampling, and training on each completion once, after a forward pass of the oracle."""
+    found, (_, prompt, completion) = _on_policy(stage, 0), longest(stage)
+    reading = _rows_sampled(stage) * forward_flops(setting(stage.inputs["oracle"])[1], [prompt + completion])
+    return replace(found, training_flops=found.training_flops + reading)
 
 
 def training_on_pairs(stage: Stage) -> Cost:
@@ -150,6 +177,21 @@ def training_on_pairs(stage: Stage) -> Cost:
     epochs = stage.config[stage.kind]["epochs"]
     work = epochs * training_flops(shape, lengths, lora_of(stage.config)) + forward_flops(shape, lengths)
     return Cost(training_flops=2 * count * work)
+
+
+def _on_policy(stage: Stage, passes: int) -> Cost:
+    """Sampling, and training on each completion once. passes: forward passes over it beside those of training."""
+    shape, prompt, completion = longest(stage)
+    lengths = [prompt + completion]
+    training = training_flops(shape, lengths, lora_of(stage.config)) + passes * forward_flops(shape, lengths)
+    rows = _rows_sampled(stage)
+    return Cost(rows * training, rows * sampling_flops(shape, [prompt], [completion]))
+
+
+def _rows_sampled(stage: Stage) -> float:
+    settings = stage.config[stage.kind]
+    groups = settings["iterations"] * settings["updates_per_iteration"] * settings["problems_per_update"]
+    return float(groups * settings["samples_per_problem"])
 
 
 def completions(stage: Stage, rows: float) -> Cost:

@@ -20,7 +20,7 @@ from scaling.training.memory_settings import current_memory
 
 PAD = 0
 # Arrays [N, ..., T], whose width a micro-batch cuts.
-PER_TOKEN = ("tokens", "mask", "old_token_logps", "ref_token_logps")
+PER_TOKEN = ("tokens", "mask", "old_token_logps", "ref_token_logps", "token_gains")
 
 
 @dataclass(frozen=True)

@@ -79,3 +79,16 @@ def _forward_tokens(config: ModelConfig) -> Callable[..., jax.Array]:
         return token_logps(apply(params, tokens).astype(jnp.float32) / temperature, tokens) * mask
 
     return forward
+
+
+def logits_of(policy: Policy, tokens: np.ndarray) -> jax.Array:
+    """Logits float32 [B, T, V] of a frozen policy, such as a teacher. tokens: int32 [B, T]."""
+    found: jax.Array = whole(_logits(policy.config)(policy.params, placed_rows(tokens)))
+    return found
+
+
+@cache
+def _logits(config: ModelConfig) -> Callable[..., jax.Array]:
+    """The compiled logits of one shape."""
+    apply = architecture(config).apply
+    return jax.jit(lambda params, tokens: apply(params, tokens).astype(jnp.float32))

@@ -25,6 +25,7 @@ from scaling.model.transformer import Params
 from scaling.training.batching import Schedule, micro_batches
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.memory_settings import current_memory
+from scaling.training.snapshots import Snapshots, evenly
 from scaling.training.update import (
     Objective,
     OptimizerSettings,
@@ -50,6 +51,7 @@ class Updates:
     learning_rate: Callable[[int], float]
     weight_decay: float
     max_gradient_norm: float
+    snapshots: Snapshots | None = None
 
 
 def train(
@@ -61,12 +63,13 @@ def train(
     seed: int,
     out: Path,
     lora: Lora | None = None,
+    num_snapshots: int = 0,
 ) -> tuple[Params, dict[str, float]]:
     """Train on all rows of `arrays` for the optimizer's epochs.
 
     arrays: [N, ...] each, the batch of the loss, and lengths int [N], the tokens of each row; see `micro_batches`.
-    Returns the trained params or, with lora, adapters to the start policy's params; and the metrics of the last window
-    with `num_updates`.
+    num_snapshots: policies to keep on the way, the last one among them. Returns the trained params or, with lora,
+    adapters to the start policy's params; and the metrics of the last window with `num_updates`.
     """
     trained, frozen = fresh_params(start, lora, seed)
     schedule = Schedule(len(lengths), optimizer.batch_size, optimizer.epochs, seed)
@@ -80,6 +83,7 @@ def train(
         ),
         weight_decay=optimizer.weight_decay,
         max_gradient_norm=optimizer.max_gradient_norm,
+        snapshots=Snapshots(start, lora, out, evenly(num_snapshots, schedule.num_updates)),
     )
     return run_updates(trained, start.config, updates, objective, out, lora=lora, frozen=frozen)
 
@@ -125,6 +129,8 @@ def run_updates(
             )
             state, sums = update(state, map(placed_rows, updates.batch_at(index)), shared, settings, frozen)
             window.append(sums)
+            if updates.snapshots is not None:
+                updates.snapshots.maybe_save(state.params, index + 1)
             if (index + 1) % log_every == 0 or index + 1 == updates.num:
                 last = means_of(window, index + 1)
                 metrics_file.write(json.dumps({"update": index + 1, **last}) + "\n")
@@ -132,6 +138,8 @@ def run_updates(
                 window = []
                 checkpoints.maybe_save(state, index + 1)
     checkpoints.close()
+    if updates.snapshots is not None:
+        updates.snapshots.finish()
     return state.params, {"num_updates": float(updates.num), **last}
 
 

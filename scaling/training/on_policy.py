@@ -26,6 +26,7 @@ from scaling.model.transformer import Params
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.loop import METRICS_FILE, drop_lines_after, means_of
 from scaling.training.memory_settings import current_memory
+from scaling.training.snapshots import Snapshots
 from scaling.training.update import Objective, OptimizerSettings, init_state, make_update
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Iterations:
     learning_rate: Callable[[int], float]  # of an update, counted over all iterations
     weight_decay: float
     max_gradient_norm: float
+    snapshots: Snapshots | None = None  # after iterations, by their updates
 
 
 def run_iterations(
@@ -94,10 +96,14 @@ def run_iterations(
         line = {"update": made, "iteration": index + 1, **iterations.numbers(samples), **means_of(window, made)}
         with (out / METRICS_FILE).open("a") as metrics_file:
             metrics_file.write(json.dumps(line) + "\n")
+        if iterations.snapshots is not None:
+            iterations.snapshots.maybe_save(state.params, made)
         checkpoints.maybe_save(state, moments * (index + 1))
         seconds["sampling"] += sampled - started
         seconds["learning"] += time.perf_counter() - sampled
     checkpoints.close()
+    if iterations.snapshots is not None:
+        iterations.snapshots.finish()
     logger.info("sampling took %.1f s, learning %.1f s", seconds["sampling"], seconds["learning"])
     return state.params, [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
 

@@ -1,0 +1,97 @@
+"""Compute at equal error: how many times more FLOPs the reference's learner needs for the error of another.
+
+In: a `Study` and the FLOPs of a run of each of its cells. Out: `EqualError`s. A learner's curve joins all of its cells,
+whatever sets their budget (problems, iterations, rounds, samples), by what a run of them costs. Every cell is of runs
+that were trained to their end at that budget, since a checkpoint within a schedule is no error at its compute. Curves
+are isotonic in FLOPs. A draw redraws whole runs and problems (`crossed_bootstrap`), and all curves with them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.fitting.isotonic import log_size_reaching, non_increasing
+from analysis.multipliers.estimates import MAX_CENSORED, percentile_interval
+from analysis.verdicts.study import Study
+
+MIN_BUDGETS = 3  # of the reference; fewer make no curve
+# Keys that spend more of the same; every other key makes another learner.
+BUDGETS = {"iterations", "rounds", "samples_per_problem", "traces_per_problem", "negatives_per_problem"}
+BUDGETS |= {"rollouts_per_prefix", "updates_per_iteration", "problems_per_update", "max_positives", "pairs_per_problem"}
+
+
+@dataclass(frozen=True)
+class EqualError:
+    """One estimate with its 95 % interval, at one budget of a learner or on average over those in range."""
+
+    learner: str  # an algorithm at all of its budgets
+    kind: str  # "budget" or "mean"
+    flops: float  # of one run; NaN for the mean
+    error: float  # of the learner's curve there; NaN for the mean
+    estimate: (
+        float  # FLOPs of the reference over these; inf: it does not reach the error, 0: its smallest budget has it
+    )
+    low: float
+    high: float
+    not_reached: float  # share of draws in which no budget of the reference reaches the error
+
+
+def equal_errors(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[EqualError, ...]:
+    """At every budget of every learner but the reference's; none without draws or a curve of the reference.
+
+    flops: of one run of each cell; empty if unknown.
+    """
+    outcomes, draws = study.outcomes, study.draws
+    if not flops or draws is None:
+        return ()
+    names = np.array([learner_of(str(name)) for name in outcomes.algorithm])
+    cells = zip(outcomes.algorithm, outcomes.data_size, strict=True)
+    log_flops = np.log([flops[str(name), int(size)] for name, size in cells])
+    whose = learner_of(study.reference)
+    reference = _by_cost(names == whose, log_flops)
+    if len(np.unique(log_flops[reference])) < MIN_BUDGETS:
+        return ()
+    at_data, in_draws = (non_increasing(errors[:, reference]) for errors in (outcomes.errors[None], draws))
+    found = list[EqualError]()
+    for learner in dict.fromkeys(names[names != whose].tolist()):
+        own = _by_cost(names == learner, log_flops)
+        errors, drawn = non_increasing(outcomes.errors[None, own])[0], non_increasing(draws[:, own])
+        inside = []
+        for place, cell in enumerate(own):
+            (log_ratio,) = log_size_reaching(at_data, log_flops[reference], errors[place : place + 1]) - log_flops[cell]
+            log_ratios = log_size_reaching(in_draws, log_flops[reference], drawn[:, place]) - log_flops[cell]
+            low, high = percentile_interval(np.exp(log_ratios))
+            above, below = float(np.isposinf(log_ratios).mean()), float(np.isneginf(log_ratios).mean())
+            spent = float(np.exp(log_flops[cell]))
+            estimate = float(np.exp(log_ratio))
+            found.append(EqualError(learner, "budget", spent, float(errors[place]), estimate, low, high, above))
+            if max(above, below) < MAX_CENSORED and np.isfinite(log_ratio):
+                ends = (
+                    log_flops[reference[[0, -1]]] - log_flops[cell]
+                )  # the few censored draws count at the range's end
+                inside.append((log_ratio, np.clip(log_ratios, *ends)))
+        if inside:
+            estimate = float(np.exp(np.mean([one for one, _ in inside])))
+            low, high = percentile_interval(np.exp(np.mean([drawn for _, drawn in inside], axis=0)))
+            found.append(EqualError(learner, "mean", np.nan, np.nan, estimate, low, high, 0.0))
+    return tuple(found)
+
+
+def learner_of(name: str) -> str:
+    """The algorithm with the settings that make another learner of it: without those that only set its budget."""
+    algorithm, *settings = name.split(", ")
+    return ", ".join([algorithm, *(one for one in settings if one.partition("=")[0] not in BUDGETS)])
+
+
+def equal_error_table(found: tuple[EqualError, ...]) -> pd.DataFrame:
+    """One row each, for equal_error.csv."""
+    return pd.DataFrame([vars(item) for item in found], columns=list(EqualError.__dataclass_fields__))
+
+
+def _by_cost(members: np.ndarray, log_flops: np.ndarray) -> np.ndarray:
+    """int [J], the cells of a learner, the cheapest first."""
+    cells = np.flatnonzero(members)
+    ordered: np.ndarray = cells[np.argsort(log_flops[cells], kind="stable")]
+    return ordered
