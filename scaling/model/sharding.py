@@ -132,6 +132,12 @@ def whole(tree: Tree) -> Tree:
     return gathered
 
 
+def platform() -> str:
+    """What computes: the ambient mesh's devices, which may be of an accelerator that is not here, or jax's default."""
+    mesh = jax.sharding.get_mesh()
+    return jax.default_backend() if mesh.empty else str(mesh.devices.flat[0].platform)
+
+
 def value_of_first(fact: bool) -> bool:
     """The fact as the first process sees it: all processes must do the same, and clocks differ."""
     if jax.process_count() == 1:

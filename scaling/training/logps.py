@@ -38,7 +38,7 @@ def completion_logps(logits: jax.Array, tokens: jax.Array, mask: jax.Array) -> j
 
 def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
     """Log-probability float32 [N] of every row's completion under a frozen policy, such as the reference."""
-    forward, arrays = _forward(policy.config), {"tokens": rows.tokens, "mask": rows.mask}
+    forward, arrays = make_forward(policy.config), {"tokens": rows.tokens, "mask": rows.mask}
     logps = np.zeros(len(rows.lengths), np.float32)
     for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, SCORING_ROWS):
         batch = placed_rows(batch)
@@ -47,7 +47,7 @@ def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
 
 
 @cache
-def _forward(config: ModelConfig) -> Callable[..., jax.Array]:
+def make_forward(config: ModelConfig) -> Callable[..., jax.Array]:
     """The compiled log-probabilities of one shape."""
     apply = architecture(config).apply
 

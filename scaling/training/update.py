@@ -25,7 +25,7 @@ from flax import struct
 
 from scaling.config.policy import Lora
 from scaling.model.lora import joined
-from scaling.model.sharding import constrained_params
+from scaling.model.sharding import constrained_params, platform
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
@@ -129,7 +129,7 @@ def make_accumulate(
 ) -> Callable[..., tuple[Params, Sums]]:
     """The compiled `accumulate(gradients, params, frozen, batch, constants) -> (gradients, sums)` of a micro-batch."""
     apply = partial(architecture(config, lora).apply, remat=remat)
-    on_cpu = remat and jax.default_backend() == "cpu"
+    on_cpu = remat and platform() == "cpu"
 
     @partial(jax.jit, donate_argnums=0, compiler_options=dict(_CPU_MEMORY_FIRST) if on_cpu else None)
     def accumulate(
