@@ -21,7 +21,7 @@ import scaling.origins  # noqa: F401  (first, since it says why the others canno
 from scaling.config.errors import ConfigError
 from scaling.config.resources import Hardware
 from scaling.config.sweep import Sweep
-from scaling.engine.jax_environment import pin
+from scaling.engine.jax_environment import ACCELERATOR, pin
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import add_imports, load_plugins
@@ -44,7 +44,13 @@ CHIPS = {
 
 # No metadata server is asked, several processes may compile at once, and nothing but errors is logged.
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
-    {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_MIN_LOG_LEVEL": "3"}
+    {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "JAX_PLATFORMS": "cpu",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_MIN_LOG_LEVEL": "3",
+        ACCELERATOR: "TPU",  # as its workers have it
+    }
 )
 
 
@@ -56,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep = load_sweep(arguments.file, arguments.set)
         if importlib.util.find_spec("libtpu") is None:
             raise ConfigError("the TPU compiler is not installed; install the extra tpu: pip install '.[tpu]'.")
-        pin(os.environ)
         os.environ.update(ENVIRONMENT)  # before jax is imported, here and in the processes
+        pin(os.environ)
         return compile_sweep(sweep, slices(sweep, arguments.topology), arguments.layers, arguments.processes)
     except (ConfigError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
