@@ -23,14 +23,11 @@ from scaling.config.policy import Lora
 from scaling.model.lora import add_adapters
 from scaling.model.rope import rotate, rotation
 from scaling.model.sharding import constrained_rows, constrained_stack, looked_up
-from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
+from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, ModelConfig
 from scaling.model.vocabulary import Unprojected, in_tiles
 
 Params = Mapping[str, Any]  # nested
 Rotation = tuple[jax.Array, jax.Array]  # cosines and sines
-# From so many layers on, with a checkpoint's vocabulary, they are scanned: one is compiled for so many of them. A
-# policy of the ladder keeps its unrolled program.
-SCANNED = 8
 MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row is no NaN
 
 

@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from scaling.model.sharding import constrained_rows, constrained_shards, is_divided, vocabulary_shards
-from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
-
-TILE = 16_384  # words, at most
+from scaling.model.sizes import SMALL_VOCABULARY, TILE, ModelConfig
 
 
 def in_tiles(config: ModelConfig) -> bool:
