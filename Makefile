@@ -12,7 +12,7 @@ INSTALLED_TEST = $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 BIN = $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: quickstart paper test lint types docs bench vllm clean help
+.PHONY: quickstart paper test lint types docs bench vllm tpu-compile clean help
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
@@ -26,7 +26,9 @@ help:
 	@echo "make bench        set up .venv-bench, measure against torch, transformers and trl, write docs/performance.md"
 	@echo "                  (make bench BENCH=--quick: only see that it runs, some ten minutes)"
 	@echo "make vllm         set up .venv-vllm with vLLM for the CPU (3.5 GB), test sampling on it"
-	@echo "make clean        remove .venv, .venv-bench, .venv-docs, .venv-vllm and the site; the store and the results stay"
+	@echo "make tpu-compile  set up .venv-tpu with the TPU compiler (1 GB), compile sweeps/gsm8k_7b.yaml for its TPU slices; no TPU"
+	@echo "                  is needed (make tpu-compile TPU='--layers 4': a quick look)"
+	@echo "make clean        remove .venv, .venv-bench, .venv-docs, .venv-vllm, .venv-tpu and the site; the store and the results stay"
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
@@ -93,6 +95,15 @@ $(VENV)-vllm/installed: | python
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# Compiles for slices that are not here: the wheel libtpu holds the whole compiler.
+tpu-compile: $(VENV)-tpu/installed
+	$(VENV)-tpu/bin/python -m scaling.compile sweeps/gsm8k_7b.yaml $(TPU)
+
+$(VENV)-tpu/installed: setup.cfg pyproject.toml | python
+	test -x $(VENV)-tpu/bin/python || $(PYTHON) -m venv $(VENV)-tpu
+	$(VENV)-tpu/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[tpu,test,hf]' || { $(INSTALL_FAILED); }
+	touch $@
+
 INSTALL_FAILED = echo "error: the packages could not be installed. The set-up needs a package index (pip's default, or" \
 	"PIP_INDEX_URL) and about 2 GB of disk; pip's own message is above." >&2; exit 1
 
@@ -102,4 +113,4 @@ python:
 	"apt install python3 python3-venv; macOS: brew install python@3.12), or name it: make test PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-docs $(VENV)-vllm site docs/modules
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-docs $(VENV)-vllm $(VENV)-tpu site docs/modules

@@ -31,7 +31,7 @@ from rapidfuzz.distance import Levenshtein
 
 from data.positives import positives_by_problem, rewarded, right_rollouts
 from data.q_values import first_pit
-from data.rollout_tables import by_problem, different, read_verified
+from data.rollout_tables import by_problem, different, read_verified, with_tokens
 from data.tokens.steps import step_cutter
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
@@ -59,7 +59,7 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
     """Pairs at the first pit of each negative that has step values. inputs: also step_values."""
     verified = read_verified(config, inputs)
     traces = verified.traces(inputs["step_values"])
-    continuations = pd.read_parquet(inputs["step_values"] / "continuations.parquet")
+    continuations = with_tokens(pd.read_parquet(inputs["step_values"] / "continuations.parquet"), verified.ended)
     settings = config["pairs"]
     mode, rule = settings["pair_mode"], settings["pit_rule"]
     right_after, own = rewarded(continuations, ["problem", "sample", "step"]), right_rollouts(verified.rollouts)

@@ -4,7 +4,7 @@ In: rollouts and problems, or artifacts. Out: data frames, whose `problem` and `
 checks that tables that belong together have the same rollouts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 from data.problems.families import family_of
 from data.records import Problem, read_problems
 from data.rewards import reward, spurious_steps, verifier_of
+from data.tokens.answer_end import up_to_answer
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer, tokenizer_of
 from scaling.config.problems import Problems, problems_of
@@ -28,7 +29,8 @@ class Verified:
     problems: Problems
     tokenizer: Tokenizer | HfTokenizer
     synthetic: list[Problem]  # with the teacher's solutions
-    rollouts: pd.DataFrame  # see load_verified
+    rollouts: pd.DataFrame  # see load_verified; up to their answers
+    ended: Callable[[Sequence[int]], list[int]]  # a completion up to its answer
 
     def prompt(self, problem: int) -> list[int]:
         """The tokens of a problem's prompt."""
@@ -43,8 +45,14 @@ def read_verified(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> Veri
     """config: problems; inputs: synthetic, rollouts, verification, and tokenizer if imported."""
     problems = problems_of(config)
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
-    rollouts = load_verified(inputs["rollouts"], inputs["verification"])
-    return Verified(problems, tokenizer_of(problems, inputs), synthetic, rollouts)
+    rollouts, tokenizer = load_verified(inputs["rollouts"], inputs["verification"]), tokenizer_of(problems, inputs)
+    ended = up_to_answer(problems, tokenizer)
+    return Verified(problems, tokenizer, synthetic, with_tokens(rollouts, ended), ended)
+
+
+def with_tokens(table: pd.DataFrame, change: Callable[[Sequence[int]], list[int]]) -> pd.DataFrame:
+    """The table with every completion changed."""
+    return table.assign(tokens=list(map(change, table["tokens"])))
 
 
 def verdicts(
@@ -100,6 +108,8 @@ def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
     table["step_ends"] = [list(map(int, ends)) for ends in table["step_ends"]]
     table["q_values"] = [[None if pd.isna(q) else float(q) for q in q_values] for q_values in table["q_values"]]
     require_rows(verified, "the table of verified rollouts", table, directory / "step_values.parquet")
+    if "tokens" in table:  # they end before those of the rollouts
+        return with_tokens(table, lambda tokens: list(map(int, tokens)))
     return table.merge(verified[[*ROLLOUT_ID, "tokens"]], on=ROLLOUT_ID, validate="one_to_one")
 
 

@@ -24,8 +24,9 @@ from data.continuations import Source, all_indices, judged, requests
 from data.q_values import best_of_k
 from data.records import read_problems
 from data.rewards import verifier_of
-from data.rollout_tables import by_problem, load_verified
+from data.rollout_tables import by_problem, load_verified, with_tokens
 from data.sampling.sampler import sampler_of
+from data.tokens.answer_end import up_to_answer
 from data.tokens.steps import step_cutter
 from data.tokens.tokenizer import completion_limit, tokenizer_of
 from scaling.config.problems import problems_of
@@ -53,7 +54,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             " rollouts, and best-of-K needs at least K: raise rollouts.samples_per_problem or lower"
             " step_values.best_of."
         )
-    traces = choose_traces(verified, config["traces"], config["traces_per_problem"], config["seed"])
+    ended = with_tokens(verified, up_to_answer(settings, tokenizer))
+    traces = choose_traces(ended, config["traces"], config["traces_per_problem"], config["seed"])
     traces["step_ends"] = list(map(step_cutter(settings, tokenizer), traces["tokens"]))
     limit = completion_limit(settings, tokenizer, config.get("max_new_tokens"))
     source = Source(settings, tokenizer, synthetic, config["seed"], limit, verifier_of(config))
@@ -81,7 +83,9 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         }
     continuations.to_parquet(out / "continuations.parquet")
     table = with_prompt_value(table, verified, values.best_of)
-    table.drop(columns="tokens").to_parquet(out / "step_values.parquet")
+    if list(ended["tokens"]) == list(verified["tokens"]):  # those of the rollouts are not stored again
+        table = table.drop(columns="tokens")
+    table.to_parquet(out / "step_values.parquet")
     num_prefixes = len(continuations[["problem", "sample", "step"]].drop_duplicates())
     return {"num_traces": float(len(table)), "num_prefixes": float(num_prefixes), **numbers, **sampler.numbers()}
 

@@ -35,7 +35,7 @@ class Kind:
     resource_class: ResourceClass
     run: Function  # (config, inputs, out) -> its numbers by name
     work: Function  # (stage) -> scaling.pricing.costs.Cost, an upper estimate
-    memory: Function | None = None  # (stage, Device) -> bytes by purpose; None if no policy is used here
+    memory: Function | None = None  # (stage, Device) -> its compiled calls; None if no policy is used here
     samples: Sampling | None = None
     computed_here: str = ""  # why a server of `sampler` does not do its work, if one might expect it
     problems: Function | None = None  # (stage) -> the number of problems that later stages work on
@@ -59,7 +59,7 @@ def loaded(function: Function) -> Callable[..., Any]:
 
 _LEARNED = ("num_learned_steps", "num_spurious_steps", "num_spurious_traces")
 _WITHOUT = "problems_without_data_fraction"
-_WORK, _MEMORY = "scaling.pricing.work", "scaling.pricing.stage_memory"
+_WORK, _MEMORY = "scaling.pricing.work", "scaling.pricing.programs"
 _NOTHING = f"{_WORK}:nothing"
 
 _REGISTRY = Registry(
@@ -89,7 +89,7 @@ _REGISTRY = Registry(
         Kind("sft", 1, "train", "algorithms.sft:run", work=f"{_WORK}:sft", memory=f"{_MEMORY}:training"),
         Kind(
             "filtered", 1, "train", "algorithms.filtered_sft:run",
-            work=f"{_WORK}:filtered", memory=f"{_MEMORY}:scoring_by_judge", numbers=("kept_fraction",),
+            work=f"{_WORK}:filtered", memory=f"{_MEMORY}:scoring", numbers=("kept_fraction",),
         ),
         Kind(
             "rollouts", 1, "rollouts", "data.rollouts:run",

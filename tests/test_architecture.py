@@ -215,6 +215,7 @@ def test_nothing_imports_the_command_lines(module):
         "scaling.show",
         "scaling.chat",
         "scaling.export",
+        "scaling.compile",
     } & imports_of(module)
 
 

@@ -60,7 +60,7 @@ def test_a_plan_with_a_server_says_that_the_filter_is_sampled_here(sweep):
 
 
 def test_memory_and_time_are_those_of_this_projects_workers(sweep):
-    loaded = sweep(resources={"hardware": HARDWARE})
+    loaded = sweep(resources={"hardware": [HARDWARE]})
     work = costs(planned(loaded))
     lines = estimates(work, (), {}, loaded, slots=2)
     largest = next(line for line in lines if line.startswith("  rollouts: "))
@@ -80,7 +80,7 @@ def test_waiting_for_teachers_is_not_divided_among_workers(sweep):
 
 
 def test_the_table_has_a_row_for_each_kind_and_the_waiting_in_the_teachers(sweep):
-    loaded = sweep(resources={"hardware": HARDWARE})
+    loaded = sweep(resources={"hardware": [HARDWARE]})
     stages = planned(loaded)
     work = {stage: Cost(request_seconds=60.0) if stage.kind == "teacher" else Cost() for stage in stages}
     table = cost_table(stages, (), work, {}, loaded.resources.hardware)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,17 @@ def test_what_changes_results_is_taken_away_and_named_and_what_does_not_stays():
     said = warning(dropped)
     assert "JAX_DEFAULT_PRNG_IMPL=rbg" in said and "identity does not cover it" in said
     assert reaching(environ).keys() == environ.keys() - {"PATH", "AJAX_JAX_"}
+
+
+def test_on_an_accelerator_float32_products_are_float32_and_the_record_says_so():
+    environ = environment(shape({"tpu": 4}), "cache") | {"JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32"}
+    try:
+        assert pin(environ) == ("JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32",)
+        assert jax.config.jax_default_matmul_precision == "highest"
+        assert reaching(environ)["JAX_DEFAULT_MATMUL_PRECISION"] == "highest" and pin(environ) == ()
+    finally:
+        pin({})
+    assert jax.config.jax_default_matmul_precision is None  # a CPU's programs keep their bytes
 
 
 @pytest.mark.parametrize(("name", "extra"), [("gpu", "cuda12"), ("tpu", "tpu")])

@@ -43,8 +43,16 @@ def test_a_preference_pair_is_two_rows_and_a_batch_is_never_exceeded():
     stage = stage_of("dpo", dpo={"batch_size": 4})
     shape, prompt, completion = longest(stage)
     length = -(-(prompt + completion) // 8) * 8
-    found = need(stage, ONE, Memory(micro_batch_tokens=10**6)).parts
+    found = need(stage, ONE, Memory(micro_batch_tokens=16 * length)).parts
     assert found == training_memory(shape, ONE_DEVICE, 2 * 4, length)
+
+
+def test_the_reference_policys_forward_pass_counts_where_its_micro_batches_are_the_largest_call():
+    stage = stage_of("dpo", dpo={"batch_size": 1})
+    shape, prompt, completion = longest(stage)
+    length = -(-(prompt + completion) // 8) * 8
+    found = need(stage, ONE, Memory(micro_batch_tokens=1024 * length)).parts
+    assert found == scoring_memory(shape, ONE_DEVICE, 1024, length)
 
 
 def test_rollouts_are_predicted_for_a_chunk_of_the_sampler_divided_over_the_mesh():
@@ -140,7 +148,7 @@ def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_f
     assert header.startswith("Memory predicted") and largest.stage.name in train and "on 1 device," in train
     assert rollouts.strip().startswith("rollouts: ")
     tiny = EIGHT.model_copy(update={"memory_gib_per_device": 1e-6})
-    assert "more than the 1e-06 GiB of 8x H100" in memory_lines(stages, Resources(hardware=tiny), Memory())[1]
+    assert "more than the 1e-06 GiB of 8x H100" in memory_lines(stages, Resources(hardware=[tiny]), Memory())[1]
 
 
 def test_time_on_hardware_is_flops_over_the_used_part_of_the_peak():

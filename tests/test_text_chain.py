@@ -142,10 +142,10 @@ def test_the_steps_of_a_completion_join_to_it_and_nothing_is_claimed_of_them(uni
     config = Gsm8k(step_unit=unit)
     for text in ("", "One. Two.\nThree 3.5 is it.\n\n#### 3", "\n"):
         assert "".join(step_texts(config, text)) == text
-    verdict = check(config, Problem("?", "3"), "One. Two.\n#### 3.0")
+    verdict = check(config, Problem("?", "3"), "One. Two.\nThree.\n#### 3.0")
     assert [step.text for step in verdict.steps] == {
-        "line": ["One. Two.\n", "#### 3.0"],
-        "sentence": ["One.", " Two.\n", "#### 3.0"],
+        "line": ["One. Two.\n", "Three.\n", "#### 3.0"],
+        "sentence": ["One.", " Two.\n", "Three.\n", "#### 3.0"],
     }[unit]
     assert (verdict.reward, verdict.answer, verdict.error_kind) == (1.0, "3.0", "none")
     assert verdict.num_wrong_facts is verdict.num_procedure_errors is verdict.spurious_steps is None

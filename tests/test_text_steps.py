@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.problems.text_cuts import line_cuts, sentence_cuts, word_cuts
+from data.problems.text_cuts import line_cuts, reasoning_lines, reasoning_sentences, sentence_cuts, word_cuts
 from data.tokens.steps import text_step_ends
 
 TEXTS = st.lists(
@@ -25,6 +25,8 @@ CUTS = {
     "sentence": sentence_cuts,
     "word": partial(word_cuts, separator="="),
     "every word": partial(word_cuts, separator=None),
+    "reasoning by line": reasoning_lines,
+    "reasoning by sentence": reasoning_sentences,
 }
 
 
@@ -72,6 +74,25 @@ def test_a_line_ends_a_step_and_blank_lines_belong_to_the_line_above(text, lines
 )
 def test_sentences_end_where_a_reader_ends_them(text, sentences):
     assert [piece for piece in pieces(text, sentence_cuts) if piece] == sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("So\n$$\nx = 5\n$$\nis it.", ["So\n$$\n", "x = 5\n$$\n", "is it."]),
+        ("<think>\nFirst.\n</think>\nSo 5.\n#### 5", ["<think>\nFirst.\n</think>\n", "So 5.\n", "#### 5"]),
+        ("----\nA\n----\nB\n\n***", ["----\nA\n----\n", "B\n\n***"]),
+        ("```python\nx = 1\n```\nIt is 1.", ["```python\nx = 1\n```\n", "It is 1."]),
+        ("\\begin{align*}\nx &= 5\n\\end{align*}\nDone", ["\\begin{align*}\nx &= 5\n\\end{align*}\n", "Done"]),
+        ("He has 3. She has 4. So 7.", ["He has 3.", " She has 4.", " So 7."]),  # one line: by sentence
+        ("He has 3. She has 4. So 7.\n#### 7", ["He has 3.", " She has 4.", " So 7.\n", "#### 7"]),
+        ("He has 3. She has 4.\nSo 7.", ["He has 3. She has 4.\n", "So 7."]),
+        ("$$", ["$$"]),
+        ("甲有3个\n共7个", ["甲有3个\n", "共7个"]),
+    ],
+)
+def test_a_mark_alone_is_no_step_and_a_chain_of_thought_in_one_line_has_sentences(text, steps):
+    assert pieces(text, reasoning_lines) == steps
 
 
 @given(TEXTS)

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from analysis.multipliers.prediction import Predicted, predicted
 from analysis.multipliers.robustness import Questions, questions
 from analysis.tables.cells import Cells
+from analysis.tables.printing import label
 from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
 from analysis.verdicts.equal_error import EqualError, equal_errors
 from analysis.verdicts.evidence import BOUNDS, REJECTED
-from analysis.verdicts.judge import label
 from analysis.verdicts.study import Study, analyse
 
 

@@ -1,6 +1,8 @@
 """Where a text is cut into reasoning steps: behind a family's separator word, by line or by sentence.
 
-In: a text. Out: the offsets in it at which one step ends and the next begins. No step is blank.
+In: a text. Out: the offsets in it at which one step ends and the next begins. No step is blank. In plain language no
+step is a mark alone either: a line of dashes, `$$`, a code fence or `<think>` belongs to the step above it, or below it
+where none is above. Changes of these rules raise `step_rules` in scaling.config.text_problems.
 """
 
 import re
@@ -12,6 +14,7 @@ TextCuts = Callable[[str], list[int]]  # text -> the offsets in it at which a st
 
 _WORD = re.compile(r"\S+")
 _OPENING, _CLOSING = "\"'“‘«([{$*\\", "\"'”’»)]}$*\\」』）"
+_MARK = re.compile(r"^\s*(?:(?:```|~~~)[\w+-]*|</?[\w:-]+/?>|\\(?:begin|end)\{\w+\*?\})\s*$", re.MULTILINE)
 _STOPS = (".", "!", "?", "…", "。", "！", "？")
 _WIDE_STOP = re.compile(r"[。！？]+[”’」』）]*(?=\S)")  # needs no space after it
 _NO_END = frozenset("mr mrs ms dr prof rev st vs e.g i.e cf fig eq eqs approx resp".split())  # before their dot
@@ -42,7 +45,39 @@ def sentence_cuts(text: str) -> list[int]:
     return sorted(found)
 
 
-CUTS: Mapping[str, TextCuts] = MappingProxyType({"line": line_cuts, "sentence": sentence_cuts})  # by step_unit
+def reasoning_lines(text: str) -> list[int]:
+    """After every line that says something; a chain of thought in one line is cut by sentence.
+
+    One line is also that above a last line which states the answer (####).
+    """
+    cuts = _saying_something(text, line_cuts(text))
+    thought_in_one = not cuts or (len(cuts) == 1 and text[cuts[0] :].lstrip().startswith("####"))
+    return reasoning_sentences(text) if thought_in_one else cuts
+
+
+def reasoning_sentences(text: str) -> list[int]:
+    """After every sentence and every line that says something."""
+    return _saying_something(text, sentence_cuts(text))
+
+
+CUTS: Mapping[str, TextCuts] = MappingProxyType(
+    {"line": reasoning_lines, "sentence": reasoning_sentences}
+)  # by step_unit
+
+
+def _saying_something(text: str, cuts: list[int]) -> list[int]:
+    """The cuts between which there is more than a mark."""
+    kept: list[int] = []
+    for start, cut in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        if _says_something(text[start:cut]):
+            kept.append(cut)
+        elif kept:
+            kept[-1] = cut  # a mark belongs to the step above
+    return [cut for cut in kept if cut < len(text)]
+
+
+def _says_something(piece: str) -> bool:
+    return any(character.isalnum() for character in _MARK.sub("", piece))
 
 
 def _gaps(text: str) -> list[tuple[str, str, int, bool]]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.answers.final_answer import final_answer, same_answer
+from data.answers.final_answer import final_answer, form_used, same_answer
 from data.answers.user_verifiers import is_right
-from data.problems.text_cuts import CUTS
+from data.problems.text_cuts import CUTS, sentence_cuts
 from data.records import Check, Problem, StepCheck
 from scaling.config.problems import ProblemsInLanguage
 from scaling.config.section import is_stated
@@ -72,7 +72,8 @@ def check(config: ProblemsInLanguage, problem: Problem, completion: str) -> Chec
     else:
         reward = float(given is not None and same_answer(given, problem.answer))
     # Stages that look at answers alone have no step_unit in their config: to them a completion is one step.
-    texts = step_texts(config, completion) if is_stated(config, "step_unit") else [completion]
+    has_steps = is_stated(config, "step_unit")
+    texts = step_texts(config, completion[: answer_end(config, completion)]) if has_steps else [completion]
     return Check(reward, given, tuple(StepCheck(text, None, None) for text in texts))
 
 
@@ -80,3 +81,16 @@ def step_texts(config: ProblemsInLanguage, completion: str) -> list[str]:
     """The steps of a completion; joined they are the completion. At least one."""
     cuts = CUTS[config.step_unit](completion)
     return [completion[start:end] for start, end in zip([0, *cuts], [*cuts, len(completion)], strict=True)]
+
+
+def answer_end(config: ProblemsInLanguage, completion: str) -> int:
+    """The offset behind the sentence that first states the answer that counts: what follows is no reasoning.
+
+    The completion's length where no answer is stated, where the last number is the answer, and where a user's verifier
+    decides which parts to read.
+    """
+    form, given = form_used(completion, config.answer_forms), answer(config, completion)
+    if given is None or form in (None, "last_number") or (isinstance(config, Jsonl) and config.verifier is not None):
+        return len(completion)
+    ends = (cut for cut in sentence_cuts(completion) if final_answer(completion[:cut], (form,)) == given)
+    return len(completion[: next(ends, len(completion))].rstrip())

@@ -72,6 +72,6 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     return fit_pairs(start, rows, {}, orpo_loss, constants, settings, config["seed"], out, lora_of(config), kept)
 
 
-WORK, MEMORY = "scaling.pricing.work:training_on_pairs", "scaling.pricing.stage_memory:training_on_pairs"
+WORK, MEMORY = "scaling.pricing.work:training_on_pairs", "scaling.pricing.programs:training_on_pairs"
 register_kind(Kind("orpo", 1, "train", run, work=WORK, memory=MEMORY))
 register_algorithm(Algorithm("orpo", Orpo, recipe, "ORPO"))

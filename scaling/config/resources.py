@@ -50,12 +50,15 @@ class Timeouts(Section):
 
 
 class Hardware(Section):
-    """The hardware for which a plan states times and memory."""
+    """Hardware for which a plan states times and memory."""
 
     name: Annotated[str, Field(min_length=1)]
     num_devices: Count  # in total; stages on fewer devices run side by side
     flops_per_second_per_device: Positive  # the peak of matrix products in the type they are computed in
     memory_gib_per_device: Positive
+    bytes_per_second_per_device: Positive | None = None  # of its memory; null: what bounds a call is not stated
+    mesh: Meshes | None = None  # null: resources.mesh
+    topology: Annotated[str, Field(min_length=1)] | None = None  # a TPU slice by its compiler's name, such as v5e:4x4
     training_utilisation: UtilisedFraction = 0.35  # assumed fraction of the peak
     generation_utilisation: UtilisedFraction = 0.05  # decoding waits for memory, not for arithmetic
 
@@ -69,7 +72,7 @@ class Resources(Section):
     mesh: Meshes = Meshes()
     hosts: Hosts = Hosts()
     timeout_minutes: Timeouts = Timeouts()
-    hardware: Hardware | None = None
+    hardware: Annotated[tuple[Hardware, ...], Field(strict=False)] = ()
 
     @property
     def amounts(self) -> dict[str, dict[str, float]]:
@@ -80,6 +83,10 @@ class Resources(Section):
     def meshes(self) -> dict[str, dict[str, int]]:
         """Class of stages -> sizes of its mesh's axes, if it has a mesh."""
         return self.mesh.model_dump()
+
+    def meshes_on(self, hardware: Hardware | None) -> dict[str, dict[str, int]]:
+        """The same on hardware that may have meshes of its own."""
+        return self.meshes if hardware is None or hardware.mesh is None else hardware.mesh.model_dump()
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -96,6 +103,17 @@ class Resources(Section):
                     raise ValueError(f"{section}.{name}: Ray has no such resource; did you mean {known}?")
                 if name in ("gpu", "tpu") and amount > 1 and amount != int(amount):
                     raise ValueError(f"{section}.{name} is {amount}; use a fraction below 1 or a whole number.")
+        return self
+
+    @model_validator(mode="after")
+    def _hardware_has_the_devices_of_its_mesh(self) -> "Resources":
+        for number, hardware in enumerate(self.hardware):
+            for name in ("train", "rollouts"):
+                if hardware.mesh and (wanted := getattr(hardware.mesh, name).num_devices) > hardware.num_devices:
+                    raise ValueError(
+                        f"hardware[{number}].mesh.{name} is of {wanted} devices, but {hardware.name} has"
+                        f" {hardware.num_devices}; lower the mesh's product."
+                    )
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,7 @@ class TextProblems(Section):
     step_unit: Literal["line", "sentence"] = "line"
     instruction: str = _GSM8K_INSTRUCTION  # follows every problem after a blank line
     answer_forms: AnswerForms = ("hashes",)  # how a completion states its answer; the first that it uses counts
+    step_rules: Literal[2] = 2  # version of the rules that cut steps, and what is behind an answer
     grader: Literal[3] = 3  # version of the rules for equal answers: part of every reward's identity
     solvable: Solvable | None = None
     num_validation: Count = 512

@@ -51,6 +51,10 @@ ALLOWED_FLAGS = (
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"  # for workers on one core
 # The settings behind every result of the project: the defaults of the jax version it first ran on.
 PINNED = {"JAX_ENABLE_X64": "0", "JAX_DEFAULT_PRNG_IMPL": "threefry2x32", "JAX_THREEFRY_PARTITIONABLE": "1"}
+# On an accelerator a float32 policy's matrix products are float32, not TF32 or bfloat16 as they would be by default;
+# products of bfloat16 numbers stay what they are. On a CPU there is nothing to choose, and programs keep their bytes.
+PRECISION = "JAX_DEFAULT_MATMUL_PRECISION"
+PINNED_ON_ACCELERATORS = {**PINNED, PRECISION: "highest"}
 
 ACCELERATOR = "SCALING_ACCELERATOR"  # what a worker's resources name: GPU or TPU
 _EXTRAS = {"GPU": "'.[cuda12]' or '.[cuda13]', as its driver needs", "TPU": "'.[tpu]'"}
@@ -76,10 +80,11 @@ def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
 
     Call it before jax is imported; if it already is, its settings are pinned as well.
     """
+    pinned = PINNED_ON_ACCELERATORS if ACCELERATOR in environ else PINNED
     dropped = []
     for name in sorted(environ):
         value = environ[name]
-        if not _matches(name, FAMILIES) or _matches(name, ALLOWED) or PINNED.get(name) == value:
+        if not _matches(name, FAMILIES) or _matches(name, ALLOWED) or pinned.get(name) == value:
             continue
         if name not in FLAGS:
             dropped.append(f"{name}={value}")
@@ -89,9 +94,9 @@ def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
         environ[name] = " ".join(kept)
         if others := [flag for flag in value.split() if flag not in kept]:
             dropped.append(f"{name}={' '.join(others)}")
-    environ.update(PINNED)
+    environ.update(pinned)
     if "jax" in sys.modules:
-        _pin_imported_jax()
+        _pin_imported_jax(pinned.get(PRECISION))
     return tuple(dropped)
 
 
@@ -118,10 +123,10 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _pin_imported_jax() -> None:
+def _pin_imported_jax(precision: str | None) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_default_prng_impl", "threefry2x32")
     jax.config.update("jax_threefry_partitionable", True)
-    jax.config.update("jax_default_matmul_precision", None)
+    jax.config.update("jax_default_matmul_precision", precision)

@@ -6,14 +6,18 @@ many shapes and meshes: within a quarter. The factors of activations are counts 
 bfloat16 and remat are counted, not checked: XLA on CPU computes both away. Too low by more, up to 2.6 times the cache:
 sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two layouts. An
 accelerator's own needs (its context, its library's workspaces, fragmentation) are not in it.
+
+A checkpoint's vocabulary in bfloat16 or on several devices is counted as the TPU compiler has it (docs/cluster.md): one
+layer's params are gathered at a time, a tile of the vocabulary is computed at a time, and scanned layers are copied.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from scaling.config.policy import Lora
 from scaling.model.flops import adapter_params
 from scaling.model.layout import params_on_device, share
-from scaling.model.sizes import ModelConfig
+from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, TILE, ModelConfig
 
 FLOAT32 = 4  # bytes
 # Tokens of a micro-batch on one device, padding included, where a sweep's `memory` says nothing. A CPU core's caches
@@ -42,6 +46,17 @@ def training_memory(
     if lora is not None:
         trained = FLOAT32 * adapter_params(config, lora)
     activations = rows * length * _activations(config, axes, length, remat)
+    if _is_large(config, axes):
+        return {
+            "start policy": held,
+            "params": trained,
+            "AdamW moments": 2 * trained,
+            "gradients": trained,
+            "gathered params": _bytes(config) * _layer(config, {**axes, "fsdp": 1}) if axes["fsdp"] > 1 else 0.0,
+            "params and gradients as computed with": 2 * _stacked(config, axes),
+            "activations": activations,
+            "logits": 2 * FLOAT32 * rows * length * min(TILE, config.vocab_size) * share("vocab", config, axes),
+        }
     # Logits, their softmax, and the gradients of both.
     logits = 4 * FLOAT32 * rows * length * config.vocab_size * share("vocab", config, axes)
     unsummed = _unsummed(config, axes) if lora is None else 0.0
@@ -75,6 +90,22 @@ def sampling_memory(
     }
 
 
+def _is_large(config: ModelConfig, axes: Mapping[str, int]) -> bool:
+    """As scaling.model.vocabulary decides it."""
+    return config.vocab_size > SMALL_VOCABULARY and (config.bfloat16 or any(size > 1 for size in axes.values()))
+
+
+def _layer(config: ModelConfig, axes: Mapping[str, int]) -> float:
+    """How many numbers of one layer's params a device holds."""
+    without = params_on_device(replace(config, num_layers=0), axes)
+    return params_on_device(replace(config, num_layers=1), axes) - without
+
+
+def _stacked(config: ModelConfig, axes: Mapping[str, int]) -> float:
+    """Bytes of the copies that scanned layers read."""
+    return _bytes(config) * config.num_layers * _layer(config, axes) if config.num_layers >= SCANNED else 0.0
+
+
 def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, length: int) -> dict[str, float]:
     """Bytes by purpose of a forward pass for log-probabilities: nothing is kept for a gradient, and there is no cache.
 
@@ -82,7 +113,17 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
     """
     tokens = rows * length
     activations = tokens * _forward_activations(config, axes, length)
-    logits = 2 * FLOAT32 * tokens * config.vocab_size * share("vocab", config, axes)  # and their log-softmax
+    large = _is_large(config, axes)
+    words = min(TILE, config.vocab_size) if large else config.vocab_size
+    logits = 2 * FLOAT32 * tokens * words * share("vocab", config, axes)  # and their log-softmax
+    if large:
+        return {
+            "params": FLOAT32 * params_on_device(config, axes),
+            "gathered params": _bytes(config) * _layer(config, {**axes, "fsdp": 1}) if axes["fsdp"] > 1 else 0.0,
+            "params as computed with": _stacked(config, axes),
+            "activations": activations,
+            "logits": max(0.0, logits - activations),
+        }
     return {
         "params": FLOAT32 * params_on_device(config, axes),
         "gathered params": _gathered(config, axes),

@@ -116,6 +116,25 @@ def sample(
     return Sampled(tokens, lengths, logps, logits)
 
 
+def lower_chunk(
+    params: Params, config: ModelConfig, rows: int, prompts: int, prompt_tokens: int, new_tokens: int
+) -> jax.stages.Lowered:
+    """A chunk as XLA gets it, from the shapes of params: `rows` drawn completions of so many different prompts."""
+    shape = jax.ShapeDtypeStruct
+    scalar, numbers = shape((), np.float32), shape((rows,), np.int32)
+    chunk = _Chunk(
+        shape((prompts, prompt_tokens), np.int32),
+        shape((prompts,), np.int32),
+        numbers if prompts < rows else None,
+        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows)),
+        numbers,
+        scalar,
+        scalar,
+        written=None,
+    )
+    return _generate.lower(params, chunk, _Program(config, new_tokens, greedy=False, nucleus=False))
+
+
 def stop_tokens(config: ModelConfig) -> tuple[int, ...]:
     """The ids that end a completion: the word tokenizer's EOS, or those of the policy's own tokenizer."""
     return config.stop_tokens or (EOS,)

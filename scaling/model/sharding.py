@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -99,12 +100,52 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
     return constrained
 
 
-def constrained_table(table: jax.Array) -> jax.Array:
-    """Inside jit: the embedding [V, D] with whole widths, for a look-up: its result has rows divided, not widths."""
+def looked_up(table: jax.Array, tokens: jax.Array, dtype: str) -> jax.Array:
+    """Inside jit: the rows [B, T, D] of the embedding float32 [V, D] at tokens int32 [B, T], as dtype.
+
+    On a mesh every device looks up all tokens in its share of the widths, and then gives widths for rows: neither the
+    table nor its gradient is ever whole. Cast after the lookup: a token's gradient is summed in float32.
+    """
     axes = _ambient_axes()
     if not axes:
-        return table
-    constrained: jax.Array = _constrained(table, _spec(axis_of("vocab", table.shape[0], axes), None))
+        return jnp.take(table, tokens, axis=0).astype(dtype)
+    rows = "data" if tokens.shape[0] % axes["data"] == 0 else None
+    found = jnp.take(table, _constrained(tokens, _spec(rows, None)), axis=0).astype(dtype)
+    return constrained_rows(_constrained(found, _spec(rows, None, axis_of("width", table.shape[1], axes))))
+
+
+def is_divided() -> bool:
+    """Whether there is an ambient mesh."""
+    return bool(_ambient_axes())
+
+
+def vocabulary_shards(vocabulary: int) -> int:
+    """The number of parts that a vocabulary is divided into on the ambient mesh."""
+    axes = _ambient_axes()
+    return axes["tensor"] if axes and axis_of("vocab", vocabulary, axes) else 1
+
+
+def constrained_shards(array: jax.Array) -> jax.Array:
+    """Inside jit: words of the output projection [D, shards, V'], or logits of them [B, T, shards, V'], divided as the
+    whole of them is. shards: `vocabulary_shards`."""
+    axes = _ambient_axes()
+    if not axes:
+        return array
+    words = "tensor" if array.shape[-2] == axes["tensor"] else None
+    if array.ndim == 3:
+        return jax.lax.with_sharding_constraint(array, _spec(axis_of("width", array.shape[0], axes), words, None))
+    return jax.lax.with_sharding_constraint(array, _spec(*_row_spec(array.shape[0], axes), None, words, None))
+
+
+def constrained_stack(params: Tree, config: ModelConfig) -> Tree:
+    """Inside jit: the params of several layers [L, ...], each divided as it is in a layer of its own."""
+    axes = _ambient_axes()
+    if not axes:
+        return params
+    constrained: Tree = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _constrained(leaf, _spec(None, *param_axes(f"layers.0.{_dotted(path)}", config, axes))),
+        params,
+    )
     return constrained
 
 
@@ -130,6 +171,12 @@ def whole(tree: Tree) -> Tree:
 
     gathered: Tree = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
     return gathered
+
+
+def platform() -> str:
+    """What computes: the ambient mesh's devices, which may be of an accelerator that is not here, or jax's default."""
+    mesh = jax.sharding.get_mesh()
+    return jax.default_backend() if mesh.empty else str(mesh.devices.flat[0].platform)
 
 
 def value_of_first(fact: bool) -> bool:

@@ -9,9 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 ROPE_SCALINGS = ("linear", "llama3")
-SMALL_VOCABULARY = (
-    4096  # V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger
-)
+# V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger.
+SMALL_VOCABULARY = 4096
+TILE = 16_384  # words of a larger one whose logits are computed at once, at most
+# With a checkpoint's vocabulary, from so many layers on, they are scanned: one is compiled for so many of them.
+# Policies of the ladder keep their unrolled programs.
+SCANNED = 8
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from flax import nnx
 from scaling.config.policy import Lora
 from scaling.model.lora import add_adapters
 from scaling.model.rope import rotate, rotation
-from scaling.model.sharding import constrained_rows, constrained_table
-from scaling.model.sizes import ModelConfig
+from scaling.model.sharding import constrained_rows, constrained_stack, looked_up
+from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, ModelConfig
+from scaling.model.vocabulary import Unprojected, in_tiles
 
 Params = Mapping[str, Any]  # nested
 Rotation = tuple[jax.Array, jax.Array]  # cosines and sines
@@ -174,19 +175,23 @@ class Transformer(nnx.Module):
 
         remat: a gradient keeps each layer's input only, and computes the layer again.
         """
+        hidden, turned, mask = self.begun(tokens, starts)
+        kept = []
+        for layer in self.layers:
+            through = jax.checkpoint(layer.full) if remat else layer.full
+            hidden, keys, values = through(hidden, turned, mask)
+            kept.append((keys, values))
+        return self.final_norm(hidden), kept
+
+    def begun(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, Rotation, jax.Array]:
+        """What goes into the layers: hidden states [B, T, D], rotation and mask of `Attention.full`."""
         length = tokens.shape[1]
         self._check_room(length)
         slots = jnp.arange(length)
         turned = rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), length, self.config)
         in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
         visible = in_reach[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
-        mask = jnp.where(visible, 0.0, MASKED)[:, None]
-        hidden, kept = self._embedded(tokens), []
-        for layer in self.layers:
-            through = jax.checkpoint(layer.full) if remat else layer.full
-            hidden, keys, values = through(hidden, turned, mask)
-            kept.append((keys, values))
-        return self.final_norm(hidden), kept
+        return self._embedded(tokens), turned, jnp.where(visible, 0.0, MASKED)[:, None]
 
     def decode(
         self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]
@@ -209,15 +214,17 @@ class Transformer(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """float32 logits over the vocabulary; the output projection is the embedding, unless a head is."""
         dtype = self.config.compute_dtype
-        weights = self.head.kernel[...] if self.config.untied_head else self.embedding.embedding[...].T
         rows = hidden.reshape(-1, hidden.shape[-1]).astype(dtype)
-        rows = jnp.matmul(rows, weights.astype(dtype), preferred_element_type=jnp.float32)
+        rows = jnp.matmul(rows, self.projection.astype(dtype), preferred_element_type=jnp.float32)
         return constrained_rows(rows.reshape(*hidden.shape[:-1], -1), last="vocab")
 
+    @property
+    def projection(self) -> jax.Array:
+        """float32 [D, V]"""
+        return self.head.kernel[...] if self.config.untied_head else self.embedding.embedding[...].T
+
     def _embedded(self, tokens: jax.Array) -> jax.Array:
-        """Cast after the lookup: a token's gradient is summed over its places in float32."""
-        table = constrained_table(self.embedding.embedding[...])
-        return constrained_rows(jnp.take(table, tokens, axis=0).astype(self.config.compute_dtype))
+        return looked_up(self.embedding.embedding[...], tokens, self.config.compute_dtype)
 
     def _check_room(self, num_slots: int) -> None:
         limit = self.config.max_positions
@@ -238,6 +245,7 @@ class Architecture(NamedTuple):
 
     init: Callable[[jax.Array], Params]  # key -> params
     apply: Callable[..., jax.Array]  # (params, tokens [B, T], remat) -> logits [B, T, V]; padding on the right
+    predict: Callable[..., jax.Array | Unprojected]  # the same, or what its logits would be computed from
     prefill: Callable[..., tuple[jax.Array, list[LayerCache]]]
     decode: Callable[..., tuple[jax.Array, list[LayerCache]]]
     cast: Callable[[Params], Params]  # params as they are read; for loops, which would cast them every time
@@ -257,6 +265,7 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         return decoder
 
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))))
+    layerdef, one_layer = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))).layers[0])
 
     def module(params: Params) -> Transformer:
         state = jax.tree.map(lambda leaf: leaf, abstract)
@@ -268,10 +277,41 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         pure: Params = nnx.to_pure_dict(nnx.state(fresh(nnx.Rngs(params=key))))
         return pure
 
+    def layer(params: Params) -> Layer:
+        state = jax.tree.map(lambda leaf: leaf, one_layer)
+        nnx.replace_by_pure_dict(state, dict(params))
+        merged: Layer = nnx.merge(layerdef, state)
+        return merged
+
+    def through_layers(decoder: Transformer, params: Params, tokens: jax.Array, remat: bool) -> jax.Array:
+        """What `Transformer.full` gives of tokens that are padded on the right; from SCANNED layers on compiled once
+        for many layers."""
+        starts = jnp.zeros(tokens.shape[0], jnp.int32)
+        if config.num_layers < SCANNED or config.vocab_size <= SMALL_VOCABULARY:
+            return decoder.full(tokens, starts, remat)[0]
+        hidden, turned, mask = decoder.begun(tokens, starts)
+
+        def body(hidden: jax.Array, of_layer: Params) -> tuple[jax.Array, None]:
+            return layer(of_layer).full(hidden, turned, mask)[0], None
+
+        through = jax.checkpoint(body, prevent_cse=False) if remat else body
+        layers = [params["layers"][index] for index in range(config.num_layers)]
+        # In several scans: the gradients of one are added to the update's before those of the next are made.
+        for start in range(0, len(layers), SCANNED):
+            stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cast, layers[start : start + SCANNED]))
+            hidden, _ = jax.lax.scan(through, hidden, constrained_stack(stack, config))
+        return decoder.final_norm(hidden)
+
     def apply(params: Params, tokens: jax.Array, remat: bool = False) -> jax.Array:
         decoder = module(params)
-        hidden, _ = decoder.full(tokens, jnp.zeros(tokens.shape[0], jnp.int32), remat)
-        return decoder.logits(hidden)
+        return decoder.logits(through_layers(decoder, params, tokens, remat))
+
+    def predict(params: Params, tokens: jax.Array, remat: bool = False) -> jax.Array | Unprojected:
+        if not in_tiles(config):
+            return apply(params, tokens, remat)
+        decoder = module(params)
+        hidden = through_layers(decoder, params, tokens, remat)
+        return Unprojected(hidden, decoder.projection, config.compute_dtype)
 
     def prefill(
         params: Params, tokens: jax.Array, starts: jax.Array, num_slots: int
@@ -295,4 +335,4 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         as_read: Params = jax.tree_util.tree_map_with_path(read, params)
         return as_read
 
-    return Architecture(init, apply, prefill, decode, cast)
+    return Architecture(init, apply, predict, prefill, decode, cast)

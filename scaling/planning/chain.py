@@ -18,7 +18,7 @@ from scaling.config.teacher import how_it_is_asked, what_is_written
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Sft
 from scaling.paths import from_current, is_path
-from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
+from scaling.planning.set_stages import answering, choosing, holding_out, judging, problem_source, teaching
 from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage
 
@@ -203,3 +203,8 @@ def family(cell: Cell) -> dict[str, object]:
 def answers(cell: Cell) -> dict[str, object]:
     """The same without the rules that cut steps in plain language, for stages that read whole completions."""
     return answering(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)
+
+
+def whole_completions(cell: Cell) -> dict[str, object]:
+    """The same for stages that choose whole completions to learn from."""
+    return choosing(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)

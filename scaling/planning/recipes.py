@@ -37,6 +37,7 @@ from scaling.planning.chain import (
     start_of_adapters,
     synthetic,
     tokenizer,
+    whole_completions,
 )
 from scaling.stage import Stage
 
@@ -135,7 +136,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
 def positives(cell: Cell, seed: int) -> Stage:
     """The positives that RFT learns from: those of the round, and of the rounds before it where they are pooled."""
     rft = cell.section(Rft)
-    config = {"problems": answers(cell), "positives": part(rft, _CHOOSING), **randomness(cell, seed)}
+    config = {"problems": whole_completions(cell), "positives": part(rft, _CHOOSING), **randomness(cell, seed)}
     inputs = rollout_inputs(cell, seed)
     if rft.keep in ("low_value", "high_value"):
         inputs["step_values"] = step_values(cell, seed, "all", cell.section(StepRft).traces_per_problem)
@@ -169,7 +170,7 @@ def rft_policy(cell: Cell, seed: int) -> Stage:
 
 def pairs(cell: Cell, seed: int, settings: Pairing) -> Stage:
     """Pairs of full completions of the same problem, a right and a wrong one."""
-    config = {"problems": answers(cell), "pairs": part(settings, _PAIRING), **randomness(cell, seed)}
+    config = {"problems": whole_completions(cell), "pairs": part(settings, _PAIRING), **randomness(cell, seed)}
     return Stage("pairs", config, rollout_inputs(cell, seed), slug=round_slug(cell, seed))
 
 
@@ -222,7 +223,7 @@ def kto_policy(cell: Cell, seed: int) -> Stage:
     """KTO on right and wrong completions, which need no partner."""
     kto = cell.section(Kto)
     choosing = {"completions_per_problem", *Positives.model_fields}
-    config = {"problems": answers(cell), "labelled": part(kto, choosing), **randomness(cell, seed)}
+    config = {"problems": whole_completions(cell), "labelled": part(kto, choosing), **randomness(cell, seed)}
     labelled = Stage("labelled", config, rollout_inputs(cell, seed), slug=round_slug(cell, seed))
     return _unpaired(cell, seed, plain(kto, choosing), labelled)
 

@@ -24,9 +24,14 @@ def answering(problems: ProblemsInLanguage) -> dict[str, object]:
     return _only(problems, _ANSWERING)
 
 
+def choosing(problems: ProblemsInLanguage) -> dict[str, object]:
+    """The settings for stages that choose whole completions to learn from, without what is behind their answers."""
+    return _only(problems, (*_ANSWERING, "step_rules"))
+
+
 def judging(problems: ProblemsInLanguage) -> dict[str, object]:
     """The settings for stages that read steps."""
-    return _only(problems, (*_ANSWERING, "step_unit"))
+    return _only(problems, (*_ANSWERING, "step_unit", "step_rules"))
 
 
 def teaching(problems: ProblemsInLanguage) -> dict[str, object]:

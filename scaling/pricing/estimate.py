@@ -26,10 +26,13 @@ def cost_table(
     stored: Iterable[Stage],
     work: Mapping[Stage, Cost],
     rates: Mapping[str, float],
-    hardware: Hardware | None,
+    hardware: Sequence[Hardware],
 ) -> Table:
-    """A row for each kind of stage. work: of the stages to run; rates: FLOPs a second by kind, from records."""
-    time_on = "worker time" if hardware is None else "hardware time"
+    """A row for each kind of stage. work: of the stages to run; rates: FLOPs a second by kind, from records.
+
+    Of several sorts of hardware the table has the time on the first.
+    """
+    time_on = f"time on {hardware[0].name}" if hardware else "worker time"
     table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
     distinct, have = (Counter(stage.kind for stage in stages) for stages in (planned, stored))
     for kind in kind_names():
@@ -37,7 +40,7 @@ def cost_table(
             continue
         costs = [item for stage, item in work.items() if stage.kind == kind]
         seconds = [
-            item.request_seconds + seconds_on(item, hardware) if hardware else item.seconds(rates.get(kind))
+            item.request_seconds + seconds_on(item, hardware[0]) if hardware else item.seconds(rates.get(kind))
             for item in costs
         ]
         table.add_row(
@@ -58,8 +61,9 @@ def estimates(
     """Sentences on every cost. slots: workers that run at once on this machine."""
     lines = prompt_lines((*work, *stored)) + bill(added_problems(work, stored)) + server_lines(work)
     lines += memory_lines(tuple(work), sweep.resources, sweep.memory)
-    if sweep.resources.hardware is not None:
-        return lines + time_lines(tuple(work.values()), sweep.resources.hardware)
+    if sweep.resources.hardware:
+        costs = tuple(work.values())
+        return lines + [line for hardware in sweep.resources.hardware for line in time_lines(costs, hardware)]
     waiting = sum(item.request_seconds for item in work.values())
     seconds = sum(item.seconds(rates.get(stage.kind)) for stage, item in work.items())
     source = "rates of this store's records" if rates else "rates of a two-core machine"

@@ -15,30 +15,33 @@ from scaling.model.policy import Policy
 from scaling.model.sharding import placed_rows, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
+from scaling.model.vocabulary import Unprojected
 from scaling.training.batching import Sequences, micro_batches
 
 
-def token_logps(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+def token_logps(logits: jax.Array | Unprojected, tokens: jax.Array) -> jax.Array:
     """Log-probability of each token given those before it.
 
-    logits: float [B, T, V] of the same sequences; tokens: int32 [B, T].
+    logits: float [B, T, V] of the same sequences, computed or not; tokens: int32 [B, T].
     Returns: float32 [B, T]; position 0, which nothing predicts, is 0.
     """
     if logits.shape[:2] != tokens.shape:
         raise ValueError(f"logits are {logits.shape}, tokens {tokens.shape}; the first two axes must agree.")
+    if isinstance(logits, Unprojected):
+        return jnp.pad(logits.token_logps(tokens), ((0, 0), (1, 0)))
     log_probs = jax.nn.log_softmax(logits[:, :-1].astype(jnp.float32), axis=-1)
     picked = jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
     return jnp.pad(picked, ((0, 0), (1, 0)))
 
 
-def completion_logps(logits: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+def completion_logps(logits: jax.Array | Unprojected, tokens: jax.Array, mask: jax.Array) -> jax.Array:
     """Summed log-probability float32 [B] of the tokens where mask float32 [B, T] is 1."""
     return jnp.sum(token_logps(logits, tokens) * mask, axis=-1)
 
 
 def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
     """Log-probability float32 [N] of every row's completion under a frozen policy, such as the reference."""
-    forward, arrays = _forward(policy.config), {"tokens": rows.tokens, "mask": rows.mask}
+    forward, arrays = make_forward(policy.config), {"tokens": rows.tokens, "mask": rows.mask}
     logps = np.zeros(len(rows.lengths), np.float32)
     for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, SCORING_ROWS):
         batch = placed_rows(batch)
@@ -47,13 +50,13 @@ def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
 
 
 @cache
-def _forward(config: ModelConfig) -> Callable[..., jax.Array]:
+def make_forward(config: ModelConfig) -> Callable[..., jax.Array]:
     """The compiled log-probabilities of one shape."""
-    apply = architecture(config).apply
+    predict = architecture(config).predict
 
     @jax.jit
     def forward(params: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        return completion_logps(apply(params, tokens), tokens, mask)
+        return completion_logps(predict(params, tokens), tokens, mask)
 
     return forward
 

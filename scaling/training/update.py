@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from flax import struct
 
 from scaling.config.policy import Lora
 from scaling.model.lora import joined
-from scaling.model.sharding import constrained_params
+from scaling.model.sharding import constrained_params, platform
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
@@ -39,7 +39,7 @@ class Sum:
 
 
 Sums = Mapping[str, Sum]
-Apply = Callable[..., jax.Array]  # (params, tokens) -> logits
+Apply = Callable[..., Any]  # (params, tokens) -> logits, or `Unprojected`: give them to `token_logps`
 Loss = Callable[[Apply, Params, Mapping[str, jax.Array]], Sums]
 
 
@@ -128,8 +128,8 @@ def make_accumulate(
     config: ModelConfig, loss: Loss, lora: Lora | None, remat: bool
 ) -> Callable[..., tuple[Params, Sums]]:
     """The compiled `accumulate(gradients, params, frozen, batch, constants) -> (gradients, sums)` of a micro-batch."""
-    apply = partial(architecture(config, lora).apply, remat=remat)
-    on_cpu = remat and jax.default_backend() == "cpu"
+    apply = partial(architecture(config, lora).predict, remat=remat)
+    on_cpu = remat and platform() == "cpu"
 
     @partial(jax.jit, donate_argnums=0, compiler_options=dict(_CPU_MEMORY_FIRST) if on_cpu else None)
     def accumulate(
@@ -152,7 +152,7 @@ def make_accumulate(
 @cache
 def _make_summed(config: ModelConfig, estimate: Loss, lora: Lora | None) -> Callable[..., Sums]:
     """The compiled `summed(params, frozen, batch, constants) -> sums` of a micro-batch, without gradients."""
-    apply = architecture(config, lora).apply
+    apply = architecture(config, lora).predict
 
     @jax.jit
     def summed(
