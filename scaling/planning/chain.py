@@ -127,7 +127,8 @@ def best_checkpoint(cell: Cell, trained: Stage) -> Stage:
     """The policy of a training run that `checkpoint` keeps: its last one, or the best on the validation problems."""
     if cell.checkpoint.keep == "last":
         return trained
-    with_snapshots = replace(trained, config={**trained.config, "snapshots": cell.checkpoint.among})
+    config = {**trained.config, "snapshots": cell.checkpoint.among}
+    with_snapshots = replace(trained, config=config, slug=f"{trained.slug}-snapshots")
     config = {"problems": answers(cell), "evaluation": part(cell.evaluation, {"max_new_tokens"})}
     inputs = {"policy": with_snapshots, "problems": fixed_problems(cell), **tokenizer(cell), **start_of_adapters(cell)}
     return Stage("best_checkpoint", config, inputs, slug=f"{trained.kind}-{trained.slug}")
