@@ -16,7 +16,7 @@ from scaling.planning.recipes import critical_steps
 from scaling.pretrained.shapes import known_shape
 from scaling.pricing.costs import Cost
 from scaling.pricing.lengths import longest, setting
-from scaling.pricing.stage_memory import memory_lines, need, seconds_on, time_lines
+from scaling.pricing.stage_memory import memory_lines, mesh_that_fits, need, seconds_on, time_lines
 from scaling.stage import in_order
 
 ONE = Resources()
@@ -210,3 +210,21 @@ def test_a_file_that_holds_no_shape_is_named(tmp_path):
 def test_a_mesh_that_its_workers_cannot_have_is_an_error(resources, message):
     with pytest.raises(ValueError, match=message):
         Resources.model_validate(resources)
+
+
+def test_of_several_sorts_of_hardware_each_has_its_mesh_and_the_plan_says_which_fits_and_which_mesh_would():
+    stages = in_order([recipes.evaluation(Cell.of(algorithm="sft"), 0)])
+    divided = EIGHT.model_copy(update={"name": "divided", "mesh": Meshes(train=Mesh(fsdp=8), rollouts=Mesh(fsdp=8))})
+    tiny = EIGHT.model_copy(update={"name": "tiny", "memory_gib_per_device": 1e-6})
+    lines = memory_lines(stages, Resources(hardware=[divided, tiny]), Memory())
+    assert "on each of 8 devices" in lines[1] and "on 1 device" in lines[3]
+    assert lines[-1] == "  Fits: divided. Does not fit: tiny."
+    stage = stage_of("rollouts")
+    axes = {"data": 1, "fsdp": 1, "tensor": 4}
+    device = need(stage, Resources(mesh=Meshes(rollouts=Mesh(tensor=4))), Memory())
+    gathering = Resources(mesh=Meshes(rollouts=Mesh(fsdp=4)))
+    room = EIGHT.model_copy(update={"memory_gib_per_device": device.gib * 1.001})
+    found = need(stage, gathering, Memory(), room)
+    assert device.program.axes == axes and found.gib > device.gib
+    better = mesh_that_fits(found, room, gathering, Memory())
+    assert better is not None and better.num_devices == 4 and better.fsdp == 1

@@ -63,7 +63,8 @@ def estimates(
     lines += memory_lines(tuple(work), sweep.resources, sweep.memory)
     if sweep.resources.hardware:
         costs = tuple(work.values())
-        return lines + [line for hardware in sweep.resources.hardware for line in time_lines(costs, hardware)]
+        times = (line for hardware in sweep.resources.hardware for line in time_lines(costs, hardware))
+        return lines + list(dict.fromkeys(times))  # waiting takes as long on each
     waiting = sum(item.request_seconds for item in work.values())
     seconds = sum(item.seconds(rates.get(stage.kind)) for stage, item in work.items())
     source = "rates of this store's records" if rates else "rates of a two-core machine"
