@@ -7,7 +7,7 @@ learners that are told right from wrong only. Its rewards are logged; nothing is
 Agarwal et al. 2023 (GKD), arXiv 2306.13649, with samples of the student only and the reverse divergence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pandas as pd
 
 from algorithms.on_policy import (
@@ -93,7 +92,7 @@ class Learner:
         arrays = {"tokens": rows.tokens, "mask": rows.mask}
         return [self.judged(cut(arrays, of, rows.lengths)) for of in by_update(self.start, len(learned))]
 
-    def judged(self, batches: Batch) -> Iterable[dict[str, np.ndarray | jax.Array]]:
+    def judged(self, batches: Batch) -> Batch:
         """The micro-batches with the teacher's logits: one at a time, as each is as large as its vocabulary."""
         for batch in batches:
             yield {**batch, "teacher_logits": logits_of(self.teacher, batch["tokens"])}

@@ -22,10 +22,11 @@ from jax.sharding import PartitionSpec as P
 
 from algorithms.dpo import preference_loss
 from algorithms.sft import nll
+from scaling.model.layout import AXES
 from scaling.model.lora import init_adapters
 from scaling.model.policy import flat, nested
-from scaling.model.sampling import lower_chunk
-from scaling.model.sharding import AXES, ROWS, param_spec
+from scaling.model.sampling import chunk_call
+from scaling.model.sharding import ROWS, param_spec
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
 from scaling.pricing.programs import Program
@@ -62,7 +63,7 @@ def compile_for(program: Program, topology: str) -> Compiled:
     started = time.monotonic()
     try:
         with jax.set_mesh(mesh):
-            analysis = lowered(program).compile().memory_analysis()
+            analysis: Any = lowered(program).compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if (used := _USED.search(str(error))) is None:
             raise
@@ -73,26 +74,33 @@ def compile_for(program: Program, topology: str) -> Compiled:
 
 def lowered(program: Program) -> jax.stages.Lowered:
     """The call on the ambient mesh, as XLA gets it."""
+    call, arguments = _call(program)
+    found: jax.stages.Lowered = call.lower(*arguments)
+    return found
+
+
+def _call(program: Program) -> tuple[Any, tuple[Any, ...]]:
+    """A compiled function and the shapes of its arguments."""
     shape, rows = program.shape, program.rows
     params = abstract_params(shape)
     if program.work == "sampling":
-        return lower_chunk(params, shape, rows, program.prompts, program.length, program.new_tokens)
+        return chunk_call(params, shape, rows, program.prompts, program.length, program.new_tokens)
     if program.work == "scoring":
         sequences = abstract_rows(rows, program.length, dtype=np.int32), abstract_rows(rows, program.length)
-        return make_forward(shape).lower(params, *sequences)
+        return make_forward(shape), (params, *sequences)
     frozen: Mapping[str, Any] = {}
-    if program.lora is not None:
-        adapters = jax.eval_shape(lambda: init_adapters(_init(shape), program.lora, jax.random.key(0)))
+    if (lora := program.lora) is not None:
+        adapters = jax.eval_shape(lambda: init_adapters(_init(shape), lora, jax.random.key(0)))
         params, frozen = _placed(adapters, shape), params
     on_pairs = program.work == "training on pairs"
     tokens = (rows // 2, 2, program.length) if on_pairs else (rows, program.length)
     batch = {"tokens": abstract_rows(*tokens, dtype=np.int32), "mask": abstract_rows(*tokens)}
     batch["weight"], scalar = abstract_rows(tokens[0]), Shape((), np.float32)
     if not on_pairs:
-        return make_accumulate(shape, nll, program.lora, program.remat).lower(params, params, frozen, batch, {})
+        return make_accumulate(shape, nll, program.lora, program.remat), (params, params, frozen, batch, {})
     batch["ref_logps"], constants = abstract_rows(tokens[0], 2), {"beta": scalar, "nll_weight": scalar}
     accumulate = make_accumulate(shape, preference_loss, program.lora, program.remat)
-    return accumulate.lower(params, params, frozen, batch, constants)
+    return accumulate, (params, params, frozen, batch, constants)
 
 
 def abstract_params(config: ModelConfig) -> dict[str, Any]:
@@ -114,12 +122,11 @@ def _placed(abstract: Any, config: ModelConfig) -> dict[str, Any]:
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return dict(abstract)
-    return nested(
-        {
-            name: Shape(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, param_spec(name, config, mesh.shape)))
-            for name, leaf in flat(abstract).items()
-        }
-    )
+    shapes: dict[str, Any] = {
+        name: Shape(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, param_spec(name, config, mesh.shape)))
+        for name, leaf in flat(abstract).items()
+    }
+    return nested(shapes)
 
 
 def _devices(topology: str) -> list[Any]:

@@ -227,8 +227,8 @@ def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> None:
         error = float(model.constant.curve(np.log([size]), 1, model.design)[0, 0])
     style = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0}
     axes.annotate("", (m * size, error), (size, error), arrowprops=style)
-    beyond, small = (max(size, m * size), error), {"fontsize": 6, "color": look.colour, "va": "center"}
-    axes.annotate(f"{number(m)}x", beyond, (4, 0), textcoords="offset points", **small)
+    place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(f"{number(m)}x", (max(size, m * size), error), fontsize=6, color=look.colour, **place)  # type: ignore[arg-type]
 
 
 def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | None:

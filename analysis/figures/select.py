@@ -46,7 +46,8 @@ def _grid(choices: pd.DataFrame) -> pd.DataFrame | None:
 def _above_best(grid: pd.DataFrame) -> np.ndarray:
     """float64 [candidates, columns]: points above the best of the column; NaN counts as the best."""
     error = grid["validation_error"]
-    return np.nan_to_num(100 * (error - error.min()).to_numpy(float))
+    above: np.ndarray = np.nan_to_num(100 * (error - error.min()).to_numpy(float))
+    return above
 
 
 def _draw(axes: Axes, grid: pd.DataFrame, most: float) -> None:

@@ -14,7 +14,7 @@ Rows with the same prompt, the M continuations of a prefix, stand together, and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,11 +116,14 @@ def sample(
     return Sampled(tokens, lengths, logps, logits)
 
 
-def lower_chunk(
+def chunk_call(
     params: Params, config: ModelConfig, rows: int, prompts: int, prompt_tokens: int, new_tokens: int
-) -> jax.stages.Lowered:
-    """A chunk as XLA gets it, from the shapes of params: `rows` drawn completions of so many different prompts."""
-    shape = jax.ShapeDtypeStruct
+) -> tuple[Any, tuple[Any, ...]]:
+    """The compiled function of a chunk and the shapes of its arguments, for compilation without arrays.
+
+    params: their shapes. The chunk is `rows` drawn completions of so many different prompts.
+    """
+    shape: Any = jax.ShapeDtypeStruct
     scalar, numbers = shape((), np.float32), shape((rows,), np.int32)
     chunk = _Chunk(
         shape((prompts, prompt_tokens), np.int32),
@@ -132,7 +135,7 @@ def lower_chunk(
         scalar,
         written=None,
     )
-    return _generate.lower(params, chunk, _Program(config, new_tokens, greedy=False, nucleus=False))
+    return _generate, (params, chunk, _Program(config, new_tokens, greedy=False, nucleus=False))
 
 
 def stop_tokens(config: ModelConfig) -> tuple[int, ...]:

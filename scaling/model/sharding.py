@@ -133,8 +133,11 @@ def constrained_shards(array: jax.Array) -> jax.Array:
         return array
     words = "tensor" if array.shape[-2] == axes["tensor"] else None
     if array.ndim == 3:
-        return jax.lax.with_sharding_constraint(array, _spec(axis_of("width", array.shape[0], axes), words, None))
-    return jax.lax.with_sharding_constraint(array, _spec(*_row_spec(array.shape[0], axes), None, words, None))
+        spec = _spec(axis_of("width", array.shape[0], axes), words, None)
+    else:
+        spec = _spec(*_row_spec(array.shape[0], axes), None, words, None)
+    divided: jax.Array = jax.lax.with_sharding_constraint(array, spec)
+    return divided
 
 
 def constrained_stack(params: Tree, config: ModelConfig) -> Tree:

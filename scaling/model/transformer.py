@@ -300,7 +300,8 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         for start in range(0, len(layers), SCANNED):
             stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(cast, layers[start : start + SCANNED]))
             hidden, _ = jax.lax.scan(through, hidden, constrained_stack(stack, config))
-        return decoder.final_norm(hidden)
+        normed: jax.Array = decoder.final_norm(hidden)
+        return normed
 
     def apply(params: Params, tokens: jax.Array, remat: bool = False) -> jax.Array:
         decoder = module(params)

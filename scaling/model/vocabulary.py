@@ -5,11 +5,11 @@ both passes: a tile's part of the projection is gathered, its logits live no lon
 scattered before the next one's is made. The FLOPs of the projection are spent once more, in the backward pass.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from scaling.model.sharding import constrained_rows, constrained_shards, is_divided, vocabulary_shards
 from scaling.model.sizes import SMALL_VOCABULARY, TILE, ModelConfig
@@ -23,13 +23,14 @@ def in_tiles(config: ModelConfig) -> bool:
     return config.vocab_size > SMALL_VOCABULARY and (config.bfloat16 or is_divided())
 
 
-@struct.dataclass
+@partial(jax.tree_util.register_dataclass, data_fields=["hidden", "projection"], meta_fields=["dtype"])
+@dataclass(frozen=True)
 class Unprojected:
     """Logits that are not computed yet; where jax needs an array, they are."""
 
     hidden: jax.Array  # [B, T, D]
     projection: jax.Array  # float32 [D, V]
-    dtype: str = struct.field(pytree_node=False)  # of the product
+    dtype: str  # of the product
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -32,7 +33,7 @@ from scaling.training.update import Objective, OptimizerSettings, init_state, ma
 logger = logging.getLogger(__name__)
 
 SAMPLES_FILE = "samples.parquet"
-Batch = Iterable[Mapping[str, np.ndarray]]  # the micro-batches of one update
+Batch = Iterable[Mapping[str, np.ndarray | jax.Array]]  # the micro-batches of one update
 
 
 @dataclass(frozen=True)
