@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from analysis.figures.looks import Look
 from analysis.figures.style import (
@@ -49,6 +50,7 @@ _MOST_TOGETHER = 6  # algorithms in one pair of axes
 _WIDEST = 6.5  # inches, of a figure with several pairs of axes
 _MOST_WITH_ARROWS = 4  # algorithms; the arrows of more would cover the curves
 _SHORTEST_ARROW = 0.12  # of log m
+_LINE = 7.0  # between numbers beside arrows, in points
 _BESIDE = 16.0  # cells moved this many times beyond the data sizes, or more, lie outside the figure
 
 
@@ -203,13 +205,12 @@ def draw_errors(axes: Axes, study: Study, names: Sequence[str] | None = None) ->
                     curve = fit.curve(grid, arm, design)[0]
                     axes.plot(np.exp(grid), curve, linestyle=look.dash, color=look.colour, linewidth=0.9, alpha=strong)
     if len(shown) <= _MOST_WITH_ARROWS + 1:
-        for name, look in shown.items():
-            if name != study.reference:
-                _draw_arrow(axes, study, name, look)
+        arrows = (_draw_arrow(axes, study, name, look) for name, look in shown.items() if name != study.reference)
+        _spread(axes, [text for text in arrows if text is not None])
 
 
-def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> None:
-    """m as what it is: at equal error, the way from the algorithm's D to the reference's m D.
+def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> Annotation | None:
+    """m as what it is: at equal error, the way from the algorithm's D to the reference's m D. Returns its number.
 
     Of one number, on the joint fit; where none is given, m at the largest size, on the mean. Not drawn where it would
     leave the reference's sizes, or is too short for a head.
@@ -217,18 +218,27 @@ def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> None:
     outcomes, model, given = study.outcomes, study.described(name), study.verdict(name).headline
     known, sizes = outcomes.sizes_of(study.reference), study.sizes_of(name)
     if given is None or given.kind not in ("one number", "sizes"):
-        return
+        return None
     m = given.points[-1].estimate
     inside = [size for size in sizes if known[0] <= m * size <= known[-1]]
     if not inside or abs(np.log(m)) < _SHORTEST_ARROW or (model is None and inside[-1] != sizes[-1]):
-        return
+        return None
     size, error = inside[-1], float(outcomes.errors[outcomes.index(name, inside[-1])])
     if model is not None:
         error = float(model.constant.curve(np.log([size]), 1, model.design)[0, 0])
     style = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0}
     axes.annotate("", (m * size, error), (size, error), arrowprops=style)
     place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-    axes.annotate(f"{number(m)}x", (max(size, m * size), error), fontsize=6, color=look.colour, **place)  # type: ignore[arg-type]
+    return axes.annotate(f"{number(m)}x", (max(size, m * size), error), fontsize=6, color=look.colour, **place)  # type: ignore[arg-type]
+
+
+def _spread(axes: Axes, texts: Sequence[Annotation]) -> None:
+    """Move numbers down that would lie on one another."""
+    last, points = np.inf, 72 / axes.figure.dpi
+    for text in sorted(texts, key=lambda text: -float(text.xy[1])):
+        at = points * axes.transData.transform(text.xy)[1]
+        last = min(at, last - _LINE)
+        text.set_position((4, last - at))
 
 
 def _curve_of(study: Study, name: str) -> tuple[Fit, Design, int, np.ndarray] | None:

@@ -29,7 +29,6 @@ _REGISTRY = Registry(
     "algorithm",
     (
         Algorithm("sft", Sft, f"{_RECIPES}:sft_policy", "SFT", ancestors=()),
-        Algorithm("filtered_sft", FilteredSft, f"{_RECIPES}:filtered_sft_policy", "SFT, filtered"),
         Algorithm("rft", Rft, f"{_RECIPES}:rft_policy", "RFT"),
         Algorithm("dpo", Dpo, f"{_RECIPES}:dpo_policy", "DPO"),
         Algorithm("step_dpo", StepDpo, f"{_RECIPES}:step_dpo_policy", "Per-step DPO"),
@@ -40,6 +39,7 @@ _REGISTRY = Registry(
         Algorithm("group_pg", GroupPg, f"{_RECIPES}:group_pg_policy", "Group policy gradient"),
         Algorithm("step_pg", StepPg, f"{_RECIPES}:step_pg_policy", "Step policy gradient"),
         Algorithm("distill", Distill, f"{_RECIPES}:distill_policy", "Distillation (oracle)"),
+        Algorithm("filtered_sft", FilteredSft, f"{_RECIPES}:filtered_sft_policy", "SFT, filtered"),
     ),
 )
 algorithm_of, algorithms, algorithm_names = _REGISTRY.of, _REGISTRY.every, _REGISTRY.names

@@ -84,7 +84,7 @@ def _forward_tokens(config: ModelConfig) -> Callable[..., jax.Array]:
     return forward
 
 
-def logits_of(policy: Policy, tokens: np.ndarray) -> jax.Array:
+def logits_of(policy: Policy, tokens: np.ndarray | jax.Array) -> jax.Array:
     """Logits float32 [B, T, V] of a frozen policy, such as a teacher. tokens: int32 [B, T]."""
     found: jax.Array = whole(_logits(policy.config)(policy.params, placed_rows(tokens)))
     return found
