@@ -18,6 +18,7 @@ from algorithms.sft import synthetic_pairs
 from data.problems.families import family_of
 from data.records import Problem, read_jsonl, read_problems
 from scaling.config.problems import Problems, problems_of
+from scaling.model.flops import forward_flops
 from scaling.model.policy import policy_of
 from scaling.training.batching import sequences
 from scaling.training.logps import reference_logps
@@ -40,7 +41,11 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     rows = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
     lines = [json.dumps(row) + "\n" for row, keep in zip(rows, kept, strict=True) if keep]
     (out / "synthetic.jsonl").write_text("".join(lines), encoding="utf-8")
-    return {"num_problems": float(kept.sum()), "kept_fraction": float(kept.mean())}
+    numbers = {"num_problems": float(kept.sum()), "kept_fraction": float(kept.mean())}
+    if "judge" in inputs:
+        lengths = sequences(*synthetic_pairs(config, inputs)).lengths.tolist()
+        numbers["training_flops"] = forward_flops(policy_of(inputs, "judge").config, lengths)
+    return numbers
 
 
 def right_steps(problems: Problems, synthetic: Sequence[Problem]) -> np.ndarray:
@@ -63,5 +68,6 @@ def mean_losses(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> np.nda
 def smallest(losses: np.ndarray, fraction: float) -> np.ndarray:
     """The smallest losses, so many that they are at least this fraction of all; of equal ones the first, bool [N]."""
     kept = np.zeros(len(losses), bool)
-    kept[np.argsort(losses, kind="stable")[: math.ceil(fraction * len(losses))]] = True
+    number = math.ceil(round(fraction * len(losses), 6))  # 0.55 of 100 is 55, whatever 0.55 * 100 is
+    kept[np.argsort(losses, kind="stable")[:number]] = True
     return kept

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.multipliers.estimates import percentile_interval
@@ -170,7 +171,7 @@ def _show(found: Comparison, console: Console) -> None:
         else:
             shown = f"m {number(row.estimate)} times ({number(row.low)} to {number(row.high)})"
         size = "all" if pd.isna(row.data_size) else f"{row.data_size:,}"
-        table.add_row(label(str(row.algorithm)), size, row.first, row.second, shown)
+        table.add_row(Text(label(str(row.algorithm))), size, row.first, row.second, shown)
     console.print(table)
     for algorithm, item in found.summaries.items():
         m, low, high, least, most = np.exp(

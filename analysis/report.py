@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.figures.overview import error_table
@@ -186,7 +187,7 @@ def _summary_table(studies: dict[str, Study]) -> Table:
         headlines = {item.algorithm: item.headline.text if item.headline else None for item in study.verdicts}
         rows = summary(error_table(study), headlines, study.reference, sizes)
         for name, *cells in rows.itertuples():
-            table.add_row(f"{name}{f' [{panel}]' if panel else ''}", *cells)
+            table.add_row(Text(f"{name}{f' [{panel}]' if panel else ''}"), *cells)  # as text: brackets are markup
     return table
 
 

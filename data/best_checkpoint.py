@@ -59,9 +59,14 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
 def policies_of(trained: Path) -> dict[int, Path]:
     """Update -> folder of each policy of a run, the first ones first. A policy that was passed on has no updates."""
     metrics = trained / METRICS_FILE
-    last = int(read_jsonl(metrics)[-1]["update"]) if metrics.exists() else 0
+    # On-policy, snapshots come after iterations, which may be several updates each.
+    end = read_jsonl(metrics)[-1] if metrics.exists() else {"update": 0}
+    last, moments = (
+        int(end["update"]),
+        end.get("iteration", end["update"]),
+    )
     snapshots = {int(folder.name): folder for folder in (trained / SNAPSHOTS).glob("*")}
-    if last > 1 and not snapshots:
+    if moments > 1 and not snapshots:
         raise ValueError(
             f"{trained.name} made {last} updates and kept no snapshots, so its best checkpoint is unknown; its kind has"
             " to hand num_snapshots=config.get('snapshots', 0) to what trains it, or set checkpoint.keep: last."

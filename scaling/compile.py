@@ -83,7 +83,7 @@ def compile_sweep(sweep: Sweep, hardware: Iterable[Hardware], layers: int | None
             found = pool.map(compile_for, calls, [one.topology] * len(calls))
             for (program, kinds), compiled in zip(calls.items(), found, strict=True):
                 said = Verdict(program, compiled, one)
-                full |= said.excess > 0
+                full |= not said.fits
                 print(f"  {', '.join(kinds)}: {said.line}", flush=True)
     return EXIT_FULL if full else 0
 
@@ -136,13 +136,17 @@ class Verdict:
     @property
     def beside(self) -> float:
         """Bytes in memory that are no argument of the call."""
-        return sum(size for part, size in self.program.memory.items() if part in BESIDE)
+        return sum(size for part, size in self.program.memory.items() if part in (*BESIDE, "oracle"))
 
     @property
     def needed(self) -> float:
         """Bytes on a device."""
         refused, compiled = self.compiled.refused, self.compiled
         return self.beside + (compiled.arguments + compiled.temporary if refused is None else refused)
+
+    @property
+    def fits(self) -> bool:
+        return self.compiled.refused is None and self.excess <= 0
 
     @property
     def excess(self) -> float:
@@ -161,7 +165,8 @@ class Verdict:
             parts = f"refused by the compiler: the call alone {_gib(compiled.refused)}"
         if self.beside:
             parts += f", beside it {_gib(self.beside)}"
-        fits = "fits" if self.excess <= 0 else f"does not fit by {_gib(self.excess)}"
+        short = f" by {_gib(self.excess)}" if self.excess > 0 else ""  # a compiler keeps a little for itself
+        fits = "fits" if self.fits else f"does not fit{short}"
         seconds = sorted(work.seconds(self.hardware).items(), key=lambda bound: -bound[1])
         bounds = ", ".join(f"{by} {least:.3g} s" for by, least in seconds)
         return (
@@ -175,6 +180,12 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.compile", description="Compile a sweep for TPUs that are not here; nothing runs."
@@ -183,9 +194,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--topology", metavar="NAME", help="a slice such as v5e:4x4; without it, those of resources.hardware"
     )
-    parser.add_argument("--layers", type=int, metavar="N", help="so many of the decoder's layers, for a quick look")
+    parser.add_argument("--layers", type=_count, metavar="N", help="so many of the decoder's layers, for a quick look")
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="that compile side by side; 1 unless given"
+        "--processes", type=_count, default=1, metavar="N", help="that compile side by side; 1 unless given"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for scaling.sweep")
     add_imports(parser)

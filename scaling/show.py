@@ -136,7 +136,7 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
 
 def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -> int:
     """The logged metrics of the run's own training, the last of several rounds."""
-    trained = run.stage.inputs["policy"]
+    trained = run.trained
     folder = store.find(trained)
     rows = None if folder is None else readable.logged(folder)
     if rows is None:

@@ -111,12 +111,14 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     if reports and reports[-1].remaining:
         return INTERRUPTED
     failures = [failure for report in reports for failure in report.failed]
-    if _write_report(arguments, console, bool(reports)) and arguments.log_to:
-        number = tracking.log_to(arguments.log_to, output, current, store)
-        console.print(f"{arguments.log_to}: {number} runs written.")
+    is_there = _write_report(arguments, console, bool(reports))
     if failures:
         console.print(f"\n{len(failures)} stages failed:", style="bold red")
         _say(console, format_failures(failures, _cells_by_stage(current)))
+    if is_there and arguments.log_to:
+        number = tracking.log_to(arguments.log_to, output, current, store)
+        console.print(f"{arguments.log_to}: {number} runs written.")
+    if failures:
         return EXIT_FAILED
     console.print(f"Finished in {spoken(time.monotonic() - started)}.")
     return 0

@@ -56,20 +56,24 @@ def log_to(tracker: str, results: Output, current: Plan, store: Store) -> int:
     before = pd.read_csv(path) if path.exists() else pd.DataFrame({"tracker": [], "stage": []})
     known = set(before["stage"][before["tracker"] == tracker])
     new = [run for run in tracked(results.folder, current, store) if run.name not in known]
+    written: list[str] = []
     if new:
-        with TRACKERS[tracker](results.folder) as write:
-            for run in new:
-                write(run)
-        rows = pd.DataFrame({"tracker": tracker, "stage": [run.name for run in new]})
-        with own.writing() as fresh:
-            pd.concat([before, rows]).to_csv(fresh / FILE, index=False, lineterminator="\n")
-    return len(new)
+        try:
+            with TRACKERS[tracker](results.folder) as write:
+                for run in new:
+                    write(run)
+                    written.append(run.name)
+        finally:  # what an error leaves is written the next time, and only that
+            rows = pd.DataFrame({"tracker": tracker, "stage": written})
+            with own.writing() as fresh:
+                pd.concat([before, rows]).to_csv(fresh / FILE, index=False, lineterminator="\n")
+    return len(written)
 
 
 def tracked(results: Path, current: Plan, store: Store) -> Iterator[Tracked]:
     """The runs that a report calls done, in its order."""
     table = pd.read_csv(results / "runs.csv", dtype={"panel": str, "algorithm": str})
-    trained = {run.stage.name: run.stage.inputs["policy"] for run in current.runs}
+    trained = {on.stage.name: on.trained for run in current.runs for on in run.on_each_set().values()}
     for row in table[table["status"] == "done"].to_dict("records"):
         found = {key: value for key, value in row.items() if pd.notna(value)}
         keys = [key for key in found if key in ("panel", "algorithm", "data_size", "seed") or "." in key]

@@ -111,11 +111,30 @@ def test_a_killed_stage_ends_with_the_snapshots_of_the_unbroken_one(chain, tmp_p
         assert (found / PARAMS_FILE).read_bytes() == (folder / PARAMS_FILE).read_bytes(), update
 
 
+def test_snapshots_survive_a_kill_after_the_last_of_them(chain, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    train(chain, out)
+    for path in out.iterdir():  # as the store does before a stage starts again
+        if path.name != CHECKPOINTS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    train(chain, out)
+    assert best_checkpoint.policies_of(out).keys() == best_checkpoint.policies_of(chain["trained"]).keys()
+
+
+def test_on_policy_one_iteration_of_several_updates_has_no_snapshots_to_miss(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "update": 4}\n')
+    assert best_checkpoint.policies_of(tmp_path) == {4: tmp_path}
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 2, "update": 8}\n')
+    with pytest.raises(ValueError, match="made 8 updates and kept no snapshots"):
+        best_checkpoint.policies_of(tmp_path)
+
+
 # The plan.
 
 
 def test_every_learner_and_what_it_starts_from_is_selected_alike():
-    for algorithm in ("sft", "rft", "dpo", "kto", "awr", "group_pg", "step_pg", "distill"):
+    for algorithm in ("sft", "filtered_sft", "rft", "dpo", "kto", "awr", "group_pg", "step_pg", "distill"):
         cell = Cell.of(**{"algorithm": algorithm, "checkpoint": {"keep": "best", "among": 5}, "rounds": 2})
         stages = in_order([recipes.evaluation(cell, 0)])
         chosen = [stage for stage in stages if stage.kind == "best_checkpoint"]

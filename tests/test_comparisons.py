@@ -96,13 +96,30 @@ def test_pairs_of_a_sweep_are_checked_before_it_runs(pair, message, tmp_path):
     ],
 )
 def test_equal_means_that_the_whole_interval_is_within_the_margin(low, high, word):
-    mean = SimpleNamespace(kind="mean", estimate=(low * high) ** 0.5, low=low, high=high)
+    one = SimpleNamespace(estimate=(low * high) ** 0.5, low=low, high=high)
     outcomes = SimpleNamespace(algorithms=["awr", "step_dpo"])
-    study = SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: None, multipliers=[mean])
+    study = SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: one, multipliers=[])
     sentence = equivalence(study, 1.25)
     assert sentence.startswith("Per-step DPO and AWR within 1/1.25 to 1.25: ") and f": {word}, the ratio" in sentence
-    study.multipliers = []
+    study.overall = lambda name: None
     assert "cannot be said" in equivalence(study, 1.25)
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"),
+    [
+        ([(0.4, 0.6), (1.6, 2.4)], "UNDECIDED"),  # its mean over the sizes is 1
+        ([(0.9, 1.1), (1.0, float("inf"))], "UNDECIDED"),  # one size is open above
+        ([(0.9, 1.1), (0.85, 1.2)], "EQUAL"),
+        ([(1.3, 1.8), (1.5, 2.5)], "DIFFERENT"),
+    ],
+)
+def test_without_one_number_the_limits_at_all_sizes_decide(limits, word):
+    points = [SimpleNamespace(kind="pointwise", low_at_once=low, high_at_once=high) for low, high in limits]
+    mean = SimpleNamespace(kind="mean", estimate=1.0, low=0.95, high=1.05)
+    outcomes = SimpleNamespace(algorithms=["awr", "step_dpo"])
+    study = SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: None, multipliers=[*points, mean])
+    assert f": {word}, the ratio lies between" in equivalence(study, 1.25)
 
 
 def test_a_report_says_whether_compared_algorithms_are_equal(table, tmp_path):

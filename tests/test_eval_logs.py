@@ -123,6 +123,9 @@ def wrong_files(folder: Path) -> dict[str, tuple[Path, str]]:
     with zipfile.ZipFile(no_header, "w") as file:
         file.writestr("samples/1_epoch_1.json", json.dumps(inspect_sample(1, "C")))
 
+    latin = folder / "latin.jsonl"
+    latin.write_bytes('{"doc_id": 0, "text": "é"}\n'.encode("latin-1"))
+
     def text(name: str, content: str) -> Path:
         (folder / name).write_text(content, encoding="utf-8")
         return folder / name
@@ -149,13 +152,19 @@ def wrong_files(folder: Path) -> dict[str, tuple[Path, str]]:
             r"samples\[0\]: match is 'P'; expected right or wrong",
         ),
         "zip": (bad_zip, "it cannot be read as a zip of JSON: .*inspect log convert"),
+        "blank": (text("blank.jsonl", "\n\n"), "line 1: the file is empty"),
+        "encoding": (latin, "line 1: it is not UTF-8 text"),
+        "list": (
+            text("list.json", json.dumps(inspect_log([inspect_sample(1, "C") | {"scores": ["C"]}]))),
+            "no score",
+        ),
         "unfinished": (no_header, "it has no header.json, because the evaluation did not"),
     }
 
 
 @pytest.mark.parametrize("name", [
     *("absent", "ending", "empty", "not JSON", "results", "share", "header", "running", "none", "failed", "partial"),
-    *("zip", "unfinished"),
+    *("zip", "unfinished", "blank", "encoding", "list"),
 ])  # fmt: skip
 def test_a_wrong_file_is_one_error_with_place_expectation_and_cure(tmp_path, name):
     path, expected = wrong_files(tmp_path)[name]

@@ -55,6 +55,7 @@ def test_small_loss_keeps_the_smallest_mean_losses(synthetic, tmp_path, monkeypa
 def test_of_equal_losses_the_first_stay_and_a_fraction_is_rounded_up():
     assert filtered_sft.smallest(np.zeros(5), 0.5).tolist() == [True, True, True, False, False]
     assert filtered_sft.smallest(np.array([2.0, 0.0, 1.0]), 1.0).all()
+    assert filtered_sft.smallest(np.zeros(100), 0.55).sum() == 55
 
 
 @pytest.mark.slow

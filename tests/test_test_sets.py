@@ -13,6 +13,7 @@ from scaling.config.sweep import Cell
 from scaling.planning import recipes
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.planning.written_paths import placed
 from scaling.pricing.costs import cost
 
 LONGER = {"name": "longer", "problems": {"operands": 4}}
@@ -49,7 +50,9 @@ def test_longer_problems_cost_more_to_measure():
     [
         ([{"name": "same", "problems": {"operands": 3}}], "'same' changes nothing"),
         ([{"name": "other", "problems": {"family": "star_graph"}}], "'other' names a family"),
-        ([{"name": "odd", "problems": {"operand": 3}}], "operand"),
+        ([{"name": "odd", "problems": {"operand": 3}}], "evaluation.sets: 'odd' has operand = 3"),
+        ([{"name": "text", "problems": "operands"}], "expected a mapping of keys of the section problems"),
+        ([{"name": "list", "problems": [1]}], "expected a mapping of keys of the section problems"),
         ([LONGER, LONGER], "sets has 'longer' more than once"),
         ([{"name": "a b", "problems": {"operands": 4}}], "pattern"),
     ],
@@ -76,6 +79,12 @@ def document(tmp_path, *sets):
     return path
 
 
+def test_the_path_of_a_set_is_relative_to_the_sweep_file(tmp_path):
+    document = {"evaluation": {"sets": [{"name": "other", "problems": {"path": "other.jsonl"}}, LONGER]}}
+    (other, longer) = placed(document, tmp_path)["evaluation"]["sets"]
+    assert other["problems"]["path"] == str(tmp_path / "other.jsonl") and longer == LONGER
+
+
 def test_words_that_the_policy_does_not_have_are_refused_when_the_file_is_read(tmp_path):
     path = document(tmp_path, {"name": "larger", "problems": {"modulus": 13}})
     with pytest.raises(ConfigError, match=r"evaluation\.sets: 'larger' has the words 11, 12"):
@@ -91,7 +100,7 @@ def test_a_plan_measures_every_run_and_the_base_policy_on_every_set(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_set_is_a_panel_with_pass_at_k_and_diversity(tmp_path, monkeypatch):
+def test_every_set_is_a_panel_with_pass_at_k_and_diversity(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = document(tmp_path, LONGER, SMALLER)
     assert sweep.main([str(path), "--inline"]) == 0
@@ -101,8 +110,11 @@ def test_every_set_is_a_panel_with_pass_at_k_and_diversity(tmp_path, monkeypatch
     assert runs["stage"].nunique() == 6
     outcomes = pd.read_parquet(tmp_path / "results/sets/outcomes.parquet")
     problems = outcomes.groupby("panel", observed=True)["problem"].unique()
-    assert all(len(text.split()) == 5 for text in problems["test set longer"])
-    assert all(int(word) < 7 for text in problems["test set smaller"] for word in text.split()[:-1])
+    assert [len(ids) for ids in problems] == [8, 8, 8] and len(
+        {one for ids in problems for one in ids}
+    ) > 16  # prompts of other moduli may be alike
+    shown = capsys.readouterr().out
+    assert all(f" SFT{panel} " in shown for panel in ("", " [test set longer]", " [test set smaller]"))
     text = (tmp_path / "results/sets/report.md").read_text()
     assert text.count("Diversity: different right samples") == 3 and text.count("pass@2: percent") == 3
     assert report(path, (), from_results=True) is not None

@@ -12,7 +12,19 @@ from analysis.tables.printing import current, name_of, settings_of, settings_tex
 from scaling.config.algorithms import algorithms
 
 BLACK = "#000000"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#999933",
+    "#332288",
+    "#661100",
+    "#44AA99",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _FILLS: tuple[Literal["full", "left", "right", "top", "bottom"], ...] = ("full", "left", "right", "top", "bottom")
 Dash = str | tuple[float, tuple[float, ...]]

@@ -99,7 +99,7 @@ def pictures(
     The width is that of the place, or else what the user asks for, or else that of `size`.
     """
     if not place.axes:
-        width = current().width or size[0]
+        width = place.size[0] if place.size else current().width or size[0]
         columns = min(number, max(1, int(width / _LEAST_WIDTH)))
         rows = math.ceil(number / columns)
         height = size[1] * (min(max(columns * width / (number * size[0]), _LEAST_HEIGHT), 1.1) if rows == 1 else 0.75)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from analysis.planner.assumptions import Assumptions, Grid
 from analysis.planner.expected import Expected, sentence
@@ -46,7 +47,7 @@ class Page:
         for title, rows in self.tables.items():
             table = Table(*self.columns, title=title, title_justify="left", box=None)
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(Text, row))
             found.append(table)
         return found
 

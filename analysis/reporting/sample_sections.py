@@ -55,20 +55,20 @@ def sample_sections(samples: Samples) -> list[Section]:
     return [Section("Samples", (text,), groups=tuple(groups))]
 
 
-def training_sections(samples: Samples, directory: Path) -> list[Section]:
+def training_sections(samples: Samples, directory: Path, reference: str = "sft") -> list[Section]:
     """Loss, norm of the gradient and, where pairs were learned from, margins and accuracies, of every algorithm."""
     if samples.curves.empty:
         return []
     file = "figures/training.png"
-    save(training_figure(samples.curves), directory / file)
+    save(training_figure(samples.curves, reference=reference), directory / file)
     caption = f"Training of {samples.where}; of several rounds the last. Means over windows of updates; training.csv."
     return [Section("Training", figures=(picture(directory, file, caption),))]
 
 
-def training_figure(curves: pd.DataFrame, place: Place = OWN) -> Figure:
+def training_figure(curves: pd.DataFrame, place: Place = OWN, reference: str = "sft") -> Figure:
     """A picture a metric, a line an algorithm, against the share of its updates."""
     metrics = [name for name in METRICS if name in set(curves["metric"])]
-    of = looks(list(dict.fromkeys(curves["algorithm"])), "sft")
+    of = looks(list(dict.fromkeys(curves["algorithm"])), reference)
     with styled():
         figure, row = pictures(len(metrics), (max(WIDTH, 0.62 * WIDTH * len(metrics)), HEIGHT), place)
         for axes, metric in zip(row, metrics, strict=True):

@@ -165,8 +165,7 @@ def _pair(run: Run, stages: Mapping[str, Stage], store: Store) -> list[Example]:
 
 def _curves(label: str, run: Run, store: Store) -> pd.DataFrame:
     """The logged metrics of a run's last training; no rows for a policy that was not trained."""
-    trained = run.stage.inputs["policy"]
-    folder = store.find(trained)
+    folder = store.find(run.trained)
     rows = (None if folder is None else readable.logged(folder)) or []
     found = [
         (label, run.cell.data_size, run.seed, row["update"], name, row[name])

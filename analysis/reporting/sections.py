@@ -66,7 +66,7 @@ def sections(story: Story, directory: Path, parts: Parts) -> list[Section]:
     with parts.part("Samples"):
         first += sample_sections(story.samples)
     with parts.part("Training"):
-        details += training_sections(story.samples, directory)
+        details += training_sections(story.samples, directory, story.sweep.analysis.reference)
     with parts.part("Training problems"):
         details += solvable_section(story.plan, story.tables.runs)
     details += story.more

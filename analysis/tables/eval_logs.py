@@ -12,6 +12,7 @@ lm-eval (EleutherAI/lm-evaluation-harness): `samples_TASK_DATE.jsonl`, one line 
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,11 +96,16 @@ def _lm_eval(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, sample) of every line that is not empty; one at least."""
-    number = 0
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
+    found = False
+    with file.open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            try:
+                line = raw.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise OutcomesError(f"line {number}: it is not UTF-8 text ({error}); convert it.") from error
+            if not line:
                 continue
+            found = True
             try:
                 sample = json.loads(line)
             except ValueError as error:
@@ -112,12 +118,14 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     " samples_TASK_DATE.jsonl, not results_DATE.json."
                 )
             yield f"line {number}", sample
-    if number == 0:
+    if not found:
         raise OutcomesError("line 1: the file is empty; run lm-eval with --log_samples and --output_path.")
 
 
 def _inspect(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
     header, samples = _zipped(file) if file.suffix == ".eval" else _plain(file)
+    if not isinstance(header, dict):
+        raise OutcomesError(f"its header is {str(header)[:40]!r}; expected a mapping, as Inspect AI writes it.")
     if header.get("status") != "success":
         raise OutcomesError(
             f"status is {header.get('status')!r}; only a log of status 'success' has all samples. Finish it with"
@@ -131,17 +139,19 @@ def _inspect(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
     for where, sample in samples:
         if str(sample.get("epoch", 1)) != wanted:
             continue
-        scores = sample.get("scores") or ({"score": sample["score"]} if sample.get("score") else {})
+        scores = sample.get("scores") if isinstance(sample.get("scores"), dict) else None
+        scores = scores or ({"score": sample["score"]} if sample.get("score") else {})
         if not scores:
             raise OutcomesError(f"{where}: it has no score, so it failed or was not judged; run it again or score it.")
         scorer = _only(list(scores), choice.metric, "metric", where)
-        yield f"{task}:{sample['id']}", _wrong(scores[scorer].get("value"), scorer, where)
+        score = scores[scorer]
+        yield f"{task}:{sample['id']}", _wrong(score.get("value") if isinstance(score, dict) else score, scorer, where)
 
 
 def _plain(file: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     try:
         log = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except ValueError as error:  # of UTF-8 too
         raise OutcomesError(f"it is not JSON: {error}; expected a log of Inspect AI.") from error
     if not isinstance(log, dict) or not isinstance(log.get("samples"), list):
         raise OutcomesError("it has no samples; expected a log of Inspect AI, with its samples (not only the header).")
@@ -159,7 +169,7 @@ def _zipped(file: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]
             header = json.loads(log.read("header.json"))
             inside = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
             samples = [_known(json.loads(log.read(name)), name) for name in inside]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, ValueError) as error:
         if isinstance(error, OutcomesError):
             raise
         raise OutcomesError(f"it cannot be read as a zip of JSON: {error}; {_CONVERT}.") from error

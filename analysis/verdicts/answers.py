@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.verdicts.claims import EQUIVALENCE, check_claim, is_met, value_of
+from analysis.verdicts.claims import CLEARLY, EQUIVALENCE, check_claim, is_met, value_of
 from analysis.verdicts.evidence import Code, Evidence
 from analysis.verdicts.headline import Headline, number
 
@@ -57,7 +57,8 @@ def answer(claim: float | str, code: Code, e: Evidence, given: Headline | None) 
 def _by_number(claim: float | str, code: Code, e: Evidence) -> Answer:
     low, high = e.quoted
     m, k, outcome = number(e.multiplier), f"{value_of(claim):g}", check_claim(claim, low, high)
-    if e.held_out is False and code != "NULL" and outcome != "does not support":
+    clearly = outcome == "does not support" and (isinstance(claim, str) or high < value_of(claim) / CLEARLY)
+    if e.held_out is False and code != "NULL" and not clearly:
         return Answer("not decided", "the other sizes do not predict the error at the largest size")
     limits = f"{number(low)} to {number(high)}"
     if outcome == "not resolved":

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
+CLEARLY = 1.5  # an interval that reaches below the claim over this does not support it
 MAX_CONSISTENT_SPAN = 4.0  # a wider interval, by factor, is consistent with too much
 
 ClaimOutcome = Literal[
@@ -36,7 +37,7 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
         return "consistent with" if excludes_one and high <= MAX_CONSISTENT_SPAN * low else "not resolved"
     if low > claim:
         return "exceeds"
-    return "about" if low > claim / 1.5 else "does not support"
+    return "about" if low > claim / CLEARLY else "does not support"
 
 
 def is_met(outcome: ClaimOutcome) -> bool | None:

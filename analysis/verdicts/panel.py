@@ -4,6 +4,7 @@ In: a `Study`, or outcomes and the question that they answer; the error without 
 `Panel`, from which files, figures and reports are made.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,19 +97,27 @@ def analysed(
 
 
 def equivalence(study: Study, margin: float) -> str:
-    """Whether two algorithms, the study's reference and one other, are equal within a margin: a sentence."""
+    """Whether two algorithms, the study's reference and one other, are equal within a margin: a sentence.
+
+    Where no one number describes the ratio, its limits for all sizes at once decide; a censored one is open.
+    """
     (name,) = (one for one in study.outcomes.algorithms if one != study.reference)
-    means = (item for item in study.multipliers if item.kind == "mean")
-    found = study.overall(name) or next(means, None)
     pair = f"{label(name)} and {label(study.reference)} within 1/{margin:g} to {margin:g}"
-    if found is None:
-        return f"{pair}: cannot be said, since no one number for the ratio is given."
-    interval = f"the ratio is {found.estimate:.2f} ({found.low:.2f} to {found.high:.2f})"
-    if 1 / margin <= found.low and found.high <= margin:
-        return f"{pair}: EQUAL, {interval}, wholly within the margin."
-    if found.low > margin or found.high < 1 / margin:
-        return f"{pair}: DIFFERENT, {interval}, wholly outside of the margin."
-    return f"{pair}: UNDECIDED, {interval}, which crosses the margin."
+    one = study.overall(name)
+    points = [item for item in study.multipliers if item.kind == "pointwise"]
+    limits = [(item.low_at_once, item.high_at_once) for item in points]
+    if one is not None:
+        low, high, what = one.low, one.high, f"the ratio is {one.estimate:.2f} ({one.low:.2f} to {one.high:.2f})"
+    elif limits and not any(bound is None or math.isnan(bound) for both in limits for bound in both):
+        low, high = min(float(low or 0.0) for low, _ in limits), max(float(high or 0.0) for _, high in limits)
+        what = f"the ratio lies between {low:.2f} and {high:.2f} at all sizes at once"
+    else:
+        return f"{pair}: cannot be said, since no ratio is given at any size."
+    if 1 / margin <= low and high <= margin:
+        return f"{pair}: EQUAL, {what}, wholly within the margin."
+    if low > margin or high < 1 / margin:
+        return f"{pair}: DIFFERENT, {what}, wholly outside of the margin."
+    return f"{pair}: UNDECIDED, {what}, which crosses the margin."
 
 
 def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Write a checkpoint for the tutorial, in place of one that you would download: `python tiny_checkpoint.py DIR`.
 
-Out: DIR, in Hugging Face's layout: a Llama of 115,000 random parameters that reads and writes single characters.
+Out: DIR, in Hugging Face's layout: a Llama of 108,000 random parameters that reads and writes single characters.
 """
 
 import sys

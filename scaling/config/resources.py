@@ -109,9 +109,10 @@ class Resources(Section):
     def _hardware_has_the_devices_of_its_mesh(self) -> "Resources":
         for number, hardware in enumerate(self.hardware):
             for name in ("train", "rollouts"):
-                if hardware.mesh and (wanted := getattr(hardware.mesh, name).num_devices) > hardware.num_devices:
+                mesh, where = (hardware.mesh, f"hardware[{number}].") if hardware.mesh else (self.mesh, "")
+                if (wanted := getattr(mesh, name).num_devices) > hardware.num_devices:
                     raise ValueError(
-                        f"hardware[{number}].mesh.{name} is of {wanted} devices, but {hardware.name} has"
+                        f"{where}mesh.{name} is of {wanted} devices, but {hardware.name} has"
                         f" {hardware.num_devices}; lower the mesh's product."
                     )
         return self

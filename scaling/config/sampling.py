@@ -67,8 +67,12 @@ class CriticalSteps(Section):
 
 
 def _as_json(value: object) -> object:
-    """A mapping as text, so that the section stays frozen to the last."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+    """A mapping as text, so that the section stays frozen to the last; text as dumped from a section stays."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    if isinstance(value, str) and value.startswith("{"):
+        return value
+    raise ValueError(f"is {value!r}; expected a mapping of keys of the section problems, such as {{operands: 5}}")
 
 
 class TestSet(Section):

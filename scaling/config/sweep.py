@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from scaling.config.algorithms import Algorithm, algorithms
 from scaling.config.memory import Memory
@@ -86,7 +86,16 @@ class Cell(Section):
                 raise ValueError(
                     f"evaluation.sets: {one.name!r} names a family; it has that of the study: leave it out."
                 )
-            if self.on(one).problems == self.problems:
+            try:
+                problems = self.on(one).problems
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(map(str, first["loc"]))
+                raise ValueError(
+                    f"evaluation.sets: {one.name!r} has {key} = {first['input']!r}: {first['msg'].lower()}; give"
+                    " keys of the section problems, with values as there."
+                ) from error
+            if problems == self.problems:
                 raise ValueError(
                     f"evaluation.sets: {one.name!r} changes nothing, so it is the study's own test set; give it another"
                     " value of a key of the section problems."

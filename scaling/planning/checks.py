@@ -113,6 +113,7 @@ def check_test_sets(sweep: Sweep, path: Path) -> None:
     for cell in cells(sweep):
         own = cell.problems
         if not isinstance(own, DrawnProblems):
+            _check_sets_of_files(cell, path)
             continue
         known = set(family_of(own).vocabulary(own))
         for one in cell.evaluation.sets:
@@ -129,6 +130,20 @@ def check_test_sets(sweep: Sweep, path: Path) -> None:
                     f"{path}: evaluation.sets: {one.name!r} asks for {problems.num_test} test problems, but the family"
                     f" offers about {there} with these settings; lower num_test there."
                 )
+
+
+def _check_sets_of_files(cell: Cell, path: Path) -> None:
+    """Reject another division of the study's own file: its training problems would be among the tested ones."""
+    own = cell.problems
+    for one in cell.evaluation.sets:
+        problems = cell.on(one).problems
+        divided = [(each.num_test, each.num_validation) for each in (own, problems)]
+        if divided[0] != divided[1] and getattr(problems, "path", None) == getattr(own, "path", None):
+            raise ConfigError(
+                f"{path}: evaluation.sets: {one.name!r} divides the study's own set into {divided[1][0]} test and"
+                f" {divided[1][1]} validation problems, so that it would hold problems of training; leave num_test and"
+                " num_validation as they are, or name another file."
+            )
 
 
 def check_sampler(sweep: Sweep, path: Path) -> None:

@@ -44,6 +44,12 @@ class Run:
         return {"": self, **{name: replace(self, stage=stage, sets={}) for name, stage in self.sets.items()}}
 
     @property
+    def trained(self) -> Stage:
+        """The stage that trained the measured policy, which may be one of its checkpoints."""
+        policy = self.stage.inputs["policy"]
+        return policy.inputs["policy"] if policy.kind == "best_checkpoint" else policy
+
+    @property
     def by_kind(self) -> dict[str, Stage]:
         """Kind -> stage of what leads to the evaluation; of several rounds the last."""
         return {stage.kind: stage for stage in in_order([self.stage])}

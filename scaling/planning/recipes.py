@@ -150,7 +150,7 @@ def filtered_sft_policy(cell: Cell, seed: int) -> Stage:
     settings = cell.section(FilteredSft)
     filtering, inputs = {"keep"}, {"synthetic": synthetic(cell, seed), **tokenizer(cell)}
     if settings.keep == "small_loss":
-        filtering, inputs = {"keep", "keep_fraction"}, {**inputs, "judge": sft_policy(cell, seed)}
+        filtering, inputs = {"keep", "keep_fraction"}, {**inputs, "judge": _first_policy(cell, seed)}
     config = {"problems": family(cell), "filter": part(settings, filtering)}
     kept = Stage("filtered", config, {**inputs, **start_of_adapters(cell)}, slug=slug(cell, seed))
     trained = plain(settings, {"keep", "keep_fraction"})

@@ -25,12 +25,24 @@ def placed(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             placed_document[section] = {**value, key: _value(value[key], folder, place)}
     if isinstance(imports := placed_document.get("imports"), list):
         placed_document["imports"] = [_value(item, folder, written_in) for item in imports]
+    if isinstance(evaluation := placed_document.get("evaluation"), Mapping) and isinstance(
+        evaluation.get("sets"), list
+    ):
+        placed_document["evaluation"] = {**evaluation, "sets": [_test_set(one, folder) for one in evaluation["sets"]]}
     grid = placed_document.get("grid")
     if isinstance(grid, list):
         placed_document["grid"] = [_axes(item, folder) for item in grid]
     elif isinstance(grid, Mapping):
         placed_document["grid"] = _axes(grid, folder)
     return placed_document
+
+
+def _test_set(one: object, folder: Path) -> object:
+    """A further test set, whose problems may lie in another file."""
+    problems = one.get("problems") if isinstance(one, Mapping) else None
+    if not isinstance(one, Mapping) or not isinstance(problems, Mapping) or "path" not in problems:
+        return one
+    return {**one, "problems": {**problems, "path": _value(problems["path"], folder, written_in)}}
 
 
 def _axes(grid: object, folder: Path) -> object:

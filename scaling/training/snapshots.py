@@ -5,6 +5,7 @@ folder that survives a killed stage, before the checkpoint of their update: a re
 and ends with all of them.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,6 @@ class Snapshots:
             save_trained(self.start, params, self.lora, folder)
 
     def finish(self) -> None:
-        """Move them into the artifact."""
+        """Link them into the artifact. Those beside the checkpoints stay, for a run that is killed before it ends."""
         if self._growing.exists():
-            shutil.move(self._growing, self.out / SNAPSHOTS)
+            shutil.copytree(self._growing, self.out / SNAPSHOTS, copy_function=os.link, dirs_exist_ok=True)
