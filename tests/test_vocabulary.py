@@ -39,11 +39,11 @@ def assert_same(found, expected):
     jax.tree.map(same, found, expected)
 
 
-@pytest.mark.parametrize("tile", [4160, 1040, 500])
-def test_tiles_give_the_log_probabilities_and_gradients_of_whole_logits(monkeypatch, tile):
+@pytest.mark.parametrize(("words", "tile"), [(4160, 4160), (4160, 1040), (4160, 500), (4159, 500)])  # the last: filler
+def test_tiles_give_the_log_probabilities_and_gradients_of_whole_logits(monkeypatch, words, tile):
     monkeypatch.setattr(vocabulary, "TILE", tile)
     keys = jax.random.split(jax.random.key(0), 2)
-    hidden, projection = jax.random.normal(keys[0], (2, 6, 16)), jax.random.normal(keys[1], (16, 4160)) / 4
+    hidden, projection = jax.random.normal(keys[0], (2, 6, 16)), jax.random.normal(keys[1], (16, words)) / 4
 
     def plain(hidden, projection):
         return jnp.sum(token_logps(hidden @ projection, TOKENS) ** 2)
@@ -53,6 +53,13 @@ def test_tiles_give_the_log_probabilities_and_gradients_of_whole_logits(monkeypa
 
     found, expected = (jax.value_and_grad(loss, (0, 1))(hidden, projection) for loss in (tiled, plain))
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("words", [1, 16_384, 32_003, 50_257, 122_753, 128_257, 151_936, 262_144])
+def test_every_vocabulary_has_few_tiles(words):
+    tiles, filler = vocabulary._tiles(words)
+    assert (words + filler) % tiles == 0 and (words + filler) // tiles <= vocabulary.TILE
+    assert tiles <= 2 * -(-words // vocabulary.TILE) and filler < tiles
 
 
 def test_what_is_not_projected_is_logits_to_everything_that_wants_an_array():

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from scaling.model.sharding import constrained_rows, constrained_shards, is_divided, vocabulary_shards
 from scaling.model.sizes import SMALL_VOCABULARY, TILE, ModelConfig
 
+# Of filler: its index, and its logits; not -inf, which has no gradient where a tile holds nothing else.
+_NO_WORD, _NEVER = -1, -1e30
+
 
 def in_tiles(config: ModelConfig) -> bool:
     """Whether losses get `Unprojected`: a checkpoint's vocabulary, in bfloat16 or on several devices.
@@ -49,10 +52,15 @@ class Unprojected:
         """Log-probability float32 [B, T - 1] of the tokens int32 [B, T] after the first, each given those before."""
         width, vocabulary = self.projection.shape
         shards = vocabulary_shards(vocabulary)
-        tiles = next(count for count in range(1, vocabulary + 1) if _fits(vocabulary, shards * count))
+        tiles, filler = _tiles(vocabulary // shards)
         # Each tile takes its words from every shard of the vocabulary, so that none is moved.
-        projections = jnp.moveaxis(self.projection.reshape(width, shards, tiles, -1), 2, 0)
-        words = jnp.arange(vocabulary, dtype=jnp.int32).reshape(shards, tiles, -1).swapaxes(0, 1)
+        parts = self.projection.reshape(width, shards, -1)
+        words = jnp.arange(vocabulary, dtype=jnp.int32).reshape(shards, -1)
+        if filler:
+            parts = jnp.pad(parts, ((0, 0), (0, 0), (0, filler)))
+            words = jnp.pad(words, ((0, 0), (0, filler)), constant_values=_NO_WORD)
+        projections = jnp.moveaxis(parts.reshape(width, shards, tiles, -1), 2, 0)
+        words = words.reshape(shards, tiles, -1).swapaxes(0, 1)
         hidden, targets = self.hidden[:, :-1].astype(jnp.float32), tokens[:, 1:, None, None]
 
         @jax.checkpoint
@@ -65,6 +73,8 @@ class Unprojected:
                 "btd,dsv->btsv", hidden.astype(self.dtype), projection, preferred_element_type=jnp.float32
             )
             logits = constrained_shards(logits)
+            if filler:
+                logits = jnp.where(word[None, None] == _NO_WORD, _NEVER, logits)
             target = jnp.sum(jnp.where(word[None, None] == targets, logits, 0.0), axis=(-2, -1))
             return jax.nn.logsumexp(logits, axis=(-2, -1)), target
 
@@ -72,5 +82,9 @@ class Unprojected:
         return jnp.sum(found, axis=0) - jax.nn.logsumexp(sums, axis=0)
 
 
-def _fits(vocabulary: int, parts: int) -> bool:
-    return vocabulary % parts == 0 and vocabulary // parts <= TILE
+def _tiles(words: int) -> tuple[int, int]:
+    """The number of tiles of a shard, and how many words of filler make them equal: none where few more tiles do."""
+    least = -(-words // TILE)
+    if exact := next((count for count in range(least, 2 * least + 1) if words % count == 0), None):
+        return exact, 0
+    return least, -words % least
