@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from analysis.figures.style import HEIGHT, WIDTH, colour, marker, styled
+from analysis.figures.looks import MARKERS, plain
+from analysis.figures.style import HEIGHT, WIDTH, styled
 
 UNITS = {"sampling": "completions a second", "training": "sequences a second"}
 
@@ -36,7 +37,8 @@ def draw(points: Sequence[Mapping], directory: Path) -> None:
 def _panel(panel: Axes, points: Sequence[Mapping], index: int) -> None:
     by_size = points[0]["axis"] == "size"
     values = [point["num_params" if by_size else "value"] for point in points]
-    panel.plot(values, [point["rate"] for point in points], color=colour(index + 1), marker=marker(index), markersize=4)
+    rates, shape = [point["rate"] for point in points], MARKERS[index % len(MARKERS)]
+    panel.plot(values, rates, color=plain(index + 1).colour, marker=shape, markersize=4)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.xaxis.set_major_locator(FixedLocator(values))

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("httpx")
 pytest.importorskip("tenacity")
 pytest.importorskip("torch", reason="needs a server: pip install -e '.[test,hf,teacher,serving]'")
-pytest.importorskip("fastapi", reason="needs a server: pip install -e '.[test,hf,teacher,serving]'")
+pytest.importorskip("openai", reason="needs a server: pip install -e '.[test,hf,teacher,serving]'")
 
 from plain_sums import subject
 
