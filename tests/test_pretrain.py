@@ -73,6 +73,10 @@ def test_the_teachers_settings_are_not_in_the_web_text(trained, tmp_path):
 
 
 def test_a_size_that_is_none_is_an_error(tmp_path):
-    config = {"problems": PROBLEMS, "policy": {"size": "huge", "base": "pretrained"}, "pretrain": {**SETTINGS, "seed": 0}}
+    config = {
+        "problems": PROBLEMS,
+        "policy": {"size": "huge", "base": "pretrained"},
+        "pretrain": {**SETTINGS, "seed": 0},
+    }
     with pytest.raises(ValueError, match="'xxs', 'xs', 's', 'm' or 'l'"):
         pretrain.run(config, {}, tmp_path)
