@@ -6,7 +6,6 @@ asks the family's judge of steps, an oracle; `small_loss` asks nobody. It keeps 
 policy learns what most solutions agree on before it learns the exceptions (Han et al. 2018, arXiv 1804.06872).
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from algorithms.sft import synthetic_pairs
 from data.problems.families import family_of
-from data.records import Problem, read_jsonl, read_problems
+from data.records import Problem, read_jsonl, read_problems, write_jsonl
 from scaling.config.problems import Problems, problems_of
 from scaling.model.flops import forward_flops
 from scaling.model.policy import policy_of
@@ -34,18 +33,15 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     synthetic = read_problems(inputs["synthetic"] / "synthetic.jsonl")
     if settings["keep"] == "right_steps":
         kept = right_steps(problems, synthetic)
+        read = {}
     else:
-        kept = smallest(mean_losses(config, inputs), settings["keep_fraction"])
+        losses, flops = judged(config, inputs)
+        kept, read = smallest(losses, settings["keep_fraction"]), {"training_flops": flops}
     if not kept.any():
         raise ValueError("filtered_sft: no solution is kept; raise data_size or filtered_sft.keep_fraction.")
     rows = read_jsonl(inputs["synthetic"] / "synthetic.jsonl")
-    lines = [json.dumps(row) + "\n" for row, keep in zip(rows, kept, strict=True) if keep]
-    (out / "synthetic.jsonl").write_text("".join(lines), encoding="utf-8")
-    numbers = {"num_problems": float(kept.sum()), "kept_fraction": float(kept.mean())}
-    if "judge" in inputs:
-        lengths = sequences(*synthetic_pairs(config, inputs)).lengths.tolist()
-        numbers["training_flops"] = forward_flops(policy_of(inputs, "judge").config, lengths)
-    return numbers
+    write_jsonl(out / "synthetic.jsonl", [row for row, keep in zip(rows, kept, strict=True) if keep])
+    return {"num_problems": float(kept.sum()), "kept_fraction": float(kept.mean()), **read}
 
 
 def right_steps(problems: Problems, synthetic: Sequence[Problem]) -> np.ndarray:
@@ -59,10 +55,11 @@ def right_steps(problems: Problems, synthetic: Sequence[Problem]) -> np.ndarray:
     return np.array([check.reward == 1.0 and check.wrong_steps == 0 for check in checks])
 
 
-def mean_losses(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> np.ndarray:
-    """The judge's negative log-likelihood of each solution, a mean over its tokens, in nats [N]."""
-    rows = sequences(*synthetic_pairs(config, inputs))
-    return np.asarray(-reference_logps(policy_of(inputs, "judge"), rows) / rows.mask.sum(axis=1))
+def judged(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[np.ndarray, float]:
+    """The judge's mean negative log-likelihood of each solution's tokens, in nats [N], and the FLOPs of reading."""
+    rows, judge = sequences(*synthetic_pairs(config, inputs)), policy_of(inputs, "judge")
+    losses = np.asarray(-reference_logps(judge, rows) / rows.mask.sum(axis=1))
+    return losses, forward_flops(judge.config, rows.lengths.tolist())
 
 
 def smallest(losses: np.ndarray, fraction: float) -> np.ndarray:

@@ -8,7 +8,7 @@ A run is written once: logged.csv in the results folder lists what was written w
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def log_to(tracker: str, results: Output, current: Plan, store: Store) -> int:
     path = results.folder / FILE
     before = pd.read_csv(path) if path.exists() else pd.DataFrame({"tracker": [], "stage": []})
     known = set(before["stage"][before["tracker"] == tracker])
-    new = [run for run in tracked(results.folder, current, store) if run.name not in known]
+    new = list(tracked(results.folder, current, store, known))
     written: list[str] = []
     if new:
         try:
@@ -70,11 +70,11 @@ def log_to(tracker: str, results: Output, current: Plan, store: Store) -> int:
     return len(written)
 
 
-def tracked(results: Path, current: Plan, store: Store) -> Iterator[Tracked]:
-    """The runs that a report calls done, in its order."""
+def tracked(results: Path, current: Plan, store: Store, known: Collection[str]) -> Iterator[Tracked]:
+    """The runs that a report calls done, in its order, without those of known names."""
     table = pd.read_csv(results / "runs.csv", dtype={"panel": str, "algorithm": str})
     trained = {on.stage.name: on.trained for run in current.runs for on in run.on_each_set().values()}
-    for row in table[table["status"] == "done"].to_dict("records"):
+    for row in table[(table["status"] == "done") & ~table["stage"].isin(known)].to_dict("records"):
         found = {key: value for key, value in row.items() if pd.notna(value)}
         keys = [key for key in found if key in ("panel", "algorithm", "data_size", "seed") or "." in key]
         numbers = {key: float(found[key]) for key in found if key not in (*keys, *_NOT_NUMBERS)}

@@ -45,7 +45,7 @@ def test_right_steps_keeps_the_unflawed_solutions_as_they_are(synthetic, tmp_pat
 
 def test_small_loss_keeps_the_smallest_mean_losses(synthetic, tmp_path, monkeypatch):
     losses = np.random.default_rng(0).permutation(60).astype(float)
-    monkeypatch.setattr(filtered_sft, "mean_losses", lambda config, inputs: losses)
+    monkeypatch.setattr(filtered_sft, "judged", lambda config, inputs: (losses, 0.0))
     numbers, kept = filtered(synthetic, tmp_path / "out", keep="small_loss", keep_fraction=0.25)
     every = read_problems(synthetic / "synthetic.jsonl")
     assert kept == [problem for problem, loss in zip(every, losses, strict=True) if loss < 15]
@@ -61,12 +61,12 @@ def test_of_equal_losses_the_first_stay_and_a_fraction_is_rounded_up():
 @pytest.mark.slow
 def test_the_trained_policys_loss_is_larger_on_another_solution(values_chain, tmp_path):
     config = whole({"problems": PROBLEMS})
-    mine = filtered_sft.mean_losses(config, values_chain.inputs(synthetic="synthetic", judge="sft"))
+    mine, flops = filtered_sft.judged(config, values_chain.inputs(synthetic="synthetic", judge="sft"))
     rows = read_jsonl(values_chain["synthetic"] / "synthetic.jsonl")
     swapped = [{**row, "completion": other["completion"]} for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
     write_jsonl(tmp_path / "synthetic.jsonl", swapped)
-    others = filtered_sft.mean_losses(config, {"synthetic": tmp_path, "judge": values_chain["sft"]})
-    assert len(mine) == len(rows) and 0 < mine.mean() < others.mean()
+    others, _ = filtered_sft.judged(config, {"synthetic": tmp_path, "judge": values_chain["sft"]})
+    assert len(mine) == len(rows) and 0 < mine.mean() < others.mean() and flops > 0
 
 
 def test_nothing_kept_is_an_error(synthetic, tmp_path, monkeypatch):
