@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from analysis.page.rendering import write_csv
 from analysis.reporting.results_folder import ResultsError, open_folder
 from analysis.tables.outcomes import Outcomes, from_table
 from analysis.tables.printing import label
+from analysis.tables.selection import Moves
 from analysis.verdicts.headline import number
 from analysis.verdicts.judge import points
 from analysis.verdicts.outcome_file import MIN_DRAWS
@@ -89,13 +91,22 @@ def compare_folders(folders: Sequence[Path], panel: str | None = None, draws: in
             " only against the same one."
         )
     names = _short(folders)
-    return compare(
-        {name: from_table(one.outcomes) for name, one in zip(names, opened, strict=True)}, references[0], draws, seed
-    )
+    named = dict(zip(names, opened, strict=True))
+    outcomes = {name: from_table(one.outcomes) for name, one in named.items()}
+    return compare(outcomes, references[0], draws, seed, {name: one.selection for name, one in named.items()})
 
 
-def compare(outcomes: Mapping[str, Outcomes], reference: str, draws: int = 2000, seed: int = 0) -> Comparison:
-    """outcomes: by the name of the sweep. Raises ResultsError if no algorithm is in two of them."""
+def compare(
+    outcomes: Mapping[str, Outcomes],
+    reference: str,
+    draws: int = 2000,
+    seed: int = 0,
+    selection: Mapping[str, Moves] = MappingProxyType({}),
+) -> Comparison:
+    """outcomes: by the name of the sweep; selection: as for `analyse`, by the name too.
+
+    Raises ResultsError if no algorithm is in two of them.
+    """
     problems = {table.problems for table in outcomes.values()}
     shared = [name for table in outcomes.values() for name in table.algorithms]
     if max(map(shared.count, shared)) < 2:
@@ -105,7 +116,9 @@ def compare(outcomes: Mapping[str, Outcomes], reference: str, draws: int = 2000,
         # Run effects are drawn by the algorithm's name, so those of two sweeps are independent. Problems are drawn by
         # number.
         renamed = replace(table, algorithm=np.array([_at(one, name) for one in table.algorithm], dtype=object))
-        studies[name] = analyse(renamed, _at(reference, name), {}, draws, seed if len(problems) == 1 else seed + place)
+        moves = {(_at(one, name), size): move for (one, size), move in selection.get(name, {}).items()}
+        own = seed if len(problems) == 1 else seed + place
+        studies[name] = analyse(renamed, _at(reference, name), {}, draws, own, selection=moves)
     rows = [row for first, second in itertools.combinations(studies, 2) for row in _compared(studies, first, second)]
     summaries = {}
     for algorithm in dict.fromkeys(shared):

@@ -36,6 +36,7 @@ from analysis.reporting.summary import MULTIPLIER, summary
 from analysis.tables.ceilings import ceilings_of
 from analysis.tables.outcomes import from_table
 from analysis.tables.printing import Printing, printing
+from analysis.tables.selection import moves_of
 from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 from analysis.verdicts.study import Study
@@ -129,7 +130,7 @@ def _report(file: Path, sweep: Sweep, output: Output, from_results: bool) -> Sum
     for name, outcomes in tables.outcomes.items():
         with parts.part(f"{where(name)}the analysis"):
             costs = costs_by_cell(tables.runs, name)
-            known = (tables.base_errors.get(name), costs, ceilings.get(name, {}))
+            known = (tables.base_errors.get(name), costs, ceilings.get(name, {}), moves_of(tables.selection, name))
             panels[name] = analysed(from_table(outcomes), question, *known)
     with output.writing(source) as directory:
         _write_tables(directory, material)
@@ -172,6 +173,8 @@ def _write_tables(directory: Path, material: Material) -> None:
     (directory / PROVENANCE).write_text(provenance + "\n", encoding="utf-8")
     write_csv(tables.runs, directory / "runs.csv")
     write_csv(tables.choices, directory / "choices.csv")
+    if len(tables.selection):
+        write_csv(tables.selection, directory / "selection.csv")
     write_csv(material.costs, directory / "ledger.csv")
     write_samples(material.samples, directory)
     outcomes = pd.concat([table.assign(panel=panel) for panel, table in tables.outcomes.items()], ignore_index=True)

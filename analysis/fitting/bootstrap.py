@@ -13,6 +13,7 @@ the same, bit by bit, regardless of the other algorithms in the table.
 """
 
 import hashlib
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,25 @@ from scipy.stats import binom
 from analysis.fitting.run_noise import run_noise
 from analysis.tables.cells import Cells
 from analysis.tables.outcomes import Outcomes
+from analysis.tables.selection import Moves
 
 MIN_SEEDS = 3  # fewer do not determine the spread between runs
 _CHUNK = 500  # replicates multiplied at once
-_PROBLEMS, _SEED, _SCALE, _VARIANCE, _RUN, _CELL = range(6)  # what a random number is for
+_PROBLEMS, _SEED, _SCALE, _VARIANCE, _RUN, _CELL, _LEFT_OUT = range(7)  # what a random number is for
 
 
-def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str | None = None) -> np.ndarray:
+def crossed_bootstrap(
+    outcomes: Cells,
+    num_draws: int,
+    seed: int,
+    reference: str | None = None,
+    selection: Moves = MappingProxyType({}),
+) -> np.ndarray:
     """Replicates of the cell errors, float64 [B, P].
 
     reference: the algorithm that others are compared with, the first one by default. If a table has cells without
-    common seeds, an algorithm that shares none with the reference draws its own.
+    common seeds, an algorithm that shares none with the reference draws its own. selection: how the cells' logits move
+    where one selection seed is left out; every replicate leaves one out, the same in all cells.
     Raises ValueError below three seeds: no honest interval can be made from fewer runs.
     """
     _check_seeds(outcomes)
@@ -42,7 +51,8 @@ def crossed_bootstrap(outcomes: Cells, num_draws: int, seed: int, reference: str
         cells, own = outcomes.cells_of(algorithm), outcomes.part([algorithm])
         means = _on_problems_of_each_cell(own, algorithm, num_draws, seed) if paired is None else paired[:, cells].T
         whose = "" if shared & set(outcomes.groups[cells].tolist()) else algorithm
-        drawn[:, cells] = _moved(means, _run_effects(own, algorithm, whose, num_draws, seed)).T
+        effects = _run_effects(own, algorithm, whose, num_draws, seed) + _left_out(own, selection, num_draws, seed)
+        drawn[:, cells] = _moved(means, effects).T
     return drawn
 
 
@@ -62,6 +72,14 @@ def _run_effects(own: Cells, algorithm: str, whose: str, num_draws: int, seed: i
     steep = noise.slope / np.maximum(errors * (1 - errors), 1e-12)  # of the mean error's logit by the effect
     effects: np.ndarray = (steep / np.sqrt(num_runs))[:, None] * (np.sqrt(variance) * alone + shared)
     return effects
+
+
+def _left_out(own: Cells, selection: Moves, num_draws: int, seed: int) -> np.ndarray:
+    """float64 [J, B], how an algorithm's logits move with what selection chose without one of its seeds."""
+    names = zip(own.algorithm.tolist(), own.data_size.tolist(), strict=True)
+    of_cells = [np.array(selection.get(name, (0.0,))) for name in names]
+    places = {len(one): _generator(seed, _LEFT_OUT, len(one)).integers(len(one), size=num_draws) for one in of_cells}
+    return np.stack([one[places[len(one)]] for one in of_cells])
 
 
 def _moved(means: np.ndarray, effects: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.measures.sections import Measures, measures_in_folder, measures_in_store
-from analysis.reporting.results_folder import ResultsError, read_table
+from analysis.reporting.results_folder import ResultsError, read_table, selection_table
 from analysis.reporting.samples import Samples, samples_in_folder, samples_in_store
 from analysis.tables.ledger import ledger
 from analysis.tables.runs import CHOICES, Tables, tabulate
@@ -70,6 +70,7 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
         choices=choices.reindex(columns=list(CHOICES)).astype(
             {"at": "str"}
         ),  # an older table lacks some; none is a number
+        selection=selection_table(folder),
         provenance=json.loads((folder / PROVENANCE).read_text(encoding="utf-8")),
         num_missing=int(status.isin(["missing", "waiting"]).sum()),
         num_failed=int((status == "failed").sum()),

@@ -26,6 +26,7 @@ TABLES = (
     "runs.csv",
     "outcomes.parquet",
     "choices.csv",
+    "selection.csv",
     "ledger.csv",
     "provenance.json",
     "base.csv",

@@ -27,6 +27,7 @@ from analysis.page.wording import SWEEP
 from analysis.reporting.fits_file import data_hash
 from analysis.tables.outcomes import from_table
 from analysis.tables.printing import Printing
+from analysis.tables.selection import SELECTION, Moves, moves_of
 from analysis.verdicts.compute import costs_by_cell
 from analysis.verdicts.panel import Panel, Question, analysed
 
@@ -45,6 +46,14 @@ def read_table(path: Path) -> pd.DataFrame:
     text = dict.fromkeys(("panel", "algorithm", "size"), str)
     table: pd.DataFrame = pd.read_csv(path, dtype=text, **settings)
     return table
+
+
+def selection_table(folder: Path) -> pd.DataFrame:
+    """selection.csv; without rows where several seeds selected nothing, or the report is older than the file."""
+    if not (folder / "selection.csv").is_file():
+        return pd.DataFrame(columns=list(SELECTION))
+    found = read_table(folder / "selection.csv")
+    return found.assign(panel=found["panel"].fillna(""))
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,11 @@ class ResultsFolder:
         """The claims in fits.json."""
         return list(self.fits["verdicts"])
 
+    @cached_property
+    def selection(self) -> Moves:
+        """How errors move where settings were chosen without one of the selection seeds."""
+        return moves_of(selection_table(self.directory), self.panel)
+
     @property
     def printing(self) -> Printing:
         """How the report was printed."""
@@ -129,7 +143,7 @@ class ResultsFolder:
         question = Question(self.fits["reference"], *numbers, price, compare=pairs)
         costs = costs_by_cell(self.runs.assign(panel=self.panel), self.panel)
         ceiling = {int(size): float(m) for size, m in self.fits.get("ceiling", {}).items()}
-        found = analysed(outcomes, question, self.fits.get("base_error"), costs, ceiling)
+        found = analysed(outcomes, question, self.fits.get("base_error"), costs, ceiling, self.selection)
         if not _agree(multiplier_table(found.study), self.multipliers):
             raise ResultsError(
                 f"{self.directory}: this version of the analysis gives other multipliers than multipliers.csv, so its"

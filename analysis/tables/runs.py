@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from analysis.tables.ledger import costs_of_run
+from analysis.tables.selection import SELECTION, left_out_rows
 from scaling.config.algorithms import algorithm_of
 from scaling.config.sweep import Sweep
 from scaling.engine.changed import changed
@@ -38,6 +39,7 @@ class Tables:
     outcomes: Mapping[str, pd.DataFrame]  # panel -> algorithm, data_size, seed, problem, wrong
     base_errors: Mapping[str, float]  # panel -> error of the base policy on the test problems
     choices: pd.DataFrame  # one row a candidate of selection
+    selection: pd.DataFrame  # one row a selection seed of a cell: what the others would have chosen
     provenance: Mapping[str, list[str]]  # of all records: commits, versions, hosts, devices, and other sources' results
     num_missing: int
     num_failed: int
@@ -47,7 +49,7 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
     """Read what the store holds of a plan."""
     store.look_up_all([stage for run in (*plan.runs, *plan.search_runs) for stage in run.targets])
     panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
-    rows, seen = [], set()
+    rows, selection, seen = [], list[dict[str, object]](), set()
     outcomes: dict[str, list[tuple[str, int, int, pa.Table]]] = {}
     for name, run, is_waiting in _on_each_set(plan):
         panel = _panel_on(name, panel_of(run, panel_keys))
@@ -57,6 +59,8 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
         seen.add((panel, label, run.cell.data_size, run.seed))
         path = None if is_waiting else store.checked(run.stage)  # before its row: a damaged one is a missing run
         rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
+        if run.seed == sweep.seeds[0] and not is_waiting:
+            selection += [{"panel": panel, "algorithm": label, **row} for row in _left_out(run, store)]
         if path is not None:
             table = parquet.read_table(path / "outcomes.parquet", columns=["problem", "wrong"])
             outcomes.setdefault(panel, []).append((label, run.cell.data_size, run.seed, table))
@@ -66,6 +70,7 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
         outcomes={panel: _long(parts) for panel, parts in outcomes.items()},
         base_errors=_base_errors(plan, store, panel_keys),
         choices=choices_table(plan, lambda one: [_error(run, store) for run in one.runs]),
+        selection=pd.DataFrame(selection, columns=list(SELECTION)),
         provenance=provenance_of(plan, store),
         num_missing=int(runs["status"].isin(["missing", "waiting"]).sum()),
         num_failed=int((runs["status"] == "failed").sum()),
@@ -126,12 +131,11 @@ def choices_table(plan: Plan, errors_of: Callable[[Candidate], Sequence[float]])
     rows, several = [], _several(choice.axis_values for choice in plan.choices)
     for choice in plan.choices:
         for candidate in choice.candidates:
-            settings = ", ".join(f"{key}={value}" for key, value in candidate.settings.items())
             row = {
                 "algorithm": choice.algorithm,
                 "data_size": choice.data_size,
                 "at": ", ".join(f"{key}={value}" for key, value in choice.axis_values.items() if key in several),
-                "settings": settings,
+                "settings": _written(candidate),
                 "num_runs": len(candidate.runs),
                 "validation_error": candidate.error,
                 "standard_error": None if candidate.error is None else _noise(candidate, errors_of(candidate)),
@@ -160,6 +164,23 @@ def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
             found["devices"].add(f"{origin['device']['count']} x {origin['device']['kind']}")
     found["sources"] = {change.line for change in changed(plan.stages, store)}
     return {name: sorted(values) for name, values in found.items() if values or name != "sources"}
+
+
+def _left_out(run: Run, store: Store) -> list[dict[str, object]]:
+    """What selection would have chosen for a run without each of its seeds; nothing where nothing was chosen."""
+    if run.choice is None:
+        return []
+    candidates = run.choice.candidates
+    errors = np.array([[_error(one, store) for one in candidate.runs] for candidate in candidates])
+    record = store.record(candidates[0].runs[0].stage)
+    assert record is not None  # of a choice that is made
+    settings, seeds = [_written(one) for one in candidates], [one.seed for one in candidates[0].runs]
+    rows = left_out_rows(settings, seeds, errors, record["numbers"]["num_problems"])
+    return [{"data_size": run.cell.data_size, **row} for row in rows]
+
+
+def _written(candidate: Candidate) -> str:
+    return ", ".join(f"{key}={value}" for key, value in candidate.settings.items())
 
 
 def _error(run: Run, store: Store) -> float:

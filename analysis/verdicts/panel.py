@@ -14,6 +14,7 @@ from analysis.multipliers.prediction import Predicted, predicted
 from analysis.multipliers.robustness import Questions, questions
 from analysis.tables.cells import Cells
 from analysis.tables.printing import label
+from analysis.tables.selection import Moves
 from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
 from analysis.verdicts.equal_error import EqualError, equal_errors
 from analysis.verdicts.evidence import BOUNDS, REJECTED
@@ -83,16 +84,18 @@ def analysed(
     base_error: float | None = None,
     costs: Mapping[str, Costs] = MappingProxyType({}),
     ceiling: Mapping[int, float] = MappingProxyType({}),
+    selection: Moves = MappingProxyType({}),
 ) -> Panel:
     """Analyse one panel.
 
     base_error: of the base policy, if known: a curve that starts flat begins there. ceiling: the largest multiplier
-    that the problems allow, by data size, if known.
+    that the problems allow, by data size, if known. selection: how errors move where settings were chosen without one
+    of the selection seeds.
     """
     numbers = (question.num_draws, question.seed, base_error)
     pairs = compared(question.compare, outcomes.algorithms)
-    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers) for a, b in pairs)
-    study = analyse(outcomes, question.reference, question.claims, *numbers, ceiling)
+    comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers, selection=selection) for a, b in pairs)
+    study = analyse(outcomes, question.reference, question.claims, *numbers, ceiling, selection)
     return Panel(study, base_error, costs, comparisons, ceiling, question.problem_flops, question.equal_within)
 
 

@@ -33,6 +33,7 @@ from analysis.multipliers.inverse import Inversion, before_turning, inversions
 from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_curve
 from analysis.tables.cells import Cells
 from analysis.tables.printing import label
+from analysis.tables.selection import Moves
 from analysis.verdicts.claims import claim_of
 from analysis.verdicts.evidence import MIN_SIZES, Evidence
 from analysis.verdicts.judge import Verdict, listed, verdict
@@ -125,17 +126,19 @@ def analyse(
     seed: int = 0,
     base_error: float | None = None,
     ceiling: Mapping[int, float] = MappingProxyType({}),
+    selection: Moves = MappingProxyType({}),
 ) -> Study:
     """Analyse. If the data cannot give a number, the study holds the reason; nothing is guessed.
 
     base_error: without any data, of chance or the base policy, if known; only the form m4 uses it. ceiling: the largest
-    possible multiplier by data size, where it is known; it decides which claims can be tested.
+    possible multiplier by data size, where it is known; it decides which claims can be tested. selection: how errors
+    move where settings were chosen without one of the selection seeds.
     """
     if len(outcomes.seeds) < MIN_SEEDS:
         why = f"the number of seeds is {len(outcomes.seeds)}, and an interval needs at least {MIN_SEEDS}."
         return Study(outcomes, reference, why, None, None, None, _refused(outcomes, reference, claims, why))
     known = reference if reference in outcomes.algorithms else None
-    draws = crossed_bootstrap(outcomes, num_draws, seed, known)
+    draws = crossed_bootstrap(outcomes, num_draws, seed, known, selection)
     limits = interval_of_errors(draws)
     if reference not in outcomes.algorithms:
         why = f"the reference {reference!r} has no finished run."

@@ -33,6 +33,7 @@ class Run:
     stage: Stage  # its evaluation
     measured: Stage | None = None  # its critical steps, if the sweep measures them
     sets: Mapping[str, Stage] = field(default_factory=dict)  # its evaluations on further test sets, by name
+    choice: "Choice | None" = None  # the comparison that chose its algorithm's own settings, if there was one
 
     @property
     def targets(self) -> tuple[Stage, ...]:
@@ -142,7 +143,7 @@ def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
     base: dict[str, Stage] = {}
     for cell in cells(sweep):
         values = {key: value_at(cell, key) for key in axes(sweep)}
-        resolved, pending = _resolve(sweep, cell, values, numbers_of, choices)
+        resolved, pending, choice = _resolve(sweep, cell, values, numbers_of, choices)
         for seed in sweep.seeds:
             run = Run(
                 resolved,
@@ -151,6 +152,7 @@ def plan(sweep: Sweep, numbers_of: NumbersOf) -> Plan:
                 recipes.evaluation(resolved, seed),
                 recipes.critical_steps(resolved, seed),
                 {one.name: recipes.evaluation_on(resolved, seed, one) for one in resolved.evaluation.sets},
+                choice,
             )
             runs.append(run)
             if pending:
@@ -175,11 +177,11 @@ def _resolve(
     values: Mapping[str, object],
     numbers_of: NumbersOf,
     choices: dict[tuple[str, ...], Choice],
-) -> tuple[Cell, bool]:
-    """The cell with the chosen settings, and whether a choice is still open (its first candidate is then used)."""
+) -> tuple[Cell, bool, Choice | None]:
+    """The cell with the chosen settings; whether a choice is still open (its first candidate is then used); its own."""
     if sweep.select is None:
-        return cell, False
-    pending = False
+        return cell, False, None
+    pending, own = False, None
     for algorithm in (*algorithm_of(cell.algorithm).ancestors, cell.algorithm):
         candidates = sweep.select.candidates_of(algorithm)
         if not candidates:
@@ -204,7 +206,8 @@ def _resolve(
         chosen = choice.chosen
         pending = pending or chosen is None
         cell = cell.with_settings(algorithm, (chosen or choice.candidates[0]).settings)
-    return cell, pending
+        own = choice if algorithm == cell.algorithm else None
+    return cell, pending, own
 
 
 def _mean_error(runs: tuple[Run, ...], numbers_of: NumbersOf) -> float | None:
