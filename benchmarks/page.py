@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks import sides
+from benchmarks import plan_times, sides
 from benchmarks.growth_figure import draw
 
 PAGE = sides.HERE.parent / "docs" / "performance.md"
@@ -73,8 +73,20 @@ def document(results: Path) -> str:
     parts += ["## Step values, adaptive", "", NOT_MEASURED if adaptive is None else _adaptive(adaptive), ""]
     parts += ["## The analysis", "", NOT_MEASURED if analysis is None else _analysis(analysis), ""]
     parts += ["## The engine", "", NOT_MEASURED if engine is None else _engine(engine), ""]
+    times = _read(results, "plan_times")
+    parts += ["## Planned, announced and actual times", "", NOT_MEASURED if times is None else _times(times), ""]
     parts += ["## Growth", "", NOT_MEASURED if growth is None else _growth(growth), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _times(found: Mapping) -> str:
+    return (
+        "Planned by `--plan` before anything is stored, and taken by the stages of the shipped results, in seconds of"
+        " one worker, without base policies. The rate of small policies is fitted to the first kind of sweeps. Half of"
+        " all samples are assumed to be right; the star graph's policy stays at chance, and its stages find little to"
+        " learn from. Below: what the ETA of a finished sweep announced, replayed from the times of its records"
+        " (`python -m benchmarks.plan_times`).\n\n" + plan_times.tables(found)
+    )
 
 
 def _comparison(found: Mapping) -> str:

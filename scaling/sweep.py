@@ -21,6 +21,7 @@ import scaling.origins  # noqa: F401  (first, since it says why the others canno
 from analysis.reporting.report_files import report_output
 from scaling import tracking
 from scaling.config.errors import ConfigError
+from scaling.config.resources import Resources
 from scaling.config.sweep import Sweep
 from scaling.engine.changed import accept, changed, with_descendants
 from scaling.engine.eta import spoken
@@ -39,7 +40,7 @@ from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.planning.warnings import design_warnings
 from scaling.plugins import add_imports, load_plugins
-from scaling.pricing.costs import costs, observed_rates
+from scaling.pricing.costs import costs, observed_rates, seconds_of
 from scaling.pricing.estimate import cost_table, estimates
 from scaling.pricing.lengths import check_room
 from scaling.stage import Stage, in_order
@@ -100,10 +101,12 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
         with _watched(sweep, arguments, shown, console), _pool(sweep, store, arguments) as pool:
             timeouts = sweep.resources.timeouts
             while True:
-                seconds_of = _estimate(current, store)
+                seconds = _estimate(current, store, sweep.resources)
                 stages = _not_stopped(current.ready_stages, reports, store)
-                shown.append(Progress(console))
-                reports.append(execute(stages, store, pool, shown[-1], seconds_of, timeouts))
+                ready = set(current.ready_stages)
+                later = [stage for stage in current.stages if stage not in ready]  # of runs that wait for a choice
+                shown.append(Progress(console, later=later))
+                reports.append(execute(stages, store, pool, shown[-1], seconds, timeouts))
                 current = _plan(sweep, store)
                 stages = _not_stopped(current.ready_stages, reports, store)
                 if reports[-1].remaining or not needed(stages, store)[0]:
@@ -143,11 +146,11 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     if current.waiting:
         lines.append(
             f"{len(current.waiting)} of {len(current.runs)} runs wait for settings that selection has not chosen yet;"
-            " their first candidates stand in here."
+            " candidates from the middle of their lists stand in here."
         )
     _say(console, lines)
     work, rates = costs(to_run, stored), _rates(current, store)
-    console.print(cost_table(current.stages, stored, work, rates, sweep.resources.hardware))
+    console.print(cost_table(current.stages, stored, work, rates, sweep.resources))
     changes = [change.line for change in changed(current.stages, store)]
     plain = report_output(arguments.file, (), sweep, arguments.out)  # where its runs without --set go
     has_run = any(mark_of(folder) is not None for folder in (output.folder, plain.folder))
@@ -311,9 +314,9 @@ def _headlines(file: Path, sweep: Sweep, current: Plan, store: Store, output: Ou
     ]
 
 
-def _estimate(current: Plan, store: Store) -> Callable[[Stage], float]:
-    work, rates = costs(current.ready_stages), _rates(current, store)
-    return lambda stage: work[stage].seconds(rates.get(stage.kind))
+def _estimate(current: Plan, store: Store, resources: Resources) -> Callable[[Stage], float]:
+    work, rates = costs(current.stages), _rates(current, store)
+    return lambda stage: seconds_of(stage, work[stage], rates, resources)
 
 
 def _rates(current: Plan, store: Store) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """Estimated costs: analytic, complete, growing with what they should grow with, and corrected by what records show."""
 
+import numpy as np
 import pytest
 
 from scaling.config.algorithms import algorithm_names
+from scaling.config.resources import Resources
 from scaling.config.sampling import CriticalSteps, Sampler
 from scaling.config.sweep import Cell
 from scaling.kinds import BUILT_IN
@@ -10,8 +12,8 @@ from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import model_config
 from scaling.planning import recipes
 from scaling.planning.recipes import critical_steps
-from scaling.pricing.costs import DEFAULT_RATES, OVERHEAD_SECONDS, Cost, cost, observed_rates
-from scaling.pricing.work import ADAPTIVE_FRACTION
+from scaling.pricing.costs import OVERHEAD_SECONDS, Cost, cost, observed_rates, seconds_of
+from scaling.pricing.work import ADAPTIVE_FRACTION, reached
 from scaling.stage import in_order
 
 NO_POLICY = {"problems", "teacher", "verification", "positives", "pairs", "step_pairs", "good_steps"}
@@ -51,7 +53,7 @@ def test_every_kind_of_stage_has_a_cost_and_only_those_with_a_policy_have_flops(
     assert set(kinds) | {"problem_source", "solvable"} == set(BUILT_IN)  # those two: tests/test_set_stages.py
     for kind, stage in kinds.items():
         assert (cost(stage).flops == 0) == (kind in NO_POLICY), kind
-        assert cost(stage).seconds() >= OVERHEAD_SECONDS
+        assert seconds_of(stage, cost(stage), {}, Resources()) >= OVERHEAD_SECONDS
 
 
 def test_critical_steps_cost_completions_and_continuations_of_their_own_problems_and_not_of_d_syn():
@@ -59,22 +61,25 @@ def test_critical_steps_cost_completions_and_continuations_of_their_own_problems
     samples = 5 * ASKED.rollouts.samples_per_problem
     expected = samples * sampling_flops(SHAPE, [PROMPT], [COMPLETION])
     assert cost(measured.inputs["traces"]).generation_flops == pytest.approx(expected)
-    half, prefixes = COMPLETION / 2, 5 * 1 * (3 - 1)
+    half, prefixes = COMPLETION / 2, 5 * reached(1, ASKED.rollouts.samples_per_problem) * (3 - 1)
     expected = prefixes * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
     assert cost(measured.inputs["values"]).generation_flops == pytest.approx(expected)
-    assert cost(measured).generation_flops == pytest.approx(5 * forward_flops(SHAPE, [PROMPT + COMPLETION]))
+    read = 5 * reached(1, ASKED.rollouts.samples_per_problem)
+    assert cost(measured).generation_flops == pytest.approx(read * forward_flops(SHAPE, [PROMPT + COMPLETION]))
 
 
 def test_critical_steps_read_every_trace_as_long_as_it_may_be_sampled():
     asked = ASKED.evaluation.model_copy(update={"critical_steps": CriticalSteps(problems=5, traces=3)})
     longer = ASKED.rollouts.model_copy(update={"max_new_tokens": 40})
     measured = critical_steps(ASKED.model_copy(update={"evaluation": asked, "rollouts": longer}), 0)
-    assert cost(measured).generation_flops == pytest.approx(5 * 3 * forward_flops(SHAPE, [PROMPT + 40]))
+    assert cost(measured).generation_flops == pytest.approx(
+        5 * reached(3, ASKED.rollouts.samples_per_problem) * forward_flops(SHAPE, [PROMPT + 40])
+    )
     few = longer.model_copy(update={"samples_per_problem": 2})  # no more traces than completions
     measured = critical_steps(ASKED.model_copy(update={"evaluation": asked, "rollouts": few}), 0)
-    assert cost(measured).generation_flops == pytest.approx(5 * 2 * forward_flops(SHAPE, [PROMPT + 40]))
+    assert cost(measured).generation_flops == pytest.approx(5 * 1 * forward_flops(SHAPE, [PROMPT + 40]))
     half = 40 / 2
-    expected = 5 * 2 * (3 - 1) * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
+    expected = 5 * 1 * (3 - 1) * 8 * sampling_flops(SHAPE, [PROMPT + half], [half])
     assert cost(measured.inputs["values"]).generation_flops == pytest.approx(expected)
 
 
@@ -86,7 +91,7 @@ def test_what_a_server_samples_is_the_same_work_but_not_ours():
     ours = {stage.kind: cost(stage) for stage in in_order([recipes.evaluation(here, 0), critical_steps(here, 0)])}
     for kind in ("rollouts", "step_values", "evaluation", "critical_traces"):
         assert theirs[kind] == Cost(server_flops=ours[kind].generation_flops) and theirs[kind].flops == 0, kind
-        assert theirs[kind].seconds() == OVERHEAD_SECONDS
+        assert theirs[kind].seconds(1e10) == OVERHEAD_SECONDS
     for kind in set(ours) - {"rollouts", "step_values", "evaluation", "critical_traces"}:
         assert theirs[kind] == ours[kind], kind
     assert theirs["critical_steps"].generation_flops > 0  # log-probabilities are computed here
@@ -108,17 +113,20 @@ def test_rft_trains_on_its_positives_and_on_the_teachers_solutions_where_they_ar
         cost(stages(changed("rft", include_synthetic=flag), "rft")["rft"]).training_flops for flag in (True, False)
     )
     per_problem = CELL.rft.epochs * CELL.data_size * training_flops(SHAPE, [PROMPT + COMPLETION])
-    assert alone == pytest.approx(CELL.rft.max_positives * per_problem)
-    assert mixed == pytest.approx((CELL.rft.max_positives + 1) * per_problem)
+    kept = reached(CELL.rft.max_positives, CELL.rollouts.samples_per_problem)
+    assert alone == pytest.approx(kept * per_problem)
+    assert mixed == pytest.approx((kept + 1) * per_problem)
 
 
 def test_dpo_trains_on_both_sides_of_a_pair_and_reads_the_reference_once():
-    pairs = CELL.data_size * CELL.dpo.pairs_per_problem
+    samples = CELL.rollouts.samples_per_problem
+    pairs = CELL.data_size * reached(CELL.dpo.pairs_per_problem, samples)
     lengths = [PROMPT + COMPLETION] * 2  # chosen and rejected
     expected = pairs * (CELL.dpo.epochs * training_flops(SHAPE, lengths) + forward_flops(SHAPE, lengths))
     assert cost(stages(CELL, "dpo")["dpo"]).training_flops == pytest.approx(expected)
-    negatives = CELL.step_values.negatives_per_problem / CELL.dpo.pairs_per_problem
-    assert cost(stages(CELL, "step_dpo")["dpo"]).training_flops == pytest.approx(negatives * expected)
+    negatives = reached(CELL.step_values.negatives_per_problem, samples)
+    ratio = CELL.data_size * negatives / pairs
+    assert cost(stages(CELL, "step_dpo")["dpo"]).training_flops == pytest.approx(ratio * expected)
 
 
 def test_awr_trains_on_every_trace_and_soft_labels_on_a_pair_for_each_of_its_steps():
@@ -131,7 +139,9 @@ def test_awr_trains_on_every_trace_and_soft_labels_on_a_pair_for_each_of_its_ste
     assert cost(found).training_flops == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("algorithm", "rows"), [("kto", 2 * 2), ("kto_by_step", 4 * 3)])
+@pytest.mark.parametrize(
+    ("algorithm", "rows"), [("kto", 2 * reached(2, CELL.rollouts.samples_per_problem)), ("kto_by_step", 4 * 3)]
+)
 def test_kto_trains_on_its_rows_and_reads_their_mismatched_twins_in_each_epoch(algorithm, rows):
     lengths = [PROMPT + COMPLETION]
     forward = forward_flops(SHAPE, lengths)
@@ -183,7 +193,8 @@ def test_step_values_continue_every_prefix_of_every_negative():
     work = cost(stages(CELL, "step_dpo")["step_values"]).generation_flops
     doubled = cost(stages(changed("step_values", rollouts_per_prefix=8), "step_dpo")["step_values"]).generation_flops
     assert doubled == pytest.approx(2 * work)
-    prefixes = CELL.data_size * CELL.step_values.negatives_per_problem * 2  # two sums; nothing follows the answer
+    negatives = reached(CELL.step_values.negatives_per_problem, CELL.rollouts.samples_per_problem)
+    prefixes = CELL.data_size * negatives * 2  # two sums; nothing follows the answer
     half = COMPLETION // 2  # a prefix ends half-way on average: half is read, half is sampled
     per_prefix = CELL.step_values.rollouts_per_prefix * sampling_flops(SHAPE, [PROMPT + half], [half])
     assert work == pytest.approx(prefixes * per_prefix)
@@ -207,11 +218,12 @@ def test_completions_cost_their_limit_where_one_is_set():
     rows = CELL.data_size * CELL.rollouts.samples_per_problem
     found = stages(limited, "step_dpo")
     assert cost(found["rollouts"]).generation_flops == pytest.approx(rows * sampling_flops(SHAPE, [PROMPT], [40]))
-    prefixes = CELL.data_size * CELL.step_values.negatives_per_problem * 2
+    negatives = reached(CELL.step_values.negatives_per_problem, CELL.rollouts.samples_per_problem)
+    prefixes = CELL.data_size * negatives * 2
     per_prefix = CELL.step_values.rollouts_per_prefix * sampling_flops(SHAPE, [PROMPT + 20], [20])
     assert cost(found["step_values"]).generation_flops == pytest.approx(prefixes * per_prefix)
     assert cost(recipes.base_evaluation(limited)).generation_flops == 20 * sampling_flops(SHAPE, [PROMPT], [6])
-    pairs = CELL.data_size * CELL.step_values.negatives_per_problem
+    pairs = CELL.data_size * negatives
     lengths = [PROMPT + 40] * 2
     expected = pairs * (CELL.step_dpo.epochs * training_flops(SHAPE, lengths) + forward_flops(SHAPE, lengths))
     assert cost(found["dpo"]).training_flops == pytest.approx(expected)
@@ -239,10 +251,31 @@ def test_a_random_base_costs_nothing_and_a_pretrained_one_its_updates():
     assert cost(recipes.base_policy(CELL)).training_flops == pytest.approx(expected)
 
 
-def test_seconds_follow_the_default_rates_and_the_stores_rate_where_there_is_one():
-    work = Cost(training_flops=DEFAULT_RATES["training"] * 3, generation_flops=DEFAULT_RATES["generation"] * 4)
-    assert work.seconds() == pytest.approx(OVERHEAD_SECONDS + 7)
-    assert work.seconds(rate=work.flops / 2) == pytest.approx(OVERHEAD_SECONDS + 2)
+def test_seconds_follow_the_usual_rate_and_the_stores_rate_where_there_is_one():
+    stage, two = recipes.sft_policy(CELL, 0), Resources(train={"cpu": 2})
+    work = Cost(training_flops=3e12, generation_flops=4e12, shared_flops=1e12, request_seconds=5)
+    usual, doubled = (seconds_of(stage, work, {}, resources) for resources in (Resources(), two))
+    assert usual - OVERHEAD_SECONDS - 5 == pytest.approx(2 * (doubled - OVERHEAD_SECONDS - 5))
+    assert 60 < usual < 600  # six TFLOPs on one core
+    # A record's rate counts all FLOPs, since its time did.
+    assert seconds_of(stage, work, {"sft": 3.5e12}, two) == pytest.approx(OVERHEAD_SECONDS + 2)
+
+
+def test_what_is_expected_of_a_problem_is_the_mean_over_uniform_chances():
+    for limit, samples in ((4, 8), (8, 16), (2, 64), (16, 16), (32, 8)):
+        chances = (np.arange(100_000) + 0.5) / 100_000
+        assert reached(limit, samples) == pytest.approx(np.minimum(limit, chances * samples).mean(), rel=1e-6)
+
+
+def test_a_prompt_that_is_read_for_several_completions_is_counted_once_in_time():
+    found = cost(stages(CELL, "rft")["rollouts"])
+    again = CELL.data_size * (CELL.rollouts.samples_per_problem - 1)
+    assert found.shared_flops == pytest.approx(again * forward_flops(SHAPE, [PROMPT]))
+    # As in the law of sampling_flops: what is left is one prefill a prompt, and every new token.
+    decoded = sampling_flops(SHAPE, [PROMPT], [COMPLETION]) - forward_flops(SHAPE, [PROMPT])
+    rows = CELL.data_size * CELL.rollouts.samples_per_problem
+    left = CELL.data_size * forward_flops(SHAPE, [PROMPT]) + rows * decoded
+    assert found.flops - found.shared_flops == pytest.approx(left)
 
 
 def test_observed_rates_weigh_stages_by_their_work_and_leave_out_kinds_without_any():
@@ -254,7 +287,8 @@ def test_observed_rates_weigh_stages_by_their_work_and_leave_out_kinds_without_a
     assert set(rates) == {"sft"}
     assert rates["sft"] == pytest.approx(rate)
     for stage, record in zip((small, large), records, strict=True):
-        assert cost(stage).seconds(rates["sft"]) == pytest.approx(record["wall_seconds"])
+        found = seconds_of(stage, cost(stage), rates, Resources())
+        assert found == pytest.approx(record["wall_seconds"])
 
 
 def test_a_stage_quicker_than_its_overhead_gives_a_positive_rate():

@@ -75,7 +75,8 @@ def test_waiting_for_teachers_is_not_divided_among_workers(sweep):
     stage = recipes.synthetic(cells(loaded)[0], 0)
     *_, line = estimates({stage: Cost(request_seconds=7200.0)}, (), {}, loaded, slots=4)
     assert "2 h 00 min of it waiting for the teachers' replies, about 2 h 00 min on 4 workers" in line
-    *_, line = estimates({stage: Cost(training_flops=2e10 * 7200)}, (), {}, loaded, slots=4)
+    trained = recipes.sft_policy(cells(loaded)[0], 0)
+    *_, line = estimates({trained: Cost(training_flops=3e10 * 7200)}, (), {}, loaded, slots=4)
     assert "Estimated: 2 h 00 min of one worker, about 30 min 00 s on 4 workers" in line
 
 
@@ -83,7 +84,7 @@ def test_the_table_has_a_row_for_each_kind_and_the_waiting_in_the_teachers(sweep
     loaded = sweep(resources={"hardware": [HARDWARE]})
     stages = planned(loaded)
     work = {stage: Cost(request_seconds=60.0) if stage.kind == "teacher" else Cost() for stage in stages}
-    table = cost_table(stages, (), work, {}, loaded.resources.hardware)
+    table = cost_table(stages, (), work, {}, loaded.resources)
     kinds, times = (list(table.columns[index].cells) for index in (0, -1))
     assert set(kinds) == {stage.kind for stage in stages}
     assert dict(zip(kinds, times, strict=True))["teacher"] == "1 min 00 s"

@@ -56,7 +56,7 @@ def test_own_rows_have_keys_by_name_numbers_as_answers_and_solutions_if_they_lik
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "x"}, "row 7 has None as its 'answer'; expected text or a number. Its keys: prompt"),
+        ({"prompt": "x"}, "row 7 has None as its 'answer'; expected text or a number. Correct the row, whose keys are"),
         ({"prompt": "x", "answer": True}, "has True as its 'answer'"),
         ({"prompt": " ", "answer": 1}, "row 7 has an empty problem"),
         ({"prompt": "x", "answer": 1, "solution": "no\n#### 2"}, "the solution states '2', but the answer is '1'"),

@@ -123,7 +123,8 @@ def _text(row: Mapping[str, object], key: str, where: str) -> str:
         text = _digits(value)
     else:
         raise ValueError(
-            f"{where} has {value!r} as its {key!r}; expected text or a number. Its keys: {', '.join(map(str, row))}."
+            f"{where} has {value!r} as its {key!r}; expected text or a number. Correct the row, whose keys are"
+            f" {', '.join(map(str, row))}."
         )
     try:
         text.encode()

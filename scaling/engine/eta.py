@@ -1,7 +1,7 @@
 """When a plan will finish, estimated from the stages so far.
 
-In: the cost the plan gives each stage, in any unit, and the seconds that finished stages took. Out: seconds to go:
-the work left divided by the slots in use, but no less than the longest chain of stages that wait for each other.
+In: the seconds that the plan gives each stage, and those that finished stages took. Out: seconds to go: the work left
+divided by the slots in use, but no less than the longest chain of stages that wait for each other.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,39 +12,50 @@ from scaling.stage import Stage
 
 @dataclass
 class Calibration:
-    """Seconds per unit of cost, by kind of stage."""
+    """Seconds taken per second planned, by kind of stage.
+
+    The ratio is a median of stages, weighted by their planned seconds: the first stages of a kind compile its programs,
+    which a mean would expect of all.
+    """
 
     cost: Callable[[Stage], float]
-    _seconds: dict[str, float] = field(default_factory=dict)  # kind -> sum
-    _costs: dict[str, float] = field(default_factory=dict)
+    _seen: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # kind -> ratio, planned seconds
 
     def observe(self, stage: Stage, seconds: float) -> None:
         """Add the seconds that a stage took."""
-        self._seconds[stage.kind] = self._seconds.get(stage.kind, 0.0) + seconds
-        self._costs[stage.kind] = self._costs.get(stage.kind, 0.0) + self.cost(stage)
+        planned = self.cost(stage)
+        if planned > 0:
+            self._seen.setdefault(stage.kind, []).append((seconds / planned, planned))
 
-    def seconds(self, stage: Stage) -> float | None:
-        """Seconds that a stage will take, by its kind's rate or that of all kinds; None before the first is done."""
-        if self._costs.get(stage.kind):
-            return self.cost(stage) * self._seconds[stage.kind] / self._costs[stage.kind]
-        total = sum(self._costs.values())
-        return self.cost(stage) * sum(self._seconds.values()) / total if total else None
+    def seconds(self, stage: Stage) -> float:
+        """Seconds that a stage will take, by its kind's ratio or that of all kinds; as planned before one is done."""
+        seen = self._seen.get(stage.kind) or [one for kind in self._seen.values() for one in kind]
+        return self.cost(stage) * (_median(seen) if seen else 1.0)
 
 
-def seconds_to_go(
-    calibration: Calibration, left: Iterable[Stage], elapsed: Mapping[Stage, float], slots: int
-) -> float | None:
-    """Seconds that the stages in `left`, inputs first, will take; None before any stage is done.
+def _median(weighted: Iterable[tuple[float, float]]) -> float:
+    """The value in whose middle half of all weight lies: of two of equal weight, their mean."""
+    ordered = sorted(weighted)
+    half, below, before = sum(weight for _, weight in ordered) / 2, 0.0, None
+    for value, weight in ordered:
+        if before is not None:
+            return (before + value) / 2
+        below += weight
+        if below > half:
+            return value
+        before = value if below == half else None
+    return ordered[-1][0]
+
+
+def seconds_to_go(calibration: Calibration, left: Iterable[Stage], elapsed: Mapping[Stage, float], slots: int) -> float:
+    """Seconds that the stages in `left`, inputs first, will take.
 
     elapsed: seconds that the running ones have taken. slots: how many run at once.
     """
     work, longest = 0.0, 0.0
     chains: dict[Stage, float] = {}  # the longest chain that ends with the stage
     for stage in left:
-        estimate = calibration.seconds(stage)
-        if estimate is None:
-            return None
-        seconds = max(0.0, estimate - elapsed.get(stage, 0.0))
+        seconds = max(0.0, calibration.seconds(stage) - elapsed.get(stage, 0.0))
         chains[stage] = seconds + max((chains.get(parent, 0.0) for parent in stage.inputs.values()), default=0.0)
         work += seconds
         longest = max(longest, chains[stage])

@@ -24,9 +24,13 @@ STATUS_SECONDS = 10.0  # between status lines where there is no terminal
 class Progress:
     """The state of one execution while it runs."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, later: Sequence[Stage] = ()
+    ) -> None:
+        """later: stages of the sweep that no execution runs yet, inputs first; they count in the ETA."""
         self._console = console
         self._clock = clock
+        self._later = later
         self._left: dict[Stage, None] = {}  # in order
         self._started: dict[Stage, float] = {}  # running here -> clock
         self._counts: Counter[str] = Counter()
@@ -146,8 +150,8 @@ class Progress:
         now = self._clock()
         started = dict(self._started)  # copies, since a live page asks from another thread
         elapsed = {stage: now - start for stage, start in started.items()}
-        seconds = seconds_to_go(self._calibration, list(self._left), elapsed, self._slots)
-        return "ETA not known yet" if seconds is None else f"ETA {spoken(seconds)}"
+        left = [*self._left, *self._later]
+        return f"ETA {spoken(seconds_to_go(self._calibration, left, elapsed, self._slots))}"
 
     def _settle(self, stage: Stage, how: str) -> None:
         self._started.pop(stage, None)

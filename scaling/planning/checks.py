@@ -11,6 +11,7 @@ from pathlib import Path
 from data.answers.user_verifiers import verifier_of
 from data.problems.families import family_of
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
+from data.sets.row_lengths import row_lengths
 from data.sets.splits import pool_size
 from scaling.config.algorithms import algorithm_names
 from scaling.config.errors import ConfigError, did_you_mean
@@ -18,6 +19,7 @@ from scaling.config.problems import DrawnProblems, ProblemsInLanguage
 from scaling.config.sweep import Cell, Sweep
 from scaling.config.text_problems import Jsonl
 from scaling.planning.grid import cells
+from scaling.planning.set_stages import problem_source
 
 
 def check_analysis(sweep: Sweep, path: Path) -> None:
@@ -83,6 +85,7 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
         if rows is None or sizes is None:
             return  # the stage that draws the problems will check
         check_counts(problems, rows)
+        row_lengths(problem_source(problems)["source"])  # reads the rows
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if cell.teacher.named:

@@ -95,7 +95,7 @@ class Choice:
 class Plan:
     """Everything known about a sweep, given what is stored."""
 
-    runs: tuple[Run, ...]  # all of them; those in `waiting` hold their first candidates for now
+    runs: tuple[Run, ...]  # all of them; those in `waiting` hold middle candidates for now
     waiting: tuple[Run, ...]  # the runs whose settings are not chosen yet
     choices: tuple[Choice, ...]
     base: tuple[Stage, ...]  # evaluations of the base policies
@@ -178,7 +178,7 @@ def _resolve(
     numbers_of: NumbersOf,
     choices: dict[tuple[str, ...], Choice],
 ) -> tuple[Cell, bool, Choice | None]:
-    """The cell with the chosen settings; whether a choice is still open (its first candidate is then used); its own."""
+    """The cell with the chosen settings; whether a choice is still open (a middle candidate is then used); its own."""
     if sweep.select is None:
         return cell, False, None
     pending, own = False, None
@@ -205,7 +205,7 @@ def _resolve(
             choices.setdefault(choice.key, choice)
         chosen = choice.chosen
         pending = pending or chosen is None
-        cell = cell.with_settings(algorithm, (chosen or choice.candidates[0]).settings)
+        cell = cell.with_settings(algorithm, (chosen or choice.candidates[len(choice.candidates) // 2]).settings)
         own = choice if algorithm == cell.algorithm else None
     return cell, pending, own
 

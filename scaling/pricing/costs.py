@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scaling.config.resources import Resources
 from scaling.kinds import kind_of, loaded
 from scaling.planning.chain import is_on_server
+from scaling.pricing.lengths import setting
 from scaling.pricing.teacher_bill import added_problems, asking_seconds
 from scaling.stage import Stage
 
-# FLOPs a second of one worker on one core of a two-core machine (LOG.md, 2026-11-24), used until the store holds a
-# record of the kind.
-DEFAULT_RATES: Mapping[str, float] = {"training": 2.0e10, "generation": 2.0e10}
+# FLOPs a second of one core, by the params of a policy, used until the store holds a record of the kind. The small one
+# is that of four studies, the large one a share of 0.6 of a core's matmul peak (docs/performance.md).
+_SMALL_RATE, _LARGE_RATE, _LARGE = 3.0e10, 5.5e10, 1_000_000
 OVERHEAD_SECONDS = 0.3  # of reading, checking and writing, for each stage
 
 
@@ -27,22 +29,29 @@ class Cost:
     generation_flops: float = 0.0
     request_seconds: float = 0.0  # of waiting for a chat model
     server_flops: float = 0.0  # of generation by the server in `sampler`; its time is not counted
+    shared_flops: float = 0.0  # of generation_flops, those of prompts that are read once for several completions
 
     @property
     def flops(self) -> float:
         """Of this project's workers."""
         return self.training_flops + self.generation_flops
 
-    def seconds(self, rate: float | None = None) -> float:
-        """Wall seconds of one worker; rate in FLOPs a second, from records of the same kind if there are any."""
-        if rate is not None:
+    def seconds(self, rate: float, is_observed: bool = False) -> float:
+        """Wall seconds of one worker at a rate in FLOPs a second, of these FLOPs in records or else by machine."""
+        if is_observed:
             return OVERHEAD_SECONDS + self.flops / rate
-        return (
-            OVERHEAD_SECONDS
-            + self.request_seconds
-            + self.training_flops / DEFAULT_RATES["training"]
-            + self.generation_flops / DEFAULT_RATES["generation"]
-        )
+        return OVERHEAD_SECONDS + self.request_seconds + (self.flops - self.shared_flops) / rate
+
+
+def seconds_of(stage: Stage, work: Cost, rates: Mapping[str, float], resources: Resources) -> float:
+    """Wall seconds of a stage. rates: FLOPs a second by kind, from records; where there are none, the usual one."""
+    kind = kind_of(stage.kind)
+    if kind.name in rates:
+        return work.seconds(rates[kind.name], is_observed=True)
+    if not work.flops:
+        return work.seconds(_SMALL_RATE)
+    rate = _LARGE_RATE if setting(stage)[1].num_params > _LARGE else _SMALL_RATE
+    return work.seconds(rate * max(1.0, resources.amounts[kind.resource_class].get("cpu", 1.0)))
 
 
 def cost(stage: Stage) -> Cost:
@@ -50,7 +59,7 @@ def cost(stage: Stage) -> Cost:
     work: Cost = loaded(kind_of(stage.kind).work)(stage)
     if not is_on_server(stage):
         return work
-    return replace(work, generation_flops=0.0, server_flops=work.generation_flops)
+    return replace(work, generation_flops=0.0, shared_flops=0.0, server_flops=work.generation_flops)
 
 
 def costs(stages: Iterable[Stage], stored: Iterable[Stage] = ()) -> dict[Stage, Cost]:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from scaling.config.policy import DEFAULT_TEMPLATE
-from scaling.config.resources import Hardware
+from scaling.config.resources import Resources
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
 from scaling.kinds import kind_names, kind_of
 from scaling.pretrained.hub import has_chat_template
-from scaling.pricing.costs import Cost
+from scaling.pricing.costs import Cost, seconds_of
 from scaling.pricing.stage_memory import memory_lines, seconds_on, time_lines
 from scaling.pricing.teacher_bill import added_problems, bill
 from scaling.stage import Stage
@@ -26,22 +26,26 @@ def cost_table(
     stored: Iterable[Stage],
     work: Mapping[Stage, Cost],
     rates: Mapping[str, float],
-    hardware: Sequence[Hardware],
+    resources: Resources,
 ) -> Table:
     """A row for each kind of stage. work: of the stages to run; rates: FLOPs a second by kind, from records.
 
     Of several sorts of hardware the table has the time on the first.
     """
+    hardware = resources.hardware
     time_on = f"time on {hardware[0].name}" if hardware else "worker time"
     table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
     distinct, have = (Counter(stage.kind for stage in stages) for stages in (planned, stored))
     for kind in kind_names():
         if not distinct[kind]:
             continue
-        costs = [item for stage, item in work.items() if stage.kind == kind]
+        own = {stage: item for stage, item in work.items() if stage.kind == kind}
+        costs = list(own.values())
         seconds = [
-            item.request_seconds + seconds_on(item, hardware[0]) if hardware else item.seconds(rates.get(kind))
-            for item in costs
+            item.request_seconds + seconds_on(item, hardware[0])
+            if hardware
+            else seconds_of(stage, item, rates, resources)
+            for stage, item in own.items()
         ]
         table.add_row(
             kind,
@@ -66,7 +70,7 @@ def estimates(
         times = (line for hardware in sweep.resources.hardware for line in time_lines(costs, hardware))
         return lines + list(dict.fromkeys(times))  # waiting takes as long on each
     waiting = sum(item.request_seconds for item in work.values())
-    seconds = sum(item.seconds(rates.get(stage.kind)) for stage, item in work.items())
+    seconds = sum(seconds_of(stage, item, rates, sweep.resources) for stage, item in work.items())
     source = "rates of this store's records" if rates else "rates of a two-core machine"
     waits = f", {spoken(waiting)} of it waiting for the teachers' replies" if waiting else ""
     at_once = max(seconds / slots, waiting)  # stages that use a teacher wait for each other

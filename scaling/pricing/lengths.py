@@ -1,17 +1,23 @@
 """How large a stage's policy is, and how long its prompts and completions can get, as far as a plan can know.
 
-In: a stage. Out: the policy's shape, and tokens. A checkpoint's lengths depend on its tokenizer, which plans do not
-load, so a word counts as TOKENS_PER_WORD of its tokens.
+In: a stage. Out: the policy's shape, and tokens: the longest, for memory, and the expected ones, for time. A
+checkpoint's lengths depend on its tokenizer, which plans do not load: a word counts as TOKENS_PER_WORD of its tokens,
+and a row of a set in plain language as one for every CHARACTERS_PER_TOKEN.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from data.problems.families import family_of
+from data.problems.text_problems import step_texts
+from data.sets.row_lengths import RowLengths, row_lengths
 from scaling.config.errors import ConfigError
 from scaling.config.problems import Problems, problems_of
+from scaling.config.section import is_stated
+from scaling.config.text_problems import TextProblems
 from scaling.kinds import kind_of
 from scaling.model.sizes import ModelConfig, model_config
 from scaling.pretrained.shapes import imported_shape, known_shape
@@ -19,6 +25,11 @@ from scaling.stage import Stage
 
 # A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
 TOKENS_PER_WORD = 3
+# Digits are tokens of their own: GSM8K's problems have 3.9 characters a token of SmolLM2, its solutions 2.3.
+CHARACTERS_PER_TOKEN = 2.5
+_INSTRUCTION = 60  # tokens of an instruction and a chat template
+# Mean characters of problem and solution, and steps of a solution, in sets of the hub (7,473 rows of GSM8K).
+_HUB: Mapping[str, tuple[float, float, float]] = {"gsm8k": (235.0, 248.0, 4.5)}
 
 
 def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
@@ -27,9 +38,58 @@ def longest(stage: Stage) -> tuple[ModelConfig, int, int]:
     family = family_of(problems)
     prompt = tokens * family.max_prompt_words(problems) + 1
     solution = tokens * family.max_completion_words(problems) + 1
-    # Each shot is another problem and its own solution.
-    prompt += shots(stage) * (prompt + solution)
-    return shape, prompt, _completion_tokens(stage, solution)
+    # Each shot is another problem and its own solution. Several together are hardly ever twice as long as on average.
+    shot = prompt + solution
+    if (rows := _rows(stage)) is not None:
+        prompt = _INSTRUCTION + math.ceil(rows.longest_problem / CHARACTERS_PER_TOKEN)
+        shot = _INSTRUCTION + math.ceil(2 * (rows.problem + rows.solution) / CHARACTERS_PER_TOKEN)
+    return shape, prompt + shots(stage) * shot, _completion_tokens(stage, solution)
+
+
+def expected(stage: Stage) -> tuple[ModelConfig, float, float]:
+    """The same as `longest`, but as many tokens as prompts and completions have on average.
+
+    A sampled completion counts as one of the set's solutions, or as its limit if that is shorter.
+    """
+    shape, longest_prompt, longest_completion = longest(stage)
+    known = _means(stage)
+    if known is None:
+        return shape, longest_prompt, longest_completion
+    problem, solution, _ = known
+    prompt, completion = _INSTRUCTION + problem / CHARACTERS_PER_TOKEN, solution / CHARACTERS_PER_TOKEN + 1
+    if not solution:
+        completion = longest_completion
+    prompt += shots(stage) * (prompt + completion)
+    return shape, min(prompt, longest_prompt), min(completion, longest_completion)
+
+
+def expected_steps(stage: Stage) -> float:
+    """Steps of a solution, or the most of them where no rows are known."""
+    problems, _, _ = setting(stage)
+    known = _means(stage)
+    return family_of(problems).max_steps(problems) if known is None or known[2] is None else known[2]
+
+
+def _means(stage: Stage) -> tuple[float, float, float | None] | None:
+    """Mean characters of problem and solution, and mean steps; None where they are not known."""
+    problems, _, _ = setting(stage)
+    if (rows := _rows(stage)) is None:
+        return _HUB.get(problems.family)
+    if not isinstance(problems, TextProblems) or not is_stated(problems, "step_unit") or not rows.solutions:
+        return rows.problem, rows.solution, None
+    steps = [len(step_texts(problems, text)) for text in rows.solutions]
+    return rows.problem, rows.solution, sum(steps) / len(steps)
+
+
+def _rows(stage: Stage) -> RowLengths | None:
+    """The lengths of the stage's own rows, where a local set is read."""
+    source = next((found for found in nearest_first(stage) if found.kind == "problem_source"), None)
+    if source is None:
+        return None
+    try:
+        return row_lengths(source)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"problems.path: {error}") from error
 
 
 def certain_limit(stage: Stage) -> int | None:

@@ -149,8 +149,8 @@ def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
     lines = [
         f"On {hardware.name}: {training:.1e} FLOPs of training at {hardware.training_utilisation:.0%} and"
         f" {generation:.1e} of generation at {hardware.generation_utilisation:.0%} of the peak of"
-        f" {hardware.num_devices} devices, {peak:.1e} FLOP/s, take {spoken(seconds)}: utilisations are assumed, every"
-        " completion is as long as allowed, and all devices are busy all the time."
+        f" {hardware.num_devices} devices, {peak:.1e} FLOP/s, take {spoken(seconds)}: utilisations are"
+        " assumed, and all devices are busy all the time."
     ]
     waiting = sum(item.request_seconds for item in work)
     if waiting:

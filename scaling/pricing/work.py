@@ -1,21 +1,20 @@
 """The cost of a stage of each kind, from its config and its ancestors': the functions named in scaling.kinds.
 
-In: a stage. Out: `Cost`, or counts. The FLOPs are upper estimates: every completion as long as `max_new_tokens` or,
-without it, the family allows, every problem with as many positives, negatives and steps as the config admits.
+In: a stage. Out: `Cost`, or counts. The FLOPs are estimates: completions are as long as the set's solutions, and
+half of all samples are right, from problems that are hard to different degrees.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from data.problems.families import family_of
 from scaling.config.policy import lora_of
 from scaling.config.problems import problems_of
 from scaling.kinds import kind_of, loaded
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
 from scaling.pricing.costs import Cost
-from scaling.pricing.lengths import longest, nearest_first, setting
+from scaling.pricing.lengths import expected, expected_steps, nearest_first, setting
 from scaling.pricing.teacher_bill import asking_seconds
 from scaling.stage import Stage
 
@@ -62,7 +61,7 @@ def teacher(stage: Stage) -> Cost:
 def pretrain(stage: Stage) -> Cost:
     if "hf" in stage.config["policy"]:
         return Cost()  # an import
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     settings = stage.config["pretrain"]  # random params: it holds only the seed
     rows = settings.get("num_updates", 0) * settings.get("batch_size", 0)
     return Cost(training_flops=rows * training_flops(shape, [prompt + completion]))
@@ -71,7 +70,7 @@ def pretrain(stage: Stage) -> Cost:
 def evaluation(stage: Stage) -> Cost:
     held_out = problems_of(stage.inputs["problems"].config)
     count = held_out.num_test if stage.config["split"] == "test" else held_out.num_validation
-    return completions(stage, count * (1 + stage.config["evaluation"]["samples_per_problem"]))
+    return completions(stage, count, 1 + stage.config["evaluation"]["samples_per_problem"])
 
 
 def best_checkpoint(stage: Stage) -> Cost:
@@ -81,26 +80,28 @@ def best_checkpoint(stage: Stage) -> Cost:
 
 
 def solvable(stage: Stage) -> Cost:
-    return completions(stage, stage.config["solvable"]["num_candidates"] * stage.config["solvable"]["samples"])
+    return completions(stage, stage.config["solvable"]["num_candidates"], stage.config["solvable"]["samples"])
 
 
 def rollouts(stage: Stage) -> Cost:
-    return completions(stage, num_problems(stage) * stage.config["rollouts"]["samples_per_problem"])
+    return completions(stage, num_problems(stage), stage.config["rollouts"]["samples_per_problem"])
 
 
 def step_values(stage: Stage) -> Cost:
-    problems, shape, _ = setting(stage)
-    _, prompt, completion = longest(stage)
-    prefixes = num_problems(stage) * traces_per_problem(stage) * (family_of(problems).max_steps(problems) - 1)
-    rows = prefixes * stage.config["step_values"]["rollouts_per_prefix"]
+    shape, prompt, completion = expected(stage)
+    prefixes = num_problems(stage) * traces_per_problem(stage) * max(expected_steps(stage) - 1, 0)
+    count = stage.config["step_values"]["rollouts_per_prefix"]
     half = completion / 2  # prefixes end anywhere, on average half-way
     fraction = _sampled_fraction(stage.config["step_values"], shape)
-    return Cost(generation_flops=fraction * rows * sampling_flops(shape, [prompt + half], [half]))
+    return Cost(
+        generation_flops=fraction * prefixes * count * sampling_flops(shape, [prompt + half], [half]),
+        shared_flops=fraction * prefixes * (count - 1) * forward_flops(shape, [prompt + half]),
+    )
 
 
 def critical_steps(stage: Stage) -> Cost:
     """A forward pass over each trace, up to the step of its first pit."""
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     rows = num_problems(stage) * traces_per_problem(stage.inputs["values"])
     return Cost(generation_flops=rows * forward_flops(shape, [prompt + completion]))
 
@@ -113,7 +114,7 @@ def filtered(stage: Stage) -> Cost:
     """A forward pass of the judge over each solution, if there is a judge; counted as training."""
     if "judge" not in stage.inputs:
         return Cost()
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     return Cost(training_flops=num_problems(stage) * forward_flops(shape, [prompt + completion]))
 
 
@@ -131,7 +132,7 @@ def awr(stage: Stage) -> Cost:
 
 def kto(stage: Stage) -> Cost:
     """Training on each row; its mismatched twin is read in each epoch, and both once by the reference policy."""
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     count, lengths = num_problems(stage) * rows_per_problem(stage.inputs["labelled"]), [prompt + completion]
     forward, epochs = forward_flops(shape, lengths), stage.config["kto"]["epochs"]
     return Cost(
@@ -154,17 +155,16 @@ def step_pg(stage: Stage) -> Cost:
     """The same, and M continuations after every step but the last of each completion."""
     settings = stage.config["step_pg"]
     found = _on_policy(stage, (settings["updates_per_iteration"] > 1) + (settings["kl_weight"] > 0))
-    problems, shape, _ = setting(stage)
-    _, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     half = completion / 2  # prefixes end anywhere, on average half-way
-    rows = _rows_sampled(stage) * (family_of(problems).max_steps(problems) - 1) * settings["rollouts_per_prefix"]
+    rows = _rows_sampled(stage) * max(expected_steps(stage) - 1, 0) * settings["rollouts_per_prefix"]
     more = rows * sampling_flops(shape, [prompt + half], [half])
     return replace(found, generation_flops=found.generation_flops + more)
 
 
 def distill(stage: Stage) -> Cost:
     """Sampling, and training on each completion once, after a forward pass of the oracle."""
-    found, (_, prompt, completion) = _on_policy(stage, 0), longest(stage)
+    found, (_, prompt, completion) = _on_policy(stage, 0), expected(stage)
     reading = _rows_sampled(stage) * forward_flops(setting(stage.inputs["oracle"])[1], [prompt + completion])
     return replace(found, training_flops=found.training_flops + reading)
 
@@ -172,7 +172,7 @@ def distill(stage: Stage) -> Cost:
 def training_on_pairs(stage: Stage) -> Cost:
     """Two completions a pair for the epochs of the section named after the stage's kind, and one forward pass of the
     reference policy over them."""
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     count, lengths = num_problems(stage) * rows_per_problem(stage.inputs["pairs"]), [prompt + completion]
     epochs = stage.config[stage.kind]["epochs"]
     work = epochs * training_flops(shape, lengths, lora_of(stage.config)) + forward_flops(shape, lengths)
@@ -181,7 +181,7 @@ def training_on_pairs(stage: Stage) -> Cost:
 
 def _on_policy(stage: Stage, passes: int) -> Cost:
     """Sampling, and training on each completion once. passes: forward passes over it beside those of training."""
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     lengths = [prompt + completion]
     training = training_flops(shape, lengths, lora_of(stage.config)) + passes * forward_flops(shape, lengths)
     rows = _rows_sampled(stage)
@@ -194,15 +194,19 @@ def _rows_sampled(stage: Stage) -> float:
     return float(groups * settings["samples_per_problem"])
 
 
-def completions(stage: Stage, rows: float) -> Cost:
-    """A number of completions, each sampled from the beginning."""
-    shape, prompt, completion = longest(stage)
-    return Cost(generation_flops=rows * sampling_flops(shape, [prompt], [completion]))
+def completions(stage: Stage, prompts: float, samples: int = 1) -> Cost:
+    """Completions of a number of prompts, some samples of each, sampled from the beginning."""
+    shape, prompt, completion = expected(stage)
+    reading = forward_flops(shape, [prompt])
+    return Cost(
+        generation_flops=prompts * samples * sampling_flops(shape, [prompt], [completion]),
+        shared_flops=prompts * (samples - 1) * reading,
+    )
 
 
 def fine_tuning(stage: Stage, rows_per_problem: float) -> Cost:
     """The epochs of the section named after the stage's kind over rows of whole length."""
-    shape, prompt, completion = longest(stage)
+    shape, prompt, completion = expected(stage)
     rows = num_problems(stage) * rows_per_problem
     work = training_flops(shape, [prompt + completion], lora_of(stage.config))
     return Cost(training_flops=stage.config[stage.kind]["epochs"] * rows * work)
@@ -217,7 +221,7 @@ def num_problems(stage: Stage) -> int:
 
 
 def rows_per_problem(data: Stage) -> float:
-    """The most rows that a stage gives a learner for each problem."""
+    """The rows that a stage is expected to give a learner for each problem."""
     rows = kind_of(data.kind).rows
     if rows is None:
         raise ValueError(
@@ -235,34 +239,51 @@ def problems_of_traces(stage: Stage) -> int:
     return int(stage.config["critical_steps"]["problems"])
 
 
-def rows_of_positives(stage: Stage) -> int:
+def rows_of_positives(stage: Stage) -> float:
     pooled = stage.config.get("round", 1) if "before" in stage.inputs else 1
-    return int(pooled * stage.config["positives"]["max_positives"])
+    return float(pooled * reached(stage.config["positives"]["max_positives"], samples_per_problem(stage)))
 
 
-def rows_of_pairs(stage: Stage) -> int:
-    return int(stage.config["pairs"]["pairs_per_problem"])
+def rows_of_pairs(stage: Stage) -> float:
+    return reached(stage.config["pairs"]["pairs_per_problem"], samples_per_problem(stage))
 
 
-def rows_of_traces(stage: Stage) -> int:
+def rows_of_traces(stage: Stage) -> float:
     """One row per trace, for pairs at pits and for good steps."""
     return traces_per_problem(stage.inputs["step_values"])
 
 
-def rows_of_steps(stage: Stage) -> int:
+def rows_of_steps(stage: Stage) -> float:
     """One row a step of each trace."""
-    problems = problems_of(stage.config)
-    return rows_of_traces(stage) * family_of(problems).max_steps(problems)
+    return rows_of_traces(stage) * expected_steps(stage)
 
 
-def rows_of_labelled(stage: Stage) -> int:
-    return 2 * int(stage.config["labelled"]["completions_per_problem"])
+def rows_of_labelled(stage: Stage) -> float:
+    return 2 * reached(stage.config["labelled"]["completions_per_problem"], samples_per_problem(stage))
 
 
-def traces_per_problem(step_values: Stage) -> int:
-    """The configured number, or that of all rollouts if smaller."""
-    sampled = step_values.inputs["rollouts"].config["rollouts"]["samples_per_problem"]
-    return int(min(step_values.config["traces_per_problem"], sampled))
+def traces_per_problem(step_values: Stage) -> float:
+    """The expected number of traces whose steps are valued: of the wrong ones, or of all."""
+    limit, samples = float(step_values.config["traces_per_problem"]), samples_per_problem(step_values)
+    return reached(limit, samples) if step_values.config["traces"] == "negatives" else min(limit, samples)
+
+
+def reached(limit: float, samples: int) -> float:
+    """How many of a problem's samples are kept, if only right ones, or only wrong ones, count, up to a limit.
+
+    As if a problem were solved with a probability that is uniform between 0 and 1: then samples u are of the kind, u
+    uniform, and the mean of min(limit, samples u) is this. Of 11 stored studies pairs have 0.8 to 1.1 times as many.
+    """
+    limit = min(limit, samples)
+    return limit * (1 - limit / (2 * samples))
+
+
+def samples_per_problem(stage: Stage) -> int:
+    """Of the nearest stage that samples solutions."""
+    for found in nearest_first(stage):
+        if "rollouts" in found.config:
+            return int(found.config["rollouts"]["samples_per_problem"])
+    raise LookupError(f"{stage.name} has no ancestor that samples solutions.")
 
 
 def _mixed_in(stage: Stage) -> int:

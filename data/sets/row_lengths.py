@@ -1,0 +1,76 @@
+"""How long the rows of a local problem set are, read when a sweep is planned.
+
+In: the stage that would import the set. Out: `RowLengths`, for estimates of time and memory. Rows are read as the
+import reads them, so a plan rejects a row that the import would reject.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from data.problems.row_readers import SetRow, read_row
+from data.sets.problem_files import read_rows
+from scaling.config.problems import ProblemsInLanguage, problems_in_language_of
+from scaling.config.text_problems import Jsonl
+from scaling.files import known_sha256_of
+from scaling.stage import Stage
+
+_READ = 20_000  # rows of a file, which take about a second; the import checks the rest
+_RUN = 5  # rows of a set with a user's verifier, which may start a program for each of them
+_KEPT = 500  # solutions
+
+
+@dataclass(frozen=True)
+class RowLengths:
+    """Characters of a set's problems, without the instruction, and of its solutions."""
+
+    problem: float  # mean
+    longest_problem: int
+    solution: float  # mean; 0 if no row has a solution
+    solutions: tuple[str, ...]  # the first ones, to be cut into steps
+
+
+def row_lengths(source: Stage) -> RowLengths | None:
+    """Of the files that a stage imports; None where it imports from the hub.
+
+    Raises ValueError or OSError that names the file and the row.
+    """
+    paths: Mapping[str, str] | None = source.execution.get("paths")
+    if paths is None:
+        return None
+    files = tuple(Path(path) for path in paths.values())
+    return _lengths(_Source(source), tuple((path, known_sha256_of(path)) for path in files))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A stage as a key of the cache."""
+
+    stage: Stage
+
+    def __hash__(self) -> int:
+        return hash(self.stage.digest)
+
+
+@lru_cache(maxsize=32)
+def _lengths(source: _Source, files: tuple[tuple[Path, str], ...]) -> RowLengths:
+    problems = problems_in_language_of(source.stage.config)
+    rows = [row for path, _ in files for row in _rows(problems, path)]
+    if not rows:
+        raise ValueError(f"{', '.join(str(path) for path, _ in files)}: there is no row; add some.")
+    lengths = [len(row.problem) for row in rows]
+    solutions = [row.solution for row in rows if row.solution is not None]
+    return RowLengths(
+        problem=sum(lengths) / len(lengths),
+        longest_problem=max(lengths),
+        solution=sum(map(len, solutions)) / max(len(solutions), 1),
+        solutions=tuple(solutions[:_KEPT]),
+    )
+
+
+def _rows(problems: ProblemsInLanguage, path: Path) -> list[SetRow]:
+    runs = isinstance(problems, Jsonl) and problems.verifier is not None
+    found = islice(read_rows(path), _RUN if runs else _READ)
+    return [read_row(problems, row, f"{path}, row {number}") for number, row in enumerate(found, start=1)]
