@@ -2,7 +2,7 @@
 
 In: the family's config and the architecture. Out: a policy that knows the procedure and is wrong about facts with
 graded confidence; or, as an oracle for distillation, one that learned from right solutions of the study's own problems.
-Text is drawn anew for every update, from a generator keyed by (seed, update).
+Text is drawn again for every update, from a generator keyed by (seed, update).
 """
 
 from collections.abc import Callable, Mapping

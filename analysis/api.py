@@ -160,7 +160,7 @@ class Results:
         width: float | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Figure:
-        """A figure of the report, drawn anew.
+        """A figure of the report, drawn again.
 
         name: one of `figures`. width: in inches, such as 2.75 for a column of a paper; size: width and height; without
         either as in the report. labels: what to call algorithms, variants or settings, as in a sweep file; None: as in

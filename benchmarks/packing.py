@@ -1,7 +1,7 @@
 """Several seeds in one program with `vmap`, against one after another: `python -m benchmarks.packing`.
 
 Gradients of SFT's loss on one micro-batch, one thread. Writes results/packing.json. A sweep does not pack: on CPU it
-wins nothing (docs/performance.md); on an accelerator, whose programs are too small for it, it should be measured anew.
+wins nothing (docs/performance.md); on an accelerator, whose programs are too small for it, it should be measured again.
 """
 
 import json

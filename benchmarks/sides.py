@@ -51,7 +51,7 @@ def parsed(module: str, description: str, argv: Sequence[str] | None) -> Setting
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny counts, one repeat, results outside of the tree")
     parser.add_argument("--out", type=Path, help="directory of the JSON")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="measure these sizes anew only")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="measure these sizes again only")
     given = parser.parse_args(argv)
     out = given.out or (HERE / ".cache" / "quick" if given.quick else RESULTS)
     out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def write(settings: Settings, module: str, figures: Mapping[str, object]) -> Non
 
 
 def rows_of_other_sizes(settings: Settings, module: str) -> list[dict]:
-    """Rows of an earlier run on the same machine with the same versions, of sizes that are not measured anew."""
+    """Rows of an earlier run on the same machine with the same versions, of sizes that are not measured again."""
     path = settings.out / f"{module}.json"
     if not path.exists():
         return []

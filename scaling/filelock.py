@@ -57,7 +57,7 @@ class FileLock:
             time.sleep(_POLL_SECONDS)
 
     def is_at(self, path: Path) -> bool:
-        """Whether the locked file is still the one at this path: not renamed, nor created anew by another process."""
+        """Whether the locked file is still the one at this path: not renamed, nor created again by another process."""
         return _is_same_file(self._descriptor, path)
 
     def release(self) -> None:

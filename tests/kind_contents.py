@@ -1,4 +1,4 @@
-"""What every kind of stage computes, in tiny runs: `python tests/kind_contents.py` records it anew.
+"""What every kind of stage computes, in tiny runs: `python tests/kind_contents.py` records it again.
 
 Out: `tests/references/kind_contents.json`: kind -> its version and what its stages wrote; texts and whole numbers as
 digests, floats as their number, mean and spread. A kind whose version stayed and whose contents changed is refused:

@@ -25,7 +25,7 @@ def cell():
 def test_the_quickstart_needs_no_pretraining(cell):
     stage = recipes.base_policy(cell)
     record = Store(SHIPPED).record(stage)
-    assert record is not None, f"{stage.name} is not shipped: the stage's config or version changed; train it anew"
+    assert record is not None, f"{stage.name} is not shipped: the stage's config or version changed; train it again"
     assert record["digest"] == stage.digest
     assert record["version"] == kind_of("pretrain").version
     assert record["provenance"]["dirty"] is False

@@ -299,7 +299,7 @@ def test_leaving_leaves_a_work_directory_alone_that_another_process_has_made_sin
 
 
 def lose_lines(config, inputs, out):
-    """Write a line, lose the store as by `rm -r`, and go on; as Orbax does, make the folders that are gone anew."""
+    """Write a line, lose the store as by `rm -r`, and go on; as Orbax does, make the folders that are gone again."""
     (out / "metrics.jsonl").write_text("first\n")
     shutil.rmtree(config["store"])
     (out / "checkpoints" / "7").mkdir(parents=True)

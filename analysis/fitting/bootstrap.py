@@ -123,7 +123,7 @@ def _check_seeds(outcomes: Cells) -> None:
             where = "" if one_group else f" of {outcomes.algorithm[cells][0]}, which shares no seed with other cells"
             raise ValueError(
                 f"there are {count} seeds{where}; an interval needs at least {MIN_SEEDS}, because the spread between"
-                " runs cannot be told from fewer. Add seeds."
+                " runs cannot be measured with fewer. Add seeds."
             )
 
 

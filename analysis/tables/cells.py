@@ -176,7 +176,7 @@ class Layout(NamedTuple):
 
 
 def arrange(runs: pd.DataFrame, order: Sequence[str]) -> Layout:
-    """Arrange runs, one a row. Seeds are numbered anew within each group of cells, where there are several."""
+    """Arrange runs, one a row. Seeds are numbered again within each group of cells, where there are several."""
     pairs = list(zip(runs["algorithm"], runs["data_size"].tolist(), strict=True))
     cells = sorted(set(pairs), key=lambda cell: (order.index(cell[0]), cell[1]))
     place = {cell: index for index, cell in enumerate(cells)}

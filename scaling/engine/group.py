@@ -3,7 +3,7 @@
 In: the shape of a worker, and what its process is made with. Out: `Group`, to which stages are given. The members of a
 group reserve their resources together or not at all, join into one jax process group once, and keep it, with their
 compiled functions, for all stages. The first member runs a stage, the others compute along. When one fails or dies, the
-rest would wait for it in a collective forever, or fail there. So the whole group is ended; the engine starts it anew,
+rest would wait for it in a collective forever, or fail there. So the whole group is ended; the engine starts it again,
 and training continues at its checkpoint.
 
 Why not `ray.train`'s JaxTrainer (Ray 2.60, alpha): it starts fresh processes for each run, so every stage of a sweep

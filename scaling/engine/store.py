@@ -339,7 +339,7 @@ class Store:
         """Take a folder out of the store: to quarantine, or, on an object store, by deleting its record."""
         self._ignored.add(os.fspath(folder))
         if self.root not in folder.parents:
-            logger.warning("%s %s; it belongs to the repository, so it stays, and the stage runs anew.", folder, fault)
+            logger.warning("%s %s; it belongs to the repository, so it stays, and the stage runs again.", folder, fault)
             return
         try:
             where = self._take_out(folder)

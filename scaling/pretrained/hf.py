@@ -52,11 +52,11 @@ def load_checkpoint(folder: Path) -> Policy:
                 stored = stack.enter_context(safe_open(path, framework="numpy"))
             except (SafetensorError, FileNotFoundError) as error:
                 raise ValueError(
-                    f"{path} is not a complete safetensors file ({error}); fetch the checkpoint anew."
+                    f"{path} is not a complete safetensors file ({error}); download the checkpoint again."
                 ) from error
             for name in stored.keys():
                 if name in owners:
-                    raise ValueError(f"{path}: tensor {name!r} is in another shard as well; fetch the checkpoint anew.")
+                    raise ValueError(f"{path}: tensor {name!r} is in another shard as well; download the checkpoint again.")
                 owners[name] = stored
         shapes = {name: tuple(owner.get_slice(name).get_shape()) for name, owner in owners.items()}
         dtypes = {name: owner.get_slice(name).get_dtype() for name, owner in owners.items()}
@@ -74,7 +74,7 @@ def read_params(
     names = {hf_name(name): name for name in ours}
     for name in names:
         if name not in shapes:
-            raise ValueError(f"{where} has no tensor {name!r}, which its config implies; fetch the checkpoint anew.")
+            raise ValueError(f"{where} has no tensor {name!r}, which its config implies; download the checkpoint again.")
     for name in shapes:
         if name not in names and not _is_redundant(name, config, read):
             raise ValueError(f"{where} has an unexpected tensor {name!r}; its config implies no such part.")
@@ -149,7 +149,7 @@ def _weight_files(folder: Path) -> list[Path]:
                 raise ValueError(f"{folder / INDEX_FILE} names the shard {file!r}; a shard lies beside its index.")
             if not (folder / file).is_file():
                 raise ValueError(
-                    f"{folder} lacks the shard {file}, which {INDEX_FILE} names; fetch the checkpoint anew."
+                    f"{folder} lacks the shard {file}, which {INDEX_FILE} names; download the checkpoint again."
                 )
         return [folder / file for file in files]
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
