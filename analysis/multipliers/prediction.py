@@ -2,8 +2,8 @@
 
 In: the joint fit of an algorithm and the reference, and a data size. Out: `Predicted`. Its first interval is that of
 m(D), from the draws of the fit: with one m for all sizes, or one that changes with D. The second adds the run: an
-effect of the algorithm's pooled variance and what its seed shares, and luck with as many test problems, each drawn again
-for every draw; the error that this gives is put back on the draw's own reference curve.
+effect of the algorithm's pooled variance and what its seed shares, and luck with as many test problems, all drawn for
+each draw; the error that this gives is put back on the draw's own reference curve.
 """
 
 from dataclasses import dataclass

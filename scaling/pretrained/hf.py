@@ -56,7 +56,9 @@ def load_checkpoint(folder: Path) -> Policy:
                 ) from error
             for name in stored.keys():
                 if name in owners:
-                    raise ValueError(f"{path}: tensor {name!r} is in another shard as well; download the checkpoint again.")
+                    raise ValueError(
+                        f"{path}: tensor {name!r} is in another shard as well; download the checkpoint again."
+                    )
                 owners[name] = stored
         shapes = {name: tuple(owner.get_slice(name).get_shape()) for name, owner in owners.items()}
         dtypes = {name: owner.get_slice(name).get_dtype() for name, owner in owners.items()}
@@ -74,7 +76,9 @@ def read_params(
     names = {hf_name(name): name for name in ours}
     for name in names:
         if name not in shapes:
-            raise ValueError(f"{where} has no tensor {name!r}, which its config implies; download the checkpoint again.")
+            raise ValueError(
+                f"{where} has no tensor {name!r}, which its config implies; download the checkpoint again."
+            )
     for name in shapes:
         if name not in names and not _is_redundant(name, config, read):
             raise ValueError(f"{where} has an unexpected tensor {name!r}; its config implies no such part.")
