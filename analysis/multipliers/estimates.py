@@ -120,6 +120,37 @@ def pointwise(
     return found
 
 
+def slope_without_form(
+    outcomes: Cells,
+    names: tuple[str, str],
+    draws: np.ndarray,
+    falling: Callable[[np.ndarray], np.ndarray] = non_increasing,
+    flat: Collection[int] = (),
+) -> tuple[float, float, float] | None:
+    """The slope of point-wise log m in log D with its 95 % interval, by least squares over the sizes in range.
+
+    names: the reference and the algorithm; draws, falling and flat as for `pointwise`. None if fewer than two sizes are
+    in the reference's range. A slope of a joint fit also holds what its form lacks; this one needs no form.
+    """
+    cells = outcomes.cells_of(names[0])
+    log_size = np.log(outcomes.data_size[cells])
+    at_data, in_draws = falling(outcomes.errors[None, cells]), falling(draws[:, cells])
+    sizes, found = list[float](), list[np.ndarray]()
+    for cell in outcomes.cells_of(names[1]):
+        own = float(np.log(outcomes.data_size[cell]))
+        estimate = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - own
+        log_m = log_size_reaching(in_draws, log_size, draws[:, cell]) - own
+        censored = max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m)))
+        if outcomes.data_size[cell] not in flat and censored < MAX_CENSORED and np.isfinite(estimate).all():
+            sizes.append(own)
+            found.append(np.clip(np.concatenate([estimate, log_m]), log_size[0] - own, log_size[-1] - own))
+    if len(sizes) < 2:
+        return None
+    centred = np.array(sizes) - np.mean(sizes)
+    slopes = centred @ np.stack(found) / (centred @ centred)
+    return float(slopes[0]), *percentile_interval(slopes[1:])
+
+
 def _mean(algorithm: str, in_range: list[tuple[float, np.ndarray]]) -> Multiplier:
     """The geometric mean of point-wise multipliers; in_range: log estimate and log draws [B] of each."""
     drawn = np.exp(np.mean([log_m for _, log_m in in_range], axis=0))

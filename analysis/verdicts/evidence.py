@@ -74,6 +74,7 @@ class Evidence:
     lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
     delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D, under the form chosen
     slope_in_all_forms: bool = True  # whether all forms that fit about as well exclude a slope of 0 on that side
+    slope_without_form: bool = True  # whether point-wise m does, too; not if it is known at fewer than two sizes
     form_spread: tuple[float, float] = (math.nan, math.nan)  # m under every form that fits about as well
     extrapolation: tuple[float, float] = (1.0, 1.0)  # m D over the reference's largest size, at both ends of the sizes
     held_out: bool | None = None  # whether the other sizes predict the largest one; None: cannot be tested
@@ -89,9 +90,10 @@ class Evidence:
 
     @property
     def varies(self) -> bool:
-        """Whether the multiplier changes with D under all forms, and a slope describes how."""
+        """Whether the multiplier changes with D under all forms and without one, and a slope describes how."""
         apart = self.delta[1] > NO_SLOPE or self.delta[2] < -NO_SLOPE
-        return apart and self.slope_in_all_forms and self.lack_of_fit_varying >= REJECTED
+        in_all = self.slope_in_all_forms and self.slope_without_form
+        return apart and in_all and self.lack_of_fit_varying >= REJECTED
 
     @property
     def one_number(self) -> bool:

@@ -28,6 +28,7 @@ from analysis.multipliers.estimates import (
     interval_of_errors,
     pointwise,
     rise_after_best,
+    slope_without_form,
 )
 from analysis.multipliers.inverse import Inversion, before_turning, inversions
 from analysis.multipliers.model import Model, fit_curve_of, fit_model, why_no_curve
@@ -253,11 +254,15 @@ def _evidence(
         rise=rise_after_best(outcomes, algorithm, study.draws),
         inversion=next((item for item in study.inversions if item.algorithm == algorithm), None),
     )
-    return known if model is None else _with_model(known, model)
+    if model is None:
+        return known
+    falling = running_minimum if study.best_so_far else non_increasing
+    found = slope_without_form(outcomes, (reference, algorithm), study.draws, falling, study.flat)
+    return _with_model(known, model, (0.0, 0.0) if found is None else found[1:])
 
 
-def _with_model(e: Evidence, model: Model) -> Evidence:
-    """The evidence with the numbers of the joint fit."""
+def _with_model(e: Evidence, model: Model, form_free: tuple[float, float]) -> Evidence:
+    """The evidence with the numbers of the joint fit. form_free: limits of the slope of point-wise m."""
     m, low, high = model.multiplier
     chosen, *others = model.slopes
     sign = 1 if chosen.estimate > 0 else -1
@@ -270,6 +275,7 @@ def _with_model(e: Evidence, model: Model) -> Evidence:
         lack_of_fit_varying=model.lack_of_fit_varying,
         delta=(chosen.estimate, chosen.low, chosen.high),
         slope_in_all_forms=all(min(sign * slope.low, sign * slope.high) > 0 for slope in others),
+        slope_without_form=min(sign * limit for limit in form_free) > 0,
         form_spread=model.form_spread,
         extrapolation=(m * e.sizes[0] / e.largest_reference, m * e.sizes[-1] / e.largest_reference),
         held_out=None if model.held_out is None else model.held_out.passed,
