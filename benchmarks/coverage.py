@@ -22,8 +22,8 @@ from analysis.verdicts.study import Study, analyse
 from benchmarks.coverage_regimes import REFERENCE, Regime, names, regime_of
 
 LEAST, LEVEL = 0.94, 0.01  # a coverage that a one-sided test rejects below
-# Raised when a rule of the analysis changes; a row made under earlier rules is marked. 2 (2026-11-30): VARIES also needs
-# a slope of point-wise m. That can only make it rarer: limits of the joint fit and of single sizes are the same.
+# Raised when a rule of the analysis changes; a row made under earlier rules is marked. 2 (2026-11-30): VARIES also
+# needs a slope of point-wise m. That only makes it rarer: limits of the joint fit and of single sizes are the same.
 RULES = 2
 SHARES = {"joint": "joint fit", "headline": "as given", "each": "m(D)", "at_once": "all D at once"}
 
@@ -137,9 +137,8 @@ def document(table: pd.DataFrame) -> str:
         "# Coverage of the 95 % limits",
         "",
         f"Written by `{command}`, a regime at a time (`--regimes`); the numbers depend on the seed, not on the machine."
-        f" n is the number of studies, each analysed as a report would be, with {_range(table['draws'])} draws. The standard"
-        f" error of a"
-        f" share of 95 % is {100 * np.sqrt(0.95 * 0.05 / most):.1f} points with {most} studies,"
+        f" n is the number of studies, each analysed as a report would be, with {_range(table['draws'])} draws. The"
+        f" standard error of a share of 95 % is {100 * np.sqrt(0.95 * 0.05 / most):.1f} points with {most} studies,"
         f" {100 * np.sqrt(0.95 * 0.05 / least):.1f} with {least}. A share in bold is rejected: a one-sided binomial"
         f" test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
         "",
@@ -176,8 +175,8 @@ def document(table: pd.DataFrame) -> str:
 
 
 _EARLIER = (
-    "- a regime with an asterisk was simulated before VARIES also needed a slope of point-wise m; its columns DETERMINED,"
-    " VARIES, one number and as given may differ by what its VARIES were then."
+    "- a regime with an asterisk was simulated before VARIES also needed a slope of point-wise m; its columns"
+    " DETERMINED, VARIES, one number and as given may differ by what its VARIES were then."
 )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.verdicts.headline import Headline, Point
-from benchmarks.coverage import _holds, document, study_rows, summary
+from benchmarks.coverage import RULES, _holds, document, study_rows, summary
 from benchmarks.coverage_regimes import REFERENCE, Arm, planted, regime_of
 
 
@@ -55,7 +55,7 @@ def test_a_coverage_that_is_too_small_is_rejected_and_said():
     for covered, rejected in ((180, ""), (179, "joint")):
         found = summary(regime_of("noise 1"), rows_with(covered))
         assert found["rejected"].tolist() == [rejected]
-    text = document(found.assign(draws=100, seed=0))
+    text = document(found.assign(draws=100, seed=0, rules=RULES))
     assert "Rejected: noise 1, m = 1: joint." in text and "**89.5**" in text
 
 
