@@ -2,18 +2,20 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 import yaml
 
 from scaling.compile import Verdict, distinct, main, slices
 from scaling.config.errors import ConfigError
 from scaling.config.resources import Hardware
-from scaling.lowering import Compiled
+from scaling.lowering import Compiled, lowered
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.sizes import ModelConfig
 from scaling.planning.sweep_file import load_sweep
@@ -97,6 +99,14 @@ def test_the_bounds_of_a_call_by_hand():
     assert seconds["compute"] == load(chunk).flops / 1e14 and seconds["memory"] == load(chunk).bytes / 1e12
     read = 4 * SHAPE.num_params  # by the prefill and for each token
     assert load(chunk).bytes == 17 * read + 16 * chunk.memory["cache"]
+
+
+@pytest.mark.parametrize(("bfloat16", "precision"), [(False, "HIGHEST"), (True, "DEFAULT")])
+def test_gradients_of_a_bfloat16_policy_are_computed_in_one_pass_where_float32_products_are_exact(bfloat16, precision):
+    program = Program("training", replace(SHAPE, bfloat16=bfloat16), (1, 1, 1), rows=2, length=16)
+    with jax.default_matmul_precision("highest"):
+        products = re.findall(r"precision = \[(\w+), \w+\] : \(tensor<\w+xf32>, tensor", lowered(program).as_text())
+    assert set(products) == {precision}
 
 
 def test_a_slice_is_the_sweeps_or_the_one_asked_for(path):

@@ -75,6 +75,15 @@ class ModelConfig:
         return "bfloat16" if self.bfloat16 else "float32"
 
     @property
+    def precision(self) -> str | None:
+        """Of products that give float32 numbers; None for what the process is pinned to.
+
+        Said for bfloat16, since gradients of such a product are products of float32 numbers: pinned to `highest`, as
+        those of a float32 policy are on accelerators, they would take six passes of a TPU.
+        """
+        return "default" if self.bfloat16 else None
+
+    @property
     def num_params(self) -> int:
         """Number of parameters; a tied embedding counts once."""
         attention = self.width * self.head_width * 2 * (self.num_heads + self.num_kv_heads)

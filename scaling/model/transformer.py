@@ -92,7 +92,9 @@ class Attention(nnx.Module):
         batch, heads, length, head_width = queries.shape
         # The queries of a group share their keys: as extra rows they stay one plain batched matmul.
         rows = queries.reshape(batch, heads // groups, groups * length, head_width)
-        logits = jnp.einsum("bhrd,bhsd->bhrs", rows, keys, preferred_element_type=jnp.float32)
+        logits = jnp.einsum(
+            "bhrd,bhsd->bhrs", rows, keys, precision=self.config.precision, preferred_element_type=jnp.float32
+        )
         logits = logits.reshape(batch, heads, length, length)
         weights = jax.nn.softmax(logits + jnp.broadcast_to(mask, logits.shape), axis=-1)
         weights = weights.reshape(batch, heads // groups, groups * length, length).astype(values.dtype)
@@ -215,7 +217,9 @@ class Transformer(nnx.Module):
         """float32 logits over the vocabulary; the output projection is the embedding, unless a head is."""
         dtype = self.config.compute_dtype
         rows = hidden.reshape(-1, hidden.shape[-1]).astype(dtype)
-        rows = jnp.matmul(rows, self.projection.astype(dtype), preferred_element_type=jnp.float32)
+        rows = jnp.matmul(
+            rows, self.projection.astype(dtype), precision=self.config.precision, preferred_element_type=jnp.float32
+        )
         return constrained_rows(rows.reshape(*hidden.shape[:-1], -1), last="vocab")
 
     @property
@@ -312,7 +316,7 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
             return apply(params, tokens, remat)
         decoder = module(params)
         hidden = through_layers(decoder, params, tokens, remat)
-        return Unprojected(hidden, decoder.projection, config.compute_dtype)
+        return Unprojected(hidden, decoder.projection, config.compute_dtype, config.precision)
 
     def prefill(
         params: Params, tokens: jax.Array, starts: jax.Array, num_slots: int

@@ -26,14 +26,15 @@ def in_tiles(config: ModelConfig) -> bool:
     return config.vocab_size > SMALL_VOCABULARY and (config.bfloat16 or is_divided())
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["hidden", "projection"], meta_fields=["dtype"])
+@partial(jax.tree_util.register_dataclass, data_fields=["hidden", "projection"], meta_fields=["dtype", "precision"])
 @dataclass(frozen=True)
 class Unprojected:
     """Logits that are not computed yet; where jax needs an array, they are."""
 
     hidden: jax.Array  # [B, T, D]
     projection: jax.Array  # float32 [D, V]
-    dtype: str  # of the product
+    dtype: str  # what the product reads
+    precision: str | None = None  # as `ModelConfig.precision`
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ class Unprojected:
         return self.__jax_array__().astype(dtype)
 
     def __jax_array__(self) -> jax.Array:
-        product = partial(jnp.matmul, preferred_element_type=jnp.float32)
+        product = partial(jnp.matmul, precision=self.precision, preferred_element_type=jnp.float32)
         logits = product(self.hidden.astype(self.dtype), self.projection.astype(self.dtype))
         return constrained_rows(logits, last="vocab")
 
@@ -69,9 +70,8 @@ class Unprojected:
             projection, word = tile
             # Cast in here: the gradients of all tiles are summed in float32.
             projection = constrained_shards(projection.astype(self.dtype))
-            logits = jnp.einsum(
-                "btd,dsv->btsv", hidden.astype(self.dtype), projection, preferred_element_type=jnp.float32
-            )
+            product = partial(jnp.einsum, precision=self.precision, preferred_element_type=jnp.float32)
+            logits = product("btd,dsv->btsv", hidden.astype(self.dtype), projection)
             logits = constrained_shards(logits)
             if filler:
                 logits = jnp.where(word[None, None] == _NO_WORD, _NEVER, logits)
