@@ -10,8 +10,11 @@ import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_stages import toy
 
+from scaling.engine.inline import InlinePool
 from scaling.engine.jax_environment import (
+    ACCELERATOR,
     FAMILIES,
     FLAGS,
     PINNED,
@@ -22,6 +25,8 @@ from scaling.engine.jax_environment import (
     warning,
 )
 from scaling.engine.placement import environment, shape
+from scaling.engine.store import Store
+from scaling.engine.worker import StageWorker
 
 ROOT = Path(__file__).parent.parent
 CHANGES_RESULTS = {
@@ -72,6 +77,28 @@ def test_on_an_accelerator_float32_products_are_float32_and_the_record_says_so()
     finally:
         pin({})
     assert jax.config.jax_default_matmul_precision is None  # a CPU's programs keep their bytes
+
+
+@pytest.mark.parametrize(("backend", "amounts"), [("cpu", {"cpu": 1}), ("gpu", {"gpu": 1}), ("tpu", {"tpu": 4})])
+def test_a_worker_and_inline_stages_compute_with_the_same_precision(tmp_path, monkeypatch, backend, amounts):
+    seen = []
+    runners = {"toy": lambda config, inputs, out: seen.append(jax.config.jax_default_matmul_precision) or {}}
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    try:
+        with monkeypatch.context() as of_worker:
+            for name, value in environment(shape(amounts), "cache").items():
+                of_worker.setenv(name, value)
+            StageWorker(str(tmp_path), None, runners, {}, ()).run(toy("in a worker"))
+        pin({})  # another process
+        with monkeypatch.context() as of_sweep:
+            of_sweep.setenv("JAX_DEFAULT_MATMUL_PRECISION", "tensorfloat32")
+            of_sweep.setenv(ACCELERATOR, "")
+            of_sweep.delenv(ACCELERATOR)  # what is set below is removed at the end
+            with InlinePool(Store(tmp_path), runners) as pool:
+                pool.wait([pool.submit(toy("inline"))], 0.0)
+    finally:
+        pin({})
+    assert seen == [None if backend == "cpu" else "highest"] * 2
 
 
 @pytest.mark.parametrize(("name", "extra"), [("gpu", "cuda12"), ("tpu", "tpu")])

@@ -3,11 +3,13 @@
 In: a store. Out: a pool with the same methods as that of Ray workers; a stage runs inside `wait`.
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from scaling.config.memory import Memory
+from scaling.engine.jax_environment import pin_here
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
 from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, Outcome, Runner, run_stage
@@ -32,6 +34,7 @@ class InlinePool:
         self._submitted: Stage | None = None
 
     def __enter__(self) -> "InlinePool":
+        pin_here(os.environ)
         return self
 
     def __exit__(self, *error: object) -> None:

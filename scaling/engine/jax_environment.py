@@ -52,11 +52,12 @@ SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"  # for workers on one cor
 # The settings behind every result of the project: the defaults of the jax version it first ran on.
 PINNED = {"JAX_ENABLE_X64": "0", "JAX_DEFAULT_PRNG_IMPL": "threefry2x32", "JAX_THREEFRY_PARTITIONABLE": "1"}
 # On an accelerator a float32 policy's matrix products are float32, not TF32 or bfloat16 as they would be by default;
-# products of bfloat16 numbers stay what they are. On a CPU there is nothing to choose, and programs keep their bytes.
+# a bfloat16 policy says its own (`ModelConfig.precision`). On a CPU there is nothing to choose, and programs keep their
+# bytes.
 PRECISION = "JAX_DEFAULT_MATMUL_PRECISION"
 PINNED_ON_ACCELERATORS = {**PINNED, PRECISION: "highest"}
 
-ACCELERATOR = "SCALING_ACCELERATOR"  # what a worker's resources name: GPU or TPU
+ACCELERATOR = "SCALING_ACCELERATOR"  # what a worker's resources name, or jax finds where there is none: GPU or TPU
 _EXTRAS = {"GPU": "'.[cuda12]' or '.[cuda13]', as its driver needs", "TPU": "'.[tpu]'"}
 
 
@@ -98,6 +99,16 @@ def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
     if "jax" in sys.modules:
         _pin_imported_jax(pinned.get(PRECISION))
     return tuple(dropped)
+
+
+def pin_here(environ: MutableMapping[str, str]) -> None:
+    """`pin` for stages in this process: no worker's resources say whether it has an accelerator, so jax is asked."""
+    import jax
+
+    backend = jax.default_backend()
+    if backend != "cpu":
+        environ[ACCELERATOR] = backend.upper()
+    pin(environ)
 
 
 def allowed_flags(flags: str) -> list[str]:
