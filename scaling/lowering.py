@@ -2,7 +2,8 @@
 
 In: a `Program`, and the name of a TPU slice such as v5e:4x4, whose compiler comes with the extra `tpu`. Out:
 `Compiled`, what the call takes of a device's memory by XLA's own account. Nothing runs. Losses are the negative
-log-likelihood and, on pairs, DPO's; those of other algorithms differ in small arrays only.
+log-likelihood, on pairs DPO's, and GRPO's where whole logits are read; those of other algorithms differ in small arrays
+only.
 
 For a slice the process needs the variables of `scaling.compile.ENVIRONMENT` before it imports jax.
 """
@@ -21,6 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from algorithms.dpo import preference_loss
+from algorithms.group_pg import loss_of
 from algorithms.sft import nll
 from scaling.model.layout import AXES
 from scaling.model.lora import init_adapters
@@ -96,6 +98,11 @@ def _call(program: Program) -> tuple[Any, tuple[Any, ...]]:
     tokens = (rows // 2, 2, program.length) if on_pairs else (rows, program.length)
     batch = {"tokens": abstract_rows(*tokens, dtype=np.int32), "mask": abstract_rows(*tokens)}
     batch["weight"], scalar = abstract_rows(tokens[0]), Shape((), np.float32)
+    if program.whole_logits:
+        batch |= {name: abstract_rows(tokens[0]) for name in ("advantage", "token_weight")}
+        constants = dict.fromkeys(("epsilon", "epsilon_high", "kl_weight", "temperature"), scalar)
+        accumulate = make_accumulate(shape, loss_of("grpo"), program.lora, program.remat)
+        return accumulate, (params, params, frozen, batch, constants)
     if not on_pairs:
         return make_accumulate(shape, nll, program.lora, program.remat), (params, params, frozen, batch, {})
     batch["ref_logps"], constants = abstract_rows(tokens[0], 2), {"beta": scalar, "nll_weight": scalar}

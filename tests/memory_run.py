@@ -30,6 +30,11 @@ TRAINING = {
     "data": ((8, 1, 1), 16, 64, config(2048, 256, 4, 8, 8, 704)),
     "all three": ((2, 2, 2), 16, 64, config(2048, 256, 4, 8, 4, 704, untied_head=True)),
 }
+LARGE = {
+    "large, fsdp": ((1, 8, 1), 64, 64, config(8192, 128, 2, 4, 4, 352, untied_head=True)),
+    "large, fsdp and tensor": ((1, 4, 2), 64, 64, config(8192, 128, 2, 4, 4, 352, untied_head=True)),
+    "large, data": ((8, 1, 1), 64, 64, config(8192, 128, 2, 4, 4, 352, untied_head=True)),
+}
 # name: (mesh, rows, prompts, tokens of a prompt, new tokens, decoder)
 SAMPLING = {
     "cache": ((1, 1, 1), 128, 64, 64, 256, config(2048, 256, 4, 8, 8, 704)),
@@ -45,6 +50,9 @@ def programs() -> Iterator[tuple[str, Program]]:
     """NLL and one chunk of the sampler on all shapes; DPO and log-probabilities of a frozen policy on some."""
     for name, (mesh, rows, length, decoder) in TRAINING.items():
         yield f"nll, {name}", Program("training", decoder, mesh, rows, length)
+    for name in ("vocabulary", "large, fsdp", "large, fsdp and tensor", "large, data"):
+        mesh, rows, length, decoder = (TRAINING | LARGE)[name]
+        yield f"grpo, {name}", Program("training", decoder, mesh, rows, length, whole_logits=True)
     mesh, rows, length, decoder = TRAINING["feed-forward"]
     yield "dpo, feed-forward", Program("training on pairs", decoder, mesh, rows, length)
     for name, (mesh, rows, prompts, length, new, decoder) in SAMPLING.items():

@@ -34,7 +34,7 @@ def test_predicted_bytes_are_within_a_quarter_of_what_xla_allocates():
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert len(rows) == 22
+    assert len(rows) == 26
     wrong = {name: predicted / found for name, predicted, found in rows if abs(predicted / found - 1) > TOLERANCE}
     assert not wrong
 
@@ -53,6 +53,15 @@ def test_a_mesh_divides_the_state_and_what_fsdp_gathers_is_the_rest_of_the_param
     assert four["params"] == (one["params"] - vectors) / 4 + vectors
     assert four["gathered params"] == 0.75 * one["params"]
     assert four["logits"] == one["logits"]
+
+
+def test_a_loss_that_reads_logits_has_all_of_a_large_vocabulary_and_its_projection():
+    shape, mesh = replace(DECODER, vocab_size=32_768), {"data": 1, "fsdp": 4, "tensor": 1}
+    tiles, whole = (training_memory(shape, mesh, rows=3, length=8, whole_logits=read) for read in (False, True))
+    assert tiles["logits"] == 2 * 4 * 3 * 8 * 16_384 and whole["logits"] == 4 * 4 * 3 * 8 * 32_768
+    assert whole["gathered params"] == tiles["gathered params"] + 4 * 32_768 * shape.width
+    same = set(whole) - {"logits", "gathered params"}
+    assert all(whole[part] == tiles[part] for part in same)
 
 
 def test_logits_take_four_float32_numbers_for_a_token_and_a_word():

@@ -102,6 +102,10 @@ def test_an_on_policy_stage_needs_what_an_update_or_a_chunk_of_its_sampler_needs
     small = training_memory(shape, ONE_DEVICE, 1, length)
     kept = {name: small[name] for name in ("start policy", "AdamW moments")}
     assert need(stage, ONE, Memory(micro_batch_tokens=1)).parts == {**sampled, **kept}
+    imported = stage_of("group_pg", "group_pg", policy=Policy(hf=DEEPSEEK, compute_dtype="bfloat16"))
+    update = need(imported, ONE, Memory(micro_batch_tokens=8192)).parts
+    length = -(-sum(longest(imported)[1:]) // 8) * 8
+    assert update["logits"] == 4 * 4 * 64 * length * 102_400  # all of the vocabulary: the loss reads its entropy
     limited = stage_of("group_pg", "group_pg", group_pg={"max_new_tokens": 9})
     assert longest(limited)[2] == 9
 

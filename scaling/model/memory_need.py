@@ -37,28 +37,33 @@ def training_memory(
     length: int,
     lora: Lora | None = None,
     remat: bool = False,
+    whole_logits: bool = False,
 ) -> dict[str, float]:
     """Bytes by purpose at the peak of an update, in the backward pass of a micro-batch.
 
     rows: sequences of a micro-batch on one device, two for a preference pair; length: tokens of each, padding included.
+    whole_logits: of a loss that reads them, so that a large vocabulary is not computed in tiles.
     """
     held, trained = FLOAT32 * params_on_device(config, axes), FLOAT32 * params_on_device(config, axes)
     if lora is not None:
         trained = FLOAT32 * adapter_params(config, lora)
     activations = rows * length * _activations(config, axes, length, remat)
+    # Logits, their softmax, and the gradients of both.
+    logits = 4 * FLOAT32 * rows * length * config.vocab_size * share("vocab", config, axes)
     if _is_large(config, axes):
+        projection = config.vocab_size * config.width * share("vocab", config, axes) if whole_logits else 0.0
+        gathered = _layer(config, {**axes, "fsdp": 1}) + projection if axes["fsdp"] > 1 else 0.0
+        tile = 2 * FLOAT32 * rows * length * min(TILE, config.vocab_size) * share("vocab", config, axes)
         return {
             "start policy": held,
             "params": trained,
             "AdamW moments": 2 * trained,
             "gradients": trained,
-            "gathered params": _bytes(config) * _layer(config, {**axes, "fsdp": 1}) if axes["fsdp"] > 1 else 0.0,
+            "gathered params": _bytes(config) * gathered,
             "params and gradients as computed with": 2 * _stacked(config, axes),
             "activations": activations,
-            "logits": 2 * FLOAT32 * rows * length * min(TILE, config.vocab_size) * share("vocab", config, axes),
+            "logits": logits if whole_logits else tile,
         }
-    # Logits, their softmax, and the gradients of both.
-    logits = 4 * FLOAT32 * rows * length * config.vocab_size * share("vocab", config, axes)
     unsummed = _unsummed(config, axes) if lora is None else 0.0
     return {
         # The policy that training starts from stays in memory: DPO's reference, what adapters add to, a copy else.

@@ -58,6 +58,7 @@ class Program:
     batch: int = 0  # sequences of a whole update
     lora: Lora | None = None
     remat: bool = False
+    whole_logits: bool = False  # the update's loss reads them, not log-probabilities alone
     while_training: bool = False  # sampled with the optimizer's state in memory
     oracle: ModelConfig | None = None  # another policy in memory
 
@@ -84,7 +85,7 @@ class Program:
         rows = -(-self.rows // self.ways)
         if self.work == "scoring":
             return scoring_memory(self.shape, self.axes, rows, self.length)
-        updating = training_memory(self.shape, self.axes, rows, self.length, self.lora, self.remat)
+        updating = training_memory(self.shape, self.axes, rows, self.length, self.lora, self.remat, self.whole_logits)
         if self.work != "sampling":
             return updating
         prompts = -(-self.prompts // self.ways)
@@ -107,11 +108,12 @@ def training_on_pairs(stage: Stage, device: Device) -> tuple[Program, ...]:
 
 
 def on_policy(stage: Stage, device: Device) -> tuple[Program, ...]:
-    """A chunk is sampled, then the policy is updated on it."""
+    """A chunk is sampled, then the policy is updated on it, by a loss that reads the entropy of every token."""
     settings = stage.config[stage.kind]
     batch = settings["problems_per_update"] * settings["samples_per_problem"]
     (chunk,) = sampling(stage, device)
-    return _update("training", stage, device, batch), replace(chunk, lora=lora_of(stage.config), while_training=True)
+    update = replace(_update("training", stage, device, batch), whole_logits=True)
+    return update, replace(chunk, lora=lora_of(stage.config), while_training=True)
 
 
 def distilling(stage: Stage, device: Device) -> tuple[Program, ...]:
