@@ -2,7 +2,7 @@
 
 In: two curves of points, (data size, loss). Out: `Multiplier`, m at both ends of the sizes where both reach the same
 loss. `analysis.fit --reference` needs several runs of a cell. Here there is one, so what is known of its noise is how
-the points scatter about their curve: an interval draws every point anew about the fit, with that scatter, and fits
+the points scatter about their curve: an interval draws every point again about the fit, with that scatter, and fits
 again. What all points of a curve share, such as a learning rate or a test set, is not in it.
 """
 
@@ -27,7 +27,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A curve fitted, and the same fit to points drawn anew."""
+    """A curve fitted, and the same fit to points drawn again."""
 
     points: Points
     fit: Curve
