@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	>/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV ?= .venv
-# What the tests install; make test EXTRAS=test,hf,problems,oracle also compares with torch, transformers and peft.
+# What the tests install; make test EXTRAS=test,hf,problems,oracle also compares with torch, transformers, peft and trl.
 EXTRAS ?= test
 comma := ,
 INSTALLED_TEST = $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))

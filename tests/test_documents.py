@@ -9,13 +9,16 @@ from typing import get_args
 import pytest
 from pygments.lexers import get_lexer_by_name
 
+from scaling.config.algorithms import algorithm_names, algorithm_of
 from scaling.config.memory import Memory
+from scaling.config.on_policy import GroupPg, OnPolicy
 from scaling.config.policy import Lora
 from scaling.config.resources import Hardware, Hosts, Mesh, Meshes, Timeouts
 from scaling.config.section import Section
 from scaling.config.sweep import Figures, Resources, cell_schema, sweep_schema
 from scaling.config.teacher import NamedTeacher
 from scaling.config.text_problems import Solvable
+from scaling.config.training import Optimizer, Preference
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import SWEEP_KEYS, load_sweep
 
@@ -160,6 +163,30 @@ def test_the_schema_of_a_problem_is_found_by_its_family():
     families = [heading for heading, _ in sections() if heading.startswith("`problems`")]
     tags = cell_schema().model_json_schema()["properties"]["problems"]["discriminator"]["mapping"]
     assert len(families) == len(tags) >= 2
+
+
+# docs/learners.md
+
+
+def test_docs_learners_has_every_algorithm_and_every_setting_of_its_losses():
+    text = (ROOT / "docs/learners.md").read_text(encoding="utf-8")
+    opening, *sections_ = text.split("\n## ")
+    assert set(re.findall(r"^\| `(\w+)` \|", opening, re.MULTILINE)) == set(algorithm_names())
+    for name in algorithm_names():
+        assert any(f"`{name}`" in one or algorithm_of(name).label == one.partition("\n")[0] for one in sections_), name
+    for settings, general, row in ((Preference, Optimizer, "| `loss: {}` |"), (GroupPg, OnPolicy, "| `{}` |")):
+        for loss in get_args(settings.model_fields["loss"].annotation):
+            assert row.format(loss) in text, f"{settings.__name__} has the loss {loss}"
+        for field in settings.model_fields.keys() - general.model_fields.keys() - {"beta", "loss"}:
+            assert f"`{field}" in text or f" {field} " in text, f"{settings.__name__}.{field}"
+
+
+def test_every_section_of_docs_learners_has_a_source_that_docs_papers_has():
+    papers = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
+    _, *sections_ = (ROOT / "docs/learners.md").read_text(encoding="utf-8").split("\n## ")
+    for section in sections_:
+        numbers = re.findall(r"arxiv\.org/abs/(\d{4}\.\d{5})", section)
+        assert any(f"| {number} |" in papers for number in numbers), f"docs/learners.md: {section.splitlines()[0]}"
 
 
 # docs/papers.md

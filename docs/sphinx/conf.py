@@ -25,7 +25,7 @@ version = release = _metadata["metadata"]["version"]
 copyright = f"the contributors, {_metadata['metadata']['license']}"
 extensions = ["myst_parser", "sphinxcontrib.mermaid"]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "results/README.md", "results/shipped/*/report.md", "[A-Z]*.md"]
+include_patterns = ["docs/**.md", "results/*.md", "results/shipped/*/report.md", "[A-Z]*.md"]
 exclude_patterns = [".*", "site", "tests", "results/store"]
 MODULES = "docs/modules"  # where the pages of modules are written
 
