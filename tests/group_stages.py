@@ -30,13 +30,12 @@ def fit(config, inputs, out):
 def fit_slowly(config, inputs, out):
     """Notes the host of each process, computes together for half a minute, the second time for a second, and trains."""
     import jax
-    import jax.numpy as jnp
     from jax.experimental import multihost_utils
 
     note({"text": socket.gethostname(), "journal": config["text"]})
     is_first = len(journal(Path(config["text"]))) <= jax.process_count()
     for _ in range(100 if is_first else 3):
-        ones = multihost_utils.process_allgather(jnp.ones(()))
+        ones = multihost_utils.process_allgather(np.ones(()))  # each process its own, whatever mesh is set
         assert ones.sum() == jax.process_count()
         time.sleep(0.3)
     return fit(config, inputs, out)

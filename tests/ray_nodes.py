@@ -19,7 +19,9 @@ from pathlib import Path
 PORT = 6379
 STARTS = 4  # tries: Ray gives a node half a minute, which a busy machine may need longer for
 STARTED = "Ray runtime started"
-NODE = 'hostname "$0" && mount --bind "$1" /etc/hosts && shift && "$@"'  # its own name, and where all others are
+# Its own name, and where all others are. The shell outlives Ray, as a machine does: the driver would end with it.
+NODE = 'hostname "$0" && mount --bind "$1" /etc/hosts && shift && "$@"; echo ray has ended; exec sleep infinity'
+ENDED = "ray has ended"
 RAY = Path(sys.executable).parent / "ray"
 
 
@@ -118,7 +120,7 @@ class Nodes:
                 command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
         try:
-            while process.poll() is None and STARTED not in path.read_text():
+            while process.poll() is None and not any(word in path.read_text() for word in (STARTED, ENDED)):
                 time.sleep(0.2)
         except BaseException:  # Ctrl-C: nobody else knows of it yet
             process.kill()

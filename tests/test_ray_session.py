@@ -115,7 +115,6 @@ def _runs(pid: int, name: str) -> bool:
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("variables", "words"),
@@ -134,7 +133,6 @@ def test_what_keeps_ray_from_starting_is_one_sentence(tiny, tmp_path, variables,
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.ray
 def test_workers_that_ray_ends_for_want_of_memory_are_called_that(tiny, tmp_path):
     strict = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "200"}
@@ -147,7 +145,6 @@ def test_workers_that_ray_ends_for_want_of_memory_are_called_that(tiny, tmp_path
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
@@ -165,7 +162,6 @@ def test_the_death_of_ray_itself_is_noticed_and_nothing_is_left(tiny, tmp_path, 
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(("stop", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 4)])
@@ -182,7 +178,6 @@ def test_a_signal_is_the_exit_status_however_often_it_comes(tiny, tmp_path, stop
 
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
