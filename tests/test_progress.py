@@ -97,13 +97,22 @@ def test_the_eta_is_work_by_slots_but_no_less_than_the_longest_chain():
     assert seconds_to_go(calibration, left, {first: 4.0}, slots=1) == pytest.approx(26.0)
 
 
-def test_the_eta_uses_each_kinds_own_rate_and_the_common_one_for_kinds_not_seen():
-    calibration = Calibration(lambda stage: 1.0)
-    calibration.observe(toy("a", kind="toy"), 2.0)
-    calibration.observe(toy("a", kind="mortal"), 10.0)
-    assert calibration.seconds(toy("b", kind="toy")) == pytest.approx(2.0)
-    assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(10.0)
-    assert calibration.seconds(toy("b", kind="broken")) == pytest.approx(6.0)
+def test_the_eta_uses_each_kinds_own_ratio_and_the_median_of_all_for_kinds_not_seen():
+    calibration = Calibration(lambda stage: 100.0)
+    for seconds in (900.0, 200.0, 220.0):  # the first one compiles
+        calibration.observe(toy("a", kind="toy"), seconds)
+    calibration.observe(toy("a", kind="mortal"), 1000.0)
+    assert calibration.seconds(toy("b", kind="toy")) == pytest.approx(220.0)
+    assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(1000.0)
+    assert calibration.seconds(toy("b", kind="broken")) == pytest.approx(220.0)
+
+
+def test_small_stages_do_not_tell_how_long_the_others_take():
+    calibration = Calibration(lambda stage: 0.3 if stage.kind == "toy" else 100.0)
+    for _ in range(9):
+        calibration.observe(toy("a", kind="toy"), 3.0)  # processes start
+    assert calibration.seconds(toy("b", kind="toy")) == pytest.approx(3.0)
+    assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(100.0)  # as planned
 
 
 def test_durations_read_well():

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from scaling.stage import Stage
 
 
+# Planned seconds of work that must be done before other kinds tell how long an unseen one takes: the first small stages
+# of a sweep take ten times their plan, since they start processes.
+_ENOUGH = 30.0
+
+
 @dataclass
 class Calibration:
     """Seconds taken per second planned, by kind of stage.
@@ -29,8 +34,8 @@ class Calibration:
 
     def seconds(self, stage: Stage) -> float:
         """Seconds that a stage will take, by its kind's ratio or that of all kinds; as planned before one is done."""
-        seen = self._seen.get(stage.kind) or [one for kind in self._seen.values() for one in kind]
-        return self.cost(stage) * (_median(seen) if seen else 1.0)
+        of_all = ((1.0, _ENOUGH), *(one for kind in self._seen.values() for one in kind))
+        return self.cost(stage) * _median(self._seen.get(stage.kind) or of_all)
 
 
 def _median(weighted: Iterable[tuple[float, float]]) -> float:
