@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from scaling.stage import Stage
 
-
 # Planned seconds of work that must be done before other kinds tell how long an unseen one takes: the first small stages
 # of a sweep take ten times their plan, since they start processes.
 _ENOUGH = 30.0
