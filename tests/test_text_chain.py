@@ -17,6 +17,7 @@ from scaling.model.flops import sampling_flops
 from scaling.planning import recipes
 from scaling.planning.chain import solvable as solvable_stage
 from scaling.pricing.costs import cost
+from scaling.pricing.lengths import expected
 from scaling.stage import in_order
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
@@ -94,12 +95,15 @@ def test_no_number_stands_for_what_is_not_known_of_steps(chain):
     assert len(outcomes) == 6 and set(outcomes["error_kind"]) <= {"none", "unknown", "procedure"}
 
 
-def test_costs_are_those_of_the_candidates_and_of_the_limits(cell):
-    costs = {stage.kind: cost(stage) for stage in in_order([recipes.evaluation(cell, 0)])}
+def test_costs_are_those_of_the_candidates_and_of_the_rows_lengths(cell):
+    stages = {stage.kind: stage for stage in in_order([recipes.evaluation(cell, 0)])}
+    costs = {kind: cost(stage) for kind, stage in stages.items()}
     assert costs["problem_source"].flops == 0
-    shown = 321 + 2 * (321 + 401)  # behind two other problems with their solutions
-    assert costs["solvable"].generation_flops == 20 * 8 * sampling_flops(SHAPE, [shown], [24])
-    assert costs["rollouts"].generation_flops == 4 * 4 * sampling_flops(SHAPE, [321], [24])
+    _, prompt, completion = expected(stages["rollouts"])
+    assert completion < 24  # of the rows' solutions, which are shorter than the limit
+    shown = prompt + 2 * (prompt + completion)  # behind two other problems with their solutions
+    assert costs["solvable"].generation_flops == pytest.approx(20 * 8 * sampling_flops(SHAPE, [shown], [completion]))
+    assert costs["rollouts"].generation_flops == pytest.approx(4 * 4 * sampling_flops(SHAPE, [prompt], [completion]))
     assert costs["sft"].training_flops > 0
 
 
