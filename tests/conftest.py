@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -15,6 +16,10 @@ TESTS = Path(__file__).parent
 # stays green.
 settings.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+# In the background of a script, and with nohup, a shell lets its programs ignore Ctrl-C, and they theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
