@@ -73,48 +73,14 @@ def pointwise(
     draws: float64 [B, P], replicates of the errors; falling: the isotonic fit, or the running minimum where the
     reference gets worse with more data; flat: data sizes without m.
     """
-    cells = outcomes.cells_of(reference)
-    log_size = np.log(outcomes.data_size[cells])
-    at_data = falling(outcomes.errors[None, cells])
-    in_draws = falling(draws[:, cells])
-    found = []
+    curve, found = _falling(outcomes, reference, draws, falling), list[Multiplier]()
     for algorithm in outcomes.algorithms:
         if algorithm == reference:
             continue
-        in_range = []
-        own_cells = [cell for cell in outcomes.cells_of(algorithm) if outcomes.data_size[cell] not in flat]
-        for cell in own_cells:
-            size = int(outcomes.data_size[cell])
-            (estimate,) = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - np.log(size)
-            log_m = log_size_reaching(in_draws, log_size, draws[:, cell]) - np.log(size)
-            # A censored replicate says only that m is beyond the reference's range. So where some are +inf, the low
-            # limit counts them at the largest reference size, and the high one as infinite; likewise below.
-            at_least = np.minimum(np.exp(log_m), np.exp(log_size[-1]) / size)
-            at_most = np.maximum(np.exp(log_m), np.exp(log_size[0]) / size)
-            low, _ = percentile_interval(at_least if np.isposinf(log_m).any() else np.exp(log_m))
-            _, high = percentile_interval(at_most if np.isneginf(log_m).any() else np.exp(log_m))
-            at_once = 1 - (1 - LEVEL) / len(own_cells)  # Bonferroni over the sizes
-            low_at_once, _ = percentile_interval(at_least, at_once)
-            _, high_at_once = percentile_interval(at_most, at_once)
-            # A few censored replicates enter the mean at the bound; many would make it a statement about the range.
-            if max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m))) < MAX_CENSORED and np.isfinite(estimate):
-                in_range.append((estimate, np.clip(log_m, log_size[0] - np.log(size), log_size[-1] - np.log(size))))
-            found.append(
-                Multiplier(
-                    algorithm,
-                    "pointwise",
-                    size,
-                    float(np.exp(estimate)),
-                    low,
-                    high,
-                    right_censored=float(np.mean(np.isposinf(log_m))),
-                    left_censored=float(np.mean(np.isneginf(log_m))),
-                    at_least=float(np.quantile(at_least, (1 - LEVEL) / 2)),
-                    extrapolation=1.0,
-                    low_at_once=low_at_once,
-                    high_at_once=high_at_once,
-                )
-            )
+        sizes = _at_sizes(outcomes, algorithm, draws, curve, flat)
+        found += [_at_size(algorithm, at, len(sizes)) for at in sizes]
+        # A few censored replicates enter the mean at the bound; many would make it a statement about the range.
+        in_range = [(at.estimate, at.within) for at in sizes if at.in_range]
         if in_range:
             found.append(_mean(algorithm, in_range))
     return found
@@ -132,23 +98,95 @@ def slope_without_form(
     names: the reference and the algorithm; draws, falling and flat as for `pointwise`. None if fewer than two sizes are
     in the reference's range. A slope of a joint fit also holds what its form lacks; this one needs no form.
     """
-    cells = outcomes.cells_of(names[0])
-    log_size = np.log(outcomes.data_size[cells])
-    at_data, in_draws = falling(outcomes.errors[None, cells]), falling(draws[:, cells])
-    sizes, found = list[float](), list[np.ndarray]()
-    for cell in outcomes.cells_of(names[1]):
-        own = float(np.log(outcomes.data_size[cell]))
-        estimate = log_size_reaching(at_data, log_size, outcomes.errors[cell : cell + 1]) - own
-        log_m = log_size_reaching(in_draws, log_size, draws[:, cell]) - own
-        censored = max(np.mean(np.isposinf(log_m)), np.mean(np.isneginf(log_m)))
-        if outcomes.data_size[cell] not in flat and censored < MAX_CENSORED and np.isfinite(estimate).all():
-            sizes.append(own)
-            found.append(np.clip(np.concatenate([estimate, log_m]), log_size[0] - own, log_size[-1] - own))
-    if len(sizes) < 2:
+    curve = _falling(outcomes, names[0], draws, falling)
+    in_range = [at for at in _at_sizes(outcomes, names[1], draws, curve, flat) if at.in_range]
+    if len(in_range) < 2:
         return None
-    centred = np.array(sizes) - np.mean(sizes)
-    slopes = centred @ np.stack(found) / (centred @ centred)
+    log_size = np.array([np.log(at.size) for at in in_range])
+    centred = log_size - np.mean(log_size)
+    log_m = np.stack([[at.estimate, *at.within] for at in in_range])
+    slopes = centred @ log_m / (centred @ centred)
     return float(slopes[0]), *percentile_interval(slopes[1:])
+
+
+@dataclass(frozen=True)
+class _Falling:
+    """The reference without a form."""
+
+    log_size: np.ndarray  # [J], growing
+    at_data: np.ndarray  # [1, J]
+    in_draws: np.ndarray  # [B, J]
+
+
+@dataclass(frozen=True)
+class _AtSize:
+    """log m at a data size."""
+
+    size: int
+    estimate: float
+    draws: np.ndarray  # [B], infinite where censored
+    ends: tuple[float, float]  # logs of the reference's smallest and largest size
+
+    @property
+    def in_range(self) -> bool:
+        censored = max(np.mean(np.isposinf(self.draws)), np.mean(np.isneginf(self.draws)))
+        return bool(censored < MAX_CENSORED and np.isfinite(self.estimate))
+
+    @property
+    def within(self) -> np.ndarray:
+        """The draws, censored ones at the bound."""
+        clipped: np.ndarray = np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
+        return clipped
+
+
+def _falling(
+    outcomes: Cells, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
+) -> _Falling:
+    cells = outcomes.cells_of(reference)
+    return _Falling(np.log(outcomes.data_size[cells]), falling(outcomes.errors[None, cells]), falling(draws[:, cells]))
+
+
+def _at_sizes(
+    outcomes: Cells, algorithm: str, draws: np.ndarray, curve: _Falling, flat: Collection[int]
+) -> list[_AtSize]:
+    """log m at every size of an algorithm but the flat ones."""
+    found = []
+    for cell in outcomes.cells_of(algorithm):
+        size = int(outcomes.data_size[cell])
+        if size in flat:
+            continue
+        own = np.log(size)
+        (estimate,) = log_size_reaching(curve.at_data, curve.log_size, outcomes.errors[cell : cell + 1]) - own
+        log_m = log_size_reaching(curve.in_draws, curve.log_size, draws[:, cell]) - own
+        found.append(_AtSize(size, float(estimate), log_m, (curve.log_size[0], curve.log_size[-1])))
+    return found
+
+
+def _at_size(algorithm: str, at: _AtSize, num_sizes: int) -> Multiplier:
+    """The point-wise multiplier with its limits."""
+    log_m, (smallest, largest) = at.draws, (np.exp(end) / at.size for end in at.ends)
+    # A censored replicate says only that m is beyond the reference's range. So where some are +inf, the low limit
+    # counts them at the largest reference size, and the high one as infinite; likewise below.
+    at_least, at_most = np.minimum(np.exp(log_m), largest), np.maximum(np.exp(log_m), smallest)
+    low, _ = percentile_interval(at_least if np.isposinf(log_m).any() else np.exp(log_m))
+    _, high = percentile_interval(at_most if np.isneginf(log_m).any() else np.exp(log_m))
+    at_once = 1 - (1 - LEVEL) / num_sizes  # Bonferroni over the sizes
+    low_at_once, _ = percentile_interval(at_least, at_once)
+    _, high_at_once = percentile_interval(at_most, at_once)
+    return Multiplier(
+        algorithm,
+        "pointwise",
+        at.size,
+        float(np.exp(at.estimate)),
+        low,
+        high,
+        right_censored=float(np.mean(np.isposinf(log_m))),
+        left_censored=float(np.mean(np.isneginf(log_m))),
+        at_least=float(np.quantile(at_least, (1 - LEVEL) / 2)),
+        extrapolation=1.0,
+        low_at_once=low_at_once,
+        high_at_once=high_at_once,
+    )
 
 
 def _mean(algorithm: str, in_range: list[tuple[float, np.ndarray]]) -> Multiplier:
