@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-SELECTION = (
-    *("panel", "algorithm", "data_size", "left_out", "settings", "error", "error_of_chosen", "num_problems"),
-)  # the columns of selection.csv
+# The columns of selection.csv.
+SELECTION = ("panel", "algorithm", "data_size", "left_out", "settings", "error", "error_of_chosen", "num_problems")
 Moves = Mapping[tuple[str, int], tuple[float, ...]]  # (algorithm, data size) -> a move for each seed left out
 
 

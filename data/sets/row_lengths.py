@@ -41,22 +41,12 @@ def row_lengths(source: Stage) -> RowLengths | None:
     if paths is None:
         return None
     files = tuple(Path(path) for path in paths.values())
-    return _lengths(_Source(source), tuple((path, known_sha256_of(path)) for path in files))
+    return _lengths(source, tuple((path, known_sha256_of(path)) for path in files))
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A stage as a key of the cache."""
-
-    stage: Stage
-
-    def __hash__(self) -> int:
-        return hash(self.stage.digest)
-
-
-@lru_cache(maxsize=32)
-def _lengths(source: _Source, files: tuple[tuple[Path, str], ...]) -> RowLengths:
-    problems = problems_in_language_of(source.stage.config)
+@lru_cache(maxsize=32)  # used at every stage of a plan
+def _lengths(source: Stage, files: tuple[tuple[Path, str], ...]) -> RowLengths:
+    problems = problems_in_language_of(source.config)
     rows = [row for path, _ in files for row in _rows(problems, path)]
     if not rows:
         raise ValueError(f"{', '.join(str(path) for path, _ in files)}: there is no row; add some.")

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from data.problems.families import family_of
-from data.problems.text_problems import step_texts
+from data.problems.text_cuts import CUTS
 from data.sets.row_lengths import RowLengths, row_lengths
 from scaling.config.errors import ConfigError
 from scaling.config.problems import Problems, problems_of
@@ -52,10 +52,12 @@ def expected(stage: Stage) -> tuple[ModelConfig, float, float]:
     A sampled completion counts as one of the set's solutions, or as its limit if that is shorter.
     """
     shape, longest_prompt, longest_completion = longest(stage)
-    known = _means(stage)
-    if known is None:
+    if (rows := _rows(stage)) is not None:
+        problem, solution = rows.problem, rows.solution
+    elif (known := _HUB.get(setting(stage)[0].family)) is not None:
+        problem, solution, _ = known
+    else:
         return shape, longest_prompt, longest_completion
-    problem, solution, _ = known
     prompt, completion = _INSTRUCTION + problem / CHARACTERS_PER_TOKEN, solution / CHARACTERS_PER_TOKEN + 1
     if not solution:
         completion = longest_completion
@@ -66,19 +68,17 @@ def expected(stage: Stage) -> tuple[ModelConfig, float, float]:
 def expected_steps(stage: Stage) -> float:
     """Steps of a solution, or the most of them where no rows are known."""
     problems, _, _ = setting(stage)
-    known = _means(stage)
-    return family_of(problems).max_steps(problems) if known is None or known[2] is None else known[2]
+    rows = _rows(stage)
+    if rows is None and problems.family in _HUB:
+        return _HUB[problems.family][2]
+    if rows is not None and rows.solutions and isinstance(problems, TextProblems) and is_stated(problems, "step_unit"):
+        return _mean_steps(rows.solutions, problems.step_unit)
+    return family_of(problems).max_steps(problems)
 
 
-def _means(stage: Stage) -> tuple[float, float, float | None] | None:
-    """Mean characters of problem and solution, and mean steps; None where they are not known."""
-    problems, _, _ = setting(stage)
-    if (rows := _rows(stage)) is None:
-        return _HUB.get(problems.family)
-    if not isinstance(problems, TextProblems) or not is_stated(problems, "step_unit") or not rows.solutions:
-        return rows.problem, rows.solution, None
-    steps = [len(step_texts(problems, text)) for text in rows.solutions]
-    return rows.problem, rows.solution, sum(steps) / len(steps)
+@cache  # cutting hundreds of solutions at every stage would take longer than the rest of a plan
+def _mean_steps(solutions: tuple[str, ...], unit: str) -> float:
+    return sum(len(CUTS[unit](text)) + 1 for text in solutions) / len(solutions)
 
 
 def _rows(stage: Stage) -> RowLengths | None:
