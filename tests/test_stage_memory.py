@@ -158,6 +158,8 @@ def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_f
 def test_time_on_hardware_is_flops_over_the_used_part_of_the_peak():
     work = Cost(training_flops=2.8e15, generation_flops=4e14)
     assert seconds_on(work, EIGHT) == pytest.approx(2.8e15 / (8e15 * 0.35) + 4e14 / (8e15 * 0.05))
+    once = Cost(training_flops=2.8e15, generation_flops=5e14, shared_flops=1e14)  # prompts that are read once
+    assert seconds_on(once, EIGHT) == seconds_on(work, EIGHT)
     line = time_lines([], EIGHT)[0]
     assert "8x H100" in line and "35%" in line and "5%" in line and "assumed" in line
 
