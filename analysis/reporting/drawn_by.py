@@ -1,6 +1,6 @@
 """The digest of the code that draws a report, so that a report drawn by other code is known to be stale.
 
-In: the modules of `analysis`, as they lie there. Out: a digest of the syntax trees of those that `analysis.report`
+In: the modules of `analysis`, as installed. Out: a digest of the syntax trees of those that `analysis.report`
 imports, and of the page's templates. Comments, docstrings and layout do not enter it, nor does the Python version.
 """
 
