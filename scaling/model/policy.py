@@ -45,7 +45,7 @@ class Policy:
 
     params: Params  # plain ones: adapters are merged
     config: ModelConfig
-    adapters: tuple[Adapters, ...] = ()  # that turned a base policy's params into these, in order
+    adapters: tuple[Adapters, ...] = ()  # those that turned a base policy's params into these, in order
 
 
 def policy_of(inputs: Mapping[str, Path], name: str) -> Policy:
@@ -54,7 +54,7 @@ def policy_of(inputs: Mapping[str, Path], name: str) -> Policy:
 
 
 def save_trained(start: Policy, trained: Params, lora: Lora | None, directory: Path) -> None:
-    """Write the result of training: the params, or with lora the adapters after those of the start policy."""
+    """Write the result of training: the params or, with lora, the start policy's adapters followed by these."""
     if lora is None:
         save_policy(Policy(trained, start.config), directory)
         return

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from scaling.model.layout import AXES, axis_of, param_axes
 from scaling.model.sizes import ModelConfig
 
-ROWS = ("data", "fsdp")  # the axes that the rows of a batch lie over
+ROWS = ("data", "fsdp")  # the axes over which the rows of a batch are divided
 
 Tree = TypeVar("Tree")
 
@@ -48,7 +48,7 @@ def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
 
 
 def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
-    """How a param is divided. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
+    """How a param is divided. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the mesh's sizes."""
     return _spec(*param_axes(name, config, axes))
 
 
@@ -103,8 +103,8 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
 def looked_up(table: jax.Array, tokens: jax.Array, dtype: str) -> jax.Array:
     """Inside jit: the rows [B, T, D] of the embedding float32 [V, D] at tokens int32 [B, T], as dtype.
 
-    On a mesh every device looks up all tokens in its share of the widths, and then gives widths for rows: neither the
-    table nor its gradient is ever whole. Cast after the lookup: a token's gradient is summed in float32.
+    On a mesh every device looks up all tokens in its share of the widths, and then exchanges widths for rows: neither
+    the table nor its gradient is ever whole. Cast after the lookup: a token's gradient is summed in float32.
     """
     axes = _ambient_axes()
     if not axes:
