@@ -1,13 +1,17 @@
 """Forms of a learning curve g(x), with analytic gradients; x is the data size over its geometric mean.
 
 In: unconstrained parameters theta [B, q] and log x [B, P], B fits at once. Out: values in (0, 1] and derivatives.
-Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a ((x + d) / (1 + d))^-b,
-which is pow3 at d = 0 and comes to c + a exp(-s (x - 1)) with s = b / (1 + d) as d grows (`curves.laws` writes the
-same curve without the division, so that its a is another number); m4, the e with (e - c) / (e0 - e)^alpha = a x^-b,
-which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022, arXiv 2209.06640); bnsl1
-c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
+
+pow2: a x^-b.
+pow3: c + a x^-b (Hestness et al. 2017, arXiv 1712.00409).
+shift4: c + a ((x + d) / (1 + d))^-b; pow3 at d = 0, and c + a exp(-s (x - 1)) with s = b / (1 + d) as d grows.
+`curves.laws` writes the same curve without the division, so that its a is another number.
+m4: the e with (e - c) / (e0 - e)^alpha = a x^-b, which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022,
+arXiv 2209.06640).
+bnsl1: c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
+
 theta is log a, log b (log s for shift4, as its b and d may grow together without limit), then logit(c / c_max) with
-c_max the smallest observed error, then the form's other parameters; these are squeezed smoothly into bounds, so that no
+c_max the smallest observed error, then the form's other parameters. These are squeezed smoothly into bounds, so that no
 trial step leaves them.
 """
 

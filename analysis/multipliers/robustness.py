@@ -66,7 +66,7 @@ def spread(found: Sequence[Variant]) -> tuple[float, float]:
 def _in_logs(design: Design, errors: np.ndarray, constant: Fit, loss: Literal["huber", "linear"]) -> np.ndarray:
     """log m [K] by a loss on the differences of log errors."""
     used = ~np.isnan(errors)
-    # An error counts as half a wrong answer at least, of those that the cell has seen.
+    # No error counts as less than half a wrong answer among all that the cell has seen.
     target = np.log(np.maximum(errors[used], 0.5 / np.maximum(design.weight[used], 1.0)))
     # As strong a prior as the headline's, against residuals of about 0.05.
     pull = 0.05 * np.sqrt(prior_precision(design, constant.form, "H1"))

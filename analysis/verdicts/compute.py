@@ -125,7 +125,7 @@ def _priced(
     reference: str,
     price: float,
 ) -> ComputeMultiplier:
-    """One row in one currency. multipliers: estimate, low and high of m; price: of a problem, in that currency."""
+    """One multiplier in a currency. multipliers: estimate, low and high of m; price: of a problem, in that currency."""
     of_reference = {known: value for (name, known), value in costs.items() if name == reference}
     own, m = costs[algorithm, size], multipliers[0]
 

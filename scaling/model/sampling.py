@@ -6,9 +6,10 @@ batch, the padding or the worker (except near-ties in float32).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
 Rows are sorted by the length of their prompts and cut into chunks of one of two sizes, each padded to a multiple of
-BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. For the large
-policy of a checkpoint other things are expensive: its chunks may be small, and are padded to a multiple of WIDE_BUCKET.
-Rows with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
+BUCKET tokens. This gives few shapes, so few compilations, little filler, and no row pays for the longest prompt. For
+the large policy of a checkpoint other things are expensive: its chunks may be small, and are padded to a multiple of
+WIDE_BUCKET. Rows with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled
+once.
 """
 
 from collections.abc import Sequence
