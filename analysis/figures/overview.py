@@ -327,6 +327,7 @@ def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = Non
             for limit in (band.low, band.high):
                 axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
+    axes.autoscale(axis="y")  # axes that share it with others, which have set their own limits, span all of them
     bottom, top = low, high = axes.get_ylim()
     if high / low > _WIDE:  # the arm's overall multiplier lies outside the range of all points
         low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
