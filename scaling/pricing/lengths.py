@@ -167,8 +167,7 @@ def _own_limit(stage: Stage) -> int | None:
     if samples is None:
         return None
     section = stage.config if samples.section is None else stage.config[samples.section]
-    limit: int | None = section.get("max_new_tokens")
-    return limit
+    return section.get("max_new_tokens")
 
 
 def _is_bfloat16(policy: Mapping[str, object]) -> bool:
