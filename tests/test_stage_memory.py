@@ -13,9 +13,8 @@ from scaling.model.memory_need import sampling_memory, scoring_memory, training_
 from scaling.planning import recipes
 from scaling.planning.chain import solvable
 from scaling.planning.recipes import critical_steps
-from scaling.pretrained.shapes import known_shape
 from scaling.pricing.costs import Cost
-from scaling.pricing.lengths import longest, setting
+from scaling.pricing.lengths import known_shape, longest, setting
 from scaling.pricing.stage_memory import memory_lines, mesh_that_fits, need, seconds_on, time_lines
 from scaling.stage import in_order
 

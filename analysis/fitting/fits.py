@@ -52,19 +52,8 @@ class Fit:
         """float64 [B], slope of log m in log D; 0 except under H2."""
         if arm == 0 or self.hypothesis != "H2":
             return np.zeros(len(self.theta))
-        delta: np.ndarray = self.theta[:, self.form.num_parameters + self._num_others + arm - 1]
-        return delta
-
-    def natural_floor(self, arm: int, design: Design) -> np.ndarray:
-        """float64 [B], the floor of an arm's curve: the reference's except under H3. The form must have a floor."""
-        own = arm > 0 and self.hypothesis == "H3"
-        index = self.form.num_parameters + self._num_others + arm - 1 if own else self.form.parameters.index("floor")
-        floor: np.ndarray = (1.0 if own else design.c_max) / (1 + np.exp(-self.theta[:, index]))
-        return floor
-
-    @property
-    def _num_others(self) -> int:
-        return int(self.theta.shape[1] - self.form.num_parameters) // 2  # under H2 and H3
+        num_others = (self.theta.shape[1] - self.form.num_parameters) // 2
+        return self.theta[:, self.form.num_parameters + num_others + arm - 1]
 
     def curve(self, log_size: np.ndarray, arm: int, design: Design) -> np.ndarray:
         """float64 [B, X], an arm's curve at other sizes, under H0, H1 or H2."""

@@ -22,7 +22,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scaling.registry import stamped
 
@@ -198,8 +197,7 @@ def _squeeze(value: np.ndarray, bound: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sigmoid(value: np.ndarray) -> np.ndarray:
-    share: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * value))
-    return share
+    return 0.5 * (1 + np.tanh(0.5 * value))
 
 
 _FLOORED = ("log_a", "log_b", "floor")

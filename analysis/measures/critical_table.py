@@ -18,7 +18,6 @@ COLUMNS = (
     *("panel", "algorithm", "data_size", "measure", "at", "num_seeds", "num_problems", "num_traces"),
     *("mean", "low", "high", "difference", "difference_low", "difference_high"),
 )
-MEASURES = ("q_value", "q_value_from_pit", "pit_probability")
 
 
 def traces_of(plan: Plan, store: Store, panel_of: Callable[[Run], str], label_of: Callable[[Run], str]) -> pd.DataFrame:

@@ -135,8 +135,7 @@ class _AtSize:
     @property
     def within(self) -> np.ndarray:
         """The draws, censored ones at the bound."""
-        clipped: np.ndarray = np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
-        return clipped
+        return np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
 
 
 def _falling(

@@ -152,8 +152,7 @@ def nested(arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        arrays: dict[str, np.ndarray] = load_file(path)
-        return arrays
+        return load_file(path)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); remove the artifact and run it again."
