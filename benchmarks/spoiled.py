@@ -1,0 +1,210 @@
+"""What spoiled positives do to multipliers: `python -m benchmarks.spoiled` writes the table and figure of results/README.md.
+
+In: results/shipped/paper_flaws, the axis of a flawed teacher, and results/shipped/paper_verifier, that of a verifier
+that accepts wrong answers. Out: results/spoiled.csv and results/figures/spoiled.svg and .png. With a flawed teacher
+m = q g: m is read off SFT's curve on flawed solutions, g off that on exact ones, and q, what exact solutions would have
+saved, is their ratio. All are point-wise, from one bootstrap of runs and test problems, so that ratios are paired.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.looks import COLOURS
+from analysis.figures.style import HEIGHT, WIDTH, styled
+from analysis.fitting.bootstrap import crossed_bootstrap
+from analysis.fitting.isotonic import log_size_reaching, non_increasing
+from analysis.multipliers.estimates import percentile_interval
+from analysis.tables.outcomes import Outcomes, from_table
+
+ROOT = Path(__file__).parents[1]
+FLAW, CLASSES = "problems.flaw_rate", "verifier.classes"
+COLUMNS = ("axis", "level", "quantity", "algorithm", "rounds", "data_size", "estimate", "low", "high")
+NAMES = {"rft": "RFT", "step_dpo": "per-step DPO"}
+
+
+@dataclass(frozen=True)
+class Read:
+    """Errors of a sweep, drawn again: an arm is an algorithm, its level of the axis, and its rounds."""
+
+    outcomes: Outcomes
+    draws: np.ndarray  # float64 [B, P]
+
+    def log_m(self, arm: str, data_size: int, reference: str) -> np.ndarray:
+        """float64 [1 + B], log of how many times more data the reference needs; the estimate first, then the draws."""
+        cells = self.outcomes.cells_of(reference)
+        errors = np.concatenate([self.outcomes.errors[None], self.draws])
+        log_sizes = np.log(self.outcomes.data_size[cells])
+        own = errors[:, self.outcomes.index(arm, data_size)]
+        reached: np.ndarray = log_size_reaching(non_increasing(errors[:, cells]), log_sizes, own) - np.log(data_size)
+        return reached
+
+    def has(self, arm: str, data_size: int) -> bool:
+        return arm in self.outcomes.algorithms and data_size in self.outcomes.sizes_of(arm)
+
+
+def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.DataFrame]:
+    """A sweep's outcomes with arms named by `arm`, and its runs."""
+    text = {name: str for name in ("panel", "algorithm", "stage")}
+    runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=False, na_values=[""])
+    runs = runs.assign(
+        panel=runs["panel"].fillna(""),
+        level=runs[axis].astype(object).where(runs[axis].notna(), None),
+        base=runs["algorithm"].str.split(",").str[0],
+    )
+    runs["arm"] = [
+        arm(base, level if axis == FLAW or base != "sft" else None, 1 if base == "sft" else int(rounds))
+        for base, level, rounds in zip(runs["base"], runs["level"], runs["rounds"], strict=True)
+    ]
+    outcomes = pd.read_parquet(folder / "outcomes.parquet")
+    outcomes = outcomes.astype(dict.fromkeys(("panel", "algorithm", "problem"), str))
+    named = outcomes.merge(
+        runs[["panel", "algorithm", "data_size", "seed", "arm"]], on=["panel", "algorithm", "data_size", "seed"]
+    )
+    named = named.drop(columns=["panel", "algorithm"]).rename(columns={"arm": "algorithm"})
+    table = from_table(named.drop_duplicates(["algorithm", "data_size", "seed", "problem"]))
+    reference = next(name for name in table.algorithms if name.startswith("sft"))
+    return Read(table, crossed_bootstrap(table, num_draws, seed, reference)), runs
+
+
+def arm(algorithm: str, level: float | None, rounds: int) -> str:
+    return f"{algorithm} at {'none' if level is None else f'{level:g}'}, {rounds}"
+
+
+def flaws(found: Read, runs: pd.DataFrame) -> list[tuple]:
+    """m, g and q at every level of flaws."""
+    rows = []
+    exact = arm("sft", 0.0, 1)
+    for level, name, rounds, size in _learners(runs):
+        if not found.has(arm(name, level, rounds), size):
+            continue
+        m = found.log_m(arm(name, level, rounds), size, arm("sft", level, 1))
+        g = found.log_m(arm(name, level, rounds), size, exact)
+        for quantity, drawn in (("m", m), ("g", g), ("q", m - g)):
+            rows.append((FLAW, level, quantity, name, rounds, size, *limits(drawn)))
+    return [*rows, *_ratios(found, runs, FLAW)]
+
+
+def verifiers(found: Read, runs: pd.DataFrame) -> list[tuple]:
+    """m at every verifier; SFT does not see it."""
+    rows = []
+    for level, name, rounds, size in _learners(runs):
+        if found.has(arm(name, level, rounds), size):
+            m = found.log_m(arm(name, level, rounds), size, arm("sft", None, 1))
+            rows.append((CLASSES, level, "m", name, rounds, size, *limits(m)))
+    return [*rows, *_ratios(found, runs, CLASSES)]
+
+
+def _ratios(found: Read, runs: pd.DataFrame, axis: str) -> list[tuple]:
+    """m of per-step DPO over m of RFT, wherever both ran."""
+    rows = []
+    for level, name, rounds, size in _learners(runs):
+        both = [arm(one, level, rounds) for one in ("step_dpo", "rft")]
+        if name == "rft" and all(found.has(one, size) for one in both):
+            reference = arm("sft", level if axis == FLAW else None, 1)
+            step, rft = (found.log_m(one, size, reference) for one in both)
+            rows.append((axis, level, "m_step / m_rft", "", rounds, size, *limits(step - rft)))
+    return rows
+
+
+def _learners(runs: pd.DataFrame) -> list[tuple[float | None, str, int, int]]:
+    """Level, algorithm, rounds and data size of every learner's cell."""
+    cells = runs[runs["base"] != "sft"][["level", "base", "rounds", "data_size"]].drop_duplicates()
+    return [(level, name, int(rounds), int(size)) for level, name, rounds, size in cells.itertuples(index=False)]
+
+
+def limits(drawn: np.ndarray) -> tuple[float, float, float]:
+    """Estimate and 95 % limits of what was drawn as logs, the estimate first; infinite where the curve ends."""
+    known = drawn[1:][~np.isnan(drawn[1:])]  # a ratio of two that are both beyond the curve is unknown
+    low, high = percentile_interval(np.exp(known)) if len(known) else (np.nan, np.nan)
+    return float(np.exp(drawn[0])), low, high
+
+
+def spurious(runs: pd.DataFrame) -> dict[float | None, float]:
+    """Level -> share of RFT's positives in one round that have a spurious step, over all sizes."""
+    part = runs[(runs["base"] == "rft") & (runs["rounds"] == 1)]
+    sums = part.groupby("level", dropna=False)[["num_spurious_traces", "num_positives"]].sum()
+    shares = sums["num_spurious_traces"] / sums["num_positives"]
+    return {None if pd.isna(level) else float(level): float(share) for level, share in shares.items()}
+
+
+def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, data_size: int) -> Figure:
+    """Left: m, q and g against the share of spurious steps. Right: m and its ratio against that of spurious positives."""
+    with styled():
+        figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        at_size = table[table["data_size"] == data_size]
+        of_flaws = at_size[at_size["axis"] == FLAW].assign(x=lambda rows: 2 * rows["level"] / (operands - 1))
+        _panel(left, of_flaws, ("m", "g"))
+        left.set_xlabel("share of the teacher's steps that are spurious")
+        left.set_ylabel("times the problems that SFT needs")
+        of_verifiers = at_size[at_size["axis"] == CLASSES]
+        x = [shares[None if pd.isna(level) else float(level)] for level in of_verifiers["level"]]
+        _panel(right, of_verifiers.assign(x=x), ("m",))
+        right.set_xlabel("share of RFT's positives with a spurious step")
+        left.set_title(f"flawed teacher, D = {data_size}", fontsize=8)
+        right.set_title(f"verifier that accepts wrong answers, D = {data_size}", fontsize=8)
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, quantities: Sequence[str]) -> None:
+    """One line for each algorithm, quantity and number of rounds; bars are 95 % limits."""
+    for place, name in enumerate(NAMES):
+        for quantity in quantities:
+            for rounds, part in rows[(rows["algorithm"] == name) & (rows["quantity"] == quantity)].groupby("rounds"):
+                line = part.sort_values("x")
+                y, top = line["estimate"], line["high"].replace(np.inf, np.nan).fillna(line["estimate"])
+                of_rounds = "" if rows["rounds"].nunique() == 1 else f", {rounds} round{'s' if rounds > 1 else ''}"
+                axes.errorbar(
+                    line["x"] * (1 + 0.02 * place) + 0.002 * place,
+                    y,
+                    yerr=np.clip([y - line["low"], top - y], 0, None),
+                    color=COLOURS[place],
+                    marker="o" if rounds == 1 else "s",
+                    linestyle="-" if quantity == "m" else "--",
+                    markerfacecolor=COLOURS[place] if quantity == "m" else "none",
+                    markersize=4,
+                    linewidth=1.2,
+                    elinewidth=0.7,
+                    label=f"{quantity} of {NAMES[name]}{of_rounds}",
+                )
+    axes.axhline(1, color="black", linewidth=0.6, linestyle=":")
+    axes.set_yscale("log")
+    ticks = [0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24]
+    axes.set_yticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.minorticks_off()
+    finite = pd.concat([rows["estimate"], rows["low"], rows["high"].replace(np.inf, np.nan)]).dropna()
+    axes.set_ylim(0.9 * finite[finite > 0].min(), 1.15 * finite.max())
+    axes.legend(fontsize=6.5)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.spoiled", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "shipped", help="of both sweeps (%(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "results", help="where to write (%(default)s)")
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-size", type=int, default=256, help="of the figure (%(default)s)")
+    arguments = parser.parse_args(argv)
+    of_flaws, flaw_runs = read(arguments.results / "paper_flaws", FLAW, arguments.draws, arguments.seed)
+    of_verifiers, runs = read(arguments.results / "paper_verifier", CLASSES, arguments.draws, arguments.seed)
+    rows = [*flaws(of_flaws, flaw_runs), *verifiers(of_verifiers, runs)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.to_csv(arguments.out / "spoiled.csv", index=False, float_format="%.4g", lineterminator="\n")
+    folder = arguments.out / "figures"
+    folder.mkdir(exist_ok=True)
+    figure = draw(table, spurious(runs), 4, arguments.data_size)
+    with styled():
+        figure.savefig(folder / "spoiled.svg", metadata={"Date": None})
+        figure.savefig(folder / "spoiled.png")
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
