@@ -1,4 +1,4 @@
-"""What spoiled positives do to multipliers: `python -m benchmarks.spoiled` writes the table and figure of results/README.md.
+"""What spoiled positives do to multipliers: `python -m benchmarks.spoiled`, for the page results/README.md.
 
 In: results/shipped/paper_flaws, the axis of a flawed teacher, and results/shipped/paper_verifier, that of a verifier
 that accepts wrong answers. Out: results/spoiled.csv and results/figures/spoiled.svg and .png. With a flawed teacher
@@ -23,7 +23,8 @@ from analysis.fitting.isotonic import log_size_reaching, non_increasing
 from analysis.multipliers.estimates import percentile_interval
 from analysis.tables.outcomes import Outcomes, from_table
 
-ROOT = Path(__file__).parents[1]
+OUT = Path(__file__).parents[1] / "results"
+SHIPPED = OUT / "shipped"
 FLAW, CLASSES = "problems.flaw_rate", "verifier.classes"
 COLUMNS = ("axis", "level", "quantity", "algorithm", "rounds", "data_size", "estimate", "low", "high")
 NAMES = {"rft": "RFT", "step_dpo": "per-step DPO"}
@@ -51,7 +52,7 @@ class Read:
 
 def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.DataFrame]:
     """A sweep's outcomes with arms named by `arm`, and its runs."""
-    text = {name: str for name in ("panel", "algorithm", "stage")}
+    text = dict.fromkeys(("panel", "algorithm", "stage"), str)
     runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=False, na_values=[""])
     runs = runs.assign(
         panel=runs["panel"].fillna(""),
@@ -64,9 +65,8 @@ def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.D
     ]
     outcomes = pd.read_parquet(folder / "outcomes.parquet")
     outcomes = outcomes.astype(dict.fromkeys(("panel", "algorithm", "problem"), str))
-    named = outcomes.merge(
-        runs[["panel", "algorithm", "data_size", "seed", "arm"]], on=["panel", "algorithm", "data_size", "seed"]
-    )
+    of_run = ["panel", "algorithm", "data_size", "seed"]
+    named = outcomes.merge(runs[[*of_run, "arm"]], on=of_run, validate="many_to_one")
     named = named.drop(columns=["panel", "algorithm"]).rename(columns={"arm": "algorithm"})
     table = from_table(named.drop_duplicates(["algorithm", "data_size", "seed", "problem"]))
     reference = next(name for name in table.algorithms if name.startswith("sft"))
@@ -135,7 +135,7 @@ def spurious(runs: pd.DataFrame) -> dict[float | None, float]:
 
 
 def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, data_size: int) -> Figure:
-    """Left: m, q and g against the share of spurious steps. Right: m and its ratio against that of spurious positives."""
+    """Left: m and g against the share of spurious steps. Right: m against that of positives with one."""
     with styled():
         figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -185,9 +185,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, quantities: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.spoiled", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / "shipped", help="of both sweeps (%(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "results", help="where to write (%(default)s)")
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.spoiled", description=summary)
+    parser.add_argument("--results", type=Path, default=SHIPPED, help="of both sweeps (%(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="where to write (%(default)s)")
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-size", type=int, default=256, help="of the figure (%(default)s)")
