@@ -3,10 +3,12 @@
 In: results/shipped/paper_flaws, the axis of a flawed teacher, and results/shipped/paper_verifier, that of a verifier
 that accepts wrong answers. Out: results/spoiled.csv and results/figures/spoiled.svg and .png. With a flawed teacher
 m = q g: m is read off SFT's curve on flawed solutions, g off that on exact ones, and q, what exact solutions would have
-saved, is their ratio. All are point-wise, from one bootstrap of runs and test problems, so that ratios are paired.
+saved, is their ratio. All are point-wise, from one bootstrap of runs and test problems, so that ratios are paired. The
+column `counted` is what `benchmarks.beliefs` predicted without training.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from analysis.tables.outcomes import Outcomes, from_table
 OUT = Path(__file__).parents[1] / "results"
 SHIPPED = OUT / "shipped"
 FLAW, CLASSES = "problems.flaw_rate", "verifier.classes"
+BELIEFS = Path(__file__).parent / "results" / "beliefs.json"
 COLUMNS = ("axis", "level", "quantity", "algorithm", "rounds", "data_size", "estimate", "low", "high")
 NAMES = {"rft": "RFT", "step_dpo": "per-step DPO"}
 
@@ -56,6 +59,7 @@ def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.D
     runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=False, na_values=[""])
     runs = runs.assign(
         panel=runs["panel"].fillna(""),
+        rounds=runs.get("rounds", 1),
         level=runs[axis].astype(object).where(runs[axis].notna(), None),
         base=runs["algorithm"].str.split(",").str[0],
     )
@@ -124,6 +128,24 @@ def limits(drawn: np.ndarray) -> tuple[float, float, float]:
     known = drawn[1:][~np.isnan(drawn[1:])]  # a ratio of two that are both beyond the curve is unknown
     low, high = percentile_interval(np.exp(known)) if len(known) else (np.nan, np.nan)
     return float(np.exp(drawn[0])), low, high
+
+
+def counted(document: dict, table: pd.DataFrame) -> list[float]:
+    """What `benchmarks.beliefs` gave for every m and g of the table before anything was trained; NaN for the rest."""
+    log_sizes, sizes = np.log(document["sizes"]), document["arm_sizes"]
+    rows = {(row["flaw_rate"], row["classes"]): row for row in document["rows"]}
+    found = []
+    for row in table.itertuples(index=False):
+        level = None if pd.isna(row.level) else float(row.level)
+        cell = rows[(level, None) if row.axis == FLAW else (0.0, level)]
+        errors = cell.get(f"{row.algorithm}, {row.rounds}")
+        if row.quantity not in ("m", "g") or errors is None or row.data_size not in sizes:
+            found.append(np.nan)
+            continue
+        curve = np.array([(cell if row.quantity == "m" else rows[0.0, None])["sft"]])
+        error = np.array([errors[sizes.index(row.data_size)]])
+        found.append(float(np.exp(log_size_reaching(non_increasing(curve), log_sizes, error)[0])) / row.data_size)
+    return found
 
 
 def spurious(runs: pd.DataFrame) -> dict[float | None, float]:
@@ -197,6 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     of_verifiers, runs = read(arguments.results / "paper_verifier", CLASSES, arguments.draws, arguments.seed)
     rows = [*flaws(of_flaws, flaw_runs), *verifiers(of_verifiers, runs)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["counted"] = counted(json.loads(BELIEFS.read_text(encoding="utf-8")), table)
     table.to_csv(arguments.out / "spoiled.csv", index=False, float_format="%.4g", lineterminator="\n")
     folder = arguments.out / "figures"
     folder.mkdir(exist_ok=True)
