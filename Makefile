@@ -40,7 +40,7 @@ paper: $(VENV)/installed
 	set -e; for name in $(PAPER); do echo "== sweeps/$$name.yaml"; $(BIN)/python -m scaling.sweep sweeps/$$name.yaml; done
 
 test: $(INSTALLED_TEST) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,6 @@ from analysis.page.parts import Parts
 from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
 from analysis.reporting.conclusions import where
-from analysis.reporting.drawn_by import code_digest
 from analysis.reporting.fits_file import SCHEMA_VERSION
 from analysis.reporting.material import PROVENANCE, Material, material_in_folder, material_in_store
 from analysis.reporting.report_files import report_output
@@ -43,11 +43,13 @@ from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.output import Output, OutputError, mark_of
+from scaling.engine.provenance import PROJECT
 from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
 from scaling.planning.plan import Plan, plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import add_imports, load_plugins, loaded_plugins
+from scaling.sources import sources_digest
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,15 @@ def source_of(sweep: Sweep, current: Plan, store: Store) -> str:
     plugins = sorted(plugin.digest for plugin in loaded_plugins())  # labels and curve forms are theirs too
     text = json.dumps([SCHEMA_VERSION, code_digest(), plugins, settings, runs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_digest(root: Path = PROJECT) -> str:
+    """Sixteen hex digits over the code that draws a report, and the page's templates."""
+    digest = hashlib.sha256(str(sources_digest("analysis.report", root, ("analysis",))).encode())
+    for template in sorted((root / "analysis" / "templates").glob("*.j2")):
+        digest.update(template.name.encode() + template.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _write_tables(directory: Path, material: Material) -> None:

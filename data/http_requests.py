@@ -258,8 +258,7 @@ def start_of(text: str) -> str:
 
 @cache  # takes half a second to read
 def _certificates() -> ssl.SSLContext:
-    context: ssl.SSLContext = httpx.create_ssl_context()
-    return context
+    return httpx.create_ssl_context()
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

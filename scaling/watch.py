@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 from analysis.figures.looks import looks
 from analysis.tables.printing import label
 from analysis.tables.runs import label_axes, label_of
+from data.json_lines import whole_lines
 from scaling.config.errors import ConfigError
 from scaling.config.sweep import Sweep
 from scaling.engine.eta import spoken
@@ -164,18 +165,10 @@ def _running(state: Status, store: Store) -> str:
 def _losses(file: Path) -> list[Point]:
     """(update, loss) so far; nothing for a stage that does not train. The last line may be half written."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for _, line in whole_lines(file)]
     except OSError:
         return []
-    points = []
-    for text in lines:
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if METRIC in row:
-            points.append((float(row["update"]), float(row[METRIC])))
-    return points
+    return [(float(row["update"]), float(row[METRIC])) for row in rows if METRIC in row]
 
 
 def _line_of(points: Sequence[Point]) -> str:

@@ -31,6 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
+# Files of two to five minutes. At the end one of them would keep one of two test processes busy alone.
+FIRST = ("test_tutorial", "test_pool", "test_smollm2", "test_sharding", "test_jax_environment", "test_members")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(FIRST)))
+
+
 @pytest.fixture(scope="session")
 def ray_cluster():
     """A Ray cluster of two cores on this machine that also claims a GPU and four TPU chips."""

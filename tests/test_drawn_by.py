@@ -7,26 +7,35 @@ from planted_store import fill
 from test_tables import GRID, write
 
 from analysis import report
-from analysis.reporting.drawn_by import ROOT, code_digest
+from scaling import sources
+from scaling.engine.provenance import PROJECT
 
 
 @pytest.fixture
-def copy(tmp_path):
-    shutil.copytree(ROOT / "analysis", tmp_path / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
+def copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
+    shutil.copytree(PROJECT / "analysis", tmp_path / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
+
+
+def digest_of(copy) -> str:
+    """As a process that starts now has it."""
+    for function in (sources._source, sources._file_of, sources.sources_digest):
+        function.cache_clear()
+    return report.code_digest.__wrapped__(copy)
 
 
 def changed(copy, file: str, old: str, new: str) -> bool:
     """Whether the digest is another one after a change of the copy's file."""
-    before, path = code_digest.__wrapped__(copy), copy / "analysis" / file
+    before, path = digest_of(copy), copy / "analysis" / file
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    return code_digest.__wrapped__(copy) != before
+    return digest_of(copy) != before
 
 
 def test_the_digest_depends_on_nothing_but_the_files(copy):
-    assert code_digest.__wrapped__(copy) == code_digest()
+    assert digest_of(copy) == report.code_digest()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from planted import power_law
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from analysis.fitting.fits import by_qaicc, fit_point, fit_replicates, polish
 from analysis.fitting.forms import FORMS
@@ -125,8 +126,8 @@ def test_a_floor_of_its_own_is_recovered_under_h3():
     errors = floors + 0.2 * (2.0**arm * np.exp(log_size) / 1024) ** -0.3
     design = Design(log_size, arm, np.full(18, 1e5), 0.2)
     fit = fit_point(design, errors, FORMS["pow3"], "H3")
-    assert fit.natural_floor(1, design)[0] == pytest.approx(0.05, rel=0.02)
-    assert fit.natural_floor(0, design)[0] == pytest.approx(0.15, rel=0.02)
+    assert expit(fit.theta[0, -1]) == pytest.approx(0.05, rel=0.02)
+    assert fit.form.natural(fit.theta[0], design.c_max)["c"] == pytest.approx(0.15, rel=0.02)
     assert np.exp(fit.log_multiplier(1)[0]) == pytest.approx(2.0, rel=0.02)
 
 

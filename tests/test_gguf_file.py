@@ -11,7 +11,7 @@ from scaling.model.policy import flat
 from scaling.model.transformer import architecture
 from scaling.pretrained.gguf_file import _IN_LAYER, _TOP, load_gguf, read_shape
 from scaling.pretrained.hf import hf_name
-from scaling.pretrained.shapes import imported_shape
+from scaling.pricing.lengths import imported_shape
 
 gguf = pytest.importorskip("gguf", reason="needs gguf: pip install -e '.[hf]'")
 

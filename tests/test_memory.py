@@ -15,7 +15,7 @@ from scaling.model.layout import ONE_DEVICE
 from scaling.model.memory_need import rows_on_device, sampling_memory, scoring_memory, training_memory
 from scaling.model.sampling import CHUNK_SIZES, PREFILL_SIZES
 from scaling.model.sizes import ModelConfig
-from scaling.pretrained.shapes import known_shape
+from scaling.pricing.lengths import known_shape
 from scaling.training import batching
 
 TESTS = Path(__file__).parent

@@ -53,8 +53,8 @@ def test_a_claim_that_holds_is_told_from_half_where_the_reference_reaches_it():
     assert 1 < found.width < 3
     assert found.from_half == 1.0  # from 1x, which is half of 2x
     text = sentence(found, "sft")
-    assert "that the claim of 2x is met can be told" in text
-    assert "2.00x can be told from 1.00x (100 % of studies do)" in text
+    assert "the grid can show that the claim of 2x is met" in text
+    assert "it can tell 2.00x from 1.00x (100 % of studies do)" in text
 
 
 def test_a_reference_that_ends_too_early_gives_a_bound_and_the_page_says_how_far_it_must_run():
@@ -63,8 +63,8 @@ def test_a_reference_that_ends_too_early_gives_a_bound_and_the_page_says_how_far
     assert math.isinf(found.width)
     assert found.reach == 8.0
     text = sentence(found, "sft")
-    assert "asks for SFT on 8,192 problems, and it ends at 1,024" in text
-    assert "8.00x cannot reliably be told from 4.00x" in text
+    assert "needs SFT on 8,192 problems, but it ends at 1,024" in text
+    assert "it cannot reliably tell 8.00x from 4.00x" in text
 
 
 def test_more_seeds_and_problems_narrow_the_interval():
@@ -153,7 +153,7 @@ def test_what_is_assumed_without_a_first_run_is_the_claims_and_a_stated_curve():
 def test_a_bound_that_cannot_be_decided_says_why():
     known = Expected("dpo", "<=1", 1.19, 1.19, 10, 0.0, 0.9, 1.2, 0.1, None, None, "DETERMINED", 0.5, 512, 2048)
     text = sentence(known, "sft")
-    assert "that the claim of at most 1x is not met cannot reliably be told (10 % of studies do)" in text
+    assert "the grid cannot reliably show that the claim of at most 1x is not met (10 % of studies do)" in text
     assert "the interval spans a factor of 1.20" in text
     unclaimed = replace(known, claim=None, right_verdict=None)
     assert "nothing is claimed and 1.19x is assumed" in sentence(unclaimed, "sft")

@@ -106,6 +106,17 @@ def test_many_algorithms_are_drawn_apart_each_with_the_reference():
     assert sum(len(texts) - 1 for texts in shown) == len(names)
 
 
+def test_axes_side_by_side_show_the_multipliers_of_both():
+    arms = {f"rft, k={k}": 1.0 for k in range(4)} | {f"dpo, beta=0.{k}": 3.0 for k in range(1, 4)}
+    many = analyse(from_table(planted({"sft": 1.0, **arms}, LADDER[:5], 4, 300)), "sft", {}, 60)
+    figure = overview.multiplier_figure(many, SWEEP)
+    assert len(figure.axes) == 2
+    estimates = [item.estimate for item in many.multipliers if item.kind == "pointwise" and 0 < item.estimate < 99]
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        assert max(estimates) > 2 and low < min(estimates) and high > max(estimates)
+
+
 def test_a_notebook_asks_for_a_width_and_labels():
     results = fit_table(planted({"sft": 1.0, "rft": 2.0}, num_problems=60), draws=200)
     figure = results.figure("error", width=2.75, labels={"rft": "Rejection"})

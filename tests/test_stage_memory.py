@@ -13,9 +13,8 @@ from scaling.model.memory_need import sampling_memory, scoring_memory, training_
 from scaling.planning import recipes
 from scaling.planning.chain import solvable
 from scaling.planning.recipes import critical_steps
-from scaling.pretrained.shapes import known_shape
 from scaling.pricing.costs import Cost
-from scaling.pricing.lengths import longest, setting
+from scaling.pricing.lengths import known_shape, longest, setting
 from scaling.pricing.stage_memory import memory_lines, mesh_that_fits, need, seconds_on, time_lines
 from scaling.stage import in_order
 
@@ -158,6 +157,8 @@ def test_the_plan_names_the_largest_stage_of_each_class_and_says_what_does_not_f
 def test_time_on_hardware_is_flops_over_the_used_part_of_the_peak():
     work = Cost(training_flops=2.8e15, generation_flops=4e14)
     assert seconds_on(work, EIGHT) == pytest.approx(2.8e15 / (8e15 * 0.35) + 4e14 / (8e15 * 0.05))
+    once = Cost(training_flops=2.8e15, generation_flops=5e14, shared_flops=1e14)  # prompts that are read once
+    assert seconds_on(once, EIGHT) == seconds_on(work, EIGHT)
     line = time_lines([], EIGHT)[0]
     assert "8x H100" in line and "35%" in line and "5%" in line and "assumed" in line
 

@@ -1,4 +1,4 @@
-"""Which form a one-variable curve gets: by its misses on the largest sizes, left out, or by AICc where sizes are few.
+"""The choice of a one-variable curve's form: by its misses on the largest sizes, left out, or by AICc.
 
 In: points (x, y). Out: `ChosenCurve`: the form chosen, with every form's fit and both scores. With about ten sizes AICc
 picks too simple a form, so the hold-out decides. With fewer, too little is left to fit; with more, AICc extrapolates
@@ -20,7 +20,7 @@ MAX_EXTRAPOLATION = 4.0  # times the largest size; nothing is predicted beyond
 
 @dataclass(frozen=True)
 class HoldOutScore:
-    """How far the largest sizes, left out, were missed."""
+    """How far a form missed the largest sizes, which were left out."""
 
     form: str  # or last1
     num_left_out: int  # distinct sizes
@@ -66,7 +66,7 @@ def choose(x: np.ndarray, y: np.ndarray, form: str = "auto", weights: np.ndarray
 def hold_out(
     x: np.ndarray, y: np.ndarray, forms: Sequence[str] = AUTO, weights: np.ndarray | None = None
 ) -> tuple[HoldOutScore, ...]:
-    """Predict the largest sizes from the rest: one and two left out, or an eighth and a quarter where they are many."""
+    """Predict the largest sizes from the rest: leave out one and two, or an eighth and a quarter if there are many."""
     sizes = np.unique(x)
     weights = np.ones(len(x)) if weights is None else weights
     scores = []
@@ -88,7 +88,7 @@ def hold_out(
 
 
 class HalfBudget(NamedTuple):
-    """A curve fitted to sizes up to half of the largest, and what it says of the others."""
+    """A curve fitted to sizes up to half of the largest, and what it predicts for the others."""
 
     num_points: int  # predicted
     rmsle: float

@@ -1,9 +1,9 @@
 """Weighted least squares, or Huber's loss, of many fits at once: the one optimiser of curves and surfaces.
 
-In: a model with its derivatives, what it should meet, weights and starts. Out: the minimum nearest to each start. Steps
-are Levenberg's and Marquardt's. Under Huber's loss (1964) only points within delta bend the objective, so that they
-alone make the Hessian; the damping is scaled by every point. That reaches the optimum of scipy's trust region in a
-thirtieth of its time on a bootstrap of 32 points.
+In: a model with its derivatives, the target, weights and starts. Out: the minimum nearest to each start. Steps are
+those of Levenberg and Marquardt. Under Huber's loss (1964) only points within delta bend the objective, so that the
+Hessian comes from them alone; the damping is scaled by every point. On a bootstrap of 32 points this reaches the
+optimum of scipy's trust region in a thirtieth of the time.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 
 # Values [B, P] at theta [B, q], and derivatives [B, P, q].
 Model = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-TOLERANCE, DRAW_TOLERANCE = 1e-12, 1e-9  # what the next step may still promise to take off the objective, relative
+TOLERANCE, DRAW_TOLERANCE = 1e-12, 1e-9  # relative decrease of the objective that the next step may still promise
 _MAX_UPDATES = 500
 _LONGEST = 3.0  # step of a parameter; all are logarithms, or about as large
 
@@ -26,7 +26,7 @@ def minimise(
     tolerance: float = TOLERANCE,
     delta: float = np.inf,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """theta [B, q] and the objective [B], of misses of target [B, P] or [P], from theta [B, q]; weights [B, P].
+    """Minimise misses of target [B, P] or [P] from theta [B, q]: theta and the objective [B]; weights: [B, P].
 
     The objective is the weighted sum of squares, or of Huber's loss with a finite delta.
     """

@@ -1,11 +1,11 @@
 """The best size for each compute budget, and how it grows with the budget (Hoffmann et al. 2022, arXiv 2203.15556,
 section 3.2).
 
-In: points (compute, size, loss), several sizes at each budget, and how much each weighs. Out: `IsoFlop`: of each
-budget the minimum of a parabola of the loss in log size, and a in best size ~ C^a. A budget without a minimum between
-its sizes is left out, and said. Intervals draw residuals of the parabolas, pooled over budgets; a minimum that leaves
-its sizes in a draw stays at their end. Where the loss is steeper on one side of the minimum, a parabola is biased by
-where the sizes lie; the surface L(N, D) is not.
+In: points (compute, size, loss), several sizes at each budget, and how much each weighs. Out: `IsoFlop`: for each
+budget, the minimum of a parabola of the loss in log size; and the exponent a in best size ~ C^a. A budget without a
+minimum between its sizes is left out and named. Intervals draw residuals of the parabolas, pooled over budgets; a
+minimum that leaves its sizes in a draw is put at their end. If the loss is steeper on one side of the minimum, the
+position of the sizes biases a parabola, but not the surface L(N, D).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class _Parabola(NamedTuple):
 
     budget: float
     rows: np.ndarray  # of its points
-    center: float  # mean log size, which is 0 below
+    center: float  # mean log size, which the parabola takes as 0
     ends: tuple[float, float]  # log sizes
     solve: np.ndarray  # float64 [3, P], from losses to coefficients
     fitted: np.ndarray  # float64 [P]
@@ -39,7 +39,7 @@ class IsoFlop:
     fitted: np.ndarray  # float64 [P], NaN at budgets left out
     left_out: tuple[str, ...]  # budgets without a minimum, and why
     parabolas: tuple[_Parabola, ...]
-    scatter: float  # sd of the loss about the parabolas, of a point of mean weight
+    scatter: float  # sd of the loss about the parabolas, for a point of mean weight
     freedom: int
 
     def size(self, compute: float) -> float:
@@ -57,7 +57,7 @@ class IsoFlopDraws(NamedTuple):
 
 
 def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights: np.ndarray) -> IsoFlop:
-    """Fit points [P]. Raises ValueError with the cure where fewer than three budgets have a minimum."""
+    """Fit points [P]. Raises ValueError with the cure if fewer than three budgets have a minimum."""
     weights = weights / weights.mean()
     kept, left_out = [], []
     fitted = np.full(len(loss), np.nan)
@@ -104,7 +104,7 @@ def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights
 
 
 def bootstrap_isoflop(fit: IsoFlop, loss: np.ndarray, weights: np.ndarray, num_draws: int, seed: int) -> IsoFlopDraws:
-    """Losses drawn about the parabolas, and everything fitted again."""
+    """Draw losses about the parabolas, and fit everything again."""
     generator = np.random.default_rng([seed, 0x150F])
     root = np.sqrt(weights / weights.mean())
     rows = np.concatenate([parabola.rows for parabola in fit.parabolas])

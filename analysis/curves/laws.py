@@ -4,9 +4,10 @@ In: points (x, y), both positive, and how much each weighs. Out: `Curve`s. Laws:
 et al. 2017, arXiv 1712.00409); shift4 c + a (x + d)^-b, which is flat below d; hill c + (e0 - c) / (1 + (x / x_mid)^b),
 which leaves a ceiling e0 and falls to c (arXiv 2510.13786 against compute, arXiv 2402.02314 against data); bnsl1
 c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), with one break (Caballero et al. 2022, arXiv 2210.14891). The objective is the
-weighted mean square of differences of log y, so that RMSLE is what is minimised. Starts come from a grid of b and of
-what else bends the curve, at each of which a and c follow by non-negative least squares (variable projection); the best
-are polished by Levenberg-Marquardt steps with analytic gradients, many fits at once. `choice` picks a form.
+weighted mean square of differences of log y, so that RMSLE is minimised. Starts come from a grid of b and of the other
+parameters that bend the curve. At each point of the grid, a and c follow by non-negative least squares (variable
+projection). The best are polished by Levenberg-Marquardt steps with analytic gradients, many fits at once. `choice`
+picks a form.
 `fitting.forms` has the learning curves of a study, whose x is relative to a mean size and whose y is at most 1; some
 formulas are the same there, with parameters in other units. Forms that plug-ins register there are laws here too.
 """
@@ -18,7 +19,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from analysis.curves.descent import DRAW_TOLERANCE, TOLERANCE, minimise
@@ -31,7 +31,7 @@ _LOG_SHIFTS: np.ndarray = np.log([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 _NUM_POLISHED = 8
 _AGREE = 1e-6
 _FAR = 30.0  # bound on the parameters of a plug-in's form
-STEEPEST = 5.0  # bound on b: beyond, a shifted power law turns into an exponential, which extrapolates worse
+STEEPEST = 5.0  # bound on b: beyond it, a shifted power law turns into an exponential, which extrapolates worse
 
 
 class Units(NamedTuple):
@@ -50,13 +50,13 @@ class Bounds(NamedTuple):
     nearly_high: float
 
 
-# log y at the centre of what is above the floor, log b, log c, with x and y over their geometric means
+# log of y above the floor at the centre, log b, log c, with x and y divided by their geometric means
 _COMMON = (
     Bounds(-60.0, 60.0, -60.0, 60.0),
     Bounds(float(np.log(1e-4)), float(np.log(STEEPEST)), float(np.log(1e-4)), float(np.log(STEEPEST))),
     Bounds(-30.0, 5.0, -14.0, 5.0),  # c so small that it is 0 to the data
 )
-# log of what is above the floor, up to a constant, at log x [B, P], and its derivatives by log b and by the bends
+# log of y above the floor, up to a constant, at log x [B, P], and its derivatives by log b and by the bends
 _Shape = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, list[np.ndarray]]]
 
 
@@ -131,7 +131,7 @@ class Law:
 
 @dataclass(frozen=True)
 class RegisteredLaw:
-    """A plug-in's form at some points: as in a study x is over the geometric mean of the sizes, and y as it is."""
+    """A plug-in's form at some points: as in a study, x is over the sizes' geometric mean, and y is not scaled."""
 
     form: Form
     units: Units  # of the points
@@ -164,7 +164,7 @@ class RegisteredLaw:
         return np.log(value) - self.units.log_y, found.by_theta / value[..., None]
 
     def starts(self, log_x: np.ndarray, log_y: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """float64 [S, q], those of a study."""
+        """float64 [S, q], the same starts as in a study."""
         design = Design(log_x + self.units.log_x, np.zeros(len(log_x), int), share * len(share), self.c_max)
         return study_starts(design, np.exp(log_y + self.units.log_y), self.form, "H0")
 
@@ -200,7 +200,7 @@ def _broken(log_x: np.ndarray, b: np.ndarray, bends: np.ndarray) -> tuple[np.nda
 
 
 def _power_units(theta: np.ndarray, units: Units) -> np.ndarray:
-    """a, b, c and, in units of x, d: a x^-b is that of the centred x after multiplication."""
+    """a, b, c and d in the units of x and y; log a takes up the means by which x and y were divided."""
     b = np.exp(theta[:, 1])
     log_a = theta[:, 0] + b * units.log_x + units.log_y
     columns = [np.exp(np.minimum(log_a, 700.0)), b, *np.exp(theta[:, 2:3] + units.log_y).T]
@@ -260,7 +260,7 @@ _FORMS = {
     ),
 }
 LAWS: Mapping[str, Law] = MappingProxyType(_FORMS)
-AUTO = ("pow2", "pow3", "shift4")  # with plug-ins' forms what `choice` chooses among; others are taken on request
+AUTO = ("pow2", "pow3", "shift4")  # with plug-ins' forms, those that `choice` chooses among; others only on request
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Curve:
     form: str
     law: Law | RegisteredLaw
     units: Units
-    theta: np.ndarray  # float64 [B, q], log y at the centre above the floor, log b, log c, bends
+    theta: np.ndarray  # float64 [B, q], log of y above the floor at the centre, log b, log c, bends
     mean_square: np.ndarray  # float64 [B], weighted, of differences of log y
     num_points: int
     num_starts: int = 1
@@ -279,8 +279,7 @@ class Curve:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """float64 [B, X], y at x [X]."""
         value, _ = self.law.log_value(self.theta, np.log(x) - self.units.log_x)
-        predicted: NDArray[np.float64] = np.exp(value + self.units.log_y)
-        return predicted
+        return np.exp(value + self.units.log_y)
 
     @property
     def natural(self) -> np.ndarray:
@@ -297,7 +296,7 @@ class Curve:
 
     @property
     def aicc(self) -> float:
-        """Of the first fit; the variance of the residuals counts as a parameter."""
+        """AICc of the first fit; the variance of the residuals counts as a parameter."""
         n, k = self.num_points, self.theta.shape[1] + 1
         if n <= k + 1:
             return float("inf")
@@ -319,7 +318,7 @@ def num_parameters(form: str) -> int:
 
 
 def fit_curve(x: np.ndarray, y: np.ndarray, form: str, weights: np.ndarray | None = None) -> Curve:
-    """Fit points [P]; of the weights only ratios matter. Raises ValueError with fewer sizes than parameters."""
+    """Fit points [P]; only the ratios of weights matter. Raises ValueError with fewer sizes than parameters."""
     num_sizes = len(np.unique(x))
     if num_sizes < num_parameters(form):
         raise ValueError(f"{form} has {num_parameters(form)} parameters and there are {num_sizes} distinct sizes.")
@@ -346,7 +345,7 @@ def bootstrap_curve(
 ) -> Curve:
     """Fits to points drawn with replacement, each with its weight.
 
-    A draw with fewer distinct sizes than parameters is drawn again: it decides nothing.
+    A draw with fewer distinct sizes than parameters determines no fit, so it is drawn again.
     """
     generator = np.random.default_rng([seed, 0xC0E5])
     sizes, place = np.unique(x, return_inverse=True)

@@ -1,9 +1,9 @@
 """Parameters and predictions with intervals, as records for fits.json, sentences and tables.
 
-In: a fit, its bootstrap draws, and the places that the user asks for. Out: `Fitted`, what a report of points is made
-of. A prediction has the interval of the curve and, where the scatter of points about it can be estimated, that of a new
-run: each draw of the curve plus scatter, in log y, from Student's t with as many degrees of freedom as points exceed
-parameters.
+In: a fit, its bootstrap draws, and the places that the user asks for. Out: `Fitted`, the content of a report on points.
+A prediction has the interval of the curve and, if the scatter of points about it can be estimated, that of a new run.
+For the latter, scatter in log y is added to each draw of the curve, from Student's t with as many degrees of freedom as
+there are points in excess of parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _NEW_RUNS = 8  # for each draw of the curve
 
 
 class Fitted(NamedTuple):
-    """What a report of points is made of."""
+    """The content of a report on points."""
 
     document: dict[str, object]  # of fits.json
     points: pd.DataFrame
@@ -32,7 +32,7 @@ class Fitted(NamedTuple):
 
 
 class Scatter(NamedTuple):
-    """Of log y about the fit."""
+    """The scatter of log y about the fit."""
 
     sd: float  # of a run of mean weight
     freedom: int
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 def scatter(observed: np.ndarray, fitted: np.ndarray, weights: np.ndarray, num_parameters: int) -> Scatter | None:
-    """None where no point is left over."""
+    """The scatter of points about a fit; None if there are no more points than parameters."""
     freedom = len(observed) - num_parameters
     if freedom < 1:
         return None
@@ -111,7 +111,7 @@ def prediction_table(places_: Sequence[Place], what: str, rows: Sequence[Mapping
 
 
 def intervals(names: Sequence[str], point: np.ndarray, draws: np.ndarray) -> dict[str, dict[str, float]]:
-    """draws: float64 [B, len(names)]."""
+    """Name -> estimate and limits. draws: float64 [B, len(names)]."""
     low, high = np.quantile(draws, [0.025, 0.975], axis=0).tolist()
     rows = zip(names, point.tolist(), low, high, strict=True)
     return {name: {"estimate": estimate, "low": a, "high": b} for name, estimate, a, b in rows}
@@ -130,7 +130,7 @@ class Region(NamedTuple):
 
 
 def joint_region(c: np.ndarray, b: np.ndarray) -> Region | None:
-    """From draws [B] of both; None where they do not vary. 95 % of the draws lie inside."""
+    """The region from draws [B] of both; None if they do not vary. 95 % of the draws lie inside."""
     drawn = np.stack([c, np.log(b)])
     center, covariance = drawn.mean(axis=1), np.cov(drawn)
     if np.linalg.matrix_rank(covariance) < 2:

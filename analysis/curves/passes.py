@@ -1,9 +1,9 @@
-"""pass@k from counts: the chance that one of k samples is right, without bias, and its error against k.
+"""pass@k from counts: unbiased estimates of the chance that one of k samples is right, as a curve of error against k.
 
-In: of each problem the number of samples and how many are right. Out: `Passes`: 1 - pass@k at k = 1, 2, 4, ... up to
-the smallest number of samples, with bootstrap draws over problems. Of n samples, c right, k drawn without replacement
-are all wrong with probability C(n - c, k) / C(n, k), whose mean over draws of the n is (1 - p)^k (Chen et al. 2021,
-arXiv 2107.03374, eq. 1); 1 - (1 - c / n)^k is not.
+In: the number of samples of each problem, and how many of them are right. Out: `Passes`: 1 - pass@k at k = 1, 2, 4, ...
+up to the smallest number of samples, with bootstrap draws over problems. If c of n samples are right, k of them drawn
+without replacement are all wrong with probability C(n - c, k) / C(n, k). Its mean over draws of the n samples is
+(1 - p)^k (Chen et al. 2021, arXiv 2107.03374, eq. 1), so the estimate is unbiased; 1 - (1 - c / n)^k is biased.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from scipy.special import gammaln
 
 
 class Passes(NamedTuple):
-    """Errors at each k where one is left."""
+    """Errors at each k at which some error is left."""
 
     k: np.ndarray  # float64 [K]
     error: np.ndarray  # float64 [K], 1 - pass@k, the mean over problems
@@ -30,7 +30,7 @@ def all_wrong(num_samples: np.ndarray, num_correct: np.ndarray, k: np.ndarray) -
 
 
 def passes(num_samples: np.ndarray, num_correct: np.ndarray, num_draws: int, seed: int) -> Passes:
-    """num_samples, num_correct: float64 [P]."""
+    """The errors of P problems; num_samples, num_correct: float64 [P]."""
     largest = int(num_samples.min())
     doublings = 2.0 ** np.arange(int(np.log2(largest)) + 1)
     k = np.union1d(doublings, [largest])

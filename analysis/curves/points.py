@@ -1,6 +1,6 @@
 """Points of a curve or a surface, checked: what cannot be fitted is an error that names the row and the cure.
 
-In: a foreign table and the names of its columns. Out: columns of positive numbers, every row kept.
+In: a user's table and the names of its columns. Out: columns of positive numbers, every row kept.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.curves.surface import MIN_POINTS
 
-_TOO_ALIKE = 0.999  # correlation of log N and log D from which their effects cannot be told apart
-NO_EFFECT = 2.0  # standard errors of a slope under which a column has no effect that the points show
+_TOO_ALIKE = 0.999  # correlation of log N and log D from which on their effects cannot be separated
+NO_EFFECT = 2.0  # standard errors of a slope, below which the points show no effect of a column
 _MIN_LEVELS = 3  # distinct N, and D
 
 
@@ -22,7 +22,7 @@ class PointsError(ValueError):
 def read_points(
     table: pd.DataFrame, x: Sequence[str], y: str, weights: str | None = None
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Columns x, each float64 [P], y [P], and weights [P], 1 without a column of them. Raises PointsError."""
+    """Columns x, each float64 [P], y [P], and weights [P], 1 without such a column. Raises PointsError."""
     names = [*x, y]
     _check_names(table, [*names, *([] if weights is None else [weights])], "--x, --y and --weights")
     found = [_column(table, name, "because the fit is in logarithms") for name in names]
@@ -44,7 +44,7 @@ def read_points(
 
 
 def read_counts(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Samples, and right ones, of each problem, float64 [P]. Raises PointsError."""
+    """The numbers of samples and of right samples of each problem, each float64 [P]. Raises PointsError."""
     if len(columns) != 2:
         raise PointsError(f"--pass-at-k names {len(columns)} columns; it takes two, SAMPLES,CORRECT.")
     _check_names(table, columns, "--pass-at-k")
@@ -55,10 +55,10 @@ def read_counts(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray
         row = int(np.argmax(bad))
         raise PointsError(
             f"row {row}: {samples} is {table[samples].iloc[row]} and {correct} is {table[correct].iloc[row]}; these are"
-            f" whole numbers, {samples} at least 1 and {correct} from 0 to {samples}, one row a problem."
+            f" whole numbers, {samples} at least 1 and {correct} from 0 to {samples}, one row per problem."
         )
     if c.max() == 0 or (c == n).all():
-        raise PointsError(f"every problem is {'solved never' if c.max() == 0 else 'always solved'}: there is no curve.")
+        raise PointsError(f"every problem is {'never' if c.max() == 0 else 'always'} solved: there is no curve.")
     return n, c
 
 
@@ -75,7 +75,7 @@ def slopes(x: Sequence[np.ndarray], y: np.ndarray) -> list[tuple[float, float]]:
 
 
 def check_falls(x: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str) -> None:
-    """Raise PointsError where y rises with a column, as an accuracy does: a form that falls would be fitted flat."""
+    """Raise PointsError if y rises with a column, as an accuracy does: a falling form would be fitted flat."""
     for values, name, (slope, distance) in zip(x, names, slopes(x, y), strict=True):
         if slope > 0 and distance > NO_EFFECT:
             first, last = (float(np.exp(np.log(y[values == end]).mean())) for end in (values.min(), values.max()))

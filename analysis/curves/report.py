@@ -47,7 +47,7 @@ _OVER_PROBLEMS = "95 % percentile, bootstrap over problems"
 class Request:
     """What the user asks for; the defaults are those of the command."""
 
-    x: tuple[str, ...]  # columns; of pass@k, those of samples and of right ones
+    x: tuple[str, ...]  # columns; for pass@k, those of samples and of right samples
     y: str | None  # None: pass@k
     form: str = "auto"
     loss: Loss = "huber"
@@ -68,7 +68,7 @@ class Request:
 
 
 def fit_points(table: pd.DataFrame, name: str, request: Request, output: Output) -> tuple[str, ...]:
-    """Write everything; the conclusions' sentences. Raises PointsError for a table that cannot be fitted."""
+    """Write everything; returns the conclusions' sentences. Raises PointsError for a table that cannot be fitted."""
     known = ("auto", *form_names(), *SURFACES, "isoflop")
     if request.form not in known:
         raise PointsError(
@@ -211,8 +211,8 @@ def _curve(
     }
     text = f"{law.formula}, b = {curve.natural[0, 1]:.3g}"
     note = (
-        "95 % interval: of the curve in this form; of a new run: with the scatter of a point. Unasked, nothing is"
-        f" predicted beyond {MAX_EXTRAPOLATION:g} times the largest size."
+        "95 % interval: of the curve in this form; of a new run: with the scatter of a point. Without a"
+        f" request, nothing is predicted beyond {MAX_EXTRAPOLATION:g} times the largest size."
     )
     tables = (
         parameter_table(found, curve.at_bounds, interval),
@@ -273,7 +273,7 @@ def _curve_sentences(
 
 
 def _at_bound(name: str, curve: Curve) -> str:
-    """What it means that a parameter ends at a bound."""
+    """What a parameter at its bound means."""
     if curve.form not in LAWS:
         return f"{name} is at its bound."
     if name == "b" and curve.natural[0, 1] > 1:
@@ -281,15 +281,15 @@ def _at_bound(name: str, curve: Curve) -> str:
     return {
         "b": f"b is at its lower bound: the curve is flat{' before the break' if curve.form == 'bnsl1' else ''}.",
         "c": "c is 0, its bound: the points show no floor.",
-        "d": "d is at its bound: the points do not tell where the curve bends.",
-        "x_mid": "x_mid is at its bound: the points do not tell where the curve starts to fall.",
-        "c1": "c1 is at its bound: the points do not tell how much the exponent changes at the break.",
-        "f": "f is at its bound: the points do not tell how sharp the break is.",
+        "d": "d is at its bound: the points do not show where the curve bends.",
+        "x_mid": "x_mid is at its bound: the points do not show where the curve starts to fall.",
+        "c1": "c1 is at its bound: the points do not show how much the exponent changes at the break.",
+        "f": "f is at its bound: the points do not show how sharp the break is.",
     }.get(name, f"{name} is at its bound.")
 
 
 def _not_identified(form: str, found: Mapping[str, Mapping[str, float]], x: np.ndarray) -> list[str]:
-    """Parameters for which points on both sides of a bend are missing."""
+    """Sentences on parameters that lack points on one side of a bend."""
     if form == "hill" and found["x_mid"]["estimate"] > x.max():
         return ["x_mid lies beyond the largest size: the points do not reach the middle of the fall; c is a guess."]
     if form == "hill" and found["x_mid"]["estimate"] < x.min():

@@ -25,8 +25,8 @@ MIN_POINTS = 6  # one more than parameters
 _EXPONENTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.9, 1.4)
 _NUM_POLISHED = 8
 _AGREE = 1e-6  # relative difference of objectives under which two starts found the same minimum
-_BLOCK = 50_000  # points of all draws that are fitted at once
-# log of the three terms at the centre of the data over the mean loss, then the log exponents
+_BLOCK = 50_000  # most points, over all draws, that are fitted at once
+# log of the three terms at the centre of the data, divided by the mean loss, then the log exponents
 _LOW, _HIGH = np.array([(-30.0, 10.0)] * 3 + [(-9.0, 2.5)] * 2).T
 
 
@@ -88,7 +88,7 @@ def fit_surface(
     weights: np.ndarray | None = None,
     shared: bool = False,
 ) -> SurfaceFit:
-    """Fit points [P]; from these starts only, where some are given. All values must be positive."""
+    """Fit points [P], from these starts only if some are given. All values must be positive."""
     if len(loss) < MIN_POINTS:
         raise ValueError(f"there are {len(loss)} points, and a surface of five parameters needs {MIN_POINTS}.")
     data = _centred(num_params, data_size, loss, kind, weights)
@@ -139,7 +139,7 @@ def hold_out_surface(
     weights: np.ndarray | None = None,
     shared: bool = False,
 ) -> SurfaceMiss | None:
-    """Leave out the tenth of the points with the largest N D, predict it; None where too few points would be left."""
+    """Predict the tenth of the points with the largest N D from the rest; None if too few points would be left."""
     order = np.argsort(num_params * data_size, kind="stable")
     num_left_out = max(1, len(loss) // 10)
     kept, left = order[:-num_left_out], order[-num_left_out:]
@@ -223,7 +223,7 @@ def _polish(
 
 
 def _log_loss(theta: np.ndarray, data: _Data) -> tuple[np.ndarray, np.ndarray]:
-    """Fitted log losses [B, P], and their derivatives [B, P, 5]; [B, P, 4] where the exponent is shared."""
+    """Fitted log losses [B, P], and their derivatives [B, P, 5]; [B, P, 4] if the exponent is shared."""
     a, b, e, log_alpha, log_beta = (column[:, None] for column in _full(theta).T)
     by_log_n, by_log_d = -np.exp(log_alpha) * data.log_n, -np.exp(log_beta) * data.log_d
     terms = np.stack(np.broadcast_arrays(a + by_log_n, b + by_log_d, e), axis=2)

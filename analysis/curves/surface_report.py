@@ -1,4 +1,4 @@
-"""What is fitted to points of two columns: the surface L(N, D), or the minima of isoFLOP curves.
+"""Fits to points of two columns: the surface L(N, D), or the minima of isoFLOP curves.
 
 In: checked columns and what is asked. Out: `Fitted` for `report`.
 """
@@ -27,7 +27,7 @@ from analysis.curves.points import NO_EFFECT, PointsError, check_surface, slopes
 from analysis.curves.surface import Loss, Surface, SurfaceFit, bootstrap_surface, fit_surface, hold_out_surface
 from analysis.page.rendering import TextTable
 
-SURFACES = ("chinchilla", "chinchilla_shared")  # of which the second has one exponent
+SURFACES = ("chinchilla", "chinchilla_shared")  # the second has one exponent for both terms
 _FORMULA = "E + A / N^alpha + B / D^beta"
 _NEW_RUN = "95 % interval: of the surface; of a new run: with the scatter of a point."
 
@@ -42,7 +42,7 @@ def fit_losses(
     num_draws: int,
     seed: int,
 ) -> Fitted:
-    """The surface, beside the one with the other choice of exponents; losses: values, their name and weights."""
+    """The surface, compared with that of the other choice of exponents; losses: values, their name and weights."""
     y, y_name, weights = losses
     check_surface(at, names)
     n, d = at
@@ -106,7 +106,7 @@ def fit_losses(
         if abs(distance) < NO_EFFECT:
             sentences.append(
                 f"{name} has no effect that these points show (log-log slope {slope:+.2g}): its term, its exponent and"
-                " the best N for a budget say nothing."
+                " the best N for a budget mean nothing."
             )
     if fit.at_bounds:
         verb = "are at their bounds" if len(fit.at_bounds) > 1 else "is at its bound"
@@ -136,7 +136,7 @@ def fit_losses(
 
 
 def _exponents(gap: dict[str, float], shared: SurfaceFit) -> str:
-    """Whether the points tell alpha from beta."""
+    """Whether the points distinguish alpha from beta."""
     if gap["low"] <= 0 <= gap["high"]:
         return (
             f"alpha - beta is {spread(gap)}: one exponent for both, {shared.surface.alpha:.4g}, is compatible with the"

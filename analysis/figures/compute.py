@@ -29,7 +29,7 @@ from analysis.verdicts.study import Study
 def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataFrame:
     """algorithm, data_size, flops of one run, error and its interval, if known; on_front: no other cell beats it.
 
-    The Pareto front: no cell has a smaller mean error for as few FLOPs or fewer.
+    The Pareto front: no other cell has a smaller mean error for the same FLOPs or fewer.
     """
     outcomes = study.outcomes
     table = pd.DataFrame({"algorithm": outcomes.algorithm, "data_size": outcomes.data_size})

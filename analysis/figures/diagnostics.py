@@ -37,7 +37,7 @@ from analysis.verdicts.claims import claim_of, claim_text, value_of
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
-_ROW_LETTERS, _FEW_LETTERS = 34, 16  # of an algorithm's name beside its row; at a width that the user asks for
+_ROW_LETTERS, _FEW_LETTERS = 34, 16  # in a line of an algorithm's name beside its row; in a narrow column
 _ROW, _HIGHER_ROW = 0.62, 0.9  # inches; where names have several lines
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")
@@ -165,7 +165,7 @@ def residual_figure(study: Study, wording: Wording, place: Place = OWN) -> Figur
 
 
 def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> None:
-    """table: as of holdout_table."""
+    """table: from holdout_table."""
     forms, names = list(dict.fromkeys(table["form"])), list(places)
     for row in table.itertuples():
         look, aside = places[row.algorithm], (names.index(row.algorithm) + 0.5) / len(names) - 0.5
@@ -185,7 +185,7 @@ def draw_holdout(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) ->
 def draw_density(
     axes: Axes, table: pd.DataFrame, places: Mapping[str, Look], claims: Mapping[str, float | str]
 ) -> None:
-    """table: as of density_table."""
+    """table: from density_table."""
     claimed = {str(name): claim_of(str(name), claims) for name in dict.fromkeys(table["algorithm"])}
     for name, part in table.groupby("algorithm", sort=False):
         look, claim = places[str(name)], claimed[str(name)]
@@ -203,7 +203,7 @@ def draw_density(
 
 
 def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> None:
-    """table: as of spread_table."""
+    """table: from spread_table."""
     axes.set_xscale("log")
     names = list(dict.fromkeys(table["algorithm"]))
     marks = {
@@ -237,7 +237,7 @@ def draw_spread(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> 
 
 
 def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) -> None:
-    """table: as of residual_table; open marks: cells beyond a turning point, which were not fitted."""
+    """table: from residual_table; open marks: cells beyond a turning point, which were not fitted."""
     for name, part in table.groupby("algorithm", sort=False):
         look = places[str(name)]
         at = part["data_size"] * beside(list(places).index(str(name)), len(places), 1.06)
@@ -251,7 +251,7 @@ def draw_residuals(axes: Axes, table: pd.DataFrame, places: Mapping[str, Look]) 
 
 
 def _smooth(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A Gaussian kernel density on 120 points, in draws of finite spread."""
+    """A Gaussian kernel density at 120 points, for draws of finite spread."""
     width = max(0.9 * values.std() * len(values) ** -0.2, 1e-3)
     at = np.linspace(values.min() - 3 * width, values.max() + 3 * width, 120)
     kernel = np.exp(-0.5 * ((at[:, None] - values) / width) ** 2)

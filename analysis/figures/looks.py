@@ -39,12 +39,12 @@ class Face(TypedDict, total=False):
     markerfacecoloralt: str
 
 
-HOLLOW: Face = {"markerfacecolor": "none"}  # has a meaning of its own in some figures, and is no variant's
+HOLLOW: Face = {"markerfacecolor": "none"}  # has its own meaning in some figures, so no variant has it
 
 
 @dataclass(frozen=True)
 class Look:
-    """One algorithm's, or one variant's."""
+    """The look of one algorithm, or of one variant."""
 
     name: str  # in legends
     colour: str
@@ -102,7 +102,7 @@ def common_settings(names: Sequence[str], reference: str | None = None) -> Mappi
 
 
 def common_text(names: Sequence[str], reference: str | None = None) -> str:
-    """What legends leave out, once for all algorithms that share it."""
+    """The settings that legends leave out, stated once for all algorithms that share them."""
     of_settings: dict[tuple[str, ...], list[str]] = {}
     own = current().labels
     for base, settings in common_settings([name for name in names if name not in own], reference).items():

@@ -45,7 +45,7 @@ from analysis.tables.printing import label
 from analysis.verdicts.headline import number
 from analysis.verdicts.study import Study
 
-_WIDE = 500.0  # an axis of multipliers over a larger factor is cut to its points
+_WIDE = 500.0  # an axis of multipliers that spans a larger factor is cut to its points
 _MOST_TOGETHER = 6  # algorithms in one pair of axes
 _WIDEST = 6.5  # inches, of a figure with several pairs of axes
 _MOST_WITH_ARROWS = 4  # algorithms; the arrows of more would cover the curves
@@ -149,7 +149,7 @@ def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Fig
 
 
 def _apart(study: Study, place: Place) -> tuple[Figure, list[tuple[Axes, list[str]]]]:
-    """Axes with the algorithms in each: all in one or, of many, the variants of each algorithm in their own."""
+    """Axes with the algorithms in each: all in one or, if there are many, one for the variants of each algorithm."""
     others = [name for name in study.outcomes.algorithms if name != study.reference]
     groups = [others]
     if len(others) > _MOST_TOGETHER and not place.axes:
@@ -166,7 +166,7 @@ def _apart(study: Study, place: Place) -> tuple[Figure, list[tuple[Axes, list[st
 def _finish(
     figure: Figure, parts: list[tuple[Axes, list[str]]], study: Study, *more: str, inside: bool, place: Place
 ) -> None:
-    """The text above the axes and the legends: of a single pair, or above each of several."""
+    """Add the text above the axes and the legends: those of a single pair, or one above each of several."""
     if len(parts) == 1:
         state_n(parts[0][0], study, *more)
         legend(parts[0][0], place) if inside else legend_above(figure, place=place)
@@ -210,10 +210,10 @@ def draw_errors(axes: Axes, study: Study, names: Sequence[str] | None = None) ->
 
 
 def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> Annotation | None:
-    """m as what it is: at equal error, the way from the algorithm's D to the reference's m D. Returns its number.
+    """Draw m as an arrow at equal error, from the algorithm's D to the reference's m D; returns its number.
 
-    Of one number, on the joint fit; where none is given, m at the largest size, on the mean. Not drawn where it would
-    leave the reference's sizes, or is too short for a head.
+    One number for all sizes is drawn on the joint fit; without one, m at the largest size is drawn on the mean. Nothing
+    is drawn if the arrow would leave the reference's sizes or be too short for a head.
     """
     outcomes, model, given = study.outcomes, study.described(name), study.verdict(name).headline
     known, sizes = outcomes.sizes_of(study.reference), study.sizes_of(name)
@@ -233,7 +233,7 @@ def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> Annotation |
 
 
 def _spread(axes: Axes, texts: Sequence[Annotation]) -> None:
-    """Move numbers down that would lie on one another."""
+    """Move numbers down where they would overlap."""
     last, points = np.inf, 72 / axes.figure.dpi
     for text in sorted(texts, key=lambda text: -float(text.xy[1])):
         at = points * axes.transData.transform(text.xy)[1]
@@ -261,7 +261,7 @@ def _lines(study: Study) -> str:
 
 
 def draw_collapsed(axes: Axes, study: Study) -> None:
-    """Cell means with intervals at m D of the algorithms that one number describes, and the reference's curve."""
+    """Cell means with intervals at m D, for algorithms that one number describes, and the reference's curve."""
     assert study.curve is not None
     outcomes, (fit, design) = study.outcomes, study.curve
     errors_on_y(axes, outcomes.errors, *(_limits(study, slice(None)) or ()))
@@ -327,6 +327,7 @@ def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = Non
             for limit in (band.low, band.high):
                 axes.plot(band.sizes, limit, "--", color=shade, linewidth=0.6, alpha=0.6)
     axes.axhline(1.0, color="#000000", linewidth=0.7, linestyle=":")
+    axes.autoscale(axis="y")  # axes that share it with others, which have set their own limits, span all of them
     bottom, top = low, high = axes.get_ylim()
     if high / low > _WIDE:  # the arm's overall multiplier lies outside the range of all points
         low, high = max(low, min(reach) / 2), min(high, 2 * max(reach))
@@ -338,7 +339,7 @@ def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = Non
 
 
 def outcomes_sizes(outcomes: Cells, algorithm: str) -> np.ndarray:
-    """Data sizes of an algorithm, growing."""
+    """Data sizes of an algorithm in ascending order."""
     sizes: np.ndarray = outcomes.data_size[outcomes.cells_of(algorithm)]
     return sizes
 

@@ -15,11 +15,11 @@ from analysis.tables.printing import label, settings_text
 
 _CELL, _MARGIN = 0.34, 0.9  # inches: a row, and what stands around the rows
 _ROW_LETTERS = 22
-_DARK = 0.6  # of the scale, from which on text is white
+_DARK = 0.6  # of the scale; on cells darker than this, text is white
 
 
 def select_figure(choices: pd.DataFrame, place: Place = OWN) -> Figure | None:
-    """None where no algorithm had two finished candidates. Blue: above the best of the column; framed: chosen."""
+    """None if no algorithm had two finished candidates. Blue: above the best of the column; framed: chosen."""
     grids = {name: grid for name, part in choices.groupby("algorithm", sort=False) if (grid := _grid(part)) is not None}
     if not grids:
         return None

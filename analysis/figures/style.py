@@ -39,13 +39,13 @@ _STYLE: dict[RcKeyType, object] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
-_LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend, and what a handle with its space takes
-_LEAST_WIDTH, _LEAST_HEIGHT = 1.9, 0.75  # of axes in inches; of a narrow figure over its own
+_LETTERS_PER_INCH, _HANDLE_LETTERS = 19, 9  # of a legend; letters' worth of space that a handle takes
+_LEAST_WIDTH, _LEAST_HEIGHT = 1.9, 0.75  # inches, of axes; of a narrow figure, relative to its usual height
 _SMALL_LETTERS, _NAME_LETTERS = 24, 16  # per inch, of the text above axes, and of their names
-_NARROW, _LEAST_APART = 3.5, 0.14  # inches; of a narrow axis' length, between its ticks
+_NARROW, _LEAST_APART = 3.5, 0.14  # inches, below which a figure is narrow; between ticks there, relative to the axis
 _MOST_INSIDE = 5  # entries of a legend in the axes
 _ROWS_ABOVE = 3  # rows of a legend above the axes for which a figure has room
-_ROW_HEIGHT, _SMALL_ROW_HEIGHT = 0.16, 0.12  # inches, of each more; of one of a small legend
+_ROW_HEIGHT, _SMALL_ROW_HEIGHT = 0.16, 0.12  # inches, of each further row of a legend; of a row of a small legend
 _AXES_SHARE, _SHARED_SHARE, _DIGIT_WIDTH = 0.76, 0.66, 0.073  # of a figure's width, alone and side by side; inches
 _ABOVE_TITLE = 1.07  # of the height of axes, where a legend above their title begins
 _MOST_BESIDE = 5  # algorithms side by side at full distance
@@ -174,7 +174,7 @@ def state_n_once(figure: Figure, study: Study, *more: str) -> None:
 
 
 def say_above(axes: Axes) -> int:
-    """A small legend above axes, with what else stands there as its title; how many lines it has."""
+    """Put a small legend above axes, with the text that is already there as its title; returns its number of lines."""
     handles, texts = axes.get_legend_handles_labels()
     letters = int(_LETTERS_PER_INCH * _inches(axes)) - _HANDLE_LETTERS // 2
     shown = [wrapped(_number_whole(text), letters).replace(_JOIN, " ") for text in texts]
@@ -194,7 +194,7 @@ def say_above(axes: Axes) -> int:
 
 
 def grow(figure: Figure, lines: int) -> None:
-    """Make room above every row of axes for small legends of so many lines."""
+    """Make room above every row of axes for small legends of this many lines."""
     rows = _rows(figure.axes[0])
     figure.set_figheight(figure.get_figheight() + rows * _SMALL_ROW_HEIGHT * lines)
 
@@ -220,8 +220,8 @@ def legend(axes: Axes, place: Place = OWN) -> None:
 def legend_above(figure: Figure, room: int = _ROWS_ABOVE, place: Place = OWN) -> None:
     """A legend above all axes, where it covers nothing: one row, two columns, or one if it is long.
 
-    Entries that are too long for a line have several, and the figure grows by the rows for which it has no `room`,
-    unless its size is asked for or its axes are the caller's: there the legend stands above the first of them.
+    Entries that are too long for one line take several. The figure grows by the rows for which it has no `room`, unless
+    its size was asked for. If the axes are the caller's, the legend stands above the first of them.
     """
     first = place.axes[0] if place.axes else figure.axes[0]
     handles, texts = first.get_legend_handles_labels()
@@ -278,7 +278,7 @@ def errors_on_y(axes: Axes, *drawn: ArrayLike) -> None:
 
 
 def multipliers_on(axis: Axis, logarithmic: bool = True) -> None:
-    """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2, that shows all it will show."""
+    """Ticks 1x, 2x, ... on an axis of multipliers, or of their log2, once everything on it is drawn."""
     low, high = axis.get_view_interval()
     span = high / low if logarithmic else 2.0 ** (high - low)
     ticks = {m for limit, more in _MULTIPLIERS.items() if span < limit for m in more}
@@ -293,7 +293,7 @@ def multipliers_on(axis: Axis, logarithmic: bool = True) -> None:
 
 
 def _thinned(ticks: set[float], apart: float) -> set[float]:
-    """Powers of two, and those of the others that are so many doublings apart."""
+    """The ticks that stay this many doublings apart, powers of two first."""
     kept: set[float] = set()
     for tick in sorted(ticks, key=lambda m: (not math.log2(m).is_integer(), abs(math.log2(m)))):
         if all(abs(math.log2(tick / other)) >= apart for other in kept):
@@ -353,7 +353,7 @@ def _rows(axes: Axes) -> int:
 
 
 def _apart(axes: Axes, places: Sequence[int]) -> set[int]:
-    """Those of growing places on a logarithmic axis whose numbers do not meet."""
+    """The places, given in ascending order on a logarithmic axis, whose numbers do not overlap."""
     low, high = axes.get_xlim()
     per_inch = np.log(high / low) / _inches(axes)
     shown, free = set(), np.inf

@@ -1,11 +1,11 @@
 """The bootstrap of a study: shared problems drawn again, crossed with run effects drawn from pooled variances.
 
 In: `Outcomes`, or `Counts`. Out: replicates of the cell errors, [B, P]. One resample of the problems serves every cell
-and keeps the runs as they are, which gives the spread by problems and by luck. On top of it every cell gets the mean
-of as many new run effects as it has runs: normal, of a variance that is itself drawn (`run_noise`), so that
-their spread is that of t. Effects that the runs of a seed share are kept: one random sign and size for each seed
-multiplies its part in all cells and algorithms, because sizes are nested in a seed's stream and algorithms share its
-SFT policy. Resampling three seeds instead gives ten different resamples, and an interval that ends at the outermost
+and keeps the runs as they are, which gives the spread by problems and by luck. On top of that, every cell gets the mean
+of as many new run effects as it has runs. They are normal, with a variance that is itself drawn (`run_noise`), so that
+they spread like a t distribution. Effects that the runs of a seed share are kept: one random sign and size for each
+seed multiplies its part in all cells and algorithms, because sizes are nested in a seed's stream and algorithms share
+its SFT policy. Resampling three seeds instead gives ten different resamples, and an interval that ends at the outermost
 runs; if runs differ by more than luck, it covers only 80 % (docs/coverage.md).
 
 Every random number belongs to a problem, a seed, or an algorithm and size by name. A cell's replicates are therefore
@@ -39,9 +39,9 @@ def crossed_bootstrap(
     """Replicates of the cell errors, float64 [B, P].
 
     reference: the algorithm that others are compared with, the first one by default. If a table has cells without
-    common seeds, an algorithm that shares none with the reference draws its own. selection: how the cells' logits move
-    where one selection seed is left out; every replicate leaves one out, the same in all cells.
-    Raises ValueError below three seeds: no honest interval can be made from fewer runs.
+    common seeds, an algorithm that shares none with the reference draws its own seed effects. selection: how the cells'
+    logits move where one selection seed is left out; every replicate leaves one out, the same in all cells. Raises
+    ValueError below three seeds: no honest interval can be made from fewer runs.
     """
     _check_seeds(outcomes)
     paired = _on_shared_problems(outcomes, num_draws, seed) if isinstance(outcomes, Outcomes) else None
@@ -69,7 +69,7 @@ def _run_effects(own: Cells, algorithm: str, whose: str, num_draws: int, seed: i
     of_seed = np.stack([_generator(seed, _SEED, whose, label).standard_normal(num_draws) for label in own.seeds])
     shared = (noise.of_seed[:, None] * of_seed).sum(axis=0) / scale
     errors, num_runs = own.errors, own.present.sum(axis=1)
-    steep = noise.slope / np.maximum(errors * (1 - errors), 1e-12)  # of the mean error's logit by the effect
+    steep = noise.slope / np.maximum(errors * (1 - errors), 1e-12)  # derivative of the mean error's logit by the effect
     effects: np.ndarray = (steep / np.sqrt(num_runs))[:, None] * (np.sqrt(variance) * alone + shared)
     return effects
 
@@ -86,8 +86,7 @@ def _moved(means: np.ndarray, effects: np.ndarray) -> np.ndarray:
     """means moved by effects on their logits; an error of 0 or 1 stays."""
     inside = (means > 0) & (means < 1)
     safe = np.where(inside, means, 0.5)
-    moved: np.ndarray = np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
-    return moved
+    return np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
 
 
 def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.ndarray:
@@ -104,7 +103,7 @@ def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.nda
 
 
 def _on_problems_of_each_cell(own: Cells, algorithm: str, num_draws: int, seed: int) -> np.ndarray:
-    """float64 [J, B], mean errors on problems drawn for each cell on its own: binomial, one quantile for its runs.
+    """float64 [J, B], mean errors on problems drawn for each cell on its own: binomial, one quantile for all its runs.
 
     The runs of a cell saw the same problems, but how far their failures coincide is unknown. Drawing them separately
     would make intervals too narrow: of errors, and of multipliers if algorithms fail on different problems.
@@ -128,7 +127,7 @@ def _check_seeds(outcomes: Cells) -> None:
 
 
 def _generator(seed: int, *key: int | str) -> np.random.Generator:
-    """The random generator of a purpose, by name."""
+    """The random generator for a named purpose."""
     named = [int(hashlib.sha256(part.encode()).hexdigest()[:8], 16) if isinstance(part, str) else part for part in key]
     return np.random.default_rng([seed, 0xB007, *named])
 

@@ -2,7 +2,8 @@
 
 In: cell errors [B, P] of B replicates and how much each cell weighs. Out: `Fit`, B fits at once. The objective is the
 binomial quasi-deviance of the cell means, minimised by Fisher scoring with Levenberg-Marquardt damping; every start of
-the point fit is polished, and how many agree is kept. Weak Gaussian priors only keep unidentified parameters finite.
+the point fit is polished, and the number that agree is kept. Weak Gaussian priors only keep unidentified parameters
+finite.
 """
 
 from dataclasses import dataclass, replace
@@ -17,9 +18,9 @@ from analysis.fitting.starts import starts
 
 _CLIP = 1e-6  # errors enter logarithms no closer than this to 0 and 1
 _TOLERANCE = 1e-9  # of a point fit
-_REPLICATE_TOLERANCE = 1e-6  # a standard error is 0.5 of the objective: this is a 700th of one
+_REPLICATE_TOLERANCE = 1e-6  # one standard error adds 0.5 to the objective, so this is a 700th of one
 _MAX_UPDATES = 1000  # a row that needs more has not converged
-_OF_ROWS = ("theta", "objective", "deviance", "fitted", "converged")  # fields of a fit with a row a replicate
+_OF_ROWS = ("theta", "objective", "deviance", "fitted", "converged")  # fields of a fit with one row per replicate
 _AGREE = 1e-6  # relative difference in the objective under which two starts found the same minimum
 
 
@@ -51,19 +52,8 @@ class Fit:
         """float64 [B], slope of log m in log D; 0 except under H2."""
         if arm == 0 or self.hypothesis != "H2":
             return np.zeros(len(self.theta))
-        delta: np.ndarray = self.theta[:, self.form.num_parameters + self._num_others + arm - 1]
-        return delta
-
-    def natural_floor(self, arm: int, design: Design) -> np.ndarray:
-        """float64 [B], the floor of an arm's curve; the reference's except under H3. The form must have one."""
-        own = arm > 0 and self.hypothesis == "H3"
-        index = self.form.num_parameters + self._num_others + arm - 1 if own else self.form.parameters.index("floor")
-        floor: np.ndarray = (1.0 if own else design.c_max) / (1 + np.exp(-self.theta[:, index]))
-        return floor
-
-    @property
-    def _num_others(self) -> int:
-        return int(self.theta.shape[1] - self.form.num_parameters) // 2  # under H2 and H3
+        num_others = (self.theta.shape[1] - self.form.num_parameters) // 2
+        return self.theta[:, self.form.num_parameters + num_others + arm - 1]
 
     def curve(self, log_size: np.ndarray, arm: int, design: Design) -> np.ndarray:
         """float64 [B, X], an arm's curve at other sizes, under H0, H1 or H2."""
@@ -116,7 +106,7 @@ def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
 
 
 def _begin(point: Fit) -> list[np.ndarray]:
-    """Starts at a fit, and at another floor."""
+    """Starts: a fit, and the same with another floor."""
     begin = [point.theta[0]]
     if point.form.has_floor:
         other = point.theta[0].copy()
@@ -135,7 +125,7 @@ def polish(
 ) -> Fit:
     """Minimise from theta [B, q] for errors [B, P], all rows at once; an error of NaN has no weight.
 
-    tolerance: a row is done when the next step promises a smaller decrease of the objective.
+    tolerance: a row is done when the next step promises to decrease the objective by less than this.
     """
     theta = np.array(theta, dtype=float)  # a copy: rows are replaced in place
     weights = np.where(np.isnan(errors), 0.0, design.weight)
@@ -160,7 +150,7 @@ def polish(
         curvature = (j * weight[..., None]).transpose(0, 2, 1) @ j
         diagonal = np.einsum("bqq->bq", curvature) + precision
         # Damping is relative to each parameter's own curvature, since their scales differ by orders of magnitude; the
-        # 1e-12 keeps the matrix regular where neither data nor prior say anything.
+        # 1e-12 keeps the matrix regular where neither data nor prior inform a parameter.
         lifted = curvature + np.eye(theta.shape[1]) * (precision + damping[active, None] * diagonal + 1e-12)[:, None, :]
         step = np.linalg.solve(lifted, gradient[..., None])[..., 0]
         # At most 2 in any parameter, all of them on a log or logit scale: a longer step lands where the curves are flat

@@ -1,14 +1,18 @@
-"""Forms of a learning curve g(x), x the data size over its geometric mean, with analytic gradients.
+"""Forms of a learning curve g(x), with analytic gradients; x is the data size over its geometric mean.
 
 In: unconstrained parameters theta [B, q] and log x [B, P], B fits at once. Out: values in (0, 1] and derivatives.
-Forms: pow2 a x^-b; pow3 c + a x^-b (Hestness et al. 2017, arXiv 1712.00409); shift4 c + a ((x + d) / (1 + d))^-b,
-which is pow3 at d = 0 and comes to c + a exp(-s (x - 1)) with s = b / (1 + d) as d grows (`curves.laws` writes the
-same curve without the division, so that its a is another number); m4, the e with (e - c) / (e0 - e)^alpha = a x^-b,
-which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022, arXiv 2209.06640); bnsl1
-c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
-theta is log a, log b (of shift4 log s, as b and d may grow together without end), then logit(c / c_max) with c_max the
-smallest observed error, then the form's other parameters; these are squeezed smoothly into bounds, so that no trial
-step leaves them.
+
+pow2: a x^-b.
+pow3: c + a x^-b (Hestness et al. 2017, arXiv 1712.00409).
+shift4: c + a ((x + d) / (1 + d))^-b; pow3 at d = 0, and c + a exp(-s (x - 1)) with s = b / (1 + d) as d grows.
+`curves.laws` writes the same curve without the division, so that its a is another number.
+m4: the e with (e - c) / (e0 - e)^alpha = a x^-b, which leaves a ceiling e0 and falls to c (Alabdulmohsin et al. 2022,
+arXiv 2209.06640).
+bnsl1: c + a x^-b (1 + (x / d)^(1 / f))^(-c1 f), one break (Caballero et al. 2022, arXiv 2210.14891).
+
+theta is log a, log b (log s for shift4, as its b and d may grow together without limit), then logit(c / c_max) with
+c_max the smallest observed error, then the form's other parameters. These are squeezed smoothly into bounds, so that no
+trial step leaves them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +22,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scaling.registry import stamped
 
@@ -131,8 +134,8 @@ def _m4(theta: np.ndarray, log_x: np.ndarray, c_max: float, ceiling: float) -> V
 def _m4_root(wanted: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """s with alpha softplus(s) - softplus(-s) = wanted, by Newton's method.
 
-    The left side is convex or concave throughout, with a slope between 1 and alpha: from the side that the first step
-    reaches, the steps only go one way, so that they cannot miss.
+    The left side is convex or concave throughout, with a slope between 1 and alpha. After the first step, all steps
+    therefore go the same way and cannot overshoot.
     """
     s = np.where(wanted < 0, wanted, wanted / alpha)
     for _ in range(40):
@@ -173,7 +176,7 @@ def _bnsl1(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
 def _power(theta: np.ndarray, log_x: np.ndarray, floor: np.ndarray, by_floor: np.ndarray | None) -> Values:
     """floor + a x^-b with its derivatives by log a, log b and, where there is one, the floor's parameter."""
     b = np.exp(theta[:, 1:2])
-    # Beyond e^3 no error remains; the bound keeps far-off trial steps finite.
+    # No error comes near e^3; the bound keeps far-off trial steps finite.
     power = np.exp(np.clip(theta[:, 0:1] - b * log_x, -700.0, 3.0))
     columns = [power, -b * log_x * power]
     if by_floor is not None:
@@ -194,8 +197,7 @@ def _squeeze(value: np.ndarray, bound: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sigmoid(value: np.ndarray) -> np.ndarray:
-    share: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * value))
-    return share
+    return 0.5 * (1 + np.tanh(0.5 * value))
 
 
 _FLOORED = ("log_a", "log_b", "floor")
@@ -223,7 +225,7 @@ _FORMS: dict[str, Form] = {
     ),
 }
 FORMS: Mapping[str, Form] = MappingProxyType(_FORMS)  # of learning curves, by name
-# The names beside those of FORMS have another meaning where forms are named.
+# The names added to those of FORMS mean something else wherever a form can be named.
 BUILT_IN = (*FORMS, "hill", "chinchilla", "chinchilla_shared", "isoflop", "auto", "last1")
 _ANY_FLOOR = 0.1  # c_max of a check
 
@@ -234,7 +236,7 @@ def registered() -> tuple[str, ...]:
 
 
 def register_form(form: Form) -> Form:
-    """Register a form from outside. Raises ValueError if its name is taken, or fits cannot use it."""
+    """Register a form from outside. Raises ValueError if its name is taken or fits cannot use it."""
     floor, others = form.parameters[2:3] == ("floor",), form.parameters[2 + form.has_floor :]
     if form.parameters[:2] != ("log_a", "log_b") or floor != form.has_floor:
         raise ValueError(
@@ -254,7 +256,7 @@ def register_form(form: Form) -> Form:
 
 
 def _check_derivatives(form: Form) -> None:
-    """Compare with differences of values: fits follow the derivatives."""
+    """Compare the derivatives with differences of values, since fits rely on them."""
     theta = np.array([[-1.0, -1.0, *[0.3] * form.has_floor, *start] for start in form.starts])
     log_x, steps = np.tile(np.linspace(-2.0, 2.0, 9), (len(theta), 1)), 1e-5 * np.eye(form.num_parameters)
     found = form.evaluate(theta, log_x, _ANY_FLOOR)

@@ -34,9 +34,9 @@ def running_minimum(levels: np.ndarray) -> np.ndarray:
 
 
 def fall_per_fourfold(levels: np.ndarray, log_size: np.ndarray, data_size: float) -> float:
-    """By how much falling levels [J] fall over the fourfold of sizes around a data size that is within theirs.
+    """How far falling levels [J] fall over a fourfold range of sizes around a data size.
 
-    The fourfold ends where the sizes do; where they span less, it is all of them.
+    The range is moved to lie within the sizes. If these span less than fourfold, it is all of them.
     """
     half = np.log(2.0)
     middle = np.clip(np.log(data_size), log_size[0] + half, max(log_size[-1] - half, log_size[0] + half))

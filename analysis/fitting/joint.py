@@ -1,7 +1,7 @@
 """The joint model: one reference curve g, and for every other algorithm a multiplier, err_alg(D) = g(m_alg(D) D).
 
 In: a form, a hypothesis and parameters theta [B, q]. Out: values and derivatives at every cell. H0 has m = 1, H1 a
-constant multiplier, H2 a multiplier m0 x^delta, H3 a constant multiplier and a floor of the algorithm's own. Separate
+constant multiplier, H2 a multiplier m0 x^delta, H3 a constant multiplier and the algorithm's own floor. Separate
 curves, H4, are one H0 for each algorithm. theta is the form's parameters, log m [K], then delta [K] under H2 or the
 floors' logits [K] under H3.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.fitting.forms import Form
 
 Hypothesis = Literal["H0", "H1", "H2", "H3"]
-# Weak Gaussian priors on unconstrained parameters, sd 3 or else 7: they only keep unidentified ones finite.
+# Weak Gaussian priors on unconstrained parameters, with sd 3 or 7, only keep unidentified ones finite; 0: no prior.
 _PRECISION = {"log_a": 0.0, "log_b": 0.0, "log_s": 0.0, "log_alpha": 1 / 9, "turn": 1 / 9, "log_f": 1 / 9}
 _WEAK = 1 / 49
 
@@ -75,7 +75,7 @@ def predict(design: Design, form: Form, hypothesis: Hypothesis, theta: np.ndarra
 
 
 def own_floor_logit(theta: np.ndarray, c_max: float) -> np.ndarray:
-    """H3's parameter of a floor, its logit, for the form's, the logit of its share of c_max."""
+    """H3's floor parameter, the floor's logit, from the form's, which is the logit of the floor's share of c_max."""
     logit: NDArray[np.float64] = np.log(c_max) - np.log1p(np.exp(-theta) - c_max)
     return logit
 

@@ -24,7 +24,7 @@ _NO_LUCK = 1e-9  # variance of an effect if no luck is subtracted
 class RunNoise:
     """The run effects of an algorithm with J cells and R seeds."""
 
-    slope: np.ndarray  # float64 [J], change of a run's error by its effect
+    slope: np.ndarray  # float64 [J], derivative of a run's error by its effect
     luck: np.ndarray  # float64 [J], variance of an observed effect due to luck alone; inf if unobserved
     of_seed: np.ndarray  # float64 [R], effect shared by the runs of a seed, shrunk by the share that luck explains
     squares: np.ndarray  # float64 [J], sums of squares of the rest

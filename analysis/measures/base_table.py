@@ -1,7 +1,7 @@
 """The base policies of a sweep: how far each was pretrained, and how well it then knows its text and solves problems.
 
-In: a plan and its store. Out: one row a base policy that was evaluated, to be fitted as a learning curve of pretraining
-where `pretrain.num_updates` is an axis (`python -m analysis.fit results/NAME/base.csv --x num_texts --y excess_loss`).
+In: a plan and its store. Out: one row per evaluated base policy. If `pretrain.num_updates` is an axis, these rows are a
+learning curve of pretraining, which `python -m analysis.fit results/NAME/base.csv --x num_texts --y excess_loss` fits.
 """
 
 import pandas as pd
@@ -23,8 +23,8 @@ COLUMNS = (
 def base_table(plan: Plan, store: Store) -> pd.DataFrame:
     """Pretrained base policies, the shortest training first; random and imported ones have no place on the curve.
 
-    loss and entropy are in nats a token of the web text's completions: the mean over the last part of training, of
-    texts not seen before, and what no policy can know.
+    loss and entropy are in nats per token of the web text's completions. loss is the mean over the last part of
+    training, on texts not seen before; entropy is the part that no policy can predict.
     """
     rows = {}
     for cell in (run.cell for run in plan.runs if run.cell.policy.hf is None and run.cell.policy.base == "pretrained"):
@@ -43,7 +43,7 @@ def base_table(plan: Plan, store: Store) -> pd.DataFrame:
 
 
 def _entropy(cell: Cell) -> float:
-    """Nats a token of a completion, its end included; all completions of a family's web text are as long."""
+    """Nats per token of a completion, its end included; all completions of a family's web text have one length."""
     assert not isinstance(cell.problems, TextProblems)  # policies for those are imported
     family = family_of(cell.problems)
     facts = family.web_facts(cell.problems, cell.pretrain.seed)

@@ -18,7 +18,7 @@ from analysis.page.rendering import Section, TextTable, picture
 from analysis.tables.printing import label
 
 _REACH = 3  # steps before and after the first pit that are drawn; the table has all
-_FEWEST = 20  # traces that a drawn mean rests on at least; the table has all
+_FEWEST = 20  # traces behind a mean that is drawn; the table has all
 
 
 def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
@@ -42,13 +42,13 @@ def critical_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
 
 
 def shown_size(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one panel that its figure shows: those of the size with most algorithms, the largest of equals."""
+    """The rows of one panel that its figure shows: those of the size with the most algorithms, the largest in a tie."""
     counts = table.groupby("data_size")["algorithm"].nunique()
     return table[table["data_size"] == counts[counts == counts.max()].index.max()]
 
 
 def critical_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:
-    """Q by step index, and by steps from the first pit; a line an algorithm."""
+    """Q by step index, and by steps from the first pit; one line per algorithm."""
     with styled():
         figure, (left, right) = pictures(2, (1.6 * WIDTH, HEIGHT), place, sharey=True)
         table = table[table["num_traces"] >= _FEWEST]

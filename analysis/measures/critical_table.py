@@ -18,7 +18,6 @@ COLUMNS = (
     *("panel", "algorithm", "data_size", "measure", "at", "num_seeds", "num_problems", "num_traces"),
     *("mean", "low", "high", "difference", "difference_low", "difference_high"),
 )
-MEASURES = ("q_value", "q_value_from_pit", "pit_probability")
 
 
 def traces_of(plan: Plan, store: Store, panel_of: Callable[[Run], str], label_of: Callable[[Run], str]) -> pd.DataFrame:
@@ -37,7 +36,7 @@ def traces_of(plan: Plan, store: Store, panel_of: Callable[[Run], str], label_of
 
 
 def critical_table(traces: pd.DataFrame, reference: str, num_draws: int, seed: int) -> pd.DataFrame:
-    """The summary; empty where nothing was measured."""
+    """The summary; empty if nothing was measured."""
     if traces.empty:
         return pd.DataFrame(columns=list(COLUMNS))
     rows = []
@@ -63,7 +62,7 @@ def critical_table(traces: pd.DataFrame, reference: str, num_draws: int, seed: i
 
 
 def _measures(group: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    """Measure -> its values and their places: step index, steps from the first pit, or one place a trace."""
+    """Measure -> its values and their places: step index, steps from the first pit, or one place per trace."""
     once = group.drop_duplicates(["algorithm", "seed", "problem", "sample"])
     return {
         "q_value": group.assign(at=group["step"], value=group["q_value"]),
@@ -73,7 +72,7 @@ def _measures(group: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
 
 
 class _Draws:
-    """Weights of seeds and problems, the same for every algorithm and place of a data size; the data first."""
+    """Weights of seeds and problems, the same for every algorithm and place of a data size; draw 0 is the data."""
 
     def __init__(self, group: pd.DataFrame, num_draws: int, seed: int) -> None:
         generator = np.random.default_rng([seed, 0xC517])
@@ -99,7 +98,7 @@ class _Draws:
 
 
 def _with_limits(means: np.ndarray, has_limits: bool) -> tuple[float, float, float]:
-    """The first, and the 95 % percentile interval of the others; no limits from fewer than three seeds."""
+    """The first mean, and the 95 % percentile interval of the others; no limits from fewer than three seeds."""
     if not has_limits:
         return float(means[0]), np.nan, np.nan
     low, high = np.nanpercentile(means[1:], [2.5, 97.5])

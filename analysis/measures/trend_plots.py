@@ -55,7 +55,7 @@ def trend_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
 
 
 def trend_figure(trend: Trend, table: pd.DataFrame, place: Place = OWN) -> Figure:
-    """One picture a measure; a line for each algorithm and data size, from SFT's point on where it is on the axis."""
+    """One picture per measure; one line per algorithm and data size, starting at SFT's point if SFT is on the axis."""
     shown = _shown(trend, table)
     with styled():
         width = WIDTH * max(1.0, _SHARE * len(shown))
@@ -69,7 +69,7 @@ def trend_figure(trend: Trend, table: pd.DataFrame, place: Place = OWN) -> Figur
 
 
 def _draw(axes: Axes, table: pd.DataFrame) -> None:
-    """Colour and marker say which algorithm, line and filling which data size; points beside each other, not on top."""
+    """Colour and marker show the algorithm, line and filling the data size; points stand side by side, not on top."""
     starts = table[table["algorithm"] == "sft"].set_index("data_size")
     others = table[table["algorithm"] != "sft"]
     lines = list(others.groupby(["algorithm", "data_size"], sort=False))

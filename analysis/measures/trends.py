@@ -1,7 +1,7 @@
 """How runs change along an axis other than data: rounds, or correct traces per problem.
 
 In: the table of runs. Out: one row for each (trend, panel, algorithm, data size, place on the axis, measure), the mean
-over seeds with its 95 % t interval; none where the sweep has no such axis. docs/results.md explains the columns.
+over seeds with its 95 % t interval; no rows if the sweep has no such axis. docs/results.md explains the columns.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _CELL = ["panel", "algorithm", "data_size", "at"]
 
 @dataclass(frozen=True)
 class Trend:
-    """An axis, and what is looked at along it."""
+    """An axis, and what is measured along it."""
 
     name: str  # of its figure's file
     title: str
@@ -95,7 +95,7 @@ def _placed(trend: Trend, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_with_limits(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and 95 % t interval over seeds; no limits below three."""
+    """Mean and 95 % t interval over seeds; no limits from fewer than three."""
     mean = float(values.mean())
     if len(values) < MIN_SEEDS:
         return mean, np.nan, np.nan

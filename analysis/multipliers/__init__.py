@@ -1,1 +1,1 @@
-"""Data-efficiency multipliers and what questions them."""
+"""Data-efficiency multipliers and the checks on them."""

@@ -1,8 +1,8 @@
 """Contrasts between multipliers, from the same draws: ratios, adjusted tests, and a band for m(D).
 
 In: point fits and replicate fits of joint models. Out: `Ratio` of two algorithms, which two separate intervals cannot
-give; `Adjusted`, p values with Holm's correction over the algorithms of a table, which no verdict depends on; `Band`,
-which holds m(D) under H2 at all of an algorithm's sizes at once, 95 % by the largest |t| over them.
+give. `Adjusted`, p values with Holm's correction over the algorithms of a table; no verdict depends on them. `Band`,
+limits that hold m(D) under H2 at all of an algorithm's sizes at once, with 95 % by the largest |t| over the sizes.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Adjusted:
-    """Two questions about one algorithm, p by itself and adjusted for all algorithms of the table (Holm 1979)."""
+    """Two tests of one algorithm, each with p by itself and p adjusted for all algorithms of the table (Holm 1979)."""
 
     algorithm: str
     p: float  # of m = 1, two-sided, from the draws of the constant multiplier
@@ -50,7 +50,7 @@ class Band:
 
 
 def ratio(numerator: str, denominator: str, points: tuple[float, float], draws: tuple[np.ndarray, np.ndarray]) -> Ratio:
-    """Of two log multipliers, from replicates that share the reference and the problems; the larger one goes above."""
+    """From two log multipliers, whose replicates share the reference and the problems; the larger is the numerator."""
     if points[0] < points[1]:
         return ratio(denominator, numerator, points[::-1], draws[::-1])
     low, high = np.exp(np.quantile(draws[0] - draws[1], [_TAIL, 1 - _TAIL]))
@@ -58,7 +58,7 @@ def ratio(numerator: str, denominator: str, points: tuple[float, float], draws: 
 
 
 def adjusted(names: Sequence[str], log_ms: Sequence[np.ndarray], slopes: Sequence[np.ndarray]) -> tuple[Adjusted, ...]:
-    """log_ms, slopes: draws [B] of log m and of its slope in log D, for each name."""
+    """Tests of m = 1 and of a slope of 0; log_ms, slopes: draws [B] of log m and of its slope in log D, by name."""
     p, of_slope = ([two_sided(drawn) for drawn in family] for family in (log_ms, slopes))
     return tuple(Adjusted(*row) for row in zip(names, p, holm(p), of_slope, holm(of_slope), strict=True))
 

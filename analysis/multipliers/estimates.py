@@ -2,8 +2,8 @@
 
 In: outcomes and bootstrap draws of their errors. Out: `Multiplier`s, point-wise m_alg(D) = D_ref(err_alg(D)) / D
 without a form, and their mean over the sizes in the reference's range. A replicate below the reference's lowest error
-counts as +inf, one above its highest as 0, and quantiles are taken with them in, so that an upper limit can be
-infinite. As such a replicate says no more than that m is beyond the reference's range, the other limit is the bound.
+counts as +inf, one above its highest as 0. Quantiles include both, so that an upper limit can be infinite. Such a
+replicate says only that m is beyond the reference's range, so the other limit is the bound.
 """
 
 from collections.abc import Callable, Collection
@@ -15,7 +15,7 @@ from analysis.fitting.isotonic import fall_per_fourfold, log_size_reaching, non_
 from analysis.tables.cells import Cells
 
 LEVEL = 0.95
-MIN_FALL = 0.01  # of the reference's error per fourfold of data; where it is less, no m is given
+MIN_FALL = 0.01  # of the reference's error per fourfold of data; if it falls less, no m is given
 MAX_CENSORED = 0.05  # a size with more censored replicates stays out of the mean multiplier; fewer count at the bound
 
 
@@ -25,15 +25,15 @@ class Multiplier:
 
     algorithm: str
     kind: str  # "pointwise", "mean" of the point-wise ones, or "overall": one number for all sizes, where it holds
-    data_size: int | None  # None but for a point-wise one
+    data_size: int | None  # None unless point-wise
     estimate: float
     low: float
     high: float
     right_censored: float  # share of replicates that beat every reference cell
     left_censored: float  # share of replicates that every reference cell beats
     at_least: float  # the bound that data support: 2.5 % quantile of min(m, D_ref,max / D)
-    extrapolation: float  # largest D_ref over the reference's largest size; above 1 the model, not data, carries it
-    low_at_once: float | None = None  # of a point-wise one, as high_at_once: limits that hold at all its sizes
+    extrapolation: float  # largest D_ref over the reference's largest size; above 1 it rests on the model, not on data
+    low_at_once: float | None = None  # if point-wise: with high_at_once, a limit that holds at all its sizes
     high_at_once: float | None = None
 
 
@@ -49,10 +49,10 @@ class Difference:
 
 
 def flat_sizes(outcomes: Cells, reference: str, fitted: np.ndarray | None) -> dict[int, float]:
-    """The data sizes at which the reference hardly moves, with its fall per fourfold; there any data are worth as much.
+    """The data sizes at which the reference hardly improves, with its fall per fourfold: there, m can be anything.
 
-    fitted: float64 [J], the reference's own curve at its sizes, which scatters less than its errors; None: it has none,
-    and its isotonic fit takes the place. Either is of the reference alone, so that all algorithms and draws share it.
+    fitted: float64 [J], the reference's own curve at its sizes, which scatters less than its errors; None: it has no
+    curve, and its isotonic fit is used. Both depend on the reference alone, so all algorithms and draws share them.
     """
     cells = outcomes.cells_of(reference)
     levels = non_increasing(outcomes.errors[None, cells])[0] if fitted is None else fitted
@@ -68,7 +68,7 @@ def pointwise(
     falling: Callable[[np.ndarray], np.ndarray] = non_increasing,
     flat: Collection[int] = (),
 ) -> list[Multiplier]:
-    """m at every cell of every other algorithm, from each replicate's falling reference, and its mean over cells.
+    """m at every cell of every algorithm but the reference, and its mean over cells, with intervals from the draws.
 
     draws: float64 [B, P], replicates of the errors; falling: the isotonic fit, or the running minimum where the
     reference gets worse with more data; flat: data sizes without m.
@@ -79,7 +79,7 @@ def pointwise(
             continue
         sizes = _at_sizes(outcomes, algorithm, draws, curve, flat)
         found += [_at_size(algorithm, at, len(sizes)) for at in sizes]
-        # A few censored replicates enter the mean at the bound; many would make it a statement about the range.
+        # A few censored replicates enter the mean at the bound; many would turn it into a statement about the range.
         in_range = [(at.estimate, at.within) for at in sizes if at.in_range]
         if in_range:
             found.append(_mean(algorithm, in_range))
@@ -96,7 +96,7 @@ def slope_without_form(
     """The slope of point-wise log m in log D with its 95 % interval, by least squares over the sizes in range.
 
     names: the reference and the algorithm; draws, falling and flat as for `pointwise`. None if fewer than two sizes are
-    in the reference's range. A slope of a joint fit also holds what its form lacks; this one needs no form.
+    in the reference's range. The slope of a joint fit also absorbs what its form lacks; this one needs no form.
     """
     curve = _falling(outcomes, names[0], draws, falling)
     in_range = [at for at in _at_sizes(outcomes, names[1], draws, curve, flat) if at.in_range]
@@ -113,7 +113,7 @@ def slope_without_form(
 class _Falling:
     """The reference without a form."""
 
-    log_size: np.ndarray  # [J], growing
+    log_size: np.ndarray  # [J], ascending
     at_data: np.ndarray  # [1, J]
     in_draws: np.ndarray  # [B, J]
 
@@ -135,8 +135,7 @@ class _AtSize:
     @property
     def within(self) -> np.ndarray:
         """The draws, censored ones at the bound."""
-        clipped: np.ndarray = np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
-        return clipped
+        return np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
 
 
 def _falling(
@@ -234,7 +233,7 @@ def interval_of_errors(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval, infinite values included; its limits are drawn values, never between one and inf."""
+    """Percentile interval, infinite values included; its limits are drawn values, never interpolated towards inf."""
     tail = (1 - level) / 2
     low = np.quantile(values, tail, method="lower")
     high = np.quantile(values, 1 - tail, method="higher")

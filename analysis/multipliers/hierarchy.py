@@ -1,10 +1,10 @@
-"""The hierarchy of joint models, tested: does a larger one describe the curves better than chance?
+"""Tests of the hierarchy of joint models: does a larger one describe the curves better than by chance?
 
 In: the design, cell errors, bootstrap draws and a fit of the smaller model. Out: `Comparison`s. H0 is one curve, H1 has
-constant multipliers, H2 multipliers that change with D, H3 a floor of each algorithm's own, H4 separate curves. The
-statistic is the quasi-F, deviance saved for each added parameter (weights hold the overdispersion already). Its null
-distribution is that of replicates recentred on the smaller fit: with few sizes and parameters at bounds no chi-square
-holds.
+constant multipliers, H2 multipliers that change with D, H3 a separate floor for each algorithm, H4 separate curves.
+The statistic is the quasi-F, deviance saved per added parameter (weights include the overdispersion already). Its null
+distribution comes from replicates recentred on the smaller fit, because no chi-square holds with few sizes and
+parameters at bounds.
 """
 
 from dataclasses import dataclass, replace
@@ -29,20 +29,20 @@ class Comparison:
 
 
 def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit, num_replicates: int | None = None) -> np.ndarray:
-    """float64 [B, P], data that do follow the fit, with the replicates' scatter; NaN where errors are."""
+    """float64 [B, P], data that truly follow the fit, with the replicates' scatter; NaN where errors are NaN."""
     moved: np.ndarray = np.clip(fit.fitted + draws[:num_replicates] - errors, 0.0, 1.0)
     return moved
 
 
 def lack_of_fit(design: Design, errors: np.ndarray, draws: np.ndarray, fit: Fit) -> float:
-    """p: how often data that do follow the fit would miss it by as much as the data do."""
+    """p: how often data that truly follow the fit would deviate from it by as much as the errors do."""
     return float(
         np.mean(fit_replicates(design, recentred(errors, draws, fit, NUM_REPLICATES), fit).deviance >= fit.deviance[0])
     )
 
 
 def compare_models(design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit) -> tuple[Comparison, ...]:
-    """H0 against H1, then H1, a point fit, against all that contain it; H3 only where the form has a floor."""
+    """H0 against H1, then H1 against all that contain it; H3 only if the form has a floor. constant: H1's point fit."""
     if design.num_arms < 2:
         return ()
     form = constant.form
@@ -61,7 +61,7 @@ def _compare(
 ) -> Comparison:
     """null: data [B, P] that follow the smaller fit; missed: its deviances [B] from them."""
     large = fit_point(design, errors, small.form, larger, min_sizes=0)
-    # The smaller fit, written as one of the larger model, is where data made from it are best sought.
+    # Data made from the smaller fit are best fitted from that fit, written in the larger model's parameters.
     theta, added = small.theta, num_parameters(design, small.form, larger) - small.num_parameters
     if larger == "H3":
         floor = small.form.parameters.index("floor")
@@ -77,7 +77,7 @@ def _compare(
 def _against_separate(
     design: Design, errors: np.ndarray, null: np.ndarray, constant: Fit, missed: np.ndarray
 ) -> Comparison:
-    """H4: every algorithm has a curve of its own, which falls apart into one fit for each."""
+    """H4: every algorithm has a curve of its own, so that each can be fitted separately."""
     observed, saved = float(constant.deviance[0]), missed
     num_separate = 0
     for arm in range(design.num_arms):

@@ -1,8 +1,9 @@
-"""Hold-out: what each form predicts for data sizes that it has not seen, and whether the headline predicts its own.
+"""Hold-out: how each form predicts data sizes that it has not seen, and whether the headline does so within limits.
 
-In: the design, cell errors and names of the algorithms. Out: `HoldOut`, every algorithm's largest size, then its two
-largest, predicted from the rest under every form and scored beside `last1`, which repeats the last error seen; and
-`HeldOut`, one algorithm's largest size predicted by the constant multiplier, inside its interval or not.
+In: the design, cell errors and names of the algorithms. Out: `HoldOut` and `HeldOut`. For `HoldOut`,
+every form predicts each algorithm's largest size, then its two largest, from the rest. Its scores stand beside those of
+`last1`, which repeats the last error seen. `HeldOut` is one algorithm's largest size predicted by the constant
+multiplier, inside its interval or not.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from analysis.fitting.fits import Fit, fit_again, fit_replicates
 from analysis.fitting.forms import Form
 from analysis.fitting.joint import Design
 
-MIN_SIZES = 7  # of the reference; below, hold-out leaves too few sizes to choose a form by
+MIN_SIZES = 7  # of the reference; with fewer, hold-out leaves too few sizes to choose a form by
 NUM_REPLICATES = 500
 _CLIP = 1e-6
 _TAIL = 0.0125  # with the test of fit (analysis.verdicts.evidence) it refuses at most 5 % of constant multipliers
@@ -51,7 +52,7 @@ class HoldOut:
     scores: tuple[Score, ...] = ()
 
     def best_form(self, forms: Sequence[Form]) -> str | None:
-        """The form of the best mean log score among those that every round scored; the simpler one at a tie."""
+        """The form with the best mean log score among those that every round scored; the simpler one in a tie."""
         rounds = {score.num_dropped for score in self.scores}
         means = []
         for form in forms:
@@ -80,7 +81,7 @@ class HeldOut:
 def rolling(design: Design, errors: np.ndarray, names: Sequence[str], fits: Sequence[Fit]) -> HoldOut:
     """Leave out the largest size of every algorithm, then the two largest; errors [P], NaN where not used.
 
-    fits: to all of them, one for each form.
+    fits: to all sizes, one for each form.
     """
     predictions, scores = [], []
     for num_dropped in (1, 2):
@@ -108,10 +109,10 @@ def rolling(design: Design, errors: np.ndarray, names: Sequence[str], fits: Sequ
 def hold_out_headline(
     design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit, arm: int, algorithm: str
 ) -> HeldOut | None:
-    """Predict an algorithm's largest size from H1 without it; None where nothing would be left of the algorithm.
+    """Predict an algorithm's largest size from H1 without it; None if the algorithm has no other size.
 
     constant: the fit to everything. A replicate redraws the runs and problems of the cell as well as those of the fit,
-    so that its miss scatters by all.
+    so that the scatter of its prediction error includes both.
     """
     cells = np.flatnonzero((design.arm == arm) & ~np.isnan(errors))
     if len(cells) < 2:

@@ -1,8 +1,8 @@
-"""Inverse scaling: where more data raise the error, from which size on, and what that leaves of the multiplier.
+"""Inverse scaling: whether more data raise the error, from what size on, and what multiplier remains.
 
-In: outcomes and bootstrap draws. Out: `Inversion`. An algorithm is flagged when its error at the largest size is above
-the best before it beyond the interval. Its curve is then fitted up to the turning point D* only, and its multiplier at
-the last D is given twice: with the best policy that at most D data made, and with the last one.
+In: outcomes and bootstrap draws. Out: `Inversion`. An algorithm is flagged if its error at the largest size exceeds the
+best one before by more than the interval. Its curve is then fitted up to the turning point D* only. Its multiplier at
+the last D is given twice: for the best policy from at most that much data, and for the last one.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Inversion:
 def inversions(
     outcomes: Cells, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[Inversion, ...]:
-    """Every flagged algorithm, the reference among them; falling: what makes the reference's levels fall."""
+    """Every flagged algorithm, the reference included; falling: makes the reference's levels non-increasing."""
     found = []
     for name in outcomes.algorithms:
         rise = rise_after_best(outcomes, name, draws)

@@ -1,9 +1,10 @@
 """The joint fit of one algorithm and the reference: the form chosen, one multiplier with its draws, and its slope.
 
 In: outcomes of the two, replicates of their errors and the cells that a falling curve may describe. Out: `Model`,
-finished numbers. No other algorithm enters, so that a verdict is the same in any company. The form is one within 4 of
-the smallest QAICc: from seven sizes of the reference on, the one among them that predicts held-out sizes best, below
-the best. A multiplier varies with D only where its slope excludes 0 under every form that fits about as well.
+finished numbers. No other algorithm enters, so that a verdict is the same in any table. With fewer than seven sizes of
+the reference, the form is that of the smallest QAICc. With seven or more, it is the one that predicts held-out sizes
+best among those within 4 of the smallest QAICc. A multiplier varies with D only if its slope excludes 0 under every
+form that fits about as well.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ _ARM = 1  # the algorithm; 0 is the reference
 
 @dataclass(frozen=True)
 class FormScore:
-    """How one form did."""
+    """How well one form fits."""
 
     form: str
     qaicc: float
@@ -77,7 +78,7 @@ class Model:
         """H1's m with its 95 % percentile interval."""
         low, high = percentile_interval(self.constant_draws.log_multiplier(_ARM))
         estimate = self.constant.log_multiplier(_ARM)[0]
-        with np.errstate(over="ignore"):  # beyond every number: infinite
+        with np.errstate(over="ignore"):  # what overflows is infinite
             return float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high))
 
     @property
@@ -89,7 +90,7 @@ class Model:
 
 
 def design_of(outcomes: Cells, names: Sequence[str], errors: np.ndarray) -> Design:
-    """The cells as a joint fit sees them. names: the reference first; errors: [P], NaN where none is fitted."""
+    """The cells as a joint fit sees them. names: the reference first; errors: [P], NaN where not fitted."""
     return Design(
         log_size=np.log(outcomes.data_size.astype(float)),
         arm=np.array([names.index(name) for name in outcomes.algorithm]),
@@ -114,7 +115,7 @@ def why_no_curve(outcomes: Cells, reference: str, used: np.ndarray) -> str | Non
 
 
 def fit_curve_of(outcomes: Cells, reference: str, used: np.ndarray, base_error: float | None) -> tuple[Fit, Design]:
-    """The reference's own curve, which figures draw: the form of smallest QAICc."""
+    """The reference's own curve, which figures draw, in the form of smallest QAICc."""
     own = outcomes.part([reference])
     errors = np.where(used[outcomes.cells_of(reference)], own.errors, np.nan)
     design = design_of(own, [reference], errors)
@@ -183,9 +184,10 @@ def _slopes(
     forms: Sequence[Form],
     alike: Sequence[Form],
 ) -> tuple[Slope, ...]:
-    """Under the chosen form; where that excludes 0, also under all that fit about as well, with one m or a varying one.
+    """Under the chosen form; if that excludes 0, also under all that fit about as well, with one m or a varying one.
 
-    Where the curve has a floor and a form without one is chosen, its slope takes up what the form lacks.
+    The others are needed because a form may lack something that the curve has, such as a floor. The slope then absorbs
+    what the form lacks.
     """
     chosen = _slope(varying, varying_draws)
     if chosen.low <= 0 <= chosen.high:

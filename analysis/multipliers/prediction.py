@@ -1,9 +1,9 @@
 """m at any data size, and the m that one new run there would show.
 
 In: the joint fit of an algorithm and the reference, and a data size. Out: `Predicted`. Its first interval is that of
-m(D), from the draws of the fit: with one m for all sizes, or one that changes with D. The second adds the run: an
-effect of the algorithm's pooled variance and what its seed shares, and luck with as many test problems, all drawn for
-each draw; the error that this gives is put back on the draw's own reference curve.
+m(D), from the draws of the fit: with one m for all sizes, or one that changes with D. The second adds the run. Every
+draw gets a run effect, with the algorithm's pooled variance and what a seed's runs share, and luck with as many test
+problems. The multiplier is then read from the draw's own reference curve at the error that results.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Predicted:
 
 
 def predicted(model: Model, data_size: int, varies: bool, seed: int = 0) -> Predicted:
-    """varies: take the multiplier that changes with D, else the one for all sizes."""
+    """m at one data size; varies: take the multiplier that changes with D, else the one for all sizes."""
     point, draws = (model.varying, model.varying_draws) if varies else (model.constant, model.constant_draws)
     design, log_size = model.design, np.log(data_size)
     centred = log_size - design.log_center
@@ -55,7 +55,7 @@ def predicted(model: Model, data_size: int, varies: bool, seed: int = 0) -> Pred
 
 
 def _of_new_runs(model: Model, errors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """float64 [B], the errors that new runs show where the expected ones are errors [B]."""
+    """float64 [B], the errors that new runs would show where errors [B] are expected."""
     outcomes = model.outcomes
     noise = run_noise(outcomes.part([model.algorithm]), model.algorithm)
     of_seeds = (noise.of_seed**2).sum() / max(len(noise.of_seed) - 1, 1)

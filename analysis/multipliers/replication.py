@@ -1,9 +1,10 @@
 """One multiplier measured in several studies: their ratio, and a summary that lets true multipliers differ.
 
 In: log multipliers of studies with their variances. Out: `Summary`. The variance between studies is that of Paule and
-Mandel (1982), at which the weighted squares are what they are on average; the interval is that of Hartung, Knapp, Sidik
-and Jonkman, which holds with few studies (IntHout et al. 2014, doi 10.1186/1471-2288-14-25). A prediction interval says
-where the multiplier of another such study lies (Higgins et al. 2009, doi 10.1111/j.1467-985X.2008.00552.x).
+Mandel (1982), at which the weighted sum of squares equals its expectation; the interval is that of Hartung, Knapp,
+Sidik and Jonkman, which holds with few studies (IntHout et al. 2014, doi 10.1186/1471-2288-14-25). A prediction
+interval says where the multiplier of another such study lies (Higgins et al. 2009, doi
+10.1111/j.1467-985X.2008.00552.x).
 """
 
 import math
@@ -16,7 +17,7 @@ from scipy.stats import t
 
 @dataclass(frozen=True)
 class Summary:
-    """Of K studies, on the scale of its input."""
+    """The summary of K studies, on the scale of the input."""
 
     mean: float
     low: float  # 95 % interval of the mean
@@ -35,7 +36,7 @@ def random_effects(values: np.ndarray, variances: np.ndarray) -> Summary:
     weight = 1 / (variances + between)
     mean = float(np.average(values, weights=weight))
     spread = float((weight * (values - mean) ** 2).sum() / (count - 1))
-    error = math.sqrt(max(spread, 1.0) / weight.sum())  # never narrower than a fixed variance between makes it
+    error = math.sqrt(max(spread, 1.0) / weight.sum())  # never smaller than if the variance between studies were known
     half = float(t.ppf(0.975, count - 1)) * error
     apart = float(t.ppf(0.975, count - 2)) * math.hypot(error, math.sqrt(between)) if count > 2 else math.inf
     return Summary(mean, mean - half, mean + half, between, mean - apart, mean + apart)

@@ -1,10 +1,10 @@
-"""What questions the joint fit of an algorithm and its reference: larger models, and other ways of fitting.
+"""Checks of the joint fit of an algorithm and its reference: larger models, and other ways of fitting.
 
 In: a `Model`. Out: `Questions`, always shown beside the headline and never in its place; no verdict depends on them.
-Larger models are those of `hierarchy`. `Variant`s are other ways of fitting H1. Huber's loss with delta 1e-3 on log
-errors, as Hoffmann et al. 2022 (arXiv 2203.15556) fit losses; errors of a few hundred problems scatter far more than
-that, so here it is nearly least absolute deviations. Least squares of log errors. The same objective without the
-smallest size.
+Larger models are those of `hierarchy`. `Variant`s are three other ways of fitting H1. The first is Huber's loss with
+delta 1e-3 on log errors, as Hoffmann et al. 2022 (arXiv 2203.15556) fit losses. Errors of a few hundred problems
+scatter far more than that, so here it is nearly least absolute deviations. The second is least squares of log errors.
+The third is the same objective without the smallest size.
 """
 
 from collections.abc import Sequence
@@ -35,20 +35,20 @@ class Variant:
 
 @dataclass(frozen=True)
 class Questions:
-    """Of one algorithm."""
+    """The checks of one algorithm."""
 
     comparisons: tuple[Comparison, ...]  # H0 to H4
     variants: tuple[Variant, ...]
 
 
 def questions(model: Model) -> Questions:
-    """Ask them."""
+    """All checks of one algorithm's model."""
     known = (model.design, model.errors)
     return Questions(compare_models(*known, model.draws, model.constant), variants(*known, model.constant))
 
 
 def variants(design: Design, errors: np.ndarray, constant: Fit) -> tuple[Variant, ...]:
-    """H1 of one algorithm and its reference in the same form, fitted otherwise; errors [P], NaN where not used."""
+    """H1 of one algorithm and its reference in the same form, fitted in other ways; errors [P], NaN where not used."""
     found = {
         "Huber, log error": _in_logs(design, errors, constant, "huber"),
         "least squares, log error": _in_logs(design, errors, constant, "linear"),
@@ -66,7 +66,7 @@ def spread(found: Sequence[Variant]) -> tuple[float, float]:
 def _in_logs(design: Design, errors: np.ndarray, constant: Fit, loss: Literal["huber", "linear"]) -> np.ndarray:
     """log m [K] by a loss on the differences of log errors."""
     used = ~np.isnan(errors)
-    # No error is below half a wrong answer in what the cell has seen.
+    # No error counts as less than half a wrong answer among all that the cell has seen.
     target = np.log(np.maximum(errors[used], 0.5 / np.maximum(design.weight[used], 1.0)))
     # As strong a prior as the headline's, against residuals of about 0.05.
     pull = 0.05 * np.sqrt(prior_precision(design, constant.form, "H1"))

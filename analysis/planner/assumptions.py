@@ -1,7 +1,7 @@
-"""What a design is judged by: the grid of a sweep, and the curve, multipliers and noise that are assumed of it.
+"""What a design is judged by: the grid of a sweep, and the curve, multipliers and noise that are assumed for it.
 
-In: a sweep with its plan, and the outcomes of a first run where there are some. Out: `Grid`s and `Assumptions`. Without
-a first run the curve is c + a D^-b through a stated error, and the claims are taken for true.
+In: a sweep with its plan, and the outcomes of a first run, if there was one. Out: `Grid`s and `Assumptions`. Without
+a first run the curve is c + a D^-b through a stated error, and the claims are taken to be true.
 """
 
 import json
@@ -22,7 +22,7 @@ from analysis.verdicts.study import analyse
 from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
 
-UNCLAIMED = 2.0  # multiplier assumed of an algorithm that nothing is claimed or known of
+UNCLAIMED = 2.0  # multiplier assumed for an algorithm about which nothing is claimed or known
 _LIMITS = (1e-3, 1 - 1e-3)  # of an assumed error
 _DRAWS = 20  # of the first run's analysis, of which only the reference's curve is used
 
@@ -55,18 +55,18 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Defaults:
-    """A plausible truth, for want of a first run."""
+    """A plausible truth to use without a first run."""
 
     floor: float = 0.02
     exponent: float = 0.35
     first_error: float = 0.8  # of the reference at its smallest size
     item_sd: float = Noise.item_sd
-    run_sd: float | None = None  # of run effects: nothing can be assumed for them, so it is measured or asked for
+    run_sd: float | None = None  # of run effects; no value is plausible in general, so it is measured or given
     seed_share: float = Noise.seed_share
 
 
 def grids_of(sweep: Sweep, plan: Plan) -> tuple[Grid, ...]:
-    """One grid a panel, as a report on the sweep would part it."""
+    """One grid per panel, divided as a report on the sweep would be."""
     panel_keys, label_keys = panel_axes(sweep, plan), label_axes(sweep, plan)
     sizes: dict[str, dict[str, set[int]]] = {}
     problems: dict[str, int] = {}
@@ -98,8 +98,8 @@ def default_assumptions(
         return np.clip(defaults.floor + drop * (size / sizes[0]) ** -defaults.exponent, *_LIMITS)
 
     source = (
-        f"an error of {defaults.floor:g} + a D^-{defaults.exponent:g} that the reference starts at"
-        f" {100 * defaults.first_error:.0f} % at D = {sizes[0]:,} and so brings to"
+        f"an error of {defaults.floor:g} + a D^-{defaults.exponent:g} for the reference, which is"
+        f" {100 * defaults.first_error:.0f} % at D = {sizes[0]:,} and therefore"
         f" {100 * curve(np.array(float(sizes[-1]))):.0f} % at D = {sizes[-1]:,}; every claim true"
     )
     multipliers = claimed_multipliers(grid, reference, claims)
@@ -107,7 +107,7 @@ def default_assumptions(
 
 
 def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, Assumed]:
-    """The multipliers if every claim is true; at the bound where only a bound is claimed."""
+    """The multipliers if every claim is true; the bound where only a bound is claimed."""
     found: dict[str, Assumed] = {}
     for name in grid.sizes:
         claim = claim_of(name, claims)
@@ -117,7 +117,7 @@ def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float |
 
 
 def first_run(directory: Path, panel: str) -> Outcomes | None:
-    """The outcomes that a report on a first run has left in its results directory, of one panel."""
+    """The outcomes of one panel that a report on a first run left in its results directory."""
     file = directory / "outcomes.parquet"
     if not file.exists():
         return None
@@ -127,7 +127,7 @@ def first_run(directory: Path, panel: str) -> Outcomes | None:
 
 
 def stated_multipliers(directory: Path, panel: str) -> dict[str, Assumed]:
-    """What the report on a first run states of each algorithm: one number, m at both ends of its sizes, or a bound."""
+    """What the report on a first run says about each algorithm: one number, m at both ends of its sizes, or a bound."""
     file = directory / "fits.json"
     panels = json.loads(file.read_text(encoding="utf-8"))["panels"] if file.exists() else {}
     found: dict[str, Assumed] = {}
@@ -155,7 +155,10 @@ def measured_assumptions(
     stated: Mapping[str, Assumed],
     where: str,
 ) -> Assumptions | None:
-    """The curve, multipliers and noise of a first run; None where it gives no curve. stated: as its report has them."""
+    """The curve, multipliers and noise of a first run; None if it gives no curve.
+
+    stated: the multipliers in its report.
+    """
     study = analyse(outcomes, reference, {}, _DRAWS) if reference in outcomes.algorithms else None
     if study is None or study.curve is None:
         return None
@@ -176,11 +179,11 @@ def measured_assumptions(
     )
     new = [name for name in multipliers if name not in known and name != reference]
     if new:
-        source += f"; what it has not run as claimed, else {UNCLAIMED:g}x: {', '.join(new)}"
+        source += f"; for what it did not run, the claim or else {UNCLAIMED:g}x: {', '.join(new)}"
     return Assumptions(curve, multipliers, noise.item_sd, noise.run_sd, noise.seed_share, form.name, source)
 
 
 def with_claims(assumptions: Assumptions, grid: Grid, reference: str, claims: Mapping[str, float | str]) -> Assumptions:
-    """The same, but with the claims for multipliers."""
+    """The same assumptions, but with the claimed multipliers."""
     multipliers = claimed_multipliers(grid, reference, claims)
     return replace(assumptions, multipliers=multipliers, source=f"{assumptions.source}; but every claim true")

@@ -19,7 +19,7 @@ from analysis.verdicts.headline import number
 from analysis.verdicts.judge import Verdict
 from analysis.verdicts.study import analyse
 
-RELIABLE = 0.8  # a chance from which on something can be told
+RELIABLE = 0.8  # the share of studies from which on a grid can show something
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Expected:
     algorithm: str
     claim: float | str | None
     multiplier: float  # assumed, at the algorithm's smallest size
-    multiplier_at_largest: float  # the same, unless it is known to change with D
+    multiplier_at_largest: float  # the same as multiplier, unless m is known to change with D
     num_studies: int
     refused: float  # share that give neither an interval nor a bound
     coverage: float  # of the others, share whose interval, or bound, holds the assumed multiplier
     width: float  # median of the upper limit over the lower; inf where only a bound, or nothing, comes out
-    right_verdict: float | None  # share that say rightly whether the claim is met
+    right_verdict: float | None  # share that are right about whether the claim is met
     from_half: float | None  # share that tell the claim from half of it
     from_one: float | None  # share that tell the claim from 1
     code: str  # the most frequent verdict
@@ -44,7 +44,7 @@ class Expected:
 
     @property
     def reach(self) -> float:
-        """How far the algorithm's largest size asks for the reference, over the reference's largest size."""
+        """The data size at which the reference matches the algorithm's largest, over the reference's own largest."""
         return self.multiplier_at_largest * self.largest / self.largest_reference
 
     @property
@@ -83,14 +83,14 @@ def expect(
 
 
 def allowed(found: Verdict) -> tuple[float, float]:
-    """The multipliers that a verdict leaves: an interval, what its sizes span, a bound with 0 or inf, or all."""
+    """The multipliers that a verdict leaves open: an interval, the span over its sizes, one side of a bound, or all."""
     if found.headline is None or found.code == "INVERSE":
         return 0.0, math.inf
     return min(point.low for point in found.headline.points), max(point.high for point in found.headline.points)
 
 
 def is_true(claim: float | str, assumed: tuple[float, float]) -> bool | None:
-    """Whether a claim holds of known multipliers at both ends, as endless data would find; None: of one of them."""
+    """Whether a claim holds for known multipliers at both ends, as unlimited data would show; None: at one of them."""
     first, last = (is_met(check_claim(claim, m, m)) for m in assumed)
     return first if first is last else None
 
@@ -102,19 +102,19 @@ def told(one: float, other: float, truth: float, low: float, high: float) -> boo
 
 
 def sentence(e: Expected, reference: str) -> str:
-    """In plain words, whether the grid can decide the claim, and why not."""
+    """In plain words, whether the grid can decide the claim, and if not, why."""
     name, share = label(e.algorithm), f"{e.assumed_text} is assumed"
     if e.claim is None:
-        return f"{name}: nothing is claimed and {share}, which would come out {_precision(e)}."
+        return f"{name}: nothing is claimed and {share}; the median study would give {_precision(e)}."
     assert e.right_verdict is not None
     met = {True: "is met", False: "is not met", None: "depends on D"}[is_true(e.claim, e.assumed)]
     verb = "can" if e.right_verdict >= RELIABLE else "cannot reliably"
-    text = f"{name}: {share}, and that the claim of {claim_text(e.claim)} {met} {verb} be told"
+    text = f"{name}: {share}; the grid {verb} show that the claim of {claim_text(e.claim)} {met}"
     text += f" ({100 * e.right_verdict:.0f} % of studies do)"
     if e.from_half is not None:
         k = float(e.claim)
         pairs = [(k / 2, e.from_half)] + ([(1.0, e.from_one)] if e.from_one is not None and k != 2 else [])
-        text += "".join(f"; {number(k)}x {_told_from(other, chance)}" for other, chance in pairs)
+        text += "".join(f"; it {_tells_apart(k, other, chance)}" for other, chance in pairs)
     return f"{text}." if e.right_verdict >= RELIABLE else f"{text}: {_why_not(e, reference)}."
 
 
@@ -155,13 +155,13 @@ def _expected(
 
 
 def _is_right(found: Verdict, truth: bool | None) -> bool:
-    """Whether a verdict says of its claim what is true; truth: None if that depends on D."""
+    """Whether a verdict is right about its claim; truth: None if the claim's truth depends on D."""
     assert found.answer is not None
     return found.answer.status == "depends on D" if truth is None else found.answer.is_met is truth
 
 
 def _holds(low: float, high: float, assumed: tuple[float, float]) -> bool:
-    """Whether limits hold m at both ends; of a bound, whether one of them is beyond it."""
+    """Whether limits hold m at both ends; for a bound, whether they hold m at one end or more."""
     least, most = min(assumed), max(assumed)
     return low <= most and least <= high if low == 0 or math.isinf(high) else low <= least and most <= high
 
@@ -170,29 +170,30 @@ def _share(flags: Iterable[bool]) -> float:
     return float(np.mean(list(flags)))
 
 
-def _told_from(other: float, chance: float) -> str:
-    verb = "can be told from" if chance >= RELIABLE else "cannot reliably be told from"
-    return f"{verb} {number(other)}x ({100 * chance:.0f} % of studies do)"
+def _tells_apart(one: float, other: float, chance: float) -> str:
+    verb = "can tell" if chance >= RELIABLE else "cannot reliably tell"
+    return f"{verb} {number(one)}x from {number(other)}x ({100 * chance:.0f} % of studies do)"
 
 
 def _precision(e: Expected) -> str:
-    return "with a bound only" if math.isinf(e.width) else f"to a factor of {e.width:.2f} from limit to limit"
+    return "a bound only" if math.isinf(e.width) else f"an interval that spans a factor of {e.width:.2f}"
 
 
 def _why_not(e: Expected, reference: str) -> str:
     base = label(reference)
     if e.code == "NOT_ESTIMABLE":
-        return "most studies allow no estimate; the report on one says why"
+        return "most studies allow no estimate; a report on one would say why"
     if e.code == "LOWER_BOUND":
         needed = math.ceil(e.multiplier_at_largest * e.largest)
         m = number(e.multiplier_at_largest)
         return (
             f"{base} is not run far enough, so that most studies end in a lower bound; {m}x at"
-            f" D = {e.largest:,} asks for {base} on {needed:,} problems, and it ends at {e.largest_reference:,}"
+            f" D = {e.largest:,} needs {base} on {needed:,} problems, but it ends at {e.largest_reference:,}"
         )
     if math.isinf(e.width):
         return f"most studies end in a bound ({e.code})"
     text = f"the interval spans a factor of {e.width:.2f} in the median study"
     if e.reach > 1:
-        text += f", and {base} would have to run {number(e.reach)} times as far to meet it at every size"
+        would = f"{base} would have to run {number(e.reach)} times as far"
+        text += f", and {would} to match {label(e.algorithm)} at every size"
     return f"{text}; more seeds, more test problems or a wider range of D narrow it"

@@ -19,14 +19,14 @@ from analysis.verdicts.claims import claim_text
 
 _EXPECTED = (
     *("algorithm", "claim", "assumed", "no interval", "width", "coverage"),
-    *("right on claim", "told from half", "told from 1"),
+    *("right on claim", "told apart from half", "told apart from 1"),
 )
 _SUGGESTED = ("round", "addition", "gain", "standard error", "FLOPs", "gain per 1e12 FLOPs", "chosen")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page; rows are text, numbers holds the same in full precision."""
+    """One page; its tables are text, and numbers holds the same in full precision."""
 
     heading: str
     sentences: tuple[str, ...]

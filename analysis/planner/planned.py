@@ -1,7 +1,7 @@
-"""What the planner plans: every panel of a sweep, with the truth that is assumed of it.
+"""What the planner plans: every panel of a sweep, with the truth that is assumed for it.
 
-In: the command's arguments and the sweep. Out: `Planned` panels. A first run counts where it had the same task: a
-change of seeds, sizes, test problems or claims leaves its curve alone, any other setting does not.
+In: the command's arguments and the sweep. Out: `Planned` panels. A first run is used if it had the same task:
+a change of seeds, sizes, test problems or claims leaves its curve valid, a change of any other setting does not.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from scaling.planning.plan import plan
 
 MIN_SIZES = FORMS["pow2"].min_sizes
 NOISES = (0.5, 1.0, 2.0, 4.0)  # run noise over luck, of --by-noise
-_SAME_TASK = ("seeds", "grid", "analysis", "problems.num_test", "select")  # what may change and leave the curve
+_SAME_TASK = ("seeds", "grid", "analysis", "problems.num_test", "select")  # what may change without changing the curve
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One panel of a sweep and what is assumed of it."""
+    """One panel of a sweep and what is assumed for it."""
 
     grid: Grid
     assumptions: Assumptions
@@ -79,8 +79,8 @@ def panels_of(arguments: argparse.Namespace, sweep: Sweep) -> list[Planned]:
             measured = measured_assumptions(grid, reference, claims, outcomes, stated, shown(folder))
         if measured is None and defaults.run_sd is None:
             raise ConfigError(
-                f"{arguments.file}: how much runs differ decides what a grid can show, and no first run says it. Give"
-                " --run-sd, the standard deviation of run effects in logits (.06 to .14 in the sweeps of this"
+                f"{arguments.file}: what a grid can show depends on how much runs differ, and no first run shows that."
+                " Give --run-sd, the standard deviation of run effects in logits (.06 to .14 in the sweeps of this"
                 " repository, .3 and more where training is unsteady), --noise-from results/NAME for that of its runs,"
                 " or --by-noise, which tries several."
             )
@@ -106,7 +106,7 @@ def by_noise(item: Planned, reference: str) -> list[Planned]:
 
 
 def _defaults(arguments: argparse.Namespace) -> Defaults:
-    """As the options say, with the noise of another sweep's runs where they name one."""
+    """The defaults that the options give, with the noise of another sweep's runs if they name one."""
     given = Defaults(arguments.floor, arguments.exponent, arguments.error, arguments.item_sd, arguments.run_sd)
     if arguments.by_noise and arguments.run_sd is None:
         given = replace(given, run_sd=0.0)  # replaced by that of each regime
@@ -123,7 +123,7 @@ def _defaults(arguments: argparse.Namespace) -> Defaults:
 
 
 def first_run_folder(arguments: argparse.Namespace, sweep: Sweep) -> Path:
-    """The results of the same sweep, or of the file as it is where the overrides leave its task alone."""
+    """The results of the same sweep, or those of the file without overrides if these leave its task unchanged."""
     folder = results_dir(arguments.file, arguments.set, sweep, arguments.out)
     if arguments.out is not None:
         return folder

@@ -14,25 +14,25 @@ from scipy.special import expit
 from analysis.tables.outcomes import Outcomes
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
-_MAX_ITEM_SD = 6.0  # in logits; beyond, problems are either always or never missed
+_MAX_ITEM_SD = 6.0  # in logits; beyond this, problems are either always or never missed
 
 
-Assumed = float | tuple[tuple[int, float], ...]  # a multiplier: of all sizes, or at some, between which log m is linear
+Assumed = float | tuple[tuple[int, float], ...]  # one m, or (size, m) pairs with log m linear between them
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What scatters in a study."""
+    """The sources of scatter in a study."""
 
     num_seeds: int = 4
     num_problems: int = 500
     item_sd: float = 2.0  # of problem difficulty, in logits
     run_sd: float = 0.12  # of run effects, in logits
-    seed_share: float = 0.0  # of the run effect's variance, what all runs of a seed have in common
+    seed_share: float = 0.0  # share of the run effects' variance that all runs of a seed have in common
 
 
 def multiplier_at(assumed: Assumed, sizes: np.ndarray) -> np.ndarray:
-    """m at data sizes; beyond the sizes where it is known, that of the nearest one."""
+    """m at data sizes; beyond the sizes at which it is known, the m of the nearest one."""
     if not isinstance(assumed, tuple):
         return np.full(len(sizes), assumed)
     at, m = zip(*assumed, strict=True)
@@ -75,10 +75,10 @@ def simulate(
 def noise_of(outcomes: Outcomes) -> Noise:
     """The noise of a measured study, by moments pooled over its cells.
 
-    A problem that two runs of a cell both miss tells of difficulty: E[Y Y'] = E[p^2]. With E[p^2] the variance of a
-    run's error splits into (E[p] - E[p^2]) / N of luck and the run effect's variance times (E[p] - E[p^2])^2, the
-    square of an error's slope in the logit. Luck differs between cells, so what the runs of a seed have in common
-    across cells is their seed's. Raises ValueError without a cell of two runs.
+    Problems that two runs of a cell both miss show the spread of difficulty: E[Y Y'] = E[p^2]. Given E[p^2], the
+    variance of a run's error splits into two parts. Luck is (E[p] - E[p^2]) / N; the rest is the run effect's variance
+    times (E[p] - E[p^2])^2, the square of an error's slope in the logit. Luck differs between cells, so what the runs
+    of a seed have in common across cells is due to their seed. Raises ValueError without a cell of two runs.
     """
     num_runs = outcomes.present.sum(axis=1)
     cells = np.flatnonzero((num_runs > 1) & (outcomes.errors > 0) & (outcomes.errors < 1))
@@ -111,7 +111,7 @@ def luck_sd(error: np.ndarray, num_problems: int, item_sd: float) -> float:
 def _seed_variance(deviation: np.ndarray, slope: np.ndarray) -> float:
     """Variance of what a seed's runs share, in logits: the mean product of two cells' deviations.
 
-    deviation: [P, R] of a run's error from its cell's, NaN where it is missing; slope: [P].
+    deviation: [P, R], a run's error minus its cell's, NaN if the run is missing; slope: [P].
     """
     scaled = np.nan_to_num(deviation / slope[:, None]) * slope[:, None] ** 2  # weighted as the run variance is
     weight = np.where(np.isnan(deviation), 0.0, slope[:, None] ** 2)

@@ -1,4 +1,4 @@
-"""Which added cells would sharpen the widest multiplier most for what they cost.
+"""Which additions would narrow the widest multiplier's interval most for their cost.
 
 In: a sweep that has had a first run, its store's numbers and the assumptions taken from that run. Out: `Candidate`s,
 best first, round by round: one more size of an algorithm, one more seed for all, twice the test problems. Every
@@ -45,20 +45,20 @@ class Candidate:
     round: int  # from 1
     what: str
     algorithm: str  # whose multiplier was the widest
-    width: float  # upper limit over lower, before
-    gain: float  # log2 of how many times narrower it becomes; negative where it does not
+    width: float  # of its interval before the addition: upper limit over lower
+    gain: float  # log2 of how many times narrower it becomes; negative if it widens
     error: float  # standard error of the gain, over the studies
     flops: float
     chosen: bool
 
     @property
     def is_clear(self) -> bool:
-        """Whether the gain is beyond the luck of the studies."""
+        """Whether the gain exceeds what luck in the studies would explain."""
         return self.gain > 2 * self.error
 
     @property
     def gain_per_flop(self) -> float:
-        """Infinite where nothing is to be computed."""
+        """Infinite if nothing has to be computed."""
         return self.gain / self.flops if self.flops else math.copysign(math.inf, self.gain)
 
 
@@ -73,7 +73,7 @@ def suggest(
     seed: int = 0,
     on_study: Callable[[], None] = lambda: None,
 ) -> tuple[Candidate, ...]:
-    """Round by round: all additions tried, the clear one with the most gain per FLOP made, until num_rounds are.
+    """In each round, try all additions and make the clear one with the most gain per FLOP; stop where none is clear.
 
     on_study: called after each simulated study of each round.
     """
@@ -112,7 +112,7 @@ def suggest(
 
 
 def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Addition]:
-    """Every way to enlarge a sweep by one step that its problem family has problems for, with its cost."""
+    """Every way to enlarge a sweep by one step, with its cost, for which its problem family has enough problems."""
     options = [(SEED, sweep.model_copy(update={"seeds": (*sweep.seeds, _unused_seed(sweep))}))]
     for name in dict.fromkeys(run.cell.algorithm for run in before.runs):
         sizes = sorted({run.cell.data_size for run in before.runs if run.cell.algorithm == name})
@@ -126,7 +126,7 @@ def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Additio
     known = _known_evaluations(before, numbers_of)
 
     def or_known(stage: Stage) -> Mapping[str, float] | None:
-        """More test problems rename the validation too, but do not change what it finds."""
+        """More test problems rename the validation stages too, but do not change their results."""
         return numbers_of(stage) or known.get(_evaluation_key(stage))
 
     there = {stage.digest for stage in before.stages}
@@ -184,7 +184,7 @@ def log2_widths(outcomes: Outcomes, reference: str, form: str, num_draws: int, s
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error; unknown, so infinite, of one study."""
+    """Mean and its standard error, which one study leaves unknown: infinite."""
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return float(values.mean()), float(error)
 

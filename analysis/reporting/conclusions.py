@@ -94,7 +94,7 @@ def where(name: str) -> str:
 
 
 def verdict_table(panel: Panel) -> TextTable:
-    """Whether m is determined, m, and apart from that whether the claim is met, of every algorithm."""
+    """For every algorithm: whether m is determined, m itself and, apart from that, whether the claim is met."""
     rows = []
     for verdict in panel.study.verdicts:
         per_flop = overall_compute(panel.compute, verdict.algorithm)

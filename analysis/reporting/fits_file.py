@@ -155,7 +155,7 @@ def model_document(model: Model, asked: Questions) -> dict[str, object]:
 
 
 def monotonicity_document(study: Study) -> dict[str, object]:
-    """The `monotonicity` entry of a panel: what more data make worse, and how the reference then counts."""
+    """The `monotonicity` entry of a panel: what more data make worse, and which error of the reference then counts."""
     return {
         "reference_levels": "running minimum" if study.best_so_far else "isotonic",
         "inversions": [_listed(asdict(item)) for item in study.inversions],

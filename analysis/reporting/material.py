@@ -48,7 +48,7 @@ def material_in_store(sweep: Sweep, current: Plan, store: Store) -> Material:
 
 
 def material_in_folder(sweep: Sweep, folder: Path) -> Material:
-    """The material in the tables of an earlier report of the same sweep. Raises ResultsError where one is missing."""
+    """The material in the tables of an earlier report of the same sweep. Raises ResultsError if one is missing."""
     needed = ("runs.csv", "choices.csv", "ledger.csv", "outcomes.parquet", "fits.json", PROVENANCE)
     for name in needed:
         if not (folder / name).is_file():
@@ -69,7 +69,7 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
         base_errors={name: float(error) for name, error in base_errors.items() if error is not None},
         choices=choices.reindex(columns=list(CHOICES)).astype(
             {"at": "str"}
-        ),  # an older table lacks some; none is a number
+        ),  # an older table lacks some of these; no column holds numbers
         selection=selection_table(folder),
         provenance=json.loads((folder / PROVENANCE).read_text(encoding="utf-8")),
         num_missing=int(status.isin(["missing", "waiting"]).sum()),

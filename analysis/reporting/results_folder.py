@@ -44,12 +44,11 @@ def read_table(path: Path) -> pd.DataFrame:
     """A CSV file of a report; names stay text."""
     settings: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
     text = dict.fromkeys(("panel", "algorithm", "size"), str)
-    table: pd.DataFrame = pd.read_csv(path, dtype=text, **settings)
-    return table
+    return pd.read_csv(path, dtype=text, **settings)
 
 
 def selection_table(folder: Path) -> pd.DataFrame:
-    """selection.csv; without rows where several seeds selected nothing, or the report is older than the file."""
+    """selection.csv; without rows if no cell was selected by several seeds, or the report predates this file."""
     if not (folder / "selection.csv").is_file():
         return pd.DataFrame(columns=list(SELECTION))
     found = read_table(folder / "selection.csv")
@@ -164,7 +163,7 @@ class ResultsFolder:
 
 
 def open_folder(path: Path, panel: str | None) -> ResultsFolder:
-    """Look at a folder without reading its tables. panel: may be None where there is one. Raises ResultsError."""
+    """Look at a folder without reading its tables. panel: may be None if there is only one. Raises ResultsError."""
     made = "python -m scaling.sweep and python -m analysis.report write one, such as results/quickstart."
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"

@@ -40,7 +40,7 @@ def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> S
 
 
 def sample_sections(samples: Samples) -> list[Section]:
-    """What the policies wrote, right and wrong; nothing where the store kept no completions."""
+    """What the policies wrote, right and wrong; empty if the store kept no completions."""
     groups = [
         *(Group(f"{_asked(example)} Greedy completions:", _shown(example)) for example in samples.solved),
         *(Group(f"{_asked(example)} Values of the steps of a rollout:", _shown(example)) for example in samples.values),
@@ -56,7 +56,7 @@ def sample_sections(samples: Samples) -> list[Section]:
 
 
 def training_sections(samples: Samples, directory: Path, reference: str = "sft") -> list[Section]:
-    """Loss, norm of the gradient and, where pairs were learned from, margins and accuracies, of every algorithm."""
+    """Loss, gradient norm and, for learners from pairs, margins and accuracies, of every algorithm."""
     if samples.curves.empty:
         return []
     file = "figures/training.png"
@@ -66,7 +66,7 @@ def training_sections(samples: Samples, directory: Path, reference: str = "sft")
 
 
 def training_figure(curves: pd.DataFrame, place: Place = OWN, reference: str = "sft") -> Figure:
-    """A picture a metric, a line an algorithm, against the share of its updates."""
+    """One picture per metric, one line per algorithm, against the share of its updates."""
     metrics = [name for name in METRICS if name in set(curves["metric"])]
     of = looks(list(dict.fromkeys(curves["algorithm"])), reference)
     with styled():

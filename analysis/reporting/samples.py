@@ -1,7 +1,7 @@
 """What the runs wrote and how they trained, for the report: the same problems solved by each algorithm, a pit, a pair.
 
 In: a sweep's plan and its store. Out: `Samples`, kept as samples.json and training.csv in the results folder, from
-which a report is drawn again. Shown is one seed at the data size that most algorithms have; of such, the largest.
+which a report is drawn again. They show one seed, at the data size that most algorithms have, in a tie the largest.
 """
 
 import json
@@ -26,7 +26,7 @@ from scaling.stage import Stage
 
 FILE, CURVES = "samples.json", "training.csv"
 MOST_ALGORITHMS = 8  # shown side by side
-METRICS = {  # of the logged ones, with what a figure calls them
+METRICS = {  # logged metrics -> what a figure calls them
     "train/loss": "training loss",
     "train/gradient_norm": "norm of the gradient",
     "rewards/margins": "margin of rewards",
@@ -75,7 +75,7 @@ def samples_in_store(sweep: Sweep, current: Plan, store: Store) -> Samples:
 
 
 def samples_in_folder(folder: Path) -> Samples:
-    """The samples that an earlier report kept; none in one from before they were."""
+    """The samples that an earlier report kept; empty if the report predates them."""
     kept, curves = folder / FILE, folder / CURVES
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     groups = {name: tuple(map(_example, found.get(name, ()))) for name in _GROUPS}
@@ -84,7 +84,7 @@ def samples_in_folder(folder: Path) -> Samples:
 
 
 def write_samples(samples: Samples, directory: Path) -> None:
-    """samples.json and training.csv; nothing where there are none."""
+    """Write samples.json and training.csv; no files without samples."""
     groups = {name: [asdict(example) for example in getattr(samples, name)] for name in _GROUPS}
     if any(groups.values()):
         text = json.dumps({"where": samples.where, **groups}, ensure_ascii=False, indent=1)
@@ -103,7 +103,7 @@ def _solved(runs: Mapping[str, Run], store: Store, reference: str) -> Iterator[E
     tables: dict[str, pd.DataFrame] = {}
     held_out = _folders(next(iter(runs.values())).by_kind, store, {"problems": "test.jsonl"})
     for label, run in runs.items():
-        found = _folders({"": run.stage}, store, {"": "completions.parquet"})  # an evaluation from before has none
+        found = _folders({"": run.stage}, store, {"": "completions.parquet"})  # older evaluations have none
         if found is None or held_out is None:
             return
         (folder,) = found
@@ -177,7 +177,7 @@ def _curves(label: str, run: Run, store: Store) -> pd.DataFrame:
 
 
 def _folders(stages: Mapping[str, Stage], store: Store, files: Mapping[str, str]) -> list[Path] | None:
-    """The folder of a stage of each kind, each with its file; None where one is not kept, so that nothing is shown."""
+    """The folder of a stage of each kind, each with its file; None if one is not kept, so that nothing is shown."""
     folders = []
     for kind, name in files.items():
         found = store.find(stages[kind]) if kind in stages else None

@@ -226,7 +226,7 @@ def _search(story: Story) -> TextTable:
 
 
 def _selection_noise(selection: pd.DataFrame) -> str:
-    """Whether the intervals hold the noise of selection, and how often a seed decides."""
+    """Whether the intervals include the noise of selection, and how often a single seed decides."""
     if selection.empty:
         return "One seed cannot tell how noisy a choice is: the intervals are conditional on what it chose."
     cells = selection.groupby(["panel", "algorithm", "data_size"], sort=False)
@@ -238,7 +238,7 @@ def _selection_noise(selection: pd.DataFrame) -> str:
 
 
 def _kept(plan: Plan, algorithm: str) -> list[str]:
-    """Which policies of its training runs an algorithm's results are of."""
+    """The policies of its training runs from which an algorithm's results come."""
     settings = dict.fromkeys(run.cell.checkpoint for run in plan.runs if run.cell.algorithm == algorithm)
     return ["last" if one.keep == "last" else f"best of {one.among}" for one in settings]
 

@@ -94,7 +94,7 @@ def percent(value: float, low: float | None, high: float | None) -> str:
 def _figures(
     name: str, panel: Panel, directory: Path, wording: Wording, wanted: Sequence[str] | None, title: str
 ) -> list[Section]:
-    """A section with the wanted figures, or with all but the first; none where no such figure was drawn."""
+    """A section with the wanted figures, or with all but the first; empty if no such figure was drawn."""
     study, outcomes = panel.study, panel.study.outcomes
     base = sample_size(outcomes)
     if study.error_low is not None:

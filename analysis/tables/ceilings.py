@@ -1,7 +1,7 @@
 """The largest multiplier that the problems of a sweep allow, where their family states one.
 
 In: a sweep and its plan. Out: panel -> data size -> the ceiling of m. A claim above it cannot be tested on these
-problems. A family counts what a policy that was pretrained on its text can learn, so others have no ceiling.
+problems. A family counts what a policy pretrained on its own text can learn, so other policies have no ceiling.
 """
 
 from collections.abc import Mapping

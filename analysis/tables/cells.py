@@ -1,7 +1,7 @@
 """What every table of errors offers the analysis: cells (algorithm, data size), runs in them, and their errors.
 
 In: the fields of `Outcomes`, which knows every problem, or of `Counts`, which knows only how many were wrong. Out: the
-quantities that both have, computed in one way.
+quantities that both provide, computed in the same way.
 """
 
 import re
@@ -30,7 +30,7 @@ class Cells(ABC):
     data_size: np.ndarray  # int [P], unique synthetic problems
     seeds: tuple[int, ...]  # R
     present: np.ndarray  # bool [P, R]
-    seed_group: np.ndarray | None  # int [P]; cells of different groups have no run in common; None: one group
+    seed_group: np.ndarray | None  # int [P]; cells of different groups share no seed; None: one group
 
     @property
     @abstractmethod
@@ -40,16 +40,16 @@ class Cells(ABC):
     @property
     @abstractmethod
     def run_errors(self) -> np.ndarray:
-        """float64 [P, R], error of each run; a missing run's is NaN, so that no mean can forget it."""
+        """float64 [P, R], error of each run; NaN for a missing run, so that no mean overlooks it."""
 
     @property
     @abstractmethod
     def contents(self) -> tuple[tuple[str, ...] | int, np.ndarray]:
-        """The problems by name, or how many a run has; what every run got wrong."""
+        """The problems' names, or their number in a run; then what every run got wrong."""
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        """In the order of the table."""
+        """The algorithms in the order of the table."""
         return tuple(dict.fromkeys(self.algorithm))
 
     @property
@@ -59,7 +59,7 @@ class Cells(ABC):
 
     @property
     def num_missing(self) -> int:
-        """Runs that some other cell's seed promises and that are not there."""
+        """How many runs are missing: every cell should have one for each seed that occurs in its group."""
         promised = [self.present[self.groups == group] for group in np.unique(self.groups)]
         return sum(int((~part[:, part.any(axis=0)]).sum()) for part in promised)
 
@@ -74,7 +74,7 @@ class Cells(ABC):
         """The table with these cells and seeds only, by their indices."""
 
     def _layout_of(self, cells: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
-        """The fields that every table has, of these cells and seeds."""
+        """The fields common to all tables, cut to these cells and seeds."""
         groups = self.groups[cells]
         return {
             "algorithm": self.algorithm[cells],
@@ -95,11 +95,11 @@ class Cells(ABC):
         return indices[np.argsort(self.data_size[indices])]
 
     def sizes_of(self, algorithm: str) -> list[int]:
-        """The algorithm's data sizes, growing."""
+        """The algorithm's data sizes in ascending order."""
         return [int(size) for size in self.data_size[self.cells_of(algorithm)]]
 
     def index(self, algorithm: str, data_size: int) -> int:
-        """The cell of an algorithm at a data size."""
+        """The index of an algorithm's cell at a data size."""
         (found,) = np.nonzero((self.algorithm == algorithm) & (self.data_size == data_size))
         if len(found) == 0:
             raise OutcomesError(f"there is no cell ({algorithm}, data_size={data_size}).")
@@ -107,7 +107,7 @@ class Cells(ABC):
 
 
 def check_columns(table: pd.DataFrame, columns: Sequence[str], each: str) -> None:
-    """Raise OutcomesError unless the columns are there with rows below them and nothing missing in them."""
+    """Raise OutcomesError unless the table has rows and these columns, and no value in them is missing."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise OutcomesError(
@@ -123,7 +123,10 @@ def check_columns(table: pd.DataFrame, columns: Sequence[str], each: str) -> Non
 
 
 def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.DataFrame:
-    """The table with these columns as int; least: the smallest value of each. Raises OutcomesError for any other."""
+    """The table with these columns as int; raises OutcomesError for any other value.
+
+    least: the smallest value of each column.
+    """
     converted = {}
     for name, smallest in least.items():
         numbers = pd.to_numeric(table[name].map(_ungrouped), errors="coerce")
@@ -140,7 +143,7 @@ def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.Data
 
 
 def _ungrouped(value: object) -> object:
-    """1024 for the text 1,024; anything else as it is."""
+    """1024 for the text 1,024; any other value unchanged."""
     return value.replace(",", "") if isinstance(value, str) and _GROUPED.fullmatch(value.strip()) else value
 
 
@@ -159,7 +162,7 @@ def first(mask: pd.Series) -> int:
 
 
 class Layout(NamedTuple):
-    """Where the runs of a table stand: P cells by algorithm and size, R seeds, and each of the n runs' place."""
+    """The layout of a table: P cells by algorithm and size, R seeds, and the place of each of the n runs."""
 
     algorithm: np.ndarray  # str [P]
     data_size: np.ndarray  # int [P]
@@ -171,12 +174,12 @@ class Layout(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Those of `Cells`."""
+        """The fields of `Cells`."""
         return dict(zip(self._fields[:-2], self[:-2], strict=True))
 
 
 def arrange(runs: pd.DataFrame, order: Sequence[str]) -> Layout:
-    """Arrange runs, one a row. Seeds are numbered again within each group of cells, where there are several."""
+    """Arrange runs, one per row. Where there are several groups of cells, seeds are numbered anew within each."""
     pairs = list(zip(runs["algorithm"], runs["data_size"].tolist(), strict=True))
     cells = sorted(set(pairs), key=lambda cell: (order.index(cell[0]), cell[1]))
     place = {cell: index for index, cell in enumerate(cells)}
@@ -202,8 +205,8 @@ def _present(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> n
 def seed_groups(present: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     """Which cells share runs, from present [P, R]: the group of every cell, None for one group, and new places [G, R].
 
-    Cells that share a seed, directly or through others, form a group. In a table whose algorithms were run on seeds of
-    their own a seed's name says nothing across groups; places number the seeds within each.
+    Cells that share a seed, directly or through others, form a group. Where algorithms were run on seeds of their own,
+    seeds of different groups do not correspond. The places number the seeds within each group.
     """
     group = np.arange(len(present))
     for column in present.T:

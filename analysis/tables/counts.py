@@ -1,8 +1,8 @@
-"""How many problems every run got wrong, where a table does not say which: no pairing over problems.
+"""How many problems every run got wrong, for tables that do not say which, so that no problems can be paired.
 
-In: a long table with the columns algorithm, data_size, seed, num_problems, num_wrong, one row a run. Out: `Counts`.
-That two algorithms fail on the same hard problems cannot be seen here, so problems are resampled for every cell on its
-own, which makes the intervals of multipliers wider than those of item-level outcomes.
+In: a long table with the columns algorithm, data_size, seed, num_problems, num_wrong, one row per run. Out:
+`Counts`. Counts do not show whether two algorithms fail on the same hard problems, so problems are resampled for every
+cell on its own. Intervals of multipliers are therefore wider than with item-level outcomes.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ COLUMNS = ("algorithm", "data_size", "seed", "num_problems", "num_wrong")
 
 @dataclass(frozen=True)
 class Counts(Cells):
-    """P cells (algorithm, data size) x R seeds, each run with the number of its N problems that are wrong."""
+    """P cells (algorithm, data size) x R seeds, each run with how many of its N problems it got wrong."""
 
     algorithm: np.ndarray  # str [P]
     data_size: np.ndarray  # int [P], unique synthetic problems
@@ -33,7 +33,7 @@ class Counts(Cells):
     num_wrong: np.ndarray  # int [P, R]
     problems_per_run: int  # N
     present: np.ndarray  # bool [P, R]
-    seed_group: np.ndarray | None = None  # int [P], cells that have runs in common; None: all
+    seed_group: np.ndarray | None = None  # int [P], groups of cells that share seeds; None: one group
 
     @property
     def num_problems(self) -> int:

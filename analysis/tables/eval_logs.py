@@ -30,7 +30,7 @@ _CONVERT = "write it as JSON with: inspect log convert FILE --to json --output-d
 
 @dataclass(frozen=True)
 class Choice:
-    """What to take of a log that has several; None: there is only one."""
+    """What to take from a log that offers several; None: it offers only one."""
 
     metric: str | None = None  # lm-eval's metric, Inspect's scorer
     filter: str | None = None  # of lm-eval
@@ -95,7 +95,7 @@ def _lm_eval(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, sample) of every line that is not empty; one at least."""
+    """(place, sample) of every nonempty line. Raises OutcomesError if there is none."""
     found = False
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
@@ -110,7 +110,7 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 sample = json.loads(line)
             except ValueError as error:
                 raise OutcomesError(
-                    f"line {number}: it is not JSON: {error}; lm-eval writes one sample a line."
+                    f"line {number}: it is not JSON: {error}; lm-eval writes one sample per line."
                 ) from error
             if not isinstance(sample, dict) or "doc_id" not in sample:
                 raise OutcomesError(
@@ -151,7 +151,7 @@ def _inspect(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
 def _plain(file: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     try:
         log = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # of UTF-8 too
+    except ValueError as error:  # UTF-8 errors included
         raise OutcomesError(f"it is not JSON: {error}; expected a log of Inspect AI.") from error
     if not isinstance(log, dict) or not isinstance(log.get("samples"), list):
         raise OutcomesError("it has no samples; expected a log of Inspect AI, with its samples (not only the header).")
@@ -183,7 +183,7 @@ def _known(sample: Any, where: str) -> tuple[str, dict[str, Any]]:
 
 
 def _only(names: list[str], wanted: str | None, what: str, where: str) -> str:
-    """The one that is wanted, or the only one there is."""
+    """The name that was asked for, or the only one there is."""
     listed = ", ".join(names) or "none"
     if wanted is not None and wanted not in names:
         raise OutcomesError(f"{where}: --{what} is {wanted!r}, but there is {listed}.")
@@ -203,7 +203,7 @@ def _wrong(value: object, name: str, where: str) -> int:
 
 
 def checked_choice(arguments: Mapping[str, Any], lists_logs: bool) -> Choice:
-    """The choice of a command line. Raises OutcomesError where it has one and the table lists no logs."""
+    """The choice made on a command line. Raises OutcomesError if one is made but the table lists no logs."""
     names = ("metric", "filter", "epoch")
     given = {name: arguments[name] for name in names if arguments.get(name) is not None}
     if given and not lists_logs:

@@ -2,8 +2,8 @@
 
 In: a plan and its store. Out: costs of one run, and a table with a row for each algorithm and size, for the search of
 its settings, for the base policy, and for the whole sweep, where a shared stage counts once. FLOPs are analytic
-(scaling.model.flops); seconds are wall seconds of one worker. Samples are completions of policies, verifier calls those
-and the teacher's solutions; both without the evaluation, and missing where a record does not say.
+(scaling.model.flops); seconds are wall seconds of one worker. Samples count completions of policies; verifier calls
+count these and the teacher's solutions. Both leave out the evaluation, and are missing where a record does not say.
 """
 
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ COSTS = (*FLOPS, "samples", "verifier_calls", "wall_seconds")
 
 
 def costs_of_run(run: Run, store: Store) -> dict[str, float]:
-    """What one run took from the base policy on: all of its own stages and those it shares with others."""
+    """The cost of one run after the base policy: of its own stages and of those it shares with other runs."""
     return _sum([stage for stage in in_order([run.stage]) if not kind_of(stage.kind).makes_base], store)
 
 
 def ledger(plan: Plan, store: Store) -> pd.DataFrame:
-    """Rows: part (run, search, base, total), algorithm, data_size, num_runs and the mean cost of a run or their sum."""
+    """Columns: part (run, search, base, total), algorithm, data_size, num_runs, and costs: a run's mean, else a sum."""
     rows = []
     done = [run for run in plan.settled if store.record(run.stage)]
     order = list(dict.fromkeys(run.cell.algorithm for run in plan.runs))
@@ -36,7 +36,7 @@ def ledger(plan: Plan, store: Store) -> pd.DataFrame:
         mean = {name: sum(cost[name] for cost in costs) / len(costs) for name in COSTS}
         rows.append({"part": "run", "algorithm": key[0], "data_size": key[1], "num_runs": len(own_runs), **mean})
     final = {stage.digest for stage in in_order(run.stage for run in done)}
-    counted: set[str] = set()  # a search stage that two algorithms share is the first one's
+    counted: set[str] = set()  # a search stage that two algorithms share counts for the first
     for algorithm in dict.fromkeys(choice.algorithm for choice in plan.choices):
         runs = [run for run in plan.search_runs if run.cell.algorithm == algorithm and store.record(run.stage)]
         stages = [stage for stage in in_order(run.stage for run in runs) if stage.digest not in counted | final]

@@ -62,7 +62,7 @@ def from_table(table: pd.DataFrame, algorithms: Sequence[str] | None = None) -> 
 
 
 def from_parts(parts: Callable[[], Iterable[pd.DataFrame]], algorithms: Sequence[str] | None = None) -> Outcomes:
-    """The same of a table that comes in parts, so that it need not fit into memory; parts is called twice."""
+    """The same for a table that comes in parts, so that it need not fit into memory; parts is called twice."""
     return _from_checked(lambda: _numbered(parts()), algorithms)
 
 
@@ -90,7 +90,7 @@ def _numbered(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     for part in parts:
         try:
             yield _checked(part).set_index(pd.RangeIndex(start, start + len(part)))
-        except OutcomesError as error:  # it counts the rows of this part
+        except OutcomesError as error:  # its message counts rows within this part
             raise OutcomesError(_moved(str(error), start)) from error
         start += len(part)
 
@@ -115,7 +115,7 @@ def _checked(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _categories(names: pd.Series) -> pd.Series:
-    """The names as text, each once, with the place of every row's: 10^8 rows are not compared as text."""
+    """The names as a categorical with text categories, so that 10^8 rows need not be compared as text."""
     known = names.astype("category").cat.remove_unused_categories()
     return known.cat.rename_categories(known.cat.categories.astype(str))
 
@@ -143,7 +143,7 @@ def _fill(
 def _check_problems(
     wrong: np.ndarray, places: Mapping[tuple[str, int, int], tuple[int, int]], problems: Sequence[str]
 ) -> None:
-    """Every run was measured on all problems: otherwise cells do not compare."""
+    """Raise OutcomesError unless every run was measured on all problems: otherwise cells are not comparable."""
     for (algorithm, data_size, seed), place in sorted(places.items(), key=lambda item: item[1]):
         seen = wrong[place] != _UNSEEN
         if not seen.all():

@@ -1,7 +1,8 @@
 """How a report is printed: what algorithms are called, and how wide figures are.
 
-In: names as tables have them, such as `rft, max_positives=4`, and the user's labels. Out: text. A `printing` holds
-while a report is drawn, so that every sentence, table and figure of it follows. Files for programs keep the names.
+In: names as tables have them, such as `rft, max_positives=4`, and the user's labels. Out: text. A `printing` is in
+force while a report is drawn, so that all its sentences, tables and figures follow it. Files for programs keep the
+names.
 """
 
 import re
@@ -27,7 +28,7 @@ _CURRENT: ContextVar[Printing] = ContextVar("printing", default=Printing())  # n
 
 @contextmanager
 def printing(asked: Printing) -> Iterator[None]:
-    """Print so until the end of the block."""
+    """Print as asked until the end of the block."""
     token = _CURRENT.set(asked)
     try:
         yield
@@ -62,7 +63,7 @@ def short(algorithm: str, without: Sequence[str] = ()) -> str:
     words = settings_text(kept)
     text = labels.get(algorithm, ", ".join(filter(None, (name_of(algorithm.partition(",")[0]), words))))
     text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text  # a legend leaves out what begins so
+    return f" {text}" if text.startswith("_") else text  # a legend leaves out labels that begin with _
 
 
 def settings_of(algorithm: str) -> list[str]:
@@ -71,7 +72,7 @@ def settings_of(algorithm: str) -> list[str]:
 
 
 def settings_text(settings: Sequence[str]) -> str:
-    """Settings in words, or as the labels say."""
+    """Settings in words, or as their labels if they have some."""
     labels = current().labels
     return ", ".join(labels.get(setting, _in_words(setting)) for setting in settings)
 

@@ -1,4 +1,4 @@
-"""From the store to tables: one tidy row a run, its 0/1 outcomes, what selection chose, and where it all came from.
+"""From the store to tables: one tidy row per run, its 0/1 outcomes, what selection chose, and where it all came from.
 
 In: a sweep, its plan and its store; only records and outcomes are read, never logs or names. Out: `Tables`. A run that
 is missing or failed has a row that says so, and no number. docs/results.md explains every column.
@@ -28,18 +28,18 @@ CHOICES = (
     *("algorithm", "data_size", "at", "settings", "num_runs", "validation_error", "standard_error"),
     *("chosen", "at_edge"),
 )
-DigestOf = Callable[[Run], str]  # what tells two runs of an algorithm apart, whatever their axes say
+DigestOf = Callable[[Run], str]  # what tells two runs of an algorithm apart, regardless of their axes
 
 
 @dataclass(frozen=True)
 class Tables:
     """Everything a report needs from the store."""
 
-    runs: pd.DataFrame  # one row a run
+    runs: pd.DataFrame  # one row per run
     outcomes: Mapping[str, pd.DataFrame]  # panel -> algorithm, data_size, seed, problem, wrong
     base_errors: Mapping[str, float]  # panel -> error of the base policy on the test problems
-    choices: pd.DataFrame  # one row a candidate of selection
-    selection: pd.DataFrame  # one row a selection seed of a cell: what the others would have chosen
+    choices: pd.DataFrame  # one row per candidate of selection
+    selection: pd.DataFrame  # one row per cell and selection seed: what the other seeds would have chosen
     provenance: Mapping[str, list[str]]  # of all records: commits, versions, hosts, devices, and other sources' results
     num_missing: int
     num_failed: int
@@ -57,7 +57,7 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
         if (panel, label, run.cell.data_size, run.seed) in seen:
             continue  # an axis that does not concern the algorithm repeats its runs
         seen.add((panel, label, run.cell.data_size, run.seed))
-        path = None if is_waiting else store.checked(run.stage)  # before its row: a damaged one is a missing run
+        path = None if is_waiting else store.checked(run.stage)  # first: its row counts a damaged run as missing
         rows.append({"panel": panel, "algorithm": label, **_row(run, sweep, store, is_waiting)})
         if run.seed == sweep.seeds[0] and not is_waiting:
             selection += [{"panel": panel, "algorithm": label, **row} for row in _left_out(run, store)]
@@ -78,7 +78,7 @@ def tabulate(sweep: Sweep, plan: Plan, store: Store) -> Tables:
 
 
 def _on_each_set(plan: Plan) -> list[tuple[str, Run, bool]]:
-    """Every run on the study's test problems, then on each further set; and whether its settings are open."""
+    """(test set, run, whether its settings are open): every run on the study's test problems, then on further sets."""
     waiting = set(plan.waiting_digests)
     found = [(name, one, run.stage.digest in waiting) for run in plan.runs for name, one in run.on_each_set().items()]
     order = list(dict.fromkeys(name for name, _, _ in found))
@@ -96,7 +96,7 @@ def of_errors(run: Run) -> str:
 
 
 def of_critical_steps(run: Run) -> str:
-    """The digest of what measured a run's critical steps; of the run where nothing did."""
+    """The digest of what measured a run's critical steps; of its evaluation where nothing did."""
     return (run.measured or run.stage).digest
 
 
@@ -113,7 +113,7 @@ def label_axes(sweep: Sweep, plan: Plan, of: DigestOf = of_errors) -> dict[str, 
 
 
 def panel_of(run: Run, keys: tuple[str, ...]) -> str:
-    """The name of a run's panel: the values of the panel axes, or nothing."""
+    """The name of a run's panel: the values of the panel axes; empty if there are none."""
     return ", ".join(f"{key}={run.axis_values[key]}" for key in keys)
 
 
@@ -124,9 +124,9 @@ def label_of(run: Run, keys: tuple[str, ...]) -> str:
 
 
 def choices_table(plan: Plan, errors_of: Callable[[Candidate], Sequence[float]]) -> pd.DataFrame:
-    """One row a candidate: its settings, its mean validation error with its noise, whether it was chosen.
+    """One row per candidate: its settings, its mean validation error with its noise, whether it was chosen.
 
-    errors_of: a candidate's validation errors, one a selection seed.
+    errors_of: a candidate's validation errors, one per selection seed.
     """
     rows, several = [], _several(choice.axis_values for choice in plan.choices)
     for choice in plan.choices:
@@ -167,7 +167,7 @@ def provenance_of(plan: Plan, store: Store) -> dict[str, list[str]]:
 
 
 def _left_out(run: Run, store: Store) -> list[dict[str, object]]:
-    """What selection would have chosen for a run without each of its seeds; nothing where nothing was chosen."""
+    """What selection would have chosen for a run without each of its seeds; empty if it chose nothing."""
     if run.choice is None:
         return []
     candidates = run.choice.candidates
@@ -190,7 +190,7 @@ def _error(run: Run, store: Store) -> float:
 
 
 def _long(parts: Sequence[tuple[str, int, int, pa.Table]]) -> pd.DataFrame:
-    """All runs' outcomes below each other. Joined in Arrow, which takes half the time of pandas tables."""
+    """The outcomes of all runs in one long table. Joined in Arrow, which takes half the time that pandas needs."""
     labels, sizes, seeds, tables = zip(*parts, strict=True)
     counts = [table.num_rows for table in tables]
     columns = ("algorithm", labels), ("data_size", sizes), ("seed", seeds)
@@ -219,7 +219,7 @@ def _row(run: Run, sweep: Sweep, store: Store, is_waiting: bool) -> dict[str, ob
 
 
 def _rounds_without_data(run: Run, store: Store) -> int:
-    """How many of the run's rounds passed their policy on."""
+    """How many of the run's rounds made no update and passed their policy on as it was."""
     rounds = (run.cell.model_copy(update={"rounds": count}) for count in range(1, run.cell.rounds + 1))
     trained = [store.record(trained_policy(cell, run.seed)) for cell in rounds]
     return sum(record["numbers"]["num_updates"] == 0 for record in trained if record is not None)
@@ -239,11 +239,11 @@ def _settings(run: Run, sweep: Sweep) -> dict[str, object]:
 
 
 def _relevant(sweep: Sweep, plan: Plan, algorithm: str, of: DigestOf) -> tuple[str, ...]:
-    """The extra axes along which some run of the algorithm becomes another one.
+    """The extra axes along which the runs of the algorithm differ.
 
-    Decided with the first seed, and without waiting for choices: a stand-in changes exactly when the real run does. In
-    a list of grids several axes may change together and never one alone; then the first of them that tells runs apart
-    is taken, until none of different stages look the same.
+    This is decided from the first seed without waiting for choices, because a stand-in changes exactly when the real
+    run does. In a list of grids, several axes may change together and never one alone. Then the first of them that
+    tells runs apart is taken, until no two different runs look the same.
     """
     extra = [key for key in axes(sweep) if key not in ("algorithm", "data_size")]
     runs = [run for run in plan.runs if run.cell.algorithm == algorithm and run.seed == sweep.seeds[0]]
@@ -292,7 +292,7 @@ def _several(values: Iterable[Mapping[str, object]]) -> set[str]:
 
 
 def _noise(candidate: Candidate, errors: Sequence[float]) -> float:
-    """Standard error of a mean validation error: by the spread over seeds or, of one seed, luck with the problems."""
+    """Standard error of a mean validation error: from the spread over seeds or, with one, from luck with problems."""
     if len(errors) > 1:
         return float(np.std(errors, ddof=1) / len(errors) ** 0.5)
     (error,) = errors

@@ -1,10 +1,10 @@
 """What selection would have chosen without each of its seeds, and what that is worth on the seed left out.
 
 In: validation errors of the candidates of one cell. Out: rows of selection.csv; and for the bootstrap, how far each
-of these choices would move the logit of the cell's error. Leaving one seed out tells how much a choice depends on the
-seeds that made it, and the seed left out judges the other choice without having taken part in it. The moves are
-centred, since the setting that was run was chosen with all seeds. A bootstrap of three seeds would often choose by one
-of them alone.
+of these choices would move the logit of the cell's error. Leaving one seed out shows how much a choice depends on the
+seeds that made it. The seed left out then judges a choice in which it took no part. The moves are centred, since the
+setting that was run was chosen with all seeds. Resampling is no alternative: a bootstrap of three seeds would often
+choose by one of them alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ Moves = Mapping[tuple[str, int], tuple[float, ...]]  # (algorithm, data size) ->
 def left_out_rows(
     settings: Sequence[str], seeds: Sequence[int], errors: np.ndarray, num_problems: int
 ) -> list[dict[str, object]]:
-    """One row a selection seed: the settings chosen without it, and their error on it beside that of the chosen ones.
+    """One row per selection seed: the settings chosen without it, and their error on it beside the chosen settings'.
 
-    settings: of each candidate; errors: float64 [candidates, seeds], on num_problems validation problems. No row for
+    settings: of each candidate; errors: float64 [candidates, seeds], on num_problems validation problems. No rows for
     fewer than two seeds.
     """
     if len(seeds) < 2:

@@ -1,7 +1,7 @@
-"""What the data say of a claim: met, not met, or why that is open. It stands beside the verdict, which is about m.
+"""What the data say about a claim: met, not met, or why that is open. The verdict beside it is about m.
 
-In: a claim, `Evidence` and the headline. Out: `Answer`. One number decides where it is given. Else m at
-every size does, by limits that hold at all sizes at once.
+In: a claim, `Evidence` and the headline. Out: `Answer`. One number decides if it is given. Otherwise
+m at every size decides, by limits that hold at all sizes at once.
 """
 
 import math
@@ -25,7 +25,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """As a table has it: not met: 1.44 is below 2."""
+        """The answer as tables show it, such as: not met: 1.44 is below 2."""
         return f"{self.status}: {self.reason}"
 
     def sentence(self, claim: str) -> str:
@@ -35,7 +35,7 @@ class Answer:
 
     @property
     def is_met(self) -> bool | None:
-        """None where the data do not say."""
+        """None if the data leave it open."""
         return {"met": True, "not met": False}.get(self.status)
 
 
@@ -81,7 +81,7 @@ def _by_number(claim: float | str, code: Code, e: Evidence) -> Answer:
 
 
 def _by_sizes(claim: float | str, e: Evidence) -> Answer:
-    """Met or not met where limits for all sizes at once say so of every size."""
+    """Met or not met if limits for all sizes at once show it for every size."""
     outcomes = [is_met(check_claim(claim, low, high)) for _, low, high in e.at_sizes]
     met, unmet, open_ = (
         [size for size, found in zip(e.sizes, outcomes, strict=True) if found is kind] for kind in (True, False, None)

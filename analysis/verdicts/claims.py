@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 EQUIVALENCE = 1.25  # multipliers between 1 / 1.25 and 1.25 count as equal
-CLEARLY = 1.5  # an interval that reaches below the claim over this does not support it
+CLEARLY = 1.5  # an interval that reaches below the claim divided by this does not support it
 MAX_CONSISTENT_SPAN = 4.0  # a wider interval, by factor, is consistent with too much
 
 ClaimOutcome = Literal[
@@ -41,12 +41,12 @@ def check_claim(claim: float | str, low: float, high: float) -> ClaimOutcome:
 
 
 def is_met(outcome: ClaimOutcome) -> bool | None:
-    """Whether an interval with this outcome meets the claim; None where it does not say."""
+    """Whether an interval with this outcome meets the claim; None if the interval leaves that open."""
     return None if outcome == "not resolved" else outcome in ("consistent with", "supported", "exceeds")
 
 
 def claim_of(algorithm: str, claims: Mapping[str, float | str]) -> float | str | None:
-    """The claim about an algorithm: its own, or else that about its name, whatever settings follow."""
+    """The claim about an algorithm with its settings or, without one, the claim about its name alone."""
     return claims.get(algorithm, claims.get(algorithm.partition(",")[0]))
 
 

@@ -1,18 +1,18 @@
-"""Multipliers in other currencies than problems: FLOPs, samples drawn, verifier calls.
+"""Multipliers in currencies other than problems: FLOPs, samples drawn, verifier calls.
 
 In: a `Study` and what a run of each cell costs. Out: `ComputeMultiplier`s: how many times more of a currency the
 reference needs for the same error. A run's cost is that of everything that it needs except the base policy and the
-evaluation, from the ledger; its FLOPs are those of training and generation (rollouts and continuations), and of its D
+evaluation, from the ledger. Its FLOPs are those of training and generation (rollouts and continuations), plus its D
 problems at the teacher's price, a parameter.
 
-Let C(D) be the least cost of a reference run on D problems or more: where a larger run is cheaper, because fewer epochs
-were selected for it, it counts. An algorithm that spends c at D and is worth m times the problems is worth C(m D) / c
+Let C(D) be the least cost of a reference run on D problems or more: a larger run counts if it is cheaper because fewer
+epochs were selected for it. An algorithm that spends c at D and is worth m times the problems is worth C(m D) / c
 times the currency. C never falls, so the limits of m become those of the multiplier. Between the reference's sizes C is
-interpolated in logs; beyond them the cost per problem is that of the end.
+interpolated in logs; beyond them the cost per problem is that of the nearest size.
 
-The algorithm needs D problems and c, the reference m D and C(m D). So each of the (m - 1) D problems that it saves
-takes (c - C(m D)) / ((m - 1) D) of the currency: of FLOPs, the break-even price of a problem, above which the algorithm
-is cheaper. 0: it is cheaper at any price.
+The algorithm needs D problems and costs c, the reference m D problems and C(m D). So each of the (m - 1) D problems
+that the algorithm saves costs (c - C(m D)) / ((m - 1) D) of the currency. In FLOPs this is the break-even price of a
+problem, above which the algorithm is cheaper; 0 means that it is cheaper at any price.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ CURRENCIES: Mapping[str, tuple[str, ...]] = {  # name -> the columns of runs.csv
 COLUMNS = (
     *("algorithm", "kind", "currency", "data_size", "cost", "estimate", "low", "high", "extrapolation", "break_even"),
 )
-Costs = Mapping[tuple[str, int], float]  # (algorithm, data size) -> of one run
+Costs = Mapping[tuple[str, int], float]  # (algorithm, data size) -> cost of one run
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class ComputeMultiplier:
     currency: str
     data_size: int
     cost: float  # of one run at that size
-    estimate: float  # NaN, as its limits, if the algorithm or the reference spends nothing
+    estimate: float  # NaN, like its limits, if the algorithm or the reference spends nothing
     low: float
     high: float
     extrapolation: float  # m D over the reference's largest size; above 1 it relies on the cost per problem there
-    break_even: float  # what each problem saved takes; NaN unless m is above 1
+    break_even: float  # cost of each problem saved; NaN unless m is above 1
 
 
 def costs_by_cell(runs: pd.DataFrame, panel: str) -> dict[str, dict[tuple[str, int], float]]:
@@ -125,7 +125,7 @@ def _priced(
     reference: str,
     price: float,
 ) -> ComputeMultiplier:
-    """multipliers: estimate, low and high of m; price: of a problem, in the currency."""
+    """One multiplier in a currency. multipliers: estimate, low and high of m; price: of a problem, in that currency."""
     of_reference = {known: value for (name, known), value in costs.items() if name == reference}
     own, m = costs[algorithm, size], multipliers[0]
 

@@ -1,9 +1,10 @@
-"""Compute at equal error: how many times more FLOPs the reference's learner needs for the error of another.
+"""Compute at equal error: how many times more FLOPs the reference needs for the error of another learner.
 
-In: a `Study` and the FLOPs of a run of each of its cells. Out: `EqualError`s. A learner's curve joins all of its cells,
-whatever sets their budget (problems, iterations, rounds, samples), by what a run of them costs. Every cell is of runs
-that were trained to their end at that budget, since a checkpoint within a schedule is no error at its compute. Curves
-are isotonic in FLOPs. A draw redraws whole runs and problems (`crossed_bootstrap`), and all curves with them.
+In: a `Study` and the FLOPs of a run of each of its cells. Out: `EqualError`s. A learner's curve joins all of its cells
+by the cost of a run, no matter what sets their budget (problems, iterations, rounds, samples). The runs of every cell
+were trained to their end at that budget, because a checkpoint within a schedule does not show the error at its compute.
+Curves are isotonic in FLOPs. Each draw redraws whole runs and problems (`crossed_bootstrap`), and with them all
+curves.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from analysis.multipliers.estimates import MAX_CENSORED, percentile_interval
 from analysis.verdicts.study import Study
 
 MIN_BUDGETS = 3  # of the reference; fewer make no curve
-# Keys that spend more of the same; every other key makes another learner.
+# Keys that only set a learner's budget; every other key makes another learner.
 BUDGETS = {"iterations", "rounds", "samples_per_problem", "traces_per_problem", "negatives_per_problem"}
 BUDGETS |= {"rollouts_per_prefix", "updates_per_iteration", "problems_per_update", "max_positives", "pairs_per_problem"}
 
@@ -30,16 +31,14 @@ class EqualError:
     kind: str  # "budget" or "mean"
     flops: float  # of one run; NaN for the mean
     error: float  # of the learner's curve there; NaN for the mean
-    estimate: (
-        float  # FLOPs of the reference over these; inf: it does not reach the error, 0: its smallest budget has it
-    )
+    estimate: float  # FLOPs of the reference over these; inf: it does not reach the error, 0: its smallest budget does
     low: float
     high: float
     not_reached: float  # share of draws in which no budget of the reference reaches the error
 
 
 def equal_errors(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[EqualError, ...]:
-    """At every budget of every learner but the reference's; none without draws or a curve of the reference.
+    """At every budget of every learner but the reference; empty without draws or a curve of the reference.
 
     flops: of one run of each cell; empty if unknown.
     """
@@ -80,7 +79,7 @@ def equal_errors(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[
 
 
 def learner_of(name: str) -> str:
-    """The algorithm with the settings that make another learner of it: without those that only set its budget."""
+    """The algorithm's name without the settings that only set its budget; others make another learner of it."""
     algorithm, *settings = name.split(", ")
     return ", ".join([algorithm, *(one for one in settings if one.partition("=")[0] not in BUDGETS)])
 
@@ -93,5 +92,4 @@ def equal_error_table(found: tuple[EqualError, ...]) -> pd.DataFrame:
 def _by_cost(members: np.ndarray, log_flops: np.ndarray) -> np.ndarray:
     """int [J], the cells of a learner, the cheapest first."""
     cells = np.flatnonzero(members)
-    ordered: np.ndarray = cells[np.argsort(log_flops[cells], kind="stable")]
-    return ordered
+    return cells[np.argsort(log_flops[cells], kind="stable")]

@@ -42,7 +42,7 @@ MEANINGS: Mapping[Code, str] = MappingProxyType(  # for the reader of a table
 )
 BOUNDS: tuple[Code, ...] = ("LOWER_BOUND", "UPPER_BOUND")
 REJECTED = 0.05
-NOT_CONSTANT = 0.025  # no single number below this p of fit; the hold-out has the same level
+NOT_CONSTANT = 0.025  # below this p of the fit, no single number is given; the hold-out has the same level
 NO_SLOPE = 1e-4  # of log m in log D: the size of rounding errors
 MIN_SIZES = 3  # an algorithm with fewer gets m at each size, not one number
 MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyond it at every size is rejected
@@ -50,7 +50,7 @@ MAX_EXTRAPOLATION = 4.0  # times the reference's largest size; a multiplier beyo
 
 @dataclass(frozen=True)
 class Evidence:
-    """Multipliers are ratios of data sizes, errors fractions, triples an estimate with its interval."""
+    """Multipliers are ratios of data sizes, errors are fractions, and triples are an estimate with its interval."""
 
     algorithm: str
     reference: str
@@ -58,7 +58,7 @@ class Evidence:
     num_seeds: int = 0
     num_problems: int = 0
     sizes: tuple[int, ...] = (0, 0)  # data sizes of the algorithm at which m is given
-    flat: str = ""  # at which of its other sizes the reference hardly moves, so that no m is given
+    flat: str = ""  # why no m is given at its other sizes: the reference hardly improves there
     ceiling: float | None = None  # the largest m that the problems allow at any of its sizes, if known
     largest_reference: int = 0
     multiplier: float = math.nan
@@ -74,7 +74,7 @@ class Evidence:
     lack_of_fit_varying: float = 1.0  # p of the multiplier that varies with D
     delta: tuple[float, float, float] = (0.0, 0.0, 0.0)  # slope of log m in log D, under the form chosen
     slope_in_all_forms: bool = True  # whether all forms that fit about as well exclude a slope of 0 on that side
-    slope_without_form: bool = True  # whether point-wise m does, too; not if it is known at fewer than two sizes
+    slope_without_form: bool = True  # whether point-wise m does, too; False if fewer than two sizes have it
     form_spread: tuple[float, float] = (math.nan, math.nan)  # m under every form that fits about as well
     extrapolation: tuple[float, float] = (1.0, 1.0)  # m D over the reference's largest size, at both ends of the sizes
     held_out: bool | None = None  # whether the other sizes predict the largest one; None: cannot be tested
@@ -84,7 +84,7 @@ class Evidence:
 
     @property
     def forms_agree(self) -> bool:
-        """Whether the joint fit agrees with the numbers that it sums up: the form-free mean, and m at every size."""
+        """Whether the joint fit agrees with the numbers that it summarises: the form-free mean, and m at every size."""
         inside = all(low <= self.multiplier <= high for _, low, high in self.at_sizes)
         return inside and (self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high))
 
@@ -101,7 +101,7 @@ class Evidence:
         return self.lack_of_fit >= NOT_CONSTANT and self.forms_agree
 
     def out_of_range(self, claim: float) -> bool:
-        """Whether no algorithm could meet the claim on these problems; never if the data contradict the ceiling."""
+        """Whether no algorithm could meet the claim on these problems; False if the data contradict the ceiling."""
         if self.ceiling is None or claim <= self.ceiling:
             return False
         return not any(low > self.ceiling for _, low, _ in self.at_sizes)
@@ -118,7 +118,7 @@ class Evidence:
 
     @property
     def quoted(self) -> tuple[float, float]:
-        """The interval to quote: its union with the form spread, where that exceeds it."""
+        """The interval to quote: the 95 % interval, widened to hold the spread over forms if that exceeds it."""
         if self.spread_inside:
             return self.low, self.high
         return min(self.low, self.form_spread[0]), max(self.high, self.form_spread[1])

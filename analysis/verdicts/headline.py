@@ -16,7 +16,7 @@ LARGEST = 10_000  # no curve supports a larger multiplier
 
 @dataclass(frozen=True)
 class Point:
-    """m with its limits, of one data size or of all."""
+    """m with its limits, at one data size or for all."""
 
     data_size: int | None
     estimate: float

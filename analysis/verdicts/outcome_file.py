@@ -1,6 +1,6 @@
 """Read a user's table of outcomes and check that a multiplier can be computed from it.
 
-In: a CSV or parquet file, one row for each run and problem, or one row a run with counts; or a CSV that lists the logs
+In: a CSV or parquet file with one row per run and problem, or one row per run with counts; or a CSV that lists the logs
 of an evaluation tool. Out: `Outcomes` or `Counts`.
 A table that cannot be analysed is an error that names the row or cell and the cure. Rows count from 0, the first below
 the header.
@@ -50,7 +50,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def read_outcomes(path: Path, reference: str, options: Mapping[str, Any] = MappingProxyType({})) -> Cells:
     """Read, check and arrange; outcomes in parquet part by part, since there may be 10^8. Raises OutcomesError.
 
-    options: of the command line, on what to take of logs, if the table lists logs.
+    options: those of the command line on what to take from logs, if the table lists logs.
     """
     if path.suffix not in _PARQUET or not path.exists():
         table = read_table(path)
@@ -172,7 +172,7 @@ def parse_ceiling(text: str, outcomes: Cells) -> Mapping[int, float]:
 
 
 def checked_ceiling(ceiling: float | Mapping[int, float], outcomes: Cells) -> Mapping[int, float]:
-    """The largest m at data sizes of the table; one number is for all. Raises OutcomesError."""
+    """The largest m at data sizes of the table; one number applies to all. Raises OutcomesError."""
     sizes = {int(size) for size in outcomes.data_size}
     found = ceiling if isinstance(ceiling, Mapping) else dict.fromkeys(sizes, float(ceiling))
     for size, m in found.items():

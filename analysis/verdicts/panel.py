@@ -1,6 +1,6 @@
 """One panel of a report: a finished study with further facts about its runs.
 
-In: a `Study`, or outcomes and the question that they answer; the error without data, the cost of its runs. Out:
+In: a `Study`, or outcomes and the question that they answer; the error without data; the cost of its runs. Out:
 `Panel`, from which files, figures and reports are made.
 """
 
@@ -41,7 +41,7 @@ class Panel:
 
     study: Study
     base_error: float | None = None  # of the base policy
-    costs: Mapping[str, Costs] = field(default_factory=dict)  # by currency, of one run; without those unknown
+    costs: Mapping[str, Costs] = field(default_factory=dict)  # currency -> cost of one run; absent if unknown
     comparisons: tuple[Study, ...] = ()  # of two algorithms each
     ceiling: Mapping[int, float] = field(default_factory=dict)  # data size -> the largest m possible; empty if unknown
 
@@ -50,7 +50,7 @@ class Panel:
 
     @property
     def flops(self) -> Costs:
-        """Of one run of each cell, its problems included; empty if unknown."""
+        """FLOPs of one run of each cell, its problems included; empty if unknown."""
         return {cell: own + self.problem_flops * cell[1] for cell, own in self.costs.get(FLOPS, {}).items()}
 
     @cached_property
@@ -64,7 +64,7 @@ class Panel:
         return equal_errors(self.study, self.flops)
 
     def predicted(self, data_size: int, seed: int = 0) -> tuple[Predicted, ...]:
-        """m at a data size, of every algorithm of which one number is given, or else one that changes with D fits."""
+        """m at a data size, for every algorithm that has one number or an m that changes with D and fits."""
         study, found = self.study, []
         for name, model in study.models.items():
             constant, code = study.overall(name) is not None, study.verdict(name).code
@@ -102,7 +102,7 @@ def analysed(
 def equivalence(study: Study, margin: float) -> str:
     """Whether two algorithms, the study's reference and one other, are equal within a margin: a sentence.
 
-    Where no one number describes the ratio, its limits for all sizes at once decide; a censored one is open.
+    If no single number describes the ratio, its limits for all sizes at once decide; with censored ones it is open.
     """
     (name,) = (one for one in study.outcomes.algorithms if one != study.reference)
     pair = f"{label(name)} and {label(study.reference)} within 1/{margin:g} to {margin:g}"

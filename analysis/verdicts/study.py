@@ -67,13 +67,13 @@ class Study:
 
     @cached_property
     def used(self) -> np.ndarray:
-        """bool [P], the cells of the fits: none beyond a turning point, and of an algorithm none without m."""
+        """bool [P], the cells that are fitted: none beyond a turning point, and of an algorithm only those with m."""
         given = (self.outcomes.algorithm == self.reference) | ~np.isin(self.outcomes.data_size, list(self.flat))
         used: np.ndarray = before_turning(self.outcomes, self.inversions) & given
         return used
 
     def sizes_of(self, algorithm: str) -> tuple[int, ...]:
-        """The data sizes at which m of an algorithm is given, growing."""
+        """The data sizes at which m of an algorithm is given, in ascending order."""
         return tuple(size for size in self.outcomes.sizes_of(algorithm) if size not in self.flat)
 
     @property
@@ -182,7 +182,7 @@ def _model(study: Study, name: str, draws: np.ndarray) -> tuple[Model | None, st
 
 
 def _flat_text(study: Study, name: str) -> str:
-    """At which sizes of an algorithm the reference hardly moves; empty if at none."""
+    """At which sizes of an algorithm the reference hardly improves, in words; empty if at none."""
     flat = [(size, study.flat[size]) for size in study.outcomes.sizes_of(name) if size in study.flat]
     if not flat:
         return ""

@@ -47,8 +47,7 @@ class Lora(Section):
 
 def lora_of(config: Mapping[str, Any]) -> Lora | None:
     """The lora settings of a training stage; its config has the key only if adapters are trained."""
-    lora: Lora | None = parse(Lora, config["lora"]) if "lora" in config else None
-    return lora
+    return parse(Lora, config["lora"]) if "lora" in config else None
 
 
 class Policy(Section):

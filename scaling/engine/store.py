@@ -76,8 +76,7 @@ class Store:
     def numbers(self, stage: Stage) -> dict[str, float] | None:
         """The numbers of the artifact's record, or None when no whole artifact of the stage is here."""
         record = self.record(stage)
-        numbers: dict[str, float] | None = record["numbers"] if record else None
-        return numbers
+        return record["numbers"] if record else None
 
     def checked(self, stage: Stage) -> Path | None:
         """The artifact as a local folder, its contents compared with the record; None when it is not here.

@@ -37,7 +37,7 @@ PARAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ffn.down.kernel": ("ffn", "width"),
     }
 )
-# Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it stays.
+# Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it must not change.
 PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "query": ("attention", "query"),

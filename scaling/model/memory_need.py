@@ -3,12 +3,13 @@
 In: a decoder's shape, the sizes of a mesh, and how much is computed at once. Out: bytes by purpose; their sum is the
 peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
 many shapes and meshes: within a quarter. The factors of activations are counts of the arrays that XLA keeps there.
-bfloat16 and remat are counted, not checked: XLA on CPU computes both away. Too low by more, up to 2.6 times the cache:
-sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two layouts. An
-accelerator's own needs (its context, its library's workspaces, fragmentation) are not in it.
+bfloat16 and remat are counted, not checked: XLA on CPU computes both away. One prediction is too low by more, up to 2.6
+times the cache: sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two
+layouts. An accelerator's own needs (its context, its library's workspaces, fragmentation) are not included.
 
-A checkpoint's vocabulary in bfloat16 or on several devices is counted as the TPU compiler has it (docs/cluster.md): one
-layer's params are gathered at a time, a tile of the vocabulary is computed at a time, and scanned layers are copied.
+A checkpoint's vocabulary in bfloat16 or on several devices is counted as the TPU compiler treats it (docs/cluster.md):
+one layer's params are gathered at a time, a tile of the vocabulary is computed at a time, and scanned layers are
+copied.
 """
 
 from collections.abc import Mapping
@@ -20,12 +21,12 @@ from scaling.model.layout import params_on_device, share
 from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, TILE, ModelConfig
 
 FLOAT32 = 4  # bytes
-# Tokens of a micro-batch on one device, padding included, where a sweep's `memory` says nothing. A CPU core's caches
-# hold the activations of some hundred: at size xs a token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An
+# Tokens of a micro-batch on one device, padding included, unless a sweep's `memory` sets them. A CPU core's caches
+# hold the activations of a few hundred: at size xs a token of 8 x 72 takes 26 microseconds, one of 32 x 72 takes 43. An
 # accelerator wants as many as its memory holds: at 128,000 words, float32 logits, softmax and gradients take 2 MB each.
 CPU_TOKENS, ACCELERATOR_TOKENS = 320, 8_192
 SAMPLER_ROWS = 128  # the largest chunk of rows that is sampled in one compiled call
-PREFILL_PROMPTS = (16, 64, 256)  # how many different prompts one of them has room for
+PREFILL_PROMPTS = (16, 64, 256)  # how many different prompts such a call has room for
 SCORING_ROWS = 1024  # the most rows whose log-probabilities are computed in one compiled call
 BUCKET = 8  # sequence lengths are padded to a multiple, so that data sets of a family share compiled updates
 
@@ -42,7 +43,7 @@ def training_memory(
     """Bytes by purpose at the peak of an update, in the backward pass of a micro-batch.
 
     rows: sequences of a micro-batch on one device, two for a preference pair; length: tokens of each, padding included.
-    whole_logits: of a loss that reads them, so that a large vocabulary is not computed in tiles.
+    whole_logits: the loss reads all logits, so that a large vocabulary is not computed in tiles.
     """
     held, trained = FLOAT32 * params_on_device(config, axes), FLOAT32 * params_on_device(config, axes)
     if lora is not None:
@@ -66,7 +67,7 @@ def training_memory(
         }
     unsummed = _unsummed(config, axes) if lora is None else 0.0
     return {
-        # The policy that training starts from stays in memory: DPO's reference, what adapters add to, a copy else.
+        # The policy that training starts from stays in memory: DPO's reference, what adapters add to, or a copy.
         "start policy": held,
         "params": trained,
         "AdamW moments": 2 * trained,
@@ -96,7 +97,7 @@ def sampling_memory(
 
 
 def _is_large(config: ModelConfig, axes: Mapping[str, int]) -> bool:
-    """As scaling.model.vocabulary decides it."""
+    """Whether the vocabulary is computed in tiles, by the rule of scaling.model.vocabulary."""
     return config.vocab_size > SMALL_VOCABULARY and (config.bfloat16 or any(size > 1 for size in axes.values()))
 
 
@@ -149,7 +150,7 @@ def padded(length: float) -> int:
 
 
 def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, remat: bool) -> float:
-    """Bytes for a token, of what the backward pass needs of all layers; with remat of their inputs and one layer."""
+    """Bytes per token that the backward pass needs from all layers; with remat, only their inputs and one layer."""
     size = _bytes(config)
     heads = config.num_heads * share("heads", config, axes)
     kv_width = config.num_kv_heads * config.head_width * share("kv_heads", config, axes)
@@ -163,16 +164,16 @@ def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, rema
 
 
 def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: int) -> float:
-    """Bytes for a token, of what a forward pass has at once."""
+    """Bytes per token that a forward pass holds at once."""
     heads = config.num_heads * share("heads", config, axes)
     working = 3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width
     return _bytes(config) * working + FLOAT32 * heads * length
 
 
 def _gathered(config: ModelConfig, axes: Mapping[str, int]) -> float:
-    """Bytes of params that come from other devices, of all layers: XLA on CPU gathers them once for both passes.
+    """Bytes of the params of all layers that come from other devices: XLA on CPU gathers them once for both passes.
 
-    An upper estimate for accelerators, where XLA schedules for memory, and the more so with remat.
+    For accelerators, where XLA schedules for memory, this is an upper estimate, and even more so with remat.
     """
     whole = params_on_device(config, {**axes, "fsdp": 1})
     return _bytes(config) * whole * (1 - 1 / axes["fsdp"])

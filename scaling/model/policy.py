@@ -45,7 +45,7 @@ class Policy:
 
     params: Params  # plain ones: adapters are merged
     config: ModelConfig
-    adapters: tuple[Adapters, ...] = ()  # that turned a base policy's params into these, in order
+    adapters: tuple[Adapters, ...] = ()  # those that turned a base policy's params into these, in order
 
 
 def policy_of(inputs: Mapping[str, Path], name: str) -> Policy:
@@ -54,7 +54,7 @@ def policy_of(inputs: Mapping[str, Path], name: str) -> Policy:
 
 
 def save_trained(start: Policy, trained: Params, lora: Lora | None, directory: Path) -> None:
-    """Write the result of training: the params, or with lora the adapters after those of the start policy."""
+    """Write the result of training: the params or, with lora, the start policy's adapters followed by these."""
     if lora is None:
         save_policy(Policy(trained, start.config), directory)
         return
@@ -152,8 +152,7 @@ def nested(arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        arrays: dict[str, np.ndarray] = load_file(path)
-        return arrays
+        return load_file(path)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); remove the artifact and run it again."

@@ -33,7 +33,7 @@ class Replay:
     ) -> None:
         """sampler: `sample` of the policy, or that of a server, which has a cache of its own: then no logits are kept.
 
-        keeps_logits: where the vocabulary is small enough.
+        keeps_logits: whether to keep them if the vocabulary is small enough.
         """
         if temperature == 0:
             raise ValueError("temperature is 0; a greedy completion has no noise to replay, use `sample`.")
@@ -105,7 +105,7 @@ class Replay:
         return sampled.completions
 
     def _keep(self, starts: list[list[int]], completions: list[list[int]], drawn_from: np.ndarray) -> None:
-        """drawn_from: float32 [B, T, V]."""
+        """Keep the logits from which each token was drawn. drawn_from: float32 [B, T, V]."""
         for start, tokens, logits in zip(starts, completions, drawn_from, strict=True):
             for position in range(len(tokens)):
                 self._logits.setdefault((*start, *tokens[:position]), logits[position].copy())  # not the whole batch's

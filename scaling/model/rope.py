@@ -13,7 +13,7 @@ from scaling.model.sizes import ModelConfig, RopeScaling
 
 
 def frequencies(config: ModelConfig) -> np.ndarray:
-    """Radians a position, float32 [E/2]."""
+    """Radians per position, float32 [E/2]."""
     half = config.head_width // 2
     plain: np.ndarray = config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
     scaling = config.rope_scaling

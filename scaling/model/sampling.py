@@ -1,14 +1,15 @@
 """Sampling completions with a cache: the same tokens for a prompt in any batch.
 
-In: params, prompts (lists of token ids), one random key a row. Out: `Sampled`, completions as padded arrays.
+In: params, prompts (lists of token ids), one random key per row. Out: `Sampled`, completions as padded arrays.
 Each token's randomness is `fold_in(row key, position in the completion)`, so a completion does not depend on the
 batch, the padding or the worker (except near-ties in float32).
 
 Prompts are padded on the left, so that every row writes the same cache slot: the update is one slice, in place.
 Rows are sorted by the length of their prompts and cut into chunks of one of two sizes, each padded to a multiple of
-BUCKET tokens: few shapes, so few compilations, little filler, and no row pays for the longest prompt. For the large
-policy of a checkpoint other things are expensive: its chunks may be small, and are padded to a multiple of WIDE_BUCKET.
-Rows with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled once.
+BUCKET tokens. This gives few shapes, so few compilations, little filler, and no row pays for the longest prompt. For
+the large policy of a checkpoint other things are expensive: its chunks may be small, and are padded to a multiple of
+WIDE_BUCKET. Rows with the same prompt, the M continuations of a prefix, stand together, and their prompt is prefilled
+once.
 """
 
 from collections.abc import Sequence
@@ -76,8 +77,8 @@ def sample(
     written = None if positions is None else np.asarray(positions, np.int32)
     logits = np.zeros((len(prompts), width, config.vocab_size), np.float32) if keep_logits else None
     identity = _first_with_same_prompt(prompts)
-    # Rows of one length share a chunk, so little is padded; of one limit, so a chunk ends together; of one prompt, so
-    # that chunks cut few of the groups that share a prefill. The last key of lexsort counts most.
+    # Rows of equal length share a chunk, so little is padded; those of equal limit too, so a chunk ends together; and
+    # those of equal prompt, so chunks cut few of the groups that share a prefill. The last key of lexsort counts most.
     order = np.lexsort((identity, limits, np.array([len(prompt) for prompt in prompts], int)))
     is_large = config.vocab_size > SMALL_VOCABULARY
     bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
@@ -121,7 +122,7 @@ def chunk_call(
 ) -> tuple[Any, tuple[Any, ...]]:
     """The compiled function of a chunk and the shapes of its arguments, for compilation without arrays.
 
-    params: their shapes. The chunk is `rows` drawn completions of so many different prompts.
+    params: their shapes. The chunk is `rows` drawn completions of `prompts` different prompts.
     """
     shape: Any = jax.ShapeDtypeStruct
     scalar, numbers = shape((), np.float32), shape((rows,), np.int32)
@@ -276,7 +277,7 @@ def gumbel_noise(keys: jax.Array, positions: jax.Array, vocabulary: int) -> jax.
 
 
 def _first_of_largest(values: jax.Array) -> jax.Array:
-    """What argmax gives, int32 [B] of [B, V]; XLA's CPU code for argmax is scalar, and draws the noise in it twice."""
+    """The argmax, int32 [B] of [B, V]; XLA's CPU code for argmax is scalar, and draws the noise in it twice."""
     vocabulary = values.shape[-1]
     largest = jnp.max(values, axis=-1, keepdims=True)
     return jnp.min(jnp.where(values == largest, jnp.arange(vocabulary, dtype=jnp.int32), vocabulary), axis=-1)

@@ -9,7 +9,7 @@ otherwise written for one device. Without a mesh these functions change nothing.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from scaling.model.layout import AXES, axis_of, param_axes
 from scaling.model.sizes import ModelConfig
 
-ROWS = ("data", "fsdp")  # the axes that the rows of a batch lie over
+ROWS = ("data", "fsdp")  # the axes over which the rows of a batch are divided
 
 Tree = TypeVar("Tree")
 
@@ -48,8 +48,8 @@ def on_mesh(axes: Mapping[str, int]) -> Iterator[None]:
 
 
 def param_spec(name: str, config: ModelConfig, axes: Mapping[str, int]) -> P:
-    """How a param is divided. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the sizes of the mesh's."""
-    return _spec(*param_axes(name, config, axes))
+    """How a param is divided. name: its dotted path, such as layers.0.ffn.up.kernel; axes: the mesh's sizes."""
+    return P(*param_axes(name, config, axes))
 
 
 def placed_params(params: Tree, config: ModelConfig) -> Tree:
@@ -66,13 +66,7 @@ def placed_params(params: Tree, config: ModelConfig) -> Tree:
 
 def constrained_params(params: Tree, config: ModelConfig) -> Tree:
     """Inside jit: arrays of the shape of params, such as gradients, are divided as the params are."""
-    axes = _ambient_axes()
-    if not axes:
-        return params
-    constrained: Tree = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _constrained(leaf, param_spec(_dotted(path), config, axes)), params
-    )
-    return constrained
+    return _constrained_as(lambda name, axes: param_spec(name, config, axes), params)
 
 
 def placed_rows(arrays: Tree) -> Tree:
@@ -96,22 +90,22 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
         return array
     end = None if last is None else axis_of(last, array.shape[-1], axes)
     middle = (None,) * (array.ndim - 2)
-    constrained: jax.Array = _constrained(array, _spec(*_row_spec(array.shape[0], axes), *middle, end))
+    constrained: jax.Array = _constrained(array, P(*_row_spec(array.shape[0], axes), *middle, end))
     return constrained
 
 
 def looked_up(table: jax.Array, tokens: jax.Array, dtype: str) -> jax.Array:
     """Inside jit: the rows [B, T, D] of the embedding float32 [V, D] at tokens int32 [B, T], as dtype.
 
-    On a mesh every device looks up all tokens in its share of the widths, and then gives widths for rows: neither the
-    table nor its gradient is ever whole. Cast after the lookup: a token's gradient is summed in float32.
+    On a mesh every device looks up all tokens in its share of the widths, and then exchanges widths for rows: neither
+    the table nor its gradient is ever whole. Cast after the lookup: a token's gradient is summed in float32.
     """
     axes = _ambient_axes()
     if not axes:
         return jnp.take(table, tokens, axis=0).astype(dtype)
     rows = "data" if tokens.shape[0] % axes["data"] == 0 else None
-    found = jnp.take(table, _constrained(tokens, _spec(rows, None)), axis=0).astype(dtype)
-    return constrained_rows(_constrained(found, _spec(rows, None, axis_of("width", table.shape[1], axes))))
+    found = jnp.take(table, _constrained(tokens, P(rows, None)), axis=0).astype(dtype)
+    return constrained_rows(_constrained(found, P(rows, None, axis_of("width", table.shape[1], axes))))
 
 
 def is_divided() -> bool:
@@ -133,30 +127,23 @@ def constrained_shards(array: jax.Array) -> jax.Array:
         return array
     words = "tensor" if array.shape[-2] == axes["tensor"] else None
     if array.ndim == 3:
-        spec = _spec(axis_of("width", array.shape[0], axes), words, None)
+        spec = P(axis_of("width", array.shape[0], axes), words, None)
     else:
-        spec = _spec(*_row_spec(array.shape[0], axes), None, words, None)
-    divided: jax.Array = jax.lax.with_sharding_constraint(array, spec)
+        spec = P(*_row_spec(array.shape[0], axes), None, words, None)
+    divided: jax.Array = _constrained(array, spec)
     return divided
 
 
 def constrained_stack(params: Tree, config: ModelConfig) -> Tree:
     """Inside jit: the params of several layers [L, ...], each divided as it is in a layer of its own."""
-    axes = _ambient_axes()
-    if not axes:
-        return params
-    constrained: Tree = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _constrained(leaf, _spec(None, *param_axes(f"layers.0.{_dotted(path)}", config, axes))),
-        params,
-    )
-    return constrained
+    return _constrained_as(lambda name, axes: P(None, *param_axes(f"layers.0.{name}", config, axes)), params)
 
 
 def repeated(tree: Tree) -> Tree:
     """Inside jit: arrays that are whole on every device, so that every process can read them."""
     if not _ambient_axes():
         return tree
-    constrained: Tree = _constrained(tree, _spec())
+    constrained: Tree = _constrained(tree, P())
     return constrained
 
 
@@ -197,7 +184,7 @@ def _ambient_axes() -> Mapping[str, int]:
 
 
 def _row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
-    return _spec(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else _spec(None)
+    return P(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else P(None)
 
 
 def _put(leaf: np.ndarray | jax.Array, sharding: NamedSharding) -> jax.Array:
@@ -214,8 +201,15 @@ def _dotted(path: tuple[Any, ...]) -> str:
     return ".".join(str(getattr(entry, "key", entry)) for entry in path)
 
 
-def _spec(*axes: str | tuple[str, ...] | None) -> P:
-    return P(*axes)
+def _constrained_as(spec: Callable[[str, Mapping[str, int]], P], params: Tree) -> Tree:
+    """spec: of a param, by its dotted path, on a mesh of those sizes."""
+    axes = _ambient_axes()
+    if not axes:
+        return params
+    constrained: Tree = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _constrained(leaf, spec(_dotted(path), axes)), params
+    )
+    return constrained
 
 
 def _constrained(leaf: Any, spec: P) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 ROPE_SCALINGS = ("linear", "llama3")
 # V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger.
 SMALL_VOCABULARY = 4096
-TILE = 16_384  # words of a larger one whose logits are computed at once, at most
-# With a checkpoint's vocabulary, from so many layers on, they are scanned: one is compiled for so many of them.
+TILE = 16_384  # most words of a larger vocabulary whose logits are computed at once
+# With a checkpoint's vocabulary, this many layers or more are scanned: one is compiled for every group of this many.
 # Policies of the ladder keep their unrolled programs.
 SCANNED = 8
 
@@ -76,10 +76,10 @@ class ModelConfig:
 
     @property
     def precision(self) -> str | None:
-        """Of products that give float32 numbers; None for what the process is pinned to.
+        """The precision of products that give float32 numbers; None: the one that the process is pinned to.
 
-        Said for bfloat16, since gradients of such a product are products of float32 numbers: pinned to `highest`, as
-        those of a float32 policy are on accelerators, they would take six passes of a TPU.
+        It is set for bfloat16, because gradients of such a product are products of float32 numbers. Pinned to
+        `highest`, as those of a float32 policy are on accelerators, they would take six passes of a TPU.
         """
         return "default" if self.bfloat16 else None
 
@@ -93,7 +93,7 @@ class ModelConfig:
         return (1 + self.untied_head) * self.vocab_size * self.width + self.num_layers * layer + self.width
 
     def as_json(self) -> dict[str, object]:
-        """The fields that are set: so a policy is written as it was before later fields existed."""
+        """The fields that are set, so that a policy is written as it was before later fields existed."""
         return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
 
     @classmethod

@@ -28,7 +28,7 @@ from scaling.model.vocabulary import Unprojected, in_tiles
 
 Params = Mapping[str, Any]  # nested
 Rotation = tuple[jax.Array, jax.Array]  # cosines and sines
-MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row is no NaN
+MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row gives no NaN
 
 
 class LayerCache(NamedTuple):
@@ -38,7 +38,7 @@ class LayerCache(NamedTuple):
     values: jax.Array  # [B, H_kv, S, E]
 
     def widened(self, num_slots: int) -> "LayerCache":
-        """The cache with empty slots behind."""
+        """The cache with empty slots appended."""
         room = (0, num_slots)
         nothing = (0, 0)
         return LayerCache(
@@ -86,7 +86,7 @@ class Attention(nnx.Module):
             self.key_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
 
     def full(self, hidden: jax.Array, rotation: Rotation, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Every token attends to the tokens that `mask` float32 [B or 1, 1, T, T] leaves; returns keys and values."""
+        """Every token attends to the tokens that `mask` float32 [B or 1, 1, T, T] allows; returns keys and values."""
         queries, keys, values = self._project(hidden, rotation)  # [B, H, T, E]
         groups = self.config.num_heads // self.config.num_kv_heads
         batch, heads, length, head_width = queries.shape
@@ -104,7 +104,7 @@ class Attention(nnx.Module):
     def decode(
         self, hidden: jax.Array, rotation: Rotation, slot: jax.Array, mask: jax.Array, layer_cache: LayerCache
     ) -> tuple[jax.Array, LayerCache]:
-        """One new token a row, [B, 1, D], written to `slot`; mask float32 [B, 1, S]."""
+        """One new token per row, [B, 1, D], written to `slot`; mask float32 [B, 1, S]."""
         queries, keys, values = self._project(hidden, rotation)  # [B, H, 1, E]
         cache_keys = jax.lax.dynamic_update_slice_in_dim(layer_cache.keys, keys.transpose(0, 1, 3, 2), slot, axis=3)
         cache_values = jax.lax.dynamic_update_slice_in_dim(layer_cache.values, values, slot, axis=2)
@@ -186,7 +186,7 @@ class Transformer(nnx.Module):
         return self.final_norm(hidden), kept
 
     def begun(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, Rotation, jax.Array]:
-        """What goes into the layers: hidden states [B, T, D], rotation and mask of `Attention.full`."""
+        """The input of the layers: hidden states [B, T, D], rotation and mask of `Attention.full`."""
         length = tokens.shape[1]
         self._check_room(length)
         slots = jnp.arange(length)
@@ -214,7 +214,7 @@ class Transformer(nnx.Module):
         return self.logits(self.final_norm(hidden))[:, 0], updated
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """float32 logits over the vocabulary; the output projection is the embedding, unless a head is."""
+        """float32 logits over the vocabulary; the output projection is the embedding, unless there is a head."""
         dtype = self.config.compute_dtype
         rows = hidden.reshape(-1, hidden.shape[-1]).astype(dtype)
         rows = jnp.matmul(
@@ -288,8 +288,8 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         return merged
 
     def through_layers(decoder: Transformer, params: Params, tokens: jax.Array, remat: bool) -> jax.Array:
-        """What `Transformer.full` gives of tokens that are padded on the right; from SCANNED layers on compiled once
-        for many layers."""
+        """What `Transformer.full` gives for tokens that are padded on the right; with SCANNED layers or more, one is
+        compiled for many."""
         starts = jnp.zeros(tokens.shape[0], jnp.int32)
         if config.num_layers < SCANNED or config.vocab_size <= SMALL_VOCABULARY:
             return decoder.full(tokens, starts, remat)[0]

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from scaling.model.sharding import constrained_rows, constrained_shards, is_divided, vocabulary_shards
 from scaling.model.sizes import SMALL_VOCABULARY, TILE, ModelConfig
 
-# Of filler: its index, and its logits; not -inf, which has no gradient where a tile holds nothing else.
+# Of filler: its index, and its logits; not -inf, which has no gradient if a tile holds nothing else.
 _NO_WORD, _NEVER = -1, -1e30
 
 
 def in_tiles(config: ModelConfig) -> bool:
     """Whether losses get `Unprojected`: a checkpoint's vocabulary, in bfloat16 or on several devices.
 
-    Elsewhere a program stays what it was: there memory is not what limits it.
+    Other programs stay as they were, because memory does not limit them.
     """
     return config.vocab_size > SMALL_VOCABULARY and (config.bfloat16 or is_divided())
 
@@ -29,7 +29,7 @@ def in_tiles(config: ModelConfig) -> bool:
 @partial(jax.tree_util.register_dataclass, data_fields=["hidden", "projection"], meta_fields=["dtype", "precision"])
 @dataclass(frozen=True)
 class Unprojected:
-    """Logits that are not computed yet; where jax needs an array, they are."""
+    """Logits that are not computed yet; they are as soon as jax needs an array."""
 
     hidden: jax.Array  # [B, T, D]
     projection: jax.Array  # float32 [D, V]
@@ -83,7 +83,7 @@ class Unprojected:
 
 
 def _tiles(words: int) -> tuple[int, int]:
-    """The number of tiles of a shard, and how many words of filler make them equal: none where few more tiles do."""
+    """The number of tiles of a shard, and the filler words that make them equal: 0 if twice the tiles avoid them."""
     least = -(-words // TILE)
     if exact := next((count for count in range(least, 2 * least + 1) if words % count == 0), None):
         return exact, 0

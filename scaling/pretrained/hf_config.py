@@ -58,7 +58,7 @@ def read_config(folder: Path) -> ModelConfig:
         return _shape(config, _stop_tokens(folder, stated))
     except (ValueError, StrictDataclassError) as error:
         raise ValueError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:  # of a config that is not whole
+    except (KeyError, TypeError, AttributeError) as error:  # the config is incomplete
         raise ValueError(f"{path} lacks a key or has one of another kind ({error!r}); complete it.") from error
 
 
@@ -100,7 +100,7 @@ def as_config(shape: ModelConfig) -> dict[str, object]:
 
 
 def _stop_tokens(folder: Path, stated: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """What the checkpoint states, in generation_config.json or else in config.json; class defaults do not count."""
+    """What the checkpoint states, in generation_config.json or otherwise config.json; class defaults do not count."""
     path = folder / GENERATION_FILE
     generation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for file, named in ((GENERATION_FILE, generation), (CONFIG_FILE, stated)):

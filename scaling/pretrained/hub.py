@@ -34,7 +34,7 @@ def content_digest(path: Path) -> str:
     files = [path] if path.is_file() else sorted({file for pattern in PATTERNS for file in path.glob(pattern)})
     if not files:
         raise ValueError(f"{path} is neither a checkpoint's folder nor a .gguf file; correct the path.")
-    with ThreadPoolExecutor(8) as pool:  # hashing leaves the interpreter free
+    with ThreadPoolExecutor(8) as pool:  # hashing releases the interpreter's lock
         digests = list(pool.map(known_sha256_of, files))
     names = [""] if path.is_file() else [file.name for file in files]
     return "sha256:" + hashlib.sha256(json.dumps(list(zip(names, digests, strict=True))).encode()).hexdigest()
@@ -43,7 +43,7 @@ def content_digest(path: Path) -> str:
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = PATTERNS) -> Source:
     """Find a checkpoint; from a repository of the hub, files of these patterns are fetched.
 
-    A name in the form of the hub's is taken as one, even if such a folder exists here; write ./FOLDER/NAME for a path.
+    A name in the hub's form is taken as the hub's, even if such a folder exists here; write ./FOLDER/NAME for a path.
     Raises ValueError or OSError that names the checkpoint and says what to do.
     """
     path, named = Path(name).expanduser(), _HUB_NAME.fullmatch(name)

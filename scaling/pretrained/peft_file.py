@@ -1,7 +1,7 @@
 """Adapters in the format of the `peft` package, which loads them onto the checkpoint that they were trained on.
 
 In: the adapters of a policy, in the order in which they are merged. Out: a folder with `adapter_config.json` and
-`adapter_model.safetensors`. The format has one adapter a matrix, so several are written as one of the sum of their
+`adapter_model.safetensors`. The format has one adapter per matrix, so several are written as one of the sum of their
 ranks: A1 B1 + A2 B2 = [A1 A2] [B1; B2]. Their matrices are [out, in], ours [in, out].
 """
 

@@ -3,8 +3,13 @@
 In: a stage. Out: the policy's shape, and tokens: the longest, for memory, and the expected ones, for time. A
 checkpoint's lengths depend on its tokenizer, which plans do not load: a word counts as TOKENS_PER_WORD of its tokens,
 and a row of a set in plain language as one for every CHARACTERS_PER_TOKEN.
+
+The shapes of some checkpoints ship with the sweeps, in `configs/<hub name>.json` with the fields of `ModelConfig`: a
+plan of these needs neither the hub nor the extra `hf`. Only a plan's FLOPs and memory follow from such a file: what is
+trained is the shape of the checkpoint itself, so the file is not part of any stage's identity.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +25,9 @@ from scaling.config.section import is_stated
 from scaling.config.text_problems import TextProblems
 from scaling.kinds import kind_of
 from scaling.model.sizes import ModelConfig, model_config
-from scaling.pretrained.shapes import imported_shape, known_shape
+from scaling.paths import SHAPES
+from scaling.pretrained.hf_config import CONFIG_FILE, GENERATION_FILE, read_config
+from scaling.pretrained.hub import fetch
 from scaling.stage import Stage
 
 # A word is one token of its family's vocabulary; of a checkpoint's, as many as a two-digit number has with its blank.
@@ -160,8 +167,7 @@ def _own_limit(stage: Stage) -> int | None:
     if samples is None:
         return None
     section = stage.config if samples.section is None else stage.config[samples.section]
-    limit: int | None = section.get("max_new_tokens")
-    return limit
+    return section.get("max_new_tokens")
 
 
 def _is_bfloat16(policy: Mapping[str, object]) -> bool:
@@ -174,6 +180,29 @@ def _imported(hf: str, revision: str | None) -> ModelConfig:
         return known_shape(hf) or imported_shape(hf, revision)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"policy.hf: {error}") from error
+
+
+def known_shape(hf: str, configs: Path = SHAPES) -> ModelConfig | None:
+    """The shape that ships for a checkpoint; raises ValueError naming a file that holds no shape."""
+    path = configs / f"{hf}.json"
+    if Path(hf).is_absolute() or ".." in Path(hf).parts or not path.is_file():
+        return None
+    try:
+        return ModelConfig.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not the shape of a decoder: {error}. Its fields are those of ModelConfig."
+        ) from error
+
+
+def imported_shape(hf: str, revision: str | None) -> ModelConfig:
+    """The shape that a checkpoint's own config states."""
+    source = fetch(hf, revision, (CONFIG_FILE, GENERATION_FILE))
+    if source.path.suffix != ".gguf":
+        return read_config(source.path)
+    from scaling.pretrained.gguf_file import read_shape  # brings jax
+
+    return read_shape(source.path)
 
 
 def check_room(stages: Iterable[Stage], path: Path) -> None:

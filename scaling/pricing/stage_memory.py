@@ -164,7 +164,7 @@ def time_lines(work: Sequence[Cost], hardware: Hardware) -> list[str]:
 def seconds_on(work: Cost, hardware: Hardware) -> float:
     """Seconds on all devices together, without reading, compiling and writing."""
     peak = hardware.num_devices * hardware.flops_per_second_per_device
-    training, generation = work.training_flops, work.generation_flops
+    training, generation = work.training_flops, work.generation_flops - work.shared_flops
     return (training / hardware.training_utilisation + generation / hardware.generation_utilisation) / peak
 
 

@@ -41,7 +41,7 @@ def sequences(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[i
 def masked_sequences(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], masks: Sequence[Sequence[float]]
 ) -> Sequences:
-    """The same with one weight, 0 for what is not learned, for each token of a completion."""
+    """The same with one weight for each token of a completion, 0 for what is not learned."""
     lengths = np.array(
         [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)], np.int32
     )
@@ -115,7 +115,7 @@ def micro_batches(
 
 
 def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:
-    """The rows of all devices that rows are divided over, as many on each."""
+    """The rows of all devices over which rows are divided, equally many on each."""
     devices = row_multiple()
     return devices * rows_on_device(tokens_a_row, -(-batch_size // devices), micro_batch_tokens())
 

@@ -1,6 +1,6 @@
 """Log-probabilities of completions: shifted, masked and summed in one place.
 
-Everything is computed in float32, in any dtype of the params.
+Everything is computed in float32, regardless of the dtype of the params.
 """
 
 from collections.abc import Callable

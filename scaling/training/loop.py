@@ -89,7 +89,7 @@ def train(
 
 
 def fresh_params(start: Policy, lora: Lora | None, seed: int) -> tuple[Params, Params]:
-    """What is trained first, and the frozen params that it adds to: none where it is not adapters."""
+    """What is trained, before the first update, and the frozen params that it adds to; empty without adapters."""
     if lora is None:
         return start.params, {}
     return init_adapters(start.params, lora, jax.random.fold_in(jax.random.key(seed), _ADAPTERS)), start.params

@@ -1,7 +1,7 @@
 """The on-policy loop: sample from the policy, update it on the samples, and again.
 
 In: initial params, how the samples of an iteration are drawn, and how they become the batches of its updates. Out:
-trained params, `metrics.jsonl` with one object an iteration, and `samples.parquet`, the samples of the last one.
+trained params, `metrics.jsonl` with one object per iteration, and `samples.parquet`, the samples of the last one.
 
 A checkpoint is due after the samples of an iteration are drawn and after its last update. The samples go with it, so
 they are not drawn again, and a killed stage ends with the files of an unbroken one.
@@ -41,14 +41,14 @@ class Iterations:
     """What happens in each iteration, by its index. The params are plain ones: adapters are merged."""
 
     num: int
-    updates: int  # of each
+    updates: int  # of each iteration
     sample: Callable[[Params, int], pd.DataFrame]
-    batches: Callable[[Params, pd.DataFrame], Sequence[Batch]]  # of the params that sampled: one for each update
-    numbers: Callable[[pd.DataFrame], Mapping[str, float]]  # what its line in the metrics says of the samples
+    batches: Callable[[Params, pd.DataFrame], Sequence[Batch]]  # (params that sampled, samples) -> one per update
+    numbers: Callable[[pd.DataFrame], Mapping[str, float]]  # what its line in the metrics says about the samples
     learning_rate: Callable[[int], float]  # of an update, counted over all iterations
     weight_decay: float
     max_gradient_norm: float
-    snapshots: Snapshots | None = None  # after iterations, by their updates
+    snapshots: Snapshots | None = None  # taken after iterations, counted by updates
 
 
 def run_iterations(

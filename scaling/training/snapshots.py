@@ -1,4 +1,4 @@
-"""Snapshots: policies that a training run passes on its way, of which a later stage keeps the best.
+"""Snapshots: policies that a training run passes through; a later stage keeps the best of them.
 
 In: the state after an update. Out: `snapshots/<update>/` in the stage's artifact, each a policy. They grow in the
 folder that survives a killed stage, before the checkpoint of their update: a resumed stage writes the later ones again,

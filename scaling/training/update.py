@@ -93,7 +93,7 @@ def make_update(
     """The `update(state, micro_batches, constants, settings, frozen) -> (state, sums)` of one shape and loss.
 
     micro_batches: at least one, each a mapping of arrays [B, ...]; constants: arrays that every row shares; frozen: the
-    params that adapters add to, none without. remat: compute each layer again for its gradient, for less memory.
+    params that adapters add to, empty without. remat: compute each layer again for its gradient, for less memory.
     estimate: gives sums over the whole batch, whose means the loss reads beside the constants, without a gradient.
     """
     accumulate = make_accumulate(config, loss, lora, remat)
