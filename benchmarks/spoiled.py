@@ -157,52 +157,60 @@ def spurious(runs: pd.DataFrame) -> dict[float | None, float]:
 
 
 def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, data_size: int) -> Figure:
-    """Left: m and g against the share of spurious steps. Right: m against that of positives with one."""
+    """Left: m, q and g by the share of spurious steps. Right: m and its ratio by that of spurious positives."""
     with styled():
         figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
         left, right = figure.subplots(1, 2)
-        at_size = table[table["data_size"] == data_size]
+        at_size = table[(table["data_size"] == data_size) & (table["rounds"] == 1)]
         of_flaws = at_size[at_size["axis"] == FLAW].assign(x=lambda rows: 2 * rows["level"] / (operands - 1))
-        _panel(left, of_flaws, ("m", "g"))
+        for place, name in enumerate(NAMES):
+            _line(left, of_flaws, name, "m", COLOURS[place], "-", f"m of {NAMES[name]}", place)
+            _line(left, of_flaws, name, "g", COLOURS[place], "--", f"g of {NAMES[name]}", place)
+        _line(left, of_flaws, "rft", "q", "#777777", ":", "q, what exact solutions would save")
         left.set_xlabel("share of the teacher's steps that are spurious")
         left.set_ylabel("times the problems that SFT needs")
+        left.set_title(f"flawed teacher, D = {data_size}, one round", fontsize=8)
         of_verifiers = at_size[at_size["axis"] == CLASSES]
         x = [shares[None if pd.isna(level) else float(level)] for level in of_verifiers["level"]]
-        _panel(right, of_verifiers.assign(x=x), ("m",))
+        of_verifiers = of_verifiers.assign(x=x)
+        for place, name in enumerate(NAMES):
+            _line(right, of_verifiers, name, "m", COLOURS[place], "-", f"m of {NAMES[name]}", place)
+        _line(right, of_verifiers, "", "m_step / m_rft", "#000000", "--", "per-step DPO over RFT", 2)
         right.set_xlabel("share of RFT's positives with a spurious step")
-        left.set_title(f"flawed teacher, D = {data_size}", fontsize=8)
-        right.set_title(f"verifier that accepts wrong answers, D = {data_size}", fontsize=8)
+        right.set_title(f"verifier that accepts wrong answers, D = {data_size}, one round", fontsize=8)
+        for axes in (left, right):
+            _finish(axes)
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, quantities: Sequence[str]) -> None:
-    """One line for each algorithm, quantity and number of rounds; bars are 95 % limits."""
-    for place, name in enumerate(NAMES):
-        for quantity in quantities:
-            for rounds, part in rows[(rows["algorithm"] == name) & (rows["quantity"] == quantity)].groupby("rounds"):
-                line = part.sort_values("x")
-                y, top = line["estimate"], line["high"].replace(np.inf, np.nan).fillna(line["estimate"])
-                of_rounds = "" if rows["rounds"].nunique() == 1 else f", {rounds} round{'s' if rounds > 1 else ''}"
-                axes.errorbar(
-                    line["x"] * (1 + 0.02 * place) + 0.002 * place,
-                    y,
-                    yerr=np.clip([y - line["low"], top - y], 0, None),
-                    color=COLOURS[place],
-                    marker="o" if rounds == 1 else "s",
-                    linestyle="-" if quantity == "m" else "--",
-                    markerfacecolor=COLOURS[place] if quantity == "m" else "none",
-                    markersize=4,
-                    linewidth=1.2,
-                    elinewidth=0.7,
-                    label=f"{quantity} of {NAMES[name]}{of_rounds}",
-                )
+def _line(
+    axes: Axes, rows: pd.DataFrame, name: str, quantity: str, colour: str, style: str, text: str, place: int = 0
+) -> None:
+    """One quantity of an algorithm with its 95 % limits; place: moves it aside, so that bars do not meet."""
+    line = rows[(rows["algorithm"] == name) & (rows["quantity"] == quantity)].sort_values("x")
+    y = line["estimate"]
+    axes.errorbar(
+        line["x"] + 0.006 * place,
+        y,
+        yerr=np.clip([y - line["low"], line["high"].replace(np.inf, np.nan).fillna(y) - y], 0, None),
+        color=colour,
+        marker="o",
+        linestyle=style,
+        markerfacecolor=colour if style == "-" else "none",
+        markersize=4,
+        linewidth=1.2,
+        elinewidth=0.7,
+        label=text,
+    )
+
+
+def _finish(axes: Axes) -> None:
     axes.axhline(1, color="black", linewidth=0.6, linestyle=":")
     axes.set_yscale("log")
-    ticks = [0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24]
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in (0.4, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24) if low < tick < high]
     axes.set_yticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()
-    finite = pd.concat([rows["estimate"], rows["low"], rows["high"].replace(np.inf, np.nan)]).dropna()
-    axes.set_ylim(0.9 * finite[finite > 0].min(), 1.15 * finite.max())
     axes.legend(fontsize=6.5)
 
 
@@ -218,7 +226,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     of_flaws, flaw_runs = read(arguments.results / "paper_flaws", FLAW, arguments.draws, arguments.seed)
     of_verifiers, runs = read(arguments.results / "paper_verifier", CLASSES, arguments.draws, arguments.seed)
     rows = [*flaws(of_flaws, flaw_runs), *verifiers(of_verifiers, runs)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    keys = ["axis", "level", "quantity", "algorithm", "rounds", "data_size"]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(keys, na_position="first", ignore_index=True)
     table["counted"] = counted(json.loads(BELIEFS.read_text(encoding="utf-8")), table)
     table.to_csv(arguments.out / "spoiled.csv", index=False, float_format="%.4g", lineterminator="\n")
     folder = arguments.out / "figures"
