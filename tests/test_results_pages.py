@@ -1,4 +1,4 @@
-"""results/exact.md says what the sweeps' tables say: multipliers, intervals, numbers of runs; the pages' figures exist."""
+"""results/exact.md says what the tables of its sweeps say, and the figures of both pages exist."""
 
 import re
 from pathlib import Path
