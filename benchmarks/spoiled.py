@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.looks import COLOURS
+from analysis.figures.looks import looks
 from analysis.figures.style import HEIGHT, WIDTH, styled
 from analysis.fitting.bootstrap import crossed_bootstrap
 from analysis.fitting.isotonic import log_size_reaching, non_increasing
@@ -163,9 +163,10 @@ def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, 
         left, right = figure.subplots(1, 2)
         at_size = table[(table["data_size"] == data_size) & (table["rounds"] == 1)]
         of_flaws = at_size[at_size["axis"] == FLAW].assign(x=lambda rows: 2 * rows["level"] / (operands - 1))
+        colours = {name: look.colour for name, look in looks(("sft", *NAMES), "sft").items()}
         for place, name in enumerate(NAMES):
-            _line(left, of_flaws, name, "m", COLOURS[place], "-", f"m of {NAMES[name]}", place)
-            _line(left, of_flaws, name, "g", COLOURS[place], "--", f"g of {NAMES[name]}", place)
+            _line(left, of_flaws, name, "m", colours[name], "-", f"m of {NAMES[name]}", place)
+            _line(left, of_flaws, name, "g", colours[name], "--", f"g of {NAMES[name]}", place)
         _line(left, of_flaws, "rft", "q", "#777777", ":", "q, what exact solutions would save")
         left.set_xlabel("share of the teacher's steps that are spurious")
         left.set_ylabel("times the problems that SFT needs")
@@ -174,7 +175,7 @@ def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, 
         x = [shares[None if pd.isna(level) else float(level)] for level in of_verifiers["level"]]
         of_verifiers = of_verifiers.assign(x=x)
         for place, name in enumerate(NAMES):
-            _line(right, of_verifiers, name, "m", COLOURS[place], "-", f"m of {NAMES[name]}", place)
+            _line(right, of_verifiers, name, "m", colours[name], "-", f"m of {NAMES[name]}", place)
         _line(right, of_verifiers, "", "m_step / m_rft", "#000000", "--", "per-step DPO over RFT", 2)
         right.set_xlabel("share of RFT's positives with a spurious step")
         right.set_title(f"verifier that accepts wrong answers, D = {data_size}, one round", fontsize=8)
