@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from analysis.curves.descent import DRAW_TOLERANCE, TOLERANCE, minimise
@@ -279,7 +280,8 @@ class Curve:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """float64 [B, X], y at x [X]."""
         value, _ = self.law.log_value(self.theta, np.log(x) - self.units.log_x)
-        return np.exp(value + self.units.log_y)
+        predicted: NDArray[np.float64] = np.exp(value + self.units.log_y)
+        return predicted
 
     @property
     def natural(self) -> np.ndarray:

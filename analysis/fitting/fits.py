@@ -53,7 +53,8 @@ class Fit:
         if arm == 0 or self.hypothesis != "H2":
             return np.zeros(len(self.theta))
         num_others = (self.theta.shape[1] - self.form.num_parameters) // 2
-        return self.theta[:, self.form.num_parameters + num_others + arm - 1]
+        delta: np.ndarray = self.theta[:, self.form.num_parameters + num_others + arm - 1]
+        return delta
 
     def curve(self, log_size: np.ndarray, arm: int, design: Design) -> np.ndarray:
         """float64 [B, X], an arm's curve at other sizes, under H0, H1 or H2."""

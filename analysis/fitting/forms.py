@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scaling.registry import stamped
 
@@ -197,7 +198,8 @@ def _squeeze(value: np.ndarray, bound: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sigmoid(value: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * value))
+    share: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * value))
+    return share
 
 
 _FLOORED = ("log_a", "log_b", "floor")

@@ -135,7 +135,8 @@ class _AtSize:
     @property
     def within(self) -> np.ndarray:
         """The draws, censored ones at the bound."""
-        return np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
+        clipped: np.ndarray = np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
+        return clipped
 
 
 def _falling(

@@ -44,7 +44,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """A CSV file of a report; names stay text."""
     settings: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
     text = dict.fromkeys(("panel", "algorithm", "size"), str)
-    return pd.read_csv(path, dtype=text, **settings)
+    table: pd.DataFrame = pd.read_csv(path, dtype=text, **settings)
+    return table
 
 
 def selection_table(folder: Path) -> pd.DataFrame:

@@ -92,4 +92,5 @@ def equal_error_table(found: tuple[EqualError, ...]) -> pd.DataFrame:
 def _by_cost(members: np.ndarray, log_flops: np.ndarray) -> np.ndarray:
     """int [J], the cells of a learner, the cheapest first."""
     cells = np.flatnonzero(members)
-    return cells[np.argsort(log_flops[cells], kind="stable")]
+    ordered: np.ndarray = cells[np.argsort(log_flops[cells], kind="stable")]
+    return ordered
