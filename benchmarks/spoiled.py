@@ -23,6 +23,7 @@ from analysis.figures.style import HEIGHT, WIDTH, styled
 from analysis.fitting.bootstrap import crossed_bootstrap
 from analysis.fitting.isotonic import log_size_reaching, non_increasing
 from analysis.multipliers.estimates import percentile_interval
+from analysis.reporting.results_folder import read_table
 from analysis.tables.outcomes import Outcomes, from_table
 
 OUT = Path(__file__).parents[1] / "results"
@@ -55,8 +56,7 @@ class Read:
 
 def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.DataFrame]:
     """A sweep's outcomes with arms named by `arm`, and its runs."""
-    text = dict.fromkeys(("panel", "algorithm", "stage"), str)
-    runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=False, na_values=[""])
+    runs = read_table(folder / "runs.csv")
     runs = runs.assign(
         panel=runs["panel"].fillna(""),
         rounds=runs.get("rounds", 1),
@@ -72,7 +72,7 @@ def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.D
     of_run = ["panel", "algorithm", "data_size", "seed"]
     named = outcomes.merge(runs[[*of_run, "arm"]], on=of_run, validate="many_to_one")
     named = named.drop(columns=["panel", "algorithm"]).rename(columns={"arm": "algorithm"})
-    table = from_table(named.drop_duplicates(["algorithm", "data_size", "seed", "problem"]))
+    table = from_table(named)
     reference = next(name for name in table.algorithms if name.startswith("sft"))
     return Read(table, crossed_bootstrap(table, num_draws, seed, reference)), runs
 
@@ -81,39 +81,24 @@ def arm(algorithm: str, level: float | None, rounds: int) -> str:
     return f"{algorithm} at {'none' if level is None else f'{level:g}'}, {rounds}"
 
 
-def flaws(found: Read, runs: pd.DataFrame) -> list[tuple]:
-    """m, g and q at every level of flaws."""
-    rows = []
-    exact = arm("sft", 0.0, 1)
+def multipliers(found: Read, runs: pd.DataFrame, axis: str) -> list[tuple]:
+    """Rows of COLUMNS: m everywhere, g and q where the teacher is flawed, and m of per-step DPO over m of RFT."""
+    rows, log_m = [], {}
     for level, name, rounds, size in _learners(runs):
-        if not found.has(arm(name, level, rounds), size):
+        learner = arm(name, level, rounds)
+        if not found.has(learner, size):
             continue
-        m = found.log_m(arm(name, level, rounds), size, arm("sft", level, 1))
-        g = found.log_m(arm(name, level, rounds), size, exact)
-        for quantity, drawn in (("m", m), ("g", g), ("q", m - g)):
-            rows.append((FLAW, level, quantity, name, rounds, size, *limits(drawn)))
-    return [*rows, *_ratios(found, runs, FLAW)]
-
-
-def verifiers(found: Read, runs: pd.DataFrame) -> list[tuple]:
-    """m at every verifier; SFT does not see it."""
-    rows = []
-    for level, name, rounds, size in _learners(runs):
-        if found.has(arm(name, level, rounds), size):
-            m = found.log_m(arm(name, level, rounds), size, arm("sft", None, 1))
-            rows.append((CLASSES, level, "m", name, rounds, size, *limits(m)))
-    return [*rows, *_ratios(found, runs, CLASSES)]
-
-
-def _ratios(found: Read, runs: pd.DataFrame, axis: str) -> list[tuple]:
-    """m of per-step DPO over m of RFT, wherever both ran."""
-    rows = []
-    for level, name, rounds, size in _learners(runs):
-        both = [arm(one, level, rounds) for one in ("step_dpo", "rft")]
-        if name == "rft" and all(found.has(one, size) for one in both):
-            reference = arm("sft", level if axis == FLAW else None, 1)
-            step, rft = (found.log_m(one, size, reference) for one in both)
-            rows.append((axis, level, "m_step / m_rft", "", rounds, size, *limits(step - rft)))
+        m = found.log_m(learner, size, arm("sft", level if axis == FLAW else None, 1))  # no verifier changes SFT
+        log_m[level, name, rounds, size] = m
+        quantities = {"m": m}
+        if axis == FLAW:
+            g = found.log_m(learner, size, arm("sft", 0.0, 1))
+            quantities |= {"g": g, "q": m - g}
+        rows += [(axis, level, what, name, rounds, size, *limits(drawn)) for what, drawn in quantities.items()]
+    for (level, name, rounds, size), m in log_m.items():
+        step = log_m.get((level, "step_dpo", rounds, size))
+        if name == "rft" and step is not None:
+            rows.append((axis, level, "m_step / m_rft", "", rounds, size, *limits(step - m)))
     return rows
 
 
@@ -226,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     of_flaws, flaw_runs = read(arguments.results / "paper_flaws", FLAW, arguments.draws, arguments.seed)
     of_verifiers, runs = read(arguments.results / "paper_verifier", CLASSES, arguments.draws, arguments.seed)
-    rows = [*flaws(of_flaws, flaw_runs), *verifiers(of_verifiers, runs)]
+    rows = [*multipliers(of_flaws, flaw_runs, FLAW), *multipliers(of_verifiers, runs, CLASSES)]
     keys = ["axis", "level", "quantity", "algorithm", "rounds", "data_size"]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(keys, na_position="first", ignore_index=True)
     table["counted"] = counted(json.loads(BELIEFS.read_text(encoding="utf-8")), table)

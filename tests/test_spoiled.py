@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.verdicts.headline import number
-from benchmarks.spoiled import CLASSES, COLUMNS, FLAW, flaws, main, read
+from benchmarks.spoiled import CLASSES, COLUMNS, FLAW, main, multipliers, read
 
 RESULTS = Path(__file__).parents[1] / "results"
 NUM_PROBLEMS, SEEDS = 4000, (1, 2, 3)
@@ -60,7 +60,7 @@ def planted(folder: Path) -> Path:
 
 
 def test_a_planted_multiplier_is_the_product_of_its_parts(tmp_path):
-    rows = pd.DataFrame(flaws(*read(planted(tmp_path), FLAW, 200, 0)), columns=list(COLUMNS))
+    rows = pd.DataFrame(multipliers(*read(planted(tmp_path), FLAW, 200, 0), FLAW), columns=list(COLUMNS))
     cells = rows.set_index(["quantity", "algorithm", "data_size"])[["estimate", "low", "high"]]
     found = {cell: tuple(values) for cell, *values in cells.itertuples(name=None)}
     for quantity, truth in (("m", Q * G), ("g", G), ("q", Q)):
