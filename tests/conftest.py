@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files of two to five minutes. At the end one of them would keep one of two test processes busy alone.
-FIRST = ("test_tutorial", "test_pool", "test_smollm2", "test_sharding", "test_jax_environment", "test_members")
+FIRST = ("test_tutorial", "test_sharding", "test_members", "test_jax_environment", "test_learners", "test_memory")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
