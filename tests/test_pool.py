@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from toy_stages import RUNNERS, journal, toy
 
+from scaling.engine.lease import Leases
 from scaling.engine.pool import RayPool
 from scaling.engine.progress import Progress
 from scaling.engine.run import execute
@@ -132,9 +134,21 @@ def _driver(store, tmp_path):
     arguments = [sys.executable, os.fspath(program), os.fspath(store.root), os.fspath(tmp_path / "journal")]
     driver = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + SECONDS
-    while not journal(tmp_path / "journal") and time.monotonic() < deadline and driver.poll() is None:
+    while not _executes(driver.pid, store, tmp_path) and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.1)
     return driver
+
+
+def _executes(pid, store, tmp_path):
+    """Whether the process holds a lease and a stage has started.
+
+    The journal alone does not say it: workers of a driver that was killed before may still write to it.
+    """
+    noted = os.fspath(tmp_path / "journal")
+    holders = [
+        Leases(Path(store.root, "leases")).holder(toy(str(index), seconds=60, journal=noted)) for index in range(3)
+    ]
+    return bool(journal(tmp_path / "journal")) and pid in [holder.pid for holder in holders if holder is not None]
 
 
 def test_ctrl_c_ends_the_workers_and_says_how_to_continue(store, tmp_path):
