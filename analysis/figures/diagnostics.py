@@ -37,7 +37,7 @@ from analysis.verdicts.claims import claim_of, claim_text, value_of
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
-_ROW_LETTERS, _FEW_LETTERS = 34, 16  # in a line of an algorithm's name beside its row; in a narrow column
+_ROW_LETTERS = 34  # in a line of an algorithm's name beside its row
 _ROW, _HIGHER_ROW = 0.62, 0.9  # inches; where names have several lines
 _HOLDOUT = ("form", "num_dropped", "algorithm", "data_size", "predicted", "observed", "chosen")
 _DENSITY = ("algorithm", "log2_m", "density")

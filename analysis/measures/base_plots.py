@@ -49,9 +49,9 @@ def base_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     if hidden:
         caption += f" {hidden} whose loss does not exceed the entropy, by luck of the texts, are not drawn on the left."
     note = (
-        "Loss and entropy in nats a token: the mean over the last part of training, and what no policy can know of the"
-        f" web text. Error: greedy, on {table['num_problems'].max():,} test problems. base.csv has the table: fit it"
-        " with python -m analysis.fit base.csv --x num_texts --y excess_loss --out DIR, one size at a time."
+        "Loss and entropy in nats per token: the mean over the last part of training, and what no policy can predict of"
+        f" the web text. Error: greedy, on {table['num_problems'].max():,} test problems. base.csv has the table: fit"
+        " it with python -m analysis.fit base.csv --x num_texts --y excess_loss --out DIR, one size at a time."
     )
     columns = ("size", "pretrain.seed", "updates", "texts", "loss", "entropy", "error (%)")
     shown = TextTable(columns, rows, note)
@@ -75,7 +75,7 @@ def base_figure(table: pd.DataFrame, place: Place = OWN) -> Figure:
             left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             left.yaxis.set_minor_formatter(NullFormatter())
-        left.set_ylabel("loss above the text's entropy\n(nats a token)")
+        left.set_ylabel("loss above the text's entropy\n(nats per token)")
         right.set_ylabel("test error before any\nsynthetic data (%)")
         if table["size"].nunique() > 1:
             legend_above(figure, place=place)

@@ -113,8 +113,8 @@ def verdict_table(panel: Panel) -> TextTable:
     codes = dict.fromkeys(verdict.code for verdict in panel.study.verdicts)
     note = (
         "m: one number for all sizes with its 95 % interval where it describes the curves, else m at the smallest and"
-        " the largest size, with limits for all sizes at once. The verdict says whether m is determined, whatever is"
-        f" claimed: {'; '.join(f'{code}, {MEANINGS[code]}' for code in codes)}."
+        " the largest size, with limits for all sizes at once. The verdict says whether m is determined, not"
+        f" whether a claim is met: {'; '.join(f'{code}, {MEANINGS[code]}' for code in codes)}."
     )
     if panel.flops:
         columns += ("per FLOP, at the largest D",)

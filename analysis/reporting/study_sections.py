@@ -68,7 +68,7 @@ def prediction_section(found: Sequence[Predicted], reference: str) -> list[Secti
     note = (
         f"From the joint fit with {label(reference)}: one m for all sizes where it is given, else one that changes with"
         " D; 95 % intervals. Of a new run: with another effect of the run and luck with as many test problems."
-        " Algorithms of which neither fits are left out. Extrapolated: D or m D lies outside of the reference's sizes."
+        " An algorithm that neither describes is left out. Extrapolated: D or m D lies outside the reference's sizes."
     )
     columns = ("algorithm", "D", "m(D)", "of a new run", "extrapolated")
     return [Section("Multipliers at chosen sizes", tables=(TextTable(columns, rows, note),))]
@@ -265,7 +265,7 @@ def _by_size(panel: Panel) -> TextTable:
     columns += ("ceiling",) if panel.ceiling else ()
     columns += ("FLOPs of a run", "m per FLOP", "95 % interval") if panel.flops else ()
     columns += tuple(
-        f"{currency.replace('_', ' ').replace('flops', 'FLOPs')} a problem saved" for currency in panel.costs
+        f"{currency.replace('_', ' ').replace('flops', 'FLOPs')} per problem saved" for currency in panel.costs
     )
     note = (
         f"Against {label(panel.study.reference)}, from its isotonic curve, without a form; intervals of each size"
@@ -278,8 +278,8 @@ def _by_size(panel: Panel) -> TextTable:
         note += " Ceiling: the most that any learner of these problems could be worth."
     if panel.costs:
         note += (
-            " A problem saved: what the algorithm spends beyond the reference for each problem that it needs fewer; of"
-            " FLOPs that is the break-even price of a problem, above which the algorithm is cheaper."
+            " Per problem saved: what the algorithm spends beyond the reference, divided by the problems that it saves."
+            " In FLOPs this is the break-even price of a problem: where problems cost more, the algorithm is cheaper."
         )
     if panel.problem_flops:
         note += f" FLOPs of a run, and m per FLOP: at {panel.problem_flops:g} FLOPs a problem."
