@@ -12,6 +12,7 @@ from scaling.engine.results_dir import open_store
 from scaling.engine.worker import run_stage
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.planning.which_run import listed
 from scaling.stage import in_order
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +111,10 @@ def test_a_run_of_a_sweep_has_the_policy_of_its_artifact(ran):
         load_policy(file, {"data_size": 5})
     with pytest.raises(PolicyError, match="where has 'size', which does not vary between runs"):
         load_policy(file, {"size": 8})
+
+
+def test_an_empty_value_is_shown_as_an_option_takes_it():
+    assert listed([None, 3, "a"]) == "null, 3, 'a'"
 
 
 def test_adapters_are_merged_into_the_policy_they_start_from(ran):

@@ -81,12 +81,14 @@ def test_loading_takes_no_time_and_neither_jax_nor_ray():
 
 def test_the_table_is_what_the_terminal_shows(star):
     table = load(RESULTS / "quickstart").table()
-    assert list(table.index) == ["SFT", "RFT", "DPO", "Per-step DPO"]
+    variants = ("exact verifier", "coarse verifier")  # labels of the sweep file
+    learners = [f"{learner}, {variant}" for learner in ("RFT", "Per-step DPO") for variant in variants]
+    assert list(table.index) == ["SFT", *learners, "DPO"]
     errors = rows_of("quickstart", "errors.csv", "").set_index(["algorithm", "data_size"])["error"]
-    assert table.loc["RFT", "D=64"] == f"{100 * errors['rft', 64]:.1f}"
-    assert table.loc["RFT", "D=2048"] == "-"
-    ends = "1.46 (1.07 to 2.05) at D = 32, 1.59 (1.38 to 1.88) at D = 512"
-    assert table["multiplier (95 % limits)"].tolist()[:2] == ["reference", ends]
+    assert table.loc[learners[1], "D=64"] == f"{100 * errors['rft, classes=3', 64]:.1f}"
+    assert table.loc[learners[1], "D=2048"] == "-"
+    ends = "1.35 (1.17 to 1.58) at D = 64, 1.50 (1.35 to 1.69) at D = 256"
+    assert table["multiplier (95 % limits)"].tolist()[:3] == ["reference", ends, "1.11 (0.98 to 1.26)"]
     assert len(star.table()) == 4  # without a single multiplier
 
 

@@ -85,4 +85,4 @@ def distinct(values: Iterable[object]) -> list[object]:
 
 
 def listed(values: Iterable[object]) -> str:
-    return ", ".join(map(repr, values))
+    return ", ".join("null" if value is None else repr(value) for value in values)  # as an option takes it
