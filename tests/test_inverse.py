@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from planted import SIZES, planted, power_law
 from test_multipliers import exact_outcomes, without_noise
+from test_verdicts import evidence
 
 from analysis.fitting.isotonic import non_increasing, running_minimum
 from analysis.multipliers.estimates import pointwise
 from analysis.multipliers.inverse import before_turning, inversions
 from analysis.tables.outcomes import from_table
+from analysis.verdicts.judge import verdict
 from analysis.verdicts.study import analyse
 
 SFT = [0.8, 0.7, 0.6, 0.5, 0.4]
@@ -41,6 +43,20 @@ def test_a_reference_that_rises_counts_with_the_best_so_far():
     assert pointwise(outcomes, "sft", draws)[0].estimate == np.inf
     (found,) = inversions(outcomes, "sft", draws, running_minimum)
     assert (found.algorithm, found.turning_point, found.envelope) == ("sft", 256, None)
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected", "said"),
+    [
+        ([0.3, 0.2, 0.2, 0.2, 0.35], (np.inf, 1.0, np.inf), "worth at least 1.00 times"),  # below all of SFT's
+        ([0.85, 0.85, 0.85, 0.85, 0.95], (0.0, 0.0, 64 / 1024), "worth at most 0.06 times"),  # above all
+    ],
+)
+def test_the_best_policy_so_far_beyond_the_references_range_has_a_bound(curve, expected, said):
+    outcomes = exact_outcomes({"sft": SFT, "dpo": curve})
+    (found,) = inversions(outcomes, "sft", without_noise(outcomes), non_increasing)
+    assert found.envelope == pytest.approx(expected)
+    assert said in verdict(evidence(rise=found.rise, inversion=found, at_sizes=((1.0, 0.8, 1.2),) * 3)).sentence
 
 
 def test_a_study_tells_the_turning_point_and_spares_the_others_fit():

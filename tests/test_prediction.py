@@ -30,6 +30,20 @@ def test_one_number_is_the_same_at_every_size_with_its_interval_and_a_new_runs_i
     assert panel.predicted(4096)[0].extrapolated  # m D lies beyond the reference
 
 
+@pytest.mark.parametrize("size", [1, 10**12])
+def test_far_from_the_data_the_interval_of_a_new_run_still_holds_m(size):
+    (found,) = panel_of().predicted(size)
+    assert found.extrapolated and found.estimate == pytest.approx(2.0, abs=0.4)
+    assert found.new_run_low <= found.estimate <= found.new_run_high and np.isfinite(found.new_run_low)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "many", True])
+def test_a_size_that_is_none_is_an_error(size):
+    results = fit_table(planted({"sft": 1.0, "rft": 2.0}, num_problems=50), draws=200)
+    with pytest.raises(ValueError, match="whole number of problems"):
+        results.predict(size)
+
+
 def test_a_multiplier_that_changes_is_taken_at_the_size_asked_for():
     table = planted({"sft": 1.0}, WIDE, num_problems=400)
     growing = planted(

@@ -118,7 +118,25 @@ def test_without_one_number_every_size_decides(claim, limits, expected):
     found = verdict(evidence(**bent, at_sizes=at_sizes), claim)
     assert found.code == "DIRECTION_ONLY" and found.answer.text == expected
     # Where one number fits it decides, whatever single sizes say.
-    assert verdict(evidence(at_sizes=((1.2, 1.0, 2.5),) * 3), 2.0).answer.text == "met: 1.60 to 2.50 holds 2"
+    assert verdict(evidence(at_sizes=((1.7, 1.0, 2.5),) * 3), 2.0).answer.text == "met: 1.60 to 2.50 holds 2"
+
+
+def test_one_number_whose_interval_holds_none_of_its_points_is_withdrawn():
+    # As in a development sweep: 1.83 (1.67 to 2.01) where the points were 2.05 and 2.44.
+    points = ((2.05, 1.5, 2.7), (2.2, 1.4, 3.0), (2.44, 1.6, 3.3))
+    joint = {"multiplier": 1.83, "low": 1.67, "high": 2.01, "mean": (2.24, 1.9, 2.43), "form_spread": (1.83, 1.83)}
+    found = verdict(evidence(**joint, at_sizes=points))
+    assert found.headline.kind == "sizes" and "1.83" not in found.sentence
+    inside = verdict(evidence(**joint, at_sizes=((1.9, 1.5, 2.7), *points[1:])))
+    assert inside.headline.kind == "one number"
+
+
+def test_a_bound_of_nothing_is_no_bound():
+    nowhere = {"at_sizes": ((math.inf, 0.0, math.inf),) * 2 + ((0.0, 0.0, math.inf),), "lack_of_fit": 0.0}
+    found = verdict(evidence(**nowhere, right_censored=0.7, at_least=0.0))
+    assert found.code != "LOWER_BOUND"
+    assert "above the reference's range (without limits) at D = 64" in found.headline.text
+    assert "below the reference's range (without limits)" in found.headline.text
 
 
 def test_an_interval_without_an_end_is_said_in_words():
@@ -176,7 +194,10 @@ def test_an_inversion_says_where_it_turns_and_what_is_left():
     turned = Inversion("rft", (0.05, 0.02, 0.08), 256, 128, 512, (0.5, 0.4, 0.6), (0.125, 0.1, 0.2))
     found = verdict(evidence(rise=turned.rise, inversion=turned, at_sizes=AT_SIZES))
     assert "turns at D = 256 (128 to 512)" in found.sentence
-    assert "best policy so far is worth 0.50x (0.40 to 0.60); m is 1.00 (0.80 to 1.20) at D = 64 and" in found.sentence
+    assert (
+        "best policy so far is worth 0.50 (0.40 to 0.60) times its data; m is 1.00 (0.80 to 1.20) at D = 64 and"
+        in found.sentence
+    )
 
 
 @pytest.mark.parametrize(

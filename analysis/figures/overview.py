@@ -4,6 +4,7 @@ In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from analysis.figures.style import (
 )
 from analysis.fitting.fits import Fit
 from analysis.fitting.joint import Design
+from analysis.multipliers.estimates import Multiplier
 from analysis.page.wording import Wording
 from analysis.tables.cells import Cells
 from analysis.tables.printing import label
@@ -84,7 +86,8 @@ def fitted_errors(study: Study) -> np.ndarray:
 
 def multiplier_table(study: Study) -> pd.DataFrame:
     """Every multiplier with its interval and censoring: the content of the multiplier figure."""
-    return pd.DataFrame([vars(item) for item in study.multipliers])
+    columns = [field.name for field in fields(Multiplier)]
+    return pd.DataFrame([vars(item) for item in study.multipliers], columns=columns)
 
 
 def band_table(study: Study) -> pd.DataFrame:

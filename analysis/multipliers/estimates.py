@@ -133,9 +133,15 @@ class _AtSize:
         return bool(censored < MAX_CENSORED and np.isfinite(self.estimate))
 
     @property
+    def range_of_m(self) -> tuple[float, float]:
+        """Logs of the smallest and the largest m that the reference's sizes can show."""
+        smallest, largest = (end - float(np.log(self.size)) for end in self.ends)
+        return smallest, largest
+
+    @property
     def within(self) -> np.ndarray:
         """The draws, censored ones at the bound."""
-        clipped: np.ndarray = np.clip(self.draws, *(end - np.log(self.size) for end in self.ends))
+        clipped: np.ndarray = np.clip(self.draws, *self.range_of_m)
         return clipped
 
 
@@ -164,15 +170,9 @@ def _at_sizes(
 
 def _at_size(algorithm: str, at: _AtSize, num_sizes: int) -> Multiplier:
     """The point-wise multiplier with its limits."""
-    log_m, (smallest, largest) = at.draws, (np.exp(end) / at.size for end in at.ends)
-    # A censored replicate says only that m is beyond the reference's range. So where some are +inf, the low limit
-    # counts them at the largest reference size, and the high one as infinite; likewise below.
-    at_least, at_most = np.minimum(np.exp(log_m), largest), np.maximum(np.exp(log_m), smallest)
-    low, _ = percentile_interval(at_least if np.isposinf(log_m).any() else np.exp(log_m))
-    _, high = percentile_interval(at_most if np.isneginf(log_m).any() else np.exp(log_m))
-    at_once = 1 - (1 - LEVEL) / num_sizes  # Bonferroni over the sizes
-    low_at_once, _ = percentile_interval(at_least, at_once)
-    _, high_at_once = percentile_interval(at_most, at_once)
+    log_m = at.draws
+    low, high = censored_interval(log_m, at.range_of_m)
+    low_at_once, high_at_once = censored_interval(log_m, at.range_of_m, 1 - (1 - LEVEL) / num_sizes)  # Bonferroni
     return Multiplier(
         algorithm,
         "pointwise",
@@ -182,7 +182,7 @@ def _at_size(algorithm: str, at: _AtSize, num_sizes: int) -> Multiplier:
         high,
         right_censored=float(np.mean(np.isposinf(log_m))),
         left_censored=float(np.mean(np.isneginf(log_m))),
-        at_least=float(np.quantile(at_least, (1 - LEVEL) / 2)),
+        at_least=float(np.quantile(np.minimum(np.exp(log_m), np.exp(at.range_of_m[1])), (1 - LEVEL) / 2)),
         extrapolation=1.0,
         low_at_once=low_at_once,
         high_at_once=high_at_once,
@@ -231,6 +231,18 @@ def interval_of_errors(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def censored_interval(log_m: np.ndarray, range_of_m: tuple[float, float], level: float = LEVEL) -> tuple[float, float]:
+    """Limits of m from draws of log m, infinite where censored; range_of_m: logs of what the reference can show.
+
+    A censored draw says only that m is beyond that range. So the low limit counts +inf at the end of the range, and
+    the high one as infinite; likewise below.
+    """
+    smallest, largest = range_of_m
+    low, _ = percentile_interval(np.where(np.isposinf(log_m), largest, log_m), level)
+    _, high = percentile_interval(np.where(np.isneginf(log_m), smallest, log_m), level)
+    return float(np.exp(low)), float(np.exp(high))
 
 
 def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fitting.isotonic import log_size_reaching
-from analysis.multipliers.estimates import percentile_interval, rise_after_best
+from analysis.multipliers.estimates import censored_interval, percentile_interval, rise_after_best
 from analysis.tables.cells import Cells
 
 
@@ -77,4 +77,5 @@ def _at_last(
     in_draws = falling(draws[:, cells])
     (estimate,) = log_size_reaching(at_data, log_size, np.array([error]))
     log_m = log_size_reaching(in_draws, log_size, drawn) - log_last
-    return float(np.exp(estimate - log_last)), *percentile_interval(np.exp(log_m))
+    range_of_m = float(log_size[0]) - log_last, float(log_size[-1]) - log_last
+    return float(np.exp(estimate - log_last)), *censored_interval(log_m, range_of_m)

@@ -12,11 +12,11 @@ import numpy as np
 from scipy.special import expit, logit
 
 from analysis.fitting.run_noise import run_noise
-from analysis.multipliers.estimates import LEVEL, percentile_interval
+from analysis.multipliers.estimates import LEVEL, censored_interval, percentile_interval
 from analysis.multipliers.model import Model
 
 _GRID = 400  # sizes at which a reference curve is inverted
-_REACH = np.log(64.0)  # how far beyond the data, either way
+_REACH = float(np.log(64.0))  # how far beyond the data and the size asked for, either way
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,15 @@ def predicted(model: Model, data_size: int, varies: bool, seed: int = 0) -> Pred
     errors = np.clip(draws.curve(np.array([log_size]), 1, design)[:, 0], 1e-6, 1 - 1e-6)
     generator = np.random.default_rng([seed, 0x9E77, data_size])
     error = _of_new_runs(model, errors, generator)
-    ends = design.log_size.min() - _REACH, design.log_size.max() + _REACH
+    matched = log_size + float(np.median(log_m))
+    known = [*design.log_size, log_size, matched]
+    ends = min(known) - _REACH, max(known) + _REACH
     grid = np.linspace(*ends, _GRID)
     curves = np.minimum.accumulate(draws.curve(grid, 0, design), axis=1)
     reached = np.array([np.interp(-one, -curve, grid) for one, curve in zip(error, curves, strict=True)])
     reached = np.where(error < curves[:, -1], np.inf, np.where(error > curves[:, 0], -np.inf, reached))
-    limits = (*percentile_interval(log_m, LEVEL), *percentile_interval(reached - log_size, LEVEL))
+    new_run = np.log(censored_interval(reached - log_size, (ends[0] - log_size, ends[1] - log_size)))
+    limits = (*percentile_interval(log_m, LEVEL), *new_run)
     of_reference = design.log_size[design.arm == 0]
     outside = max(log_size, log_size + float(estimate[0])) > of_reference.max() or log_size < of_reference.min()
     at, low, high, new_low, new_high = (float(value) for value in np.exp([float(estimate[0]), *limits]))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fitting.isotonic import log_size_reaching, non_increasing
-from analysis.multipliers.estimates import MAX_CENSORED, percentile_interval
+from analysis.multipliers.estimates import MAX_CENSORED, censored_interval, percentile_interval
 from analysis.verdicts.study import Study
 
 MIN_BUDGETS = 3  # of the reference; fewer make no curve
@@ -61,16 +61,15 @@ def equal_errors(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[
         for place, cell in enumerate(own):
             (log_ratio,) = log_size_reaching(at_data, log_flops[reference], errors[place : place + 1]) - log_flops[cell]
             log_ratios = log_size_reaching(in_draws, log_flops[reference], drawn[:, place]) - log_flops[cell]
-            low, high = percentile_interval(np.exp(log_ratios))
+            smallest, largest = log_flops[reference[[0, -1]]] - log_flops[cell]
+            low, high = censored_interval(log_ratios, (smallest, largest))
             above, below = float(np.isposinf(log_ratios).mean()), float(np.isneginf(log_ratios).mean())
             spent = float(np.exp(log_flops[cell]))
             estimate = float(np.exp(log_ratio))
             found.append(EqualError(learner, "budget", spent, float(errors[place]), estimate, low, high, above))
             if max(above, below) < MAX_CENSORED and np.isfinite(log_ratio):
-                ends = (
-                    log_flops[reference[[0, -1]]] - log_flops[cell]
-                )  # the few censored draws count at the range's end
-                inside.append((log_ratio, np.clip(log_ratios, *ends)))
+                # The few censored draws count at the range's end.
+                inside.append((log_ratio, np.clip(log_ratios, smallest, largest)))
         if inside:
             estimate = float(np.exp(np.mean([one for one, _ in inside])))
             low, high = percentile_interval(np.exp(np.mean([drawn for _, drawn in inside], axis=0)))

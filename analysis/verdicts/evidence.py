@@ -84,9 +84,14 @@ class Evidence:
 
     @property
     def forms_agree(self) -> bool:
-        """Whether the joint fit agrees with the numbers that it summarises: the form-free mean, and m at every size."""
+        """Whether the joint fit agrees with the numbers that it summarises: the form-free mean, and m at every size.
+
+        It lies within the limits at every size, and its own interval holds m of at least one of them.
+        """
         inside = all(low <= self.multiplier <= high for _, low, high in self.at_sizes)
-        return inside and (self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high))
+        points = [m for m, _, _ in self.at_sizes if 0 < m < math.inf]
+        holds_one = not points or any(self.low <= m <= self.high for m in points)
+        return inside and holds_one and (self.mean is None or (self.low <= self.mean[2] and self.mean[1] <= self.high))
 
     @property
     def varies(self) -> bool:

@@ -27,6 +27,10 @@ class Point:
     def text(self) -> str:
         """As text: 2.05 (1.75 to 2.34) at D = 64."""
         where = "" if self.data_size is None else f" at D = {self.data_size:,}"
+        if math.isinf(self.estimate) and self.low == 0:
+            return f"above the reference's range (without limits){where}"
+        if self.estimate == 0 and math.isinf(self.high):
+            return f"below the reference's range (without limits){where}"
         if math.isinf(self.estimate):
             return f"at least {number(self.low)}{where}"
         if self.estimate == 0:

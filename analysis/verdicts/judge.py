@@ -52,7 +52,7 @@ def _code(e: Evidence) -> Code:
         return "INVERSE"
     if len(e.sizes) < MIN_SIZES:
         return "AT_SIZES"
-    if e.right_censored > 0.5:
+    if e.right_censored > 0.5 and e.at_least != 0:  # a bound of 0 says nothing
         return "LOWER_BOUND"
     if e.left_censored > 0.5:
         return "UPPER_BOUND"
@@ -142,9 +142,9 @@ def _inverse_sentence(e: Evidence) -> str:
     if found is None or found.envelope is None or not e.at_sizes:
         return text
     turning = f"{found.turning_point:,} ({found.turning_low:,} to {found.turning_high:,})"
-    m, low, high = found.envelope
-    text += f" It turns at D = {turning}. At D = {e.sizes[-1]:,} the best policy so far is worth {number(m)}x"
-    return f"{text} ({number(low)} to {number(high)}); m is {_at_ends(e)}."
+    best = Point(None, *found.envelope).text
+    text += f" It turns at D = {turning}. At D = {e.sizes[-1]:,} the best policy so far is worth {best} times its data;"
+    return f"{text} m is {_at_ends(e)}."
 
 
 def _interval(e: Evidence) -> str:

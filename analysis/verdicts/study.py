@@ -200,7 +200,7 @@ def _overall(study: Study, found: Verdict, model: Model | None) -> list[Multipli
     (point,) = found.headline.points
     of_reference, sizes = study.outcomes.sizes_of(study.reference), study.sizes_of(found.algorithm)
     smallest, largest = float(of_reference[0]), float(of_reference[-1])
-    m = np.exp(model.constant_draws.log_multiplier(1))
+    m = np.exp(np.minimum(model.constant_draws.log_multiplier(1), 700.0))
     return [
         Multiplier(
             found.algorithm,
