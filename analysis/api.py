@@ -33,7 +33,7 @@ from analysis.tables.cells import OutcomesError
 from analysis.tables.eval_logs import read_logs
 from analysis.tables.printing import Printing, printing
 from analysis.verdicts.outcome_file import MIN_DRAWS, checked_ceiling, checked_claims, outcomes_of
-from analysis.verdicts.panel import Panel, Question, analysed
+from analysis.verdicts.panel import Panel, Question, analysed, check_sense
 
 __all__ = ["OutcomesError", "Results", "ResultsError", "fit_table", "load", "read_logs"]
 
@@ -75,6 +75,10 @@ def fit_table(
     """
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"frame is a {type(frame).__name__}; fit_table takes a pandas DataFrame.")
+    if not isinstance(claims, Mapping):
+        raise TypeError(
+            f"claims is a {type(claims).__name__}; it maps algorithms to multipliers, such as {{'rft': 2}}."
+        )
     if draws < MIN_DRAWS or seed < 0:
         raise ValueError(
             f"draws is {draws} and seed {seed}; expected at least {MIN_DRAWS} draws and a seed of 0 or more."
@@ -82,8 +86,9 @@ def fit_table(
     table = frame.assign(algorithm=frame["algorithm"].astype(str)) if "algorithm" in frame else frame
     outcomes = outcomes_of(table, reference)
     claimed = checked_claims(claims, outcomes.algorithms, reference)
-    limits = {} if ceiling is None else checked_ceiling(ceiling, outcomes)
+    limits = {} if ceiling is None else checked_ceiling(ceiling, outcomes, reference)
     panel = analysed(outcomes, Question(reference, claimed, draws, seed), ceiling=limits)
+    check_sense(panel.study)
     fitted = _FittedTable(table, panel, claimed)
     return Results("table", reference, "", ("",), claimed, fitted)
 
@@ -141,6 +146,8 @@ class Results:
 
         One row per algorithm with a joint fit that describes it; analyses the outcomes of a sweep first, as figures do.
         """
+        if isinstance(data_size, bool) or not isinstance(data_size, int | np.integer) or data_size < 1:
+            raise ValueError(f"data_size is {data_size!r}; it is a whole number of problems, such as 4096.")
         found = self._source.study.predicted(data_size, seed)
         return pd.DataFrame([vars(one) for one in found], columns=[field.name for field in fields(Predicted)])
 

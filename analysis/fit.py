@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
@@ -40,7 +41,7 @@ from analysis.verdicts.outcome_file import (
     read_outcomes,
     read_table,
 )
-from analysis.verdicts.panel import Panel, Question, analysed
+from analysis.verdicts.panel import Panel, Question, analysed, check_sense
 from analysis.verdicts.study import Study
 from scaling.config.errors import ConfigError
 from scaling.engine.output import Output, OutputError
@@ -63,21 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if has_axes and (arguments.x is None or arguments.y is None):
         parser.error("a curve needs both --x and --y, names of columns.")
-    if arguments.ceiling is not None and arguments.reference is None:
-        parser.error("--ceiling goes with --reference: it limits multipliers.")
-    if arguments.weights is not None and not has_axes:
-        parser.error("--weights goes with --x and --y: outcomes and counts bring their own.")
+    _check_options(parser, arguments)
     output = Output(arguments.out, "analysis.fit", ("fit.csv", *STUDY_FILES, *PAGES), inputs=(arguments.table,))
     try:
         load_plugins(arguments.imports)
         output.check()
         if arguments.reference is None:
-            columns = tuple(name.strip() for name in (arguments.x or arguments.pass_at_k).split(","))
+            table = read_table(arguments.table)
             request = Request(
-                columns, arguments.y, arguments.form, arguments.loss, arguments.weights, tuple(arguments.predict),
-                arguments.draws, arguments.seed,
+                _columns(arguments.x or arguments.pass_at_k, table), arguments.y, arguments.form, arguments.loss,
+                arguments.weights, tuple(arguments.predict), arguments.draws, arguments.seed,
             )  # fmt: skip
-            sentences = fit_points(read_table(arguments.table), arguments.table.name, request, output)
+            sentences = fit_points(table, arguments.table.name, request, output)
         else:
             with Console(stderr=True).status("bootstrap, fits and figures"):  # on a terminal only
                 sentences = fit_outcomes(
@@ -105,6 +103,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Exit with 2 where an option would have no effect."""
+    of_outcomes = ("claims", "ceiling", "compare", "metric", "filter", "epoch")
+    if arguments.reference is not None:
+        kind, unused = "--reference", ("form", "weights", "loss")
+    elif arguments.x is not None:
+        kind, unused = f"--form {arguments.form}", (*(() if arguments.form in SURFACES else ("loss",)), *of_outcomes)
+    else:
+        kind, unused = "--pass-at-k", ("weights", "loss", *of_outcomes)
+    for name in unused:
+        if getattr(arguments, name) != parser.get_default(name):
+            parser.error(f"--{name} has no effect with {kind}; leave it out.")
+
+
+def _columns(text: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """The columns that an option names; one column's own name may hold commas."""
+    return (text,) if text in table else tuple(name.strip() for name in text.split(","))
+
+
 def fit_outcomes(
     file: Path,
     reference: str,
@@ -125,7 +142,8 @@ def fit_outcomes(
     claimed = parse_claims(claims, outcomes.algorithms, reference)
     pairs = checked_pairs(compare, outcomes.algorithms)
     question = Question(reference, claimed, num_draws, seed, 0.0, parse_sizes(predict), pairs)
-    panel = analysed(outcomes, question, ceiling=parse_ceiling(ceiling, outcomes) if ceiling else {})
+    panel = analysed(outcomes, question, ceiling=parse_ceiling(ceiling, outcomes, reference) if ceiling else {})
+    check_sense(panel.study)
     parts = Parts()
     with output.writing() as directory:
         write_study_files(directory, {"": panel}, question, TABLE, parts)

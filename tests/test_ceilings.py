@@ -101,3 +101,5 @@ def test_a_table_of_ones_own_may_state_a_ceiling_at_its_sizes_only():
     assert found.verdicts["claim_status"].tolist() == ["cannot be tested"]
     with pytest.raises(OutcomesError, match="the ceiling at D = 65 is 3; it is a multiplier above 0, at one of"):
         fit_table(frame, ceiling={65: 3})
+    with pytest.raises(OutcomesError, match="not given at all sizes of rft; it lacks D = 128, 256"):
+        fit_table(frame, ceiling={64: 3})

@@ -99,6 +99,12 @@ def _at(row: int, column: str, value: object):
         (lambda t: t[t["algorithm"] == "rft"], "no row has the reference 'sft' as its algorithm"),
         (lambda t: t[t["algorithm"] == "sft"], "sft is the only algorithm; a multiplier compares two"),
         (lambda t: t.assign(num_wrong=1), "has both wrong and counts"),
+        (_at(7, "data_size", 1e30), "row 7: data_size is 1e+30; it counts unique synthetic problems, at most 1e+15"),
+        (lambda t: t[t["problem"] < "p0003"], "has 3 test problems; an interval draws problems again and needs at"),
+        (
+            lambda t: t.assign(wrong=1 - t["wrong"]),
+            "the error of every algorithm rises with data, that of sft from",
+        ),
         (lambda t: t.iloc[:0], "the table has no rows"),
         (
             lambda t: t.assign(seed=t["seed"] + 10 * (t["algorithm"] == "rft"))[lambda u: u["seed"] < 12],
@@ -116,7 +122,13 @@ def test_a_bad_table_is_refused_with_the_place_and_the_cure(items, tmp_path, cap
 
 @pytest.mark.parametrize(
     ("claims", "message"),
-    [("dpo=2", "with one of rft"), ("rft", "ALGORITHM=MULTIPLIER"), ("rft=much", "such as 2"), ("rft=-1", "above 0")],
+    [
+        ("rft=2,rft=3", "has rft 2 times"),
+        ("dpo=2", "with one of rft"),
+        ("rft", "ALGORITHM=MULTIPLIER"),
+        ("rft=much", "such as 2"),
+        ("rft=-1", "above 0"),
+    ],
 )
 def test_a_bad_claim_is_refused(items, tmp_path, capsys, claims, message):
     assert fit(items, tmp_path, "--reference", "sft", "--claims", claims) == 2
@@ -131,6 +143,10 @@ def test_a_bad_claim_is_refused(items, tmp_path, capsys, claims, message):
         ("--x", "D"),
         ("--seed", "-1"),
         ("--reference", "sft", "--weights", "seed"),
+        ("--reference", "sft", "--form", "pow3"),
+        ("--x", "size", "--y", "error", "--claims", "rft=2"),
+        ("--x", "size", "--y", "error", "--loss", "squares"),
+        ("--pass-at-k", "n,c", "--compare", "rft", "sft"),
         ("--x", "size", "--y", "error", "--ceiling", "4"),
         ("--reference", "sft", "--pass-at-k", "n,c"),
     ],
@@ -146,7 +162,26 @@ def test_a_file_that_is_not_there_or_no_table_is_named(tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
     (tmp_path / "empty.csv").write_text("")
     assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path / "fits")]) == 2
+    assert "it is empty" in capsys.readouterr().err
+    (tmp_path / "empty.csv").write_bytes(b"\xff\x00")
+    assert main([str(tmp_path / "empty.csv"), "--reference", "sft", "--out", str(tmp_path / "fits")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("size,error\n64,0.9,1\n128,0.8,1\n", "a row has more values than the header has names"),
+        ("size,error\n64,0.9\n128,0.8,1\n", "a row has more values than the header has names"),
+        ("size,error,error\n64,0.9,1\n128,0.8,1\n", "it has 2 columns error; rename or delete all but one"),
+        ("size,error\n", "the table has no rows"),
+    ],
+)
+def test_a_header_that_does_not_fit_its_rows_is_refused(tmp_path, capsys, text, message):
+    (tmp_path / "table.csv").write_text(text)
+    asked = ("--x", "size", "--y", "error", "--out", str(tmp_path / "out"))
+    assert main([str(tmp_path / "table.csv"), *asked]) == 2
+    assert message in capsys.readouterr().err
 
 
 def curve() -> pd.DataFrame:
@@ -183,6 +218,8 @@ def test_a_rising_column_is_refused_with_the_cure(tmp_path, capsys):
     assert fit(accuracy, tmp_path, "--x", "size", "--y", "accuracy") == 2
     error = capsys.readouterr().err
     assert "accuracy rises with size" in error and "add a column of 1 - accuracy" in error
+    assert fit(accuracy, tmp_path, "--x", "size", "--y", "accuracy", "--form", "bnsl1") == 2
+    assert "accuracy rises with size" in capsys.readouterr().err
     score = surface().assign(score=lambda table: 10 / table["loss"])
     assert fit(score, tmp_path, "--x", "N,D", "--y", "score", "--form", "chinchilla") == 2
     assert "score rises with N" in capsys.readouterr().err
@@ -195,7 +232,8 @@ def test_parameters_at_a_bound_and_variables_without_effect_are_said(tmp_path, c
         fit(pd.DataFrame({"size": size, "loss": size**-0.5}), tmp_path, "--x", "size", "--y", "loss", "--form", "pow3")
         == 0
     )
-    assert "c is 0, its bound" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "c is 0, its bound" in said and "c = 0 (at its bound)" in said
     flat = pd.DataFrame({"size": size, "loss": 2 + 0.1 * np.cos(9 * np.arange(10))})
     assert fit(flat, tmp_path, "--x", "size", "--y", "loss", "--form", "pow2") == 0
     assert "does not change with size beyond its scatter" in capsys.readouterr().out
@@ -203,7 +241,29 @@ def test_parameters_at_a_bound_and_variables_without_effect_are_said(tmp_path, c
     noise = np.random.default_rng(1).normal(0, 0.003, len(table))
     table = table.assign(loss=(1.8 + 2100 / table["D"] ** 0.37) * np.exp(noise))
     assert fit(table, tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla") == 0
-    assert "N has no effect that these points show" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "N has no effect that these points show" in said
+    assert "the best N grows" not in said and "alpha - beta" not in said
+    table = table.assign(loss=(480 / table["N"] ** 0.35 + 2100 / table["D"] ** 0.37) * np.exp(noise))
+    assert fit(table, tmp_path, "--x", "N,D", "--y", "loss", "--form", "chinchilla") == 0
+    assert "E is 0, its bound" in capsys.readouterr().out
+
+
+def test_an_interval_that_ends_at_a_bound_of_the_search_says_so(tmp_path, capsys):
+    flat = curve().assign(error=[0.3, 0.5, 0.2, 0.6, 0.25, 0.55, 0.3, 0.6, 0.3, 0.4])
+    assert fit(flat, tmp_path, "--x", "size", "--y", "error", "--form", "shift4") == 0
+    said = capsys.readouterr().out
+    assert "ends at a bound of the search: the points do not limit it there" in said
+    region = fitted(tmp_path)["joint_region"]["outline"]
+    assert all(0 <= c <= 0.6 and 1e-4 <= b <= 5 * (1 + 1e-9) for c, b in region)
+
+
+def test_a_columns_name_may_hold_commas_and_its_numbers_may_be_grouped(tmp_path):
+    grouped = curve().assign(size=[f"{size:,.0f}" for size in curve()["size"]])
+    named = grouped.rename(columns={"size": "size, problems"})
+    assert fit(named, tmp_path, "--x", "size, problems", "--y", "error") == 0
+    assert fitted(tmp_path)["x"] == ["size, problems"]
+    assert pd.read_csv(tmp_path / "out" / "fit.csv")["x"].max() == 100_000
 
 
 def test_a_surface_gets_intervals_and_a_hold_out_score(tmp_path):
@@ -329,8 +389,11 @@ def test_bad_weights_places_and_forms_are_refused(tmp_path, capsys, table, argum
         (lambda t: t, "n,correct", "lacks the columns n"),
         (lambda t: t.assign(correct=65), "samples,correct", "row 0: samples is 64 and correct is 65"),
         (lambda t: t.assign(correct=0.5), "samples,correct", "these are whole numbers"),
-        (lambda t: t.assign(correct=64), "samples,correct", "every problem is always solved"),
+        (lambda t: t.assign(correct=64), "samples,correct", "every sample is right, so that there is no curve"),
         (lambda t: t.assign(correct=64 * (t["correct"] > 20)), "samples,correct", "always solved or never"),
+        (lambda t: t.assign(samples=1, correct=t["correct"] % 2), "samples,correct", "the fewest samples of a problem"),
+        (lambda t: t.assign(correct=0), "samples,correct", "no problem is ever solved"),
+        (lambda t: t.iloc[:2], "samples,correct", "has 2 problems; an interval over problems needs 3"),
         (lambda t: t.assign(samples=2, correct=t["correct"] % 2), "samples,correct", "the fewest samples of a problem"),
     ],
 )
@@ -357,6 +420,13 @@ def test_draws_are_counted_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         (curve().assign(error=0.0), ("--x", "size"), "row 0: error is 0.0; it is a finite number above 0"),
         (curve().assign(error="x"), ("--x", "size"), "row 0: error is x"),
         (curve().assign(error=0.5), ("--x", "size"), "error is 0.5 in every row"),
+        (curve().assign(error=[0.3, 0.1 + 0.2] * 5), ("--x", "size"), "error is 0.3 in every row"),
+        (curve().iloc[:1], ("--x", "size"), "1 distinct sizes, and pow2 needs 3"),
+        (
+            curve().assign(size="64 problems"),
+            ("--x", "size"),
+            "size is 64 problems; the column holds numbers",
+        ),
         (pd.concat([curve(), curve().iloc[2:3]]), ("--x", "size"), "row 10 repeats an earlier row in every column"),
         (curve().iloc[:2], ("--x", "size"), "2 distinct sizes, and pow2 needs 3"),
         (curve().iloc[:0], ("--x", "size"), "the table has no rows"),

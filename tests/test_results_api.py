@@ -219,8 +219,18 @@ def test_a_wrong_question_is_an_error(fitted, change, match):
         fit_table(fitted[0], **{"reference": "sft", **change})
 
 
+def test_a_study_without_multipliers_has_a_table_of_none():
+    results = fit_table(planted({"sft": 1.0, "rft": 1.0}, num_problems=100, curve=lambda size: 0.4), draws=200)
+    assert results.verdicts["code"].tolist() == ["NOT_ESTIMABLE"]
+    assert len(results.multipliers) == 0 and "estimate" in results.multipliers.columns
+
+
 def test_what_is_no_frame_or_has_too_few_draws_is_an_error(fitted):
     with pytest.raises(TypeError, match="frame is a str"):
         fit_table("outcomes.csv")
+    with pytest.raises(TypeError, match="claims is a str; it maps algorithms to multipliers"):
+        fit_table(fitted[0], claims="rft=2")
+    with pytest.raises(OutcomesError, match="it has 2 columns wrong"):
+        fit_table(pd.concat([fitted[0], fitted[0][["wrong"]]], axis=1))
     with pytest.raises(ValueError, match="at least 200 draws"):
         fit_table(fitted[0], draws=20)

@@ -109,7 +109,7 @@ class Law:
         level = np.broadcast_to(root * np.exp(-log_y), power.shape) if has_floor else np.zeros(power.shape)
         aa, ac, cc = (power**2).sum(axis=1), (power * level).sum(axis=1), (level**2).sum(axis=1)
         pa, pc = power @ root, level @ root
-        determinant = np.maximum(aa * cc - ac**2, 1e-300)
+        determinant = np.maximum(aa * cc - ac**2, 1e-14 * aa * cc + 1e-300)
         a, c = (pa * cc - pc * ac) / determinant, (pc * aa - pa * ac) / determinant
         alone = (c <= 0) | (not has_floor)
         a, c = np.where(alone, pa / aa, a), np.where(alone, 0.0, c)
@@ -204,12 +204,18 @@ def _power_units(theta: np.ndarray, units: Units) -> np.ndarray:
     """a, b, c and d in the units of x and y; log a takes up the means by which x and y were divided."""
     b = np.exp(theta[:, 1])
     log_a = theta[:, 0] + b * units.log_x + units.log_y
-    columns = [np.exp(np.minimum(log_a, 700.0)), b, *np.exp(theta[:, 2:3] + units.log_y).T]
+    columns = [np.exp(np.minimum(log_a, 700.0)), b, *_floors(theta[:, 2:3], units).T]
     return np.stack([*columns, *np.exp(theta[:, 3:] + units.log_x).T], axis=1)
 
 
+def _floors(log_c: np.ndarray, units: Units) -> np.ndarray:
+    """c in the units of y; 0 where the data see no difference."""
+    floors: np.ndarray = np.where(log_c <= _COMMON[2].nearly_low + 1e-6, 0.0, np.exp(log_c + units.log_y))
+    return floors
+
+
 def _hill_units(theta: np.ndarray, units: Units) -> np.ndarray:
-    floor = np.exp(theta[:, 2] + units.log_y)
+    floor = _floors(theta[:, 2], units)
     ceiling = floor + np.exp(np.minimum(theta[:, 0] + units.log_y, 700.0))
     return np.stack([ceiling, np.exp(theta[:, 1]), floor, np.exp(theta[:, 3] + units.log_x)], axis=1)
 
@@ -291,10 +297,19 @@ class Curve:
     @property
     def at_bounds(self) -> tuple[str, ...]:
         """Parameters of the first fit at a bound: the data say only that they lie there or beyond."""
-        theta = self.theta[0]
+        return tuple(name for name, at_end in zip(self.law.parameters, self._at_ends[0], strict=True) if at_end)
+
+    @property
+    def often_at_bounds(self) -> tuple[str, ...]:
+        """Parameters at a bound in so many of the fits that a limit of their 95 % interval is that bound."""
+        ends = self._at_ends
+        return tuple(name for name, share in zip(self.law.parameters, ends.mean(axis=0), strict=True) if share > 0.025)
+
+    @property
+    def _at_ends(self) -> np.ndarray:
+        """bool [B, q], parameters at a bound."""
         _, _, nearly_low, nearly_high = self.law.bounds
-        ends = (theta <= nearly_low + 1e-6) | (theta >= nearly_high - 1e-6)
-        return tuple(name for name, at_end in zip(self.law.parameters, ends, strict=True) if at_end)
+        return (self.theta <= nearly_low + 1e-6) | (self.theta >= nearly_high - 1e-6)
 
     @property
     def aicc(self) -> float:

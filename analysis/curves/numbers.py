@@ -139,7 +139,8 @@ def joint_region(c: np.ndarray, b: np.ndarray) -> Region | None:
     distance = np.linalg.norm(np.linalg.solve(root, drawn - center[:, None]), axis=0)
     angle = np.linspace(0, 2 * np.pi, 65)
     edge = center[:, None] + np.quantile(distance, 0.95) * root @ np.stack([np.cos(angle), np.sin(angle)])
-    outline = [(max(float(one), 0.0), float(np.exp(other))) for one, other in edge.T]
+    edge = np.clip(edge.T, drawn.min(axis=1), drawn.max(axis=1))  # no draw lies beyond, such as a floor below 0
+    outline = [(float(one), float(np.exp(other))) for one, other in edge]
     return Region((float(center[0]), float(np.exp(center[1]))), float(np.corrcoef(drawn)[0, 1]), outline)
 
 

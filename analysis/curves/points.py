@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.surface import MIN_POINTS
+from analysis.tables.cells import ungrouped
 
 _TOO_ALIKE = 0.999  # correlation of log N and log D from which on their effects cannot be separated
 NO_EFFECT = 2.0  # standard errors of a slope, below which the points show no effect of a column
-_MIN_LEVELS = 3  # distinct N, and D
+_MIN_LEVELS = 3  # distinct sizes that show a slope
+_ROUNDING = 1e-9  # differences of log y that the arithmetic alone leaves
+MIN_PROBLEMS = 3  # of pass@k
 
 
 class PointsError(ValueError):
@@ -38,8 +41,11 @@ def read_points(
             f"row {row} repeats an earlier row in every column ({what}). Delete it; where it is another run, add a"
             " column, such as seed, that tells the runs apart."
         )
-    if np.ptp(found[-1]) == 0:
-        raise PointsError(f"{y} is {found[-1][0]:g} in every row; a curve without a slope has nothing to fit.")
+    if len(table) > 1 and is_flat(found[-1]):
+        raise PointsError(
+            f"{y} is {found[-1][0]:g} in every row, and a curve without a slope has nothing to fit. Name a column that"
+            " falls with --y, or add sizes at which it does."
+        )
     return found[:-1], found[-1], weight
 
 
@@ -48,7 +54,7 @@ def read_counts(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray
     if len(columns) != 2:
         raise PointsError(f"--pass-at-k names {len(columns)} columns; it takes two, SAMPLES,CORRECT.")
     _check_names(table, columns, "--pass-at-k")
-    found = [pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float) for name in columns]
+    found = [pd.to_numeric(table[name].map(ungrouped), errors="coerce").to_numpy(dtype=float) for name in columns]
     (samples, correct), (n, c) = columns, found
     bad = ~((n >= 1) & (c >= 0) & (c <= n) & (n % 1 == 0) & (c % 1 == 0) & np.isfinite(n))
     if bad.any():
@@ -57,21 +63,44 @@ def read_counts(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray
             f"row {row}: {samples} is {table[samples].iloc[row]} and {correct} is {table[correct].iloc[row]}; these are"
             f" whole numbers, {samples} at least 1 and {correct} from 0 to {samples}, one row per problem."
         )
+    if len(n) < MIN_PROBLEMS:
+        raise PointsError(
+            f"the table has {len(n)} problems; an interval over problems needs {MIN_PROBLEMS}. Add a row for each other"
+            " problem."
+        )
     if c.max() == 0 or (c == n).all():
-        raise PointsError(f"every problem is {'never' if c.max() == 0 else 'always'} solved: there is no curve.")
+        raise PointsError(
+            "no problem is ever solved, so that there is no curve. Draw more samples, or measure on easier problems."
+            if c.max() == 0
+            else "every sample is right, so that there is no curve. Measure on harder problems."
+        )
     return n, c
 
 
-def slopes(x: Sequence[np.ndarray], y: np.ndarray) -> list[tuple[float, float]]:
-    """Slope of log y in the log of each column, by least squares, and how many standard errors it is from 0."""
+def is_flat(y: np.ndarray) -> bool:
+    """Whether positive values differ by no more than rounding."""
+    return bool(np.ptp(np.log(y)) < _ROUNDING)
+
+
+def slopes(x: Sequence[np.ndarray], y: np.ndarray, variance: float | None = None) -> list[tuple[float, float]]:
+    """Slope of log y in the log of each column, by least squares, and how many standard errors it is from 0.
+
+    variance: of log y about a better fit than a plane, which leaves curvature in its misses.
+    """
     columns = np.column_stack([np.ones(len(y)), *(np.log(values) for values in x)])
     if np.linalg.matrix_rank(columns) < columns.shape[1]:
         return [(0.0, 0.0)] * len(x)
     found, *_ = np.linalg.lstsq(columns, np.log(y), rcond=None)
     miss = np.log(y) - columns @ found
-    scatter = (miss @ miss) / max(len(y) - columns.shape[1], 1)
+    scatter = (miss @ miss) / max(len(y) - columns.shape[1], 1) if variance is None else variance
     error = np.sqrt(np.maximum(np.diag(np.linalg.inv(columns.T @ columns)) * scatter, 1e-30))
     return [(float(value), float(value / one)) for value, one in zip(found[1:], error[1:], strict=True)]
+
+
+def before_turning(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """bool [P], the points up to the size of the smallest y; all of them if those sizes are too few to show a fall."""
+    falling: np.ndarray = x <= x[np.argmin(y)]
+    return falling if len(np.unique(x[falling])) >= _MIN_LEVELS else np.ones(len(x), bool)
 
 
 def check_falls(x: Sequence[np.ndarray], names: Sequence[str], y: np.ndarray, y_name: str) -> None:
@@ -116,12 +145,14 @@ def _check_names(table: pd.DataFrame, names: Sequence[str], options: str) -> Non
 
 
 def _column(table: pd.DataFrame, name: str, why: str) -> np.ndarray:
-    numbers: np.ndarray = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+    numbers: np.ndarray = pd.to_numeric(table[name].map(ungrouped), errors="coerce").to_numpy(dtype=float)
     bad = ~(np.isfinite(numbers) & (numbers > 0))
     if bad.any():
         row = int(np.argmax(bad))
         value = table[name].iloc[row]
         if pd.isna(value):
             raise PointsError(f"row {row}: {name} is missing; fill it in, or leave the row out.")
+        if np.isnan(numbers[row]):
+            raise PointsError(f"row {row}: {name} is {value}; the column holds numbers, without units.")
         raise PointsError(f"row {row}: {name} is {value}; it is a finite number above 0, {why}.")
     return numbers

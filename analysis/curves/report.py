@@ -31,7 +31,16 @@ from analysis.curves.numbers import (
 )
 from analysis.curves.passes import passes
 from analysis.curves.plots import curve_figure
-from analysis.curves.points import NO_EFFECT, PointsError, check_falls, read_counts, read_points, slopes
+from analysis.curves.points import (
+    NO_EFFECT,
+    PointsError,
+    before_turning,
+    check_falls,
+    is_flat,
+    read_counts,
+    read_points,
+    slopes,
+)
 from analysis.curves.surface import Loss
 from analysis.curves.surface_report import SURFACES, fit_budgets, fit_losses
 from analysis.figures.overview import save
@@ -110,8 +119,8 @@ def _points(table: pd.DataFrame, request: Request, y: str) -> tuple[list[np.ndar
     if form == "isoflop":
         check_falls(at[:1], x[:1], values, y)
         return columns, fit_budgets(at, x, values, weights, request.predict, request.num_draws, request.seed)
-    if form != "bnsl1":  # whose break may turn a curve upwards
-        check_falls(at, x, values, y)
+    falling = before_turning(at[0], values) if form == "bnsl1" else slice(None)  # its break may turn a curve upwards
+    check_falls([column[falling] for column in at], x, values[falling], y)
     where = places(request.predict, x, at)
     if form in SURFACES:
         draws = (request.num_draws, request.seed)
@@ -133,8 +142,11 @@ def _passes(table: pd.DataFrame, request: Request) -> tuple[list[np.ndarray], Fi
             f"--form is {request.form}, and pass@k is a curve of k: give auto, {', '.join(form_names())}."
         )
     found = passes(num_samples, num_correct, request.num_draws, request.seed)
-    if np.ptp(found.error) == 0:
-        raise PointsError("pass@k is the same at every k: each problem is always solved or never. There is no curve.")
+    if len(found.k) > 1 and is_flat(found.error):
+        raise PointsError(
+            "pass@k is the same at every k, because each problem is always solved or never, so that there is no curve."
+            " Draw more samples of each problem."
+        )
     try:
         choice = choose(found.k, found.error, request.form)
     except ValueError as error:
@@ -221,6 +233,11 @@ def _curve(
         prediction_table(where, names[1], ahead, note),
     )
     sentences = _curve_sentences(choice, found, x, y, names[1])
+    open_ended = [name for name in draws.often_at_bounds if name not in (*curve.at_bounds, "c")]
+    if open_ended:
+        sentences.append(
+            f"The interval of {', '.join(open_ended)} ends at a bound of the search: the points do not limit it there."
+        )
     said = (1, *range(3, len(where)))  # at twice the largest size, and where the user asks
     if region is not None:
         sentences.insert(1, f"Asymptote and steepness together, 95 %: {region}.")

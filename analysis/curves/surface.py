@@ -28,6 +28,7 @@ _AGREE = 1e-6  # relative difference of objectives under which two starts found 
 _BLOCK = 50_000  # most points, over all draws, that are fitted at once
 # log of the three terms at the centre of the data, divided by the mean loss, then the log exponents
 _LOW, _HIGH = np.array([(-30.0, 10.0)] * 3 + [(-9.0, 2.5)] * 2).T
+_NEARLY_LOW = np.array([-14.0] * 3 + [-9.0] * 2)  # terms so small that they are 0 to the data
 
 
 class Surface(NamedTuple):
@@ -96,7 +97,7 @@ def fit_surface(
     theta, objectives = _polish(data, np.broadcast_to(data.weights, (len(begin), len(loss))), begin)
     best = int(objectives.argmin())
     agree = int((objectives <= objectives[best] * (1 + _AGREE) + 1e-15).sum())
-    ends = (_full(theta)[best] - _LOW < 1e-2) | (_HIGH - _full(theta)[best] < 1e-2)
+    ends = (_full(theta)[best] - _NEARLY_LOW < 1e-2) | (_HIGH - _full(theta)[best] < 1e-2)
     at_bounds = tuple(name for name, at_end in zip(Surface._fields, ends, strict=True) if at_end)
     surface = Surface(*_natural(theta[best : best + 1], data)[0].tolist())
     return SurfaceFit(surface, float(objectives[best]), len(loss), len(begin), agree, shared, at_bounds)

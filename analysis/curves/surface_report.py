@@ -94,23 +94,28 @@ def fit_losses(
         f"{y_name} = {surface.E:.4g} + {surface.A:.4g} / N^{surface.alpha:.4g} + {surface.B:.4g} / D^{surface.beta:.4g}"
         f" (n = {len(y)} points; {objective}, {fit.num_agree} of {fit.num_starts} starts agree)."
     ]
-    if fit.shared:
+    effects = slopes(at, y, about.sd**2 if about else None)
+    unseen = [name for name, (_, distance) in zip(names, effects, strict=True) if abs(distance) < NO_EFFECT]
+    if fit.shared and not unseen:
         sentences.append("With one exponent for both, the best N and D for a budget C ~ N D both grow as C^0.5.")
-    else:
+    elif not unseen:
         sentences.append(
             f"For a compute budget C ~ N D the best N grows as C^{spread(found['compute_exponent'])}, 95 % interval."
         )
         sentences.append(_exponents(gap, fits["chinchilla_shared"]))
     sentences += [prediction_sentence(one, y_name, row) for one, row in zip(where, ahead, strict=True)]
-    for name, (slope, distance) in zip(names, slopes(at, y), strict=True):
-        if abs(distance) < NO_EFFECT:
+    for name, (slope, distance) in zip(names, effects, strict=True):
+        if name in unseen:
             sentences.append(
-                f"{name} has no effect that these points show (log-log slope {slope:+.2g}): its term, its exponent and"
-                " the best N for a budget mean nothing."
+                f"{name} has no effect that these points show (log-log slope {slope:+.2g}, {abs(distance):.1f} standard"
+                " errors): its term, its exponent and the best N for a budget mean nothing."
             )
-    if fit.at_bounds:
-        verb = "are at their bounds" if len(fit.at_bounds) > 1 else "is at its bound"
-        sentences.append(f"{', '.join(fit.at_bounds)} {verb}: the points say only that they lie there or beyond.")
+    if "E" in fit.at_bounds:
+        sentences.append("E is 0, its bound: the points show no floor.")
+    others = [name for name in fit.at_bounds if name != "E"]
+    if others:
+        verb = "are at their bounds" if len(others) > 1 else "is at its bound"
+        sentences.append(f"{', '.join(others)} {verb}: the points say only that they lie there or beyond.")
     if mine and mine.last1 < mine.surface:
         sentences.append("On the largest points, left out, repeating the last losses does better than the surface.")
     points = pd.DataFrame({"N": n, "D": d, "observed": y, "fitted": fitted, "scale": n * d})

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+_LARGEST = 1e15  # beyond it a float does not hold every whole number
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 _MEANINGS: Mapping[str, str] = MappingProxyType(
     {"data_size": "it counts unique synthetic problems", "num_problems": "it counts test problems"}
@@ -108,6 +109,7 @@ class Cells(ABC):
 
 def check_columns(table: pd.DataFrame, columns: Sequence[str], each: str) -> None:
     """Raise OutcomesError unless the table has rows and these columns, and no value in them is missing."""
+    check_names(list(map(str, table.columns)))
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise OutcomesError(
@@ -122,6 +124,13 @@ def check_columns(table: pd.DataFrame, columns: Sequence[str], each: str) -> Non
             raise OutcomesError(f"row {first(empty)}: {name} is missing; a missing run has no rows at all.")
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise OutcomesError if two columns have the same name."""
+    for name in names:
+        if name and names.count(name) > 1:
+            raise OutcomesError(f"it has {names.count(name)} columns {name}; rename or delete all but one.")
+
+
 def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.DataFrame:
     """The table with these columns as int; raises OutcomesError for any other value.
 
@@ -129,20 +138,21 @@ def with_whole_numbers(table: pd.DataFrame, least: Mapping[str, int]) -> pd.Data
     """
     converted = {}
     for name, smallest in least.items():
-        numbers = pd.to_numeric(table[name].map(_ungrouped), errors="coerce")
+        numbers = pd.to_numeric(table[name].map(ungrouped), errors="coerce")
         if numbers.isna().any():
             row = first(numbers.isna())
             raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]!r}; the column holds numbers.")
-        bad = (numbers < smallest) | (numbers % 1 != 0)
+        bad = (numbers < smallest) | (numbers % 1 != 0) | (numbers > _LARGEST)
         if bad.any():
             row = first(bad)
             meaning = _MEANINGS.get(name, "it is a whole number")
-            raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]}; {meaning}, {smallest} or more.")
+            limit = f"{smallest} or more" if numbers.iloc[row] <= _LARGEST else f"at most {_LARGEST:.0e}"
+            raise OutcomesError(f"row {row}: {name} is {table[name].iloc[row]}; {meaning}, {limit}.")
         converted[name] = numbers.astype(np.int64)
     return table.assign(**converted)
 
 
-def _ungrouped(value: object) -> object:
+def ungrouped(value: object) -> object:
     """1024 for the text 1,024; any other value unchanged."""
     return value.replace(",", "") if isinstance(value, str) and _GROUPED.fullmatch(value.strip()) else value
 

@@ -21,7 +21,7 @@ from pyarrow import parquet
 from analysis.fitting.bootstrap import MIN_SEEDS
 from analysis.fitting.forms import FORMS
 from analysis.tables import counts, outcomes
-from analysis.tables.cells import Cells, OutcomesError
+from analysis.tables.cells import Cells, OutcomesError, check_names
 from analysis.tables.counts import from_counts
 from analysis.tables.eval_logs import checked_choice, is_index, read_logs
 from analysis.tables.outcomes import from_parts, from_table
@@ -29,6 +29,7 @@ from analysis.verdicts.claims import upper_bound
 
 _PARQUET = (".parquet", ".pq")
 _ROWS_AT_ONCE = 1_000_000
+MIN_PROBLEMS = 10  # of a test set; fewer do not show how problems differ
 MIN_DRAWS = 200  # of the bootstrap; fewer do not determine a 2.5 % quantile
 
 
@@ -41,10 +42,20 @@ def read_table(path: Path) -> pd.DataFrame:
             table = pd.read_parquet(path)
             names = [name for name in ("algorithm", "problem") if name in table]
             return table.assign(**{name: table[name].map(str, na_action="ignore") for name in names})
+        head = pd.read_csv(path, header=None, nrows=2, dtype=str)  # a longer second line is an error, not an index
         text = {"algorithm": str, "problem": str, "file": str}
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NA", "NaN", "nan"])
+    except pd.errors.EmptyDataError as error:
+        raise OutcomesError("it is empty. Give a CSV file with a header and rows, or a parquet file.") from error
+    except pd.errors.ParserError as error:
+        raise OutcomesError(
+            f"a row has more values than the header has names ({str(error).strip()}). Name every column; put a number"
+            ' with commas into quotes: "1,024".'
+        ) from error
     except (ValueError, OSError) as error:
         raise OutcomesError(f"it cannot be read: {error}".rstrip(".") + ". Give a CSV or parquet file.") from error
+    check_names(head.iloc[0].dropna().tolist())
+    return table
 
 
 def read_outcomes(path: Path, reference: str, options: Mapping[str, Any] = MappingProxyType({})) -> Cells:
@@ -110,6 +121,11 @@ def check_usable(found: Cells, reference: str) -> None:
         )
     if len(found.algorithms) < 2:
         raise OutcomesError(f"{reference} is the only algorithm; a multiplier compares two. Add another.")
+    if found.num_problems < MIN_PROBLEMS:
+        raise OutcomesError(
+            f"the table has {found.num_problems} test problems; an interval draws problems again and needs at least"
+            f" {MIN_PROBLEMS}. Measure on more."
+        )
     for name in found.algorithms:
         cells = found.cells_of(name)
         errors = found.errors[cells]
@@ -144,8 +160,9 @@ def parse_claims(text: str, algorithms: tuple[str, ...], reference: str) -> Mapp
     """rft=2,dpo=<=1 to claims by algorithm. Raises OutcomesError for an unknown algorithm or no multiplier."""
     known = "|".join(re.escape(name) for name in sorted(algorithms, key=len, reverse=True))
     parts = re.findall(rf"\s*((?:{known})(?==)|[^,=]*)(?:=([^,]*))?(?:,|$)", text)  # a name may hold , and =
-    pairs = {name.strip(): value.strip() for name, value in parts if name.strip() or value.strip()}
-    return checked_claims(pairs, algorithms, reference, "--claims")
+    pairs = [(name.strip(), value.strip()) for name, value in parts if name.strip() or value.strip()]
+    _check_once([name for name, _ in pairs], "--claims")
+    return checked_claims(dict(pairs), algorithms, reference, "--claims")
 
 
 def parse_sizes(texts: Sequence[str]) -> tuple[int, ...]:
@@ -156,13 +173,15 @@ def parse_sizes(texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-def parse_ceiling(text: str, outcomes: Cells) -> Mapping[int, float]:
+def parse_ceiling(text: str, outcomes: Cells, reference: str) -> Mapping[int, float]:
     """4.6, or 32=3.5,512=4.6, to the largest m by data size. Raises OutcomesError."""
     try:
         if "=" not in text:
-            return checked_ceiling(float(text), outcomes)
-        pairs = (part.split("=") for part in text.split(","))
-        return checked_ceiling({int(size): float(m) for size, m in pairs}, outcomes)
+            return checked_ceiling(float(text), outcomes, reference)
+        pairs = [part.split("=") for part in text.split(",")]
+        found = {int(size): float(m) for size, m in pairs}
+        _check_once([size for size, _ in pairs], "--ceiling")
+        return checked_ceiling(found, outcomes, reference)
     except ValueError as error:
         if isinstance(error, OutcomesError):
             raise
@@ -171,7 +190,7 @@ def parse_ceiling(text: str, outcomes: Cells) -> Mapping[int, float]:
         ) from error
 
 
-def checked_ceiling(ceiling: float | Mapping[int, float], outcomes: Cells) -> Mapping[int, float]:
+def checked_ceiling(ceiling: float | Mapping[int, float], outcomes: Cells, reference: str) -> Mapping[int, float]:
     """The largest m at data sizes of the table; one number applies to all. Raises OutcomesError."""
     sizes = {int(size) for size in outcomes.data_size}
     found = ceiling if isinstance(ceiling, Mapping) else dict.fromkeys(sizes, float(ceiling))
@@ -181,7 +200,21 @@ def checked_ceiling(ceiling: float | Mapping[int, float], outcomes: Cells) -> Ma
             raise OutcomesError(
                 f"the ceiling at D = {size} is {m}; it is a multiplier above 0, at one of the data sizes {listed}."
             )
+    for name in outcomes.algorithms:
+        own = outcomes.sizes_of(name)
+        missing = [str(size) for size in own if size not in found]
+        if name != reference and 0 < len(missing) < len(own):  # a claim is tested against the ceilings at all sizes
+            raise OutcomesError(
+                f"the ceiling is not given at all sizes of {name}; it lacks D = {', '.join(missing)}. Give each of"
+                " them, or one number for all."
+            )
     return found
+
+
+def _check_once(names: Sequence[str], option: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise OutcomesError(f"{option} has {name} {names.count(name)} times; give one value for each.")
 
 
 def checked_pairs(pairs: Sequence[Sequence[str]], algorithms: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

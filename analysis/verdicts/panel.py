@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from analysis.multipliers.prediction import Predicted, predicted
 from analysis.multipliers.robustness import Questions, questions
-from analysis.tables.cells import Cells
+from analysis.tables.cells import Cells, OutcomesError
 from analysis.tables.printing import label
 from analysis.tables.selection import Moves
 from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
@@ -97,6 +97,19 @@ def analysed(
     comparisons = tuple(analyse(outcomes.part([b, a]), b, {}, *numbers, selection=selection) for a, b in pairs)
     study = analyse(outcomes, question.reference, question.claims, *numbers, ceiling, selection)
     return Panel(study, base_error, costs, comparisons, ceiling, question.problem_flops, question.equal_within)
+
+
+def check_sense(study: Study) -> None:
+    """Raise OutcomesError if more data raised the error of every algorithm, as right answers counted as wrong do."""
+    outcomes, turned = study.outcomes, {item.algorithm for item in study.inversions}
+    rise = all(name in turned or len(outcomes.sizes_of(name)) == 1 for name in outcomes.algorithms)
+    if rise and study.refusal is not None:  # so soon that no curve of the reference is left
+        own = outcomes.errors[outcomes.cells_of(study.reference)]
+        raise OutcomesError(
+            f"the error of every algorithm rises with data, that of {study.reference} from {own[0]:.3g} to"
+            f" {own[-1]:.3g}; wrong is 1 for a wrong answer, and num_wrong counts wrong ones. If the table counts right"
+            " ones, give 1 - wrong, or num_problems - num_wrong."
+        )
 
 
 def equivalence(study: Study, margin: float) -> str:
