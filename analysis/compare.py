@@ -25,7 +25,7 @@ from analysis.multipliers.estimates import percentile_interval
 from analysis.multipliers.replication import Summary, random_effects
 from analysis.page.rendering import write_csv
 from analysis.reporting.results_folder import ResultsError, open_folder
-from analysis.tables.outcomes import Outcomes, from_table
+from analysis.tables.outcomes import Outcomes
 from analysis.tables.printing import label
 from analysis.tables.selection import Moves
 from analysis.verdicts.headline import number
@@ -92,7 +92,7 @@ def compare_folders(folders: Sequence[Path], panel: str | None = None, draws: in
         )
     names = _short(folders)
     named = dict(zip(names, opened, strict=True))
-    outcomes = {name: from_table(one.outcomes) for name, one in named.items()}
+    outcomes = {name: one.cells for name, one in named.items()}
     return compare(outcomes, references[0], draws, seed, {name: one.selection for name, one in named.items()})
 
 
@@ -165,13 +165,12 @@ def _at(algorithm: str, sweep: str) -> str:
 
 def _short(folders: Sequence[Path]) -> list[str]:
     """The folders' names if these differ, else their paths."""
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) == len(names):
-        return names
+    resolved = [folder.resolve() for folder in folders]
     paths = [str(folder) for folder in folders]
-    if len(set(paths)) < len(paths):
+    if len(set(resolved)) < len(paths):
         raise ResultsError(f"the same folder is named twice: {', '.join(paths)}.")
-    return paths
+    names = [folder.name for folder in resolved]
+    return names if len(set(names)) == len(names) else paths
 
 
 def _show(found: Comparison, console: Console) -> None:

@@ -1,5 +1,8 @@
 """Sweeps against each other: paired errors, ratios of multipliers, and a summary with a known answer."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +10,7 @@ from planted import SIZES, planted
 
 from analysis.compare import compare, main
 from analysis.multipliers.replication import random_effects
-from analysis.reporting.results_folder import ResultsError
+from analysis.reporting.results_folder import FILES, ResultsError
 from analysis.tables.outcomes import from_table
 
 # 13 trials of the BCG vaccine (Colditz et al. 1994): log relative risks and their variances.
@@ -82,6 +85,36 @@ def test_the_command_needs_two_folders_of_results(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
     assert "name the results of two or more sweeps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("fits.json", lambda file: file.write_text("{"), "fits.json is damaged: Expecting property name"),
+        ("fits.json", lambda file: file.write_text("{}"), "fits.json is damaged: 'panels'"),
+        ("outcomes.parquet", lambda file: file.write_text("x"), "outcomes.parquet is damaged: Could not open"),
+        (
+            "outcomes.parquet",
+            lambda file: pd.read_parquet(file)[:-5].to_parquet(file),
+            "outcomes.parquet is damaged: the run (sft, data_size=2048, seed=9) has 1019 of 1024 problems",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_refused_with_its_file_and_the_cure(tmp_path, capsys, file, damage, message):
+    whole, damaged = Path(__file__).parents[1] / "results/shipped/quickstart", tmp_path / "quickstart"
+    damaged.mkdir()
+    for name in FILES:
+        shutil.copy(whole / name, damaged)
+    damage(damaged / file)
+    assert main([str(whole), str(damaged), "--draws", "200"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "To mend it, draw the report again" in error
+
+
+def test_one_folder_by_two_paths_is_named_twice(tmp_path, capsys):
+    whole = Path(__file__).parents[1] / "results/shipped/quickstart"
+    assert main([str(whole), str(whole / ".." / whole.name)]) == 2
+    assert "the same folder is named twice" in capsys.readouterr().err
 
 
 def renamed(outcomes):

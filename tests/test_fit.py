@@ -94,6 +94,10 @@ def _at(row: int, column: str, value: object):
         (lambda t: t.drop(index=3), "run (sft, data_size=64, seed=0) has 299 of 300 problems; 'p0003' is absent"),
         (lambda t: t[t["data_size"] == 64], "reference sft has 1 data size (64); a curve needs at least 3. Add sizes"),
         (lambda t: t[t["seed"] == 0], "the cell (sft, data_size=64) has 1 run as every cell; an interval needs"),
+        (
+            lambda t: t[(t["algorithm"] != "sft") | (t["seed"] == 0)],
+            "the reference sft has 1 seed, others have up to 4; an interval needs at least 3",
+        ),
         (lambda t: t.assign(wrong=0), "the error of sft is 0 at every data size: every problem is solved"),
         (lambda t: t.assign(wrong=t["wrong"].where(t["algorithm"] == "sft", 1)), "the error of rft is 1 at every data"),
         (lambda t: t[t["algorithm"] == "rft"], "no row has the reference 'sft' as its algorithm"),

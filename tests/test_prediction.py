@@ -33,7 +33,7 @@ def test_one_number_is_the_same_at_every_size_with_its_interval_and_a_new_runs_i
 @pytest.mark.parametrize("size", [1, 10**12])
 def test_far_from_the_data_the_interval_of_a_new_run_still_holds_m(size):
     (found,) = panel_of().predicted(size)
-    assert found.extrapolated and found.estimate == pytest.approx(2.0, abs=0.4)
+    assert found.extrapolated and found.low < 2.0 < found.high
     assert found.new_run_low <= found.estimate <= found.new_run_high and np.isfinite(found.new_run_low)
 
 

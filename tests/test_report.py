@@ -14,6 +14,7 @@ from planted_store import fill
 from test_tables import GRID, SELECT, write
 
 from analysis.report import main, report
+from analysis.reporting.results_folder import ResultsError
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +52,12 @@ def test_a_report_drawn_again_from_its_own_tables_says_the_same(results):
     names = ("report.md", "multipliers.csv", "errors.csv", "fits.json", "runs.csv", "provenance.json")
     before = {name: (directory / name).read_bytes() for name in names}
     report(file, (), from_results=True)
+    assert {name: (directory / name).read_bytes() for name in names} == before
+    outcomes = (directory / "outcomes.parquet").read_bytes()
+    (directory / "outcomes.parquet").write_bytes(outcomes[:100])
+    with pytest.raises(ResultsError, match=r"outcomes\.parquet is damaged"):
+        report(file, (), from_results=True)
+    (directory / "outcomes.parquet").write_bytes(outcomes)
     assert {name: (directory / name).read_bytes() for name in names} == before
 
 

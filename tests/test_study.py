@@ -150,6 +150,28 @@ def test_a_verdict_is_the_same_bits_in_any_company():
     assert all(items == multipliers[0] for items in multipliers)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_an_algorithm_with_too_few_runs_of_its_own_has_no_interval(seeds):
+    table = planted({"sft": 1.0, "rft": 2.0, "dpo": 1.0}, num_problems=120)
+    few = table[(table["algorithm"] != "rft") | (table["seed"] < seeds)]
+    found, whole = (analyse(from_table(part), "sft", {}, num_draws=100) for part in (few, table))
+    item = found.verdict("rft")
+    assert item.code == "NOT_ESTIMABLE" and item.headline is None
+    assert f"RFT has {seeds} seed" in item.sentence and "needs at least 3. Add seeds" in item.sentence
+    assert {one.algorithm for one in found.multipliers} == {one.algorithm for one in found.differences} == {"dpo"}
+    assert found.verdict("dpo") == whole.verdict("dpo")
+    alone = analyse(from_table(few[few["algorithm"] != "dpo"]), "sft", {}, num_draws=100)
+    assert alone.verdict("rft") == item
+
+
+def test_runs_that_share_no_size_do_not_determine_their_spread():
+    table = planted({"sft": 1.0, "rft": 2.0}, num_problems=120)
+    place = table["data_size"].map({size: index % 3 for index, size in enumerate(SIZES)})
+    apart = table[(table["algorithm"] == "sft") | (table["seed"] == place)]
+    study = analyse(from_table(apart), "sft", {}, num_draws=100)
+    assert study.verdict("rft").code == "NOT_ESTIMABLE"
+
+
 def test_two_sizes_are_enough_for_m_at_each_of_them():
     table = planted({"sft": 1.0, "rft": 2.0})
     few = table[(table["algorithm"] == "sft") | table["data_size"].isin([64, 128])]

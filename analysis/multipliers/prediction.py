@@ -39,7 +39,8 @@ def predicted(model: Model, data_size: int, varies: bool, seed: int = 0) -> Pred
     design, log_size = model.design, np.log(data_size)
     centred = log_size - design.log_center
     estimate, log_m = (fit.log_multiplier(1) + fit.delta(1) * centred for fit in (point, draws))
-    errors = np.clip(draws.curve(np.array([log_size]), 1, design)[:, 0], 1e-6, 1 - 1e-6)
+    expected = draws.curve(np.array([log_size]), 1, design)[:, 0]
+    errors = np.clip(expected, 1e-6, 1 - 1e-6)
     generator = np.random.default_rng([seed, 0x9E77, data_size])
     error = _of_new_runs(model, errors, generator)
     matched = log_size + float(np.median(log_m))
@@ -49,11 +50,13 @@ def predicted(model: Model, data_size: int, varies: bool, seed: int = 0) -> Pred
     curves = np.minimum.accumulate(draws.curve(grid, 0, design), axis=1)
     reached = np.array([np.interp(-one, -curve, grid) for one, curve in zip(error, curves, strict=True)])
     reached = np.where(error < curves[:, -1], np.inf, np.where(error > curves[:, 0], -np.inf, reached))
-    new_run = np.log(censored_interval(reached - log_size, (ends[0] - log_size, ends[1] - log_size)))
-    limits = (*percentile_interval(log_m, LEVEL), *new_run)
+    range_of_m = ends[0] - log_size, ends[1] - log_size
+    nowhere = expected != errors  # the curve leaves 0 to 1, so that the draw says nothing about a new run
+    new_low, _ = censored_interval(np.where(nowhere, -np.inf, reached - log_size), range_of_m)
+    _, new_high = censored_interval(np.where(nowhere, np.inf, reached - log_size), range_of_m)
     of_reference = design.log_size[design.arm == 0]
     outside = max(log_size, log_size + float(estimate[0])) > of_reference.max() or log_size < of_reference.min()
-    at, low, high, new_low, new_high = (float(value) for value in np.exp([float(estimate[0]), *limits]))
+    at, low, high = (float(value) for value in np.exp([float(estimate[0]), *percentile_interval(log_m, LEVEL)]))
     return Predicted(model.algorithm, data_size, at, low, high, new_low, new_high, bool(outside))
 
 

@@ -5,16 +5,23 @@ version of the analysis can be applied to it without the artifacts. What these t
 selection has not decided) is copied from the earlier report.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.measures.sections import Measures, measures_in_folder, measures_in_store
-from analysis.reporting.results_folder import ResultsError, read_table, selection_table
+from analysis.reporting.results_folder import (
+    ResultsError,
+    intact,
+    read_all_outcomes,
+    read_json,
+    read_table,
+    selection_table,
+)
 from analysis.reporting.samples import Samples, samples_in_folder, samples_in_store
 from analysis.tables.ledger import ledger
+from analysis.tables.outcomes import from_table
 from analysis.tables.runs import CHOICES, Tables, tabulate
 from scaling.config.sweep import Sweep
 from scaling.engine.store import Store
@@ -54,24 +61,28 @@ def material_in_folder(sweep: Sweep, folder: Path) -> Material:
         if not (folder / name).is_file():
             raise ResultsError(f"{folder} has no {name}; only a folder with a complete report can be drawn again.")
     runs, choices = read_table(folder / "runs.csv"), read_table(folder / "choices.csv")
-    runs["panel"] = runs["panel"].fillna("")
-    outcomes = pd.read_parquet(folder / "outcomes.parquet")
-    outcomes = outcomes.astype(dict.fromkeys(("panel", "algorithm", "problem"), str))
-    document = json.loads((folder / "fits.json").read_text(encoding="utf-8"))
-    base_errors = {name: entry.get("base_error") for name, entry in document["panels"].items()}
+    with intact(folder / "runs.csv"):
+        runs["panel"] = runs["panel"].fillna("")
+    outcomes = {
+        panel: part.drop(columns="panel").reset_index(drop=True)
+        for panel, part in read_all_outcomes(folder).groupby("panel", sort=False)
+    }
+    with intact(folder / "outcomes.parquet"):
+        for part in outcomes.values():
+            from_table(part)
+    with intact(folder / "fits.json"):
+        panels = read_json(folder / "fits.json")["panels"]
+    base_errors = {name: entry.get("base_error") for name, entry in panels.items()}
     status = runs["status"]
     tables = Tables(
         runs=runs,
-        outcomes={
-            panel: part.drop(columns="panel").reset_index(drop=True)
-            for panel, part in outcomes.groupby("panel", sort=False)
-        },
+        outcomes=outcomes,
         base_errors={name: float(error) for name, error in base_errors.items() if error is not None},
         choices=choices.reindex(columns=list(CHOICES)).astype(
             {"at": "str"}
         ),  # an older table lacks some of these; no column holds numbers
         selection=selection_table(folder),
-        provenance=json.loads((folder / PROVENANCE).read_text(encoding="utf-8")),
+        provenance=read_json(folder / PROVENANCE),
         num_missing=int(status.isin(["missing", "waiting"]).sum()),
         num_failed=int((status == "failed").sum()),
     )

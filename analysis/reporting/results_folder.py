@@ -6,7 +6,8 @@ computes it from outcomes.parquet, and raises an error if the numbers differ fro
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from analysis.measures.trend_plots import trend_figure
 from analysis.measures.trends import TRENDS
 from analysis.page.wording import SWEEP
 from analysis.reporting.fits_file import data_hash
-from analysis.tables.outcomes import from_table
+from analysis.tables.outcomes import Outcomes, from_table
 from analysis.tables.printing import Printing
 from analysis.tables.selection import SELECTION, Moves, moves_of
 from analysis.verdicts.compute import costs_by_cell
@@ -44,8 +45,35 @@ def read_table(path: Path) -> pd.DataFrame:
     """A CSV file of a report; names stay text."""
     settings: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
     text = dict.fromkeys(("panel", "algorithm", "size"), str)
-    table: pd.DataFrame = pd.read_csv(path, dtype=text, **settings)
+    with intact(path):
+        table: pd.DataFrame = pd.read_csv(path, dtype=text, **settings)
     return table
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a report."""
+    with intact(path):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds a {type(document).__name__}, not an object.")
+    return document
+
+
+def read_all_outcomes(folder: Path) -> pd.DataFrame:
+    """outcomes.parquet with all panels; names as text."""
+    with intact(folder / "outcomes.parquet"):
+        table = pd.read_parquet(folder / "outcomes.parquet")
+        return table.astype(dict.fromkeys(("panel", "algorithm", "problem"), str))
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Raise ResultsError if what is read from a report's file is not what a report writes."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError) as error:
+        again = f"draw the report again: python -m analysis.report sweeps/{path.resolve().parent.name}.yaml."
+        raise ResultsError(f"{path} is damaged: {error}".rstrip(".") + f". To mend it, {again}") from error
 
 
 def selection_table(folder: Path) -> pd.DataFrame:
@@ -83,8 +111,13 @@ class ResultsFolder:
     @cached_property
     def outcomes(self) -> pd.DataFrame:
         """outcomes.parquet."""
-        table = pd.read_parquet(self.directory / "outcomes.parquet")
-        return self._of_panel(table.astype(dict.fromkeys(("panel", "algorithm", "problem"), str)))
+        return self._of_panel(read_all_outcomes(self.directory))
+
+    @cached_property
+    def cells(self) -> Outcomes:
+        """The outcomes, checked and arranged."""
+        with intact(self.directory / "outcomes.parquet"):
+            return from_table(self.outcomes)
 
     @cached_property
     def errors(self) -> pd.DataFrame:
@@ -134,7 +167,7 @@ class ResultsFolder:
         redraw = f"draw the report again: python -m analysis.report sweeps/{self.directory.resolve().name}.yaml."
         if "claims" not in self.document:
             raise ResultsError(f"{self.directory / 'fits.json'} has no claims: an earlier version wrote it; {redraw}")
-        outcomes = from_table(self.outcomes)
+        outcomes = self.cells
         if data_hash(outcomes) != self.fits["data_hash"]:
             raise ResultsError(f"{self.directory}: fits.json belongs to other outcomes than outcomes.parquet; {redraw}")
         numbers = (self.document["claims"], self.document["bootstrap_draws"], self.document["seed"])
@@ -173,8 +206,9 @@ def open_folder(path: Path, panel: str | None) -> ResultsFolder:
     if missing:
         cure = "fit_table takes the table that analysis.fit was given." if len(missing) < len(FILES) - 1 else made
         raise ResultsError(f"{path} is not a folder of a sweep's results: it lacks {', '.join(missing)}; {cure}")
-    document = json.loads((path / "fits.json").read_text(encoding="utf-8"))
-    names = list(document["panels"])
+    document = read_json(path / "fits.json")
+    with intact(path / "fits.json"):
+        names = list(document["panels"])
     listed = ", ".join(map(repr, names))
     if panel is None and len(names) > 1:
         raise ResultsError(

@@ -143,6 +143,13 @@ def check_usable(found: Cells, reference: str) -> None:
             f"the reference {reference} has {len(sizes)} data size{'s' if len(sizes) > 1 else ''} ({listed}); a curve"
             f" needs at least {needed}. Add sizes."
         )
+    count = int(found.present[found.cells_of(reference)].any(axis=0).sum())
+    others = int(found.present.any(axis=0).sum())
+    if count < MIN_SEEDS <= others:
+        raise OutcomesError(
+            f"the reference {reference} has {count} seed{'s' * (count > 1)}, others have up to {others}; an interval"
+            f" needs at least {MIN_SEEDS}, because fewer do not determine the spread between runs. Add seeds."
+        )
     for group in np.unique(found.groups):
         cells = found.groups == group
         count = int(found.present[cells].any(axis=0).sum())

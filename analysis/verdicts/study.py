@@ -144,29 +144,47 @@ def analyse(
     if reference not in outcomes.algorithms:
         why = f"the reference {reference!r} has no finished run."
         return Study(outcomes, reference, why, draws, *limits, _refused(outcomes, reference, claims, why))
+    few = {name: why for name in outcomes.algorithms if (why := _too_few_runs(outcomes, name)) is not None}
+    if reference in few:
+        return Study(
+            outcomes, reference, few[reference], draws, *limits, _refused(outcomes, reference, claims, few[reference])
+        )
     rises = rise_after_best(outcomes, reference, draws)[1] > 0
     falling = running_minimum if rises else non_increasing
-    turned, differ = inversions(outcomes, reference, draws, falling), tuple(differences(outcomes, reference, draws))
+    turned = inversions(outcomes, reference, draws, falling)
+    differ = tuple(item for item in differences(outcomes, reference, draws) if item.algorithm not in few)
     study = Study(
         outcomes, reference, None, draws, *limits, (), differences=differ, inversions=turned, base_error=base_error
     )
     no_curve = why_no_curve(outcomes.part([reference]), reference, study.used[outcomes.cells_of(reference)])
     fitted = study.curve[0].fitted[0] if no_curve is None and study.curve is not None else None
     flat = {} if rises else flat_sizes(outcomes, reference, fitted)
-    points = pointwise(outcomes, reference, draws, falling, flat)
+    points = [item for item in pointwise(outcomes, reference, draws, falling, flat) if item.algorithm not in few]
     study = replace(study, refusal=no_curve, flat=flat, multipliers=tuple(points))
     if no_curve is not None:
         return replace(study, verdicts=_refused(outcomes, reference, claims, no_curve))
     models, verdicts, multipliers = {}, [], []
     for name in (name for name in outcomes.algorithms if name != reference):
         own = [item for item in points if item.algorithm == name]
-        model, no_model = _model(study, name, draws)
+        model, no_model = (None, few[name]) if name in few else _model(study, name, draws)
         if model is not None:
             models[name] = model
         evidence = _evidence(study, name, model, no_model, own, ceiling)
         verdicts.append(verdict(evidence, claim_of(name, claims)))
         multipliers += [*own, *_overall(study, verdicts[-1], model)]
     return replace(study, verdicts=tuple(verdicts), models=models, multipliers=tuple(multipliers))
+
+
+def _too_few_runs(outcomes: Cells, name: str) -> str | None:
+    """Why an algorithm has no intervals, if so: its own runs do not determine how much they differ."""
+    present = outcomes.present[outcomes.cells_of(name)]
+    seeds, repeats = int(present.any(axis=0).sum()), int((present.sum(axis=1) - 1).sum())
+    if seeds < MIN_SEEDS:
+        many = f"{seeds} seed{'s' * (seeds > 1)}"
+        return f"{label(name)} has {many}, and an interval needs at least {MIN_SEEDS}. Add seeds."
+    if repeats < MIN_SEEDS - 1:
+        return f"{label(name)} has no size with {MIN_SEEDS} seeds, and an interval needs one. Add seeds."
+    return None
 
 
 def _model(study: Study, name: str, draws: np.ndarray) -> tuple[Model | None, str | None]:
