@@ -106,12 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Exit with 2 where an option would have no effect."""
     of_outcomes = ("claims", "ceiling", "compare", "metric", "filter", "epoch")
+    unused: tuple[str, ...]
     if arguments.reference is not None:
         kind, unused = "--reference", ("form", "weights", "loss")
-    elif arguments.x is not None:
-        kind, unused = f"--form {arguments.form}", (*(() if arguments.form in SURFACES else ("loss",)), *of_outcomes)
-    else:
+    elif arguments.pass_at_k is not None:
         kind, unused = "--pass-at-k", ("weights", "loss", *of_outcomes)
+    else:
+        kind = f"--form {arguments.form}"
+        unused = of_outcomes if arguments.form in SURFACES else ("loss", *of_outcomes)
     for name in unused:
         if getattr(arguments, name) != parser.get_default(name):
             parser.error(f"--{name} has no effect with {kind}; leave it out.")
