@@ -112,13 +112,15 @@ def _sentence(code: Code, e: Evidence) -> str:
         nearest, farthest = sorted(abs(limit) for limit in e.difference[1:])
         text = (
             f"{name}: {direction} error than {reference} by {points(abs(e.difference[0]))}"
-            f" ({points(nearest)} to {points(farthest)}), but how much data that is worth is not determined: {_why(e)}"
+            f" ({points(nearest)} to {points(farthest)})"
         )
-        if e.one_number and e.in_reach:
-            return f"{text} ({number(e.multiplier)}x, {_interval(e)})."
-        return f"{text}. m is {_at_ends(e)}." if e.at_sizes else f"{text}."
+        if e.at_sizes and not (e.one_number and e.in_reach):
+            return f"{text}. m is {_at_ends(e)}; no single number is given, because {_why(e)}."
+        text += f", but how much data that is worth is not determined: {_why(e)}"
+        return f"{text} ({number(e.multiplier)}x, {_interval(e)})." if e.one_number and e.in_reach else f"{text}."
     if not (e.one_number and e.in_reach):
-        return f"{name}: not resolved, because {_why(e)}. " + (f"m is {_at_ends(e)} ({base})." if e.at_sizes else base)
+        text = f"{name}: not resolved, because {_why(e)}"
+        return f"{text}. m is {_at_ends(e)} ({base})." if e.at_sizes else f"{text} ({base})."
     m = Point(None, e.multiplier, *e.quoted).text
     return f"{name}: not resolved, because {_why(e)}: m is {m} ({base})." + _needed(e)
 
@@ -157,7 +159,7 @@ def _why(e: Evidence) -> str:
     """Why the data support no multiplier."""
     low, high = e.quoted
     if e.lack_of_fit < NOT_CONSTANT:
-        return "no multiplier fits the curves under the forms tried"
+        return "no constant m fits the curves under the forms tried"
     if not e.forms_agree:
         return "the joint fit disagrees with m at single sizes"
     if not e.in_reach:
