@@ -73,4 +73,4 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """
     steps = pd.read_parquet(inputs["weighted_steps"] / "weighted_steps.parquet")
     nothing = "awr: there are no traces to learn from; raise awr.traces_per_problem."
-    return fit_chosen(steps, parse(Awr, config["awr"]), config, inputs, out, nothing, weighted_nll)
+    return fit_chosen(steps, parse(Awr, config["awr"]), config, inputs, out, nothing, weighted_nll, packs=True)

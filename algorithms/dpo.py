@@ -117,9 +117,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     if "label" in pairs or settings.label_smoothing:
         arrays["label"] = smoothed(pairs.get("label", np.ones(len(pairs))), settings.label_smoothing)
     loss = loss_of(settings.loss, settings.per_token or settings.loss == "simpo")
-    numbers = fit_pairs(
-        reference, rows, arrays, loss, constants, settings, config["seed"], out, lora, config.get("snapshots", 0)
-    )
+    kept = config.get("snapshots", 0)
+    numbers = fit_pairs(reference, rows, arrays, loss, constants, settings, config["seed"], out, lora, kept, packs=True)
     return {**numbers, "training_flops": numbers["training_flops"] + scoring}
 
 
@@ -139,17 +138,17 @@ def fit_pairs(
     out: Path,
     lora: Lora | None = None,
     num_snapshots: int = 0,
+    packs: bool = False,
 ) -> dict[str, float]:
     """Minimise a loss over pairs from a start policy, save the policy, and return the numbers of a record.
 
     rows: as `pair_sequences` gives them, N pairs. arrays: [N, ...] each, what the loss reads beside tokens and mask;
-    constants: scalars that it reads.
+    constants: scalars that it reads; packs: see `Objective`.
     """
     num_pairs, lengths = len(rows.lengths) // 2, rows.lengths.tolist()
     batch = {name: getattr(rows, name).reshape(num_pairs, 2, -1) for name in ("tokens", "mask")}
-    longest = rows.lengths.reshape(-1, 2).max(axis=1)
-    objective = Objective(loss, constants)
-    trained, metrics = train(start, {**batch, **arrays}, longest, objective, settings, seed, out, lora, num_snapshots)
+    objective, of_pairs = Objective(loss, constants, packs=packs), rows.lengths.reshape(-1, 2)
+    trained, metrics = train(start, {**batch, **arrays}, of_pairs, objective, settings, seed, out, lora, num_snapshots)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

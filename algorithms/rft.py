@@ -116,4 +116,4 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         "rft: there are no positives to train on and include_synthetic is false; raise rollouts.samples_per_problem, or"
         " set rft.include_synthetic: true."
     )
-    return fit_chosen(positives, parse(Rft, config["rft"]), config, inputs, out, nothing)
+    return fit_chosen(positives, parse(Rft, config["rft"]), config, inputs, out, nothing, packs=True)

@@ -45,7 +45,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """
     rows, settings = sequences(*synthetic_pairs(config, inputs)), parse(Sft, config["sft"])
     kept = config.get("snapshots", 0)
-    return fit(policy_of(inputs, "base"), rows, settings, config["seed"], out, lora_of(config), num_snapshots=kept)
+    start, lora = policy_of(inputs, "base"), lora_of(config)
+    return fit(start, rows, settings, config["seed"], out, lora, num_snapshots=kept, packs=True)
 
 
 def synthetic_pairs(config: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[list[list[int]], list[list[int]]]:
@@ -64,13 +65,14 @@ def fit_chosen(
     out: Path,
     nothing: str,
     loss: Loss = nll,
+    packs: bool = False,
 ) -> dict[str, float]:
     """Train on chosen completions, and on D_syn where `include_synthetic` says so.
 
     chosen: prompt, tokens and mask (1 where learned, or what the loss makes of it) a row. config: problems, seed, and
     lora if adapters are trained; inputs: start, synthetic. With nothing to learn, a round after the first passes on the
     policy that it sampled from, where training starts from that one; otherwise it is an error, with the message
-    `nothing`.
+    `nothing`. packs: see `Objective`.
     """
     prompts, completions, masks = ([list(row) for row in chosen[name]] for name in ("prompt", "tokens", "mask"))
     if settings.include_synthetic:
@@ -80,7 +82,8 @@ def fit_chosen(
     start = policy_of(inputs, "start")
     if prompts:
         rows = masked_sequences(prompts, completions, masks)
-        return fit(start, rows, settings, config["seed"], out, lora_of(config), loss, config.get("snapshots", 0))
+        kept = config.get("snapshots", 0)
+        return fit(start, rows, settings, config["seed"], out, lora_of(config), loss, kept, packs)
     if "round" in config and settings.start == "sft":
         return {**passed_on(start, out), "num_sequences": 0.0}
     raise ValueError(nothing)
@@ -95,10 +98,14 @@ def fit(
     lora: Lora | None = None,
     loss: Loss = nll,
     num_snapshots: int = 0,
+    packs: bool = False,
 ) -> dict[str, float]:
-    """Minimise the NLL of the rows, or another loss, from a start policy, save it, and return a record's numbers."""
-    arrays = {"tokens": rows.tokens, "mask": rows.mask}
-    trained, metrics = train(start, arrays, rows.lengths, Objective(loss), settings, seed, out, lora, num_snapshots)
+    """Minimise the NLL of the rows, or another loss, from a start policy, save it, and return a record's numbers.
+
+    packs: see `Objective`.
+    """
+    arrays, objective = {"tokens": rows.tokens, "mask": rows.mask}, Objective(loss, packs=packs)
+    trained, metrics = train(start, arrays, rows.lengths, objective, settings, seed, out, lora, num_snapshots)
     save_trained(start, trained, lora, out)
     return {
         **metrics,

@@ -81,4 +81,4 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         "step_rft: no step has an advantage above min_advantage and include_synthetic is false; lower"
         f" step_rft.min_advantage (read from {inputs['good_steps'].name}) or include D_syn."
     )
-    return fit_chosen(steps, parse(StepRft, config["step_rft"]), config, inputs, out, nothing)
+    return fit_chosen(steps, parse(StepRft, config["step_rft"]), config, inputs, out, nothing, packs=True)

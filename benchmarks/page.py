@@ -67,6 +67,8 @@ def document(results: Path) -> str:
         parts += [f"## {title}", "", NOT_MEASURED if found is None else _comparison(found), ""]
     peak, engine, growth = (_read(results, name) for name in ("utilisation", "engine", "growth"))
     parts += ["## Share of the matmul peak", "", NOT_MEASURED if peak is None else _shares(peak), ""]
+    filler = _read(results, "filler")
+    parts += ["## Filler", "", NOT_MEASURED if filler is None else _filler(filler), ""]
     packing = _read(results, "packing")
     parts += ["## Several seeds in one program", "", NOT_MEASURED if packing is None else _packing(packing), ""]
     adaptive, analysis = _read(results, "adaptive"), _read(results, "analysis")
@@ -109,6 +111,29 @@ def _shares(found: Mapping) -> str:
         lines.append(_row([*cells, f"{100 * row['target']:.0f} %", _verdict(row, row["share"])]))
     head = f"Peak of two processes at once, float32, in GFLOP/s: {peaks}; the largest counts. FLOPs of padding are not."
     return "\n".join([head, "", *lines, *_bounds(found, "share"), "", _source(found)])
+
+
+def _filler(found: Mapping) -> str:
+    columns = ("work", "rows a batch", "devices x tokens", "filler", "shapes", "padded: filler", "shapes")
+    lines = [_row(columns), "|---" * len(columns) + "|"]
+    for row in found["rows"]:
+        cells = [row["work"], str(row["batch_size"]), f"{row['devices']} x {row['tokens']:,}"]
+        for name, weight in (("packed", "**"), ("padded", "")):
+            counts = row[name]
+            cells += [f"{weight}{100 * counts['filler']:.1f} %{weight}", f"{weight}{counts['shapes']}{weight}"]
+        lines.append(_row(cells))
+    head = (
+        f"Slots of training's micro-batches that hold no token, and how many shapes are compiled, on GSM8K's"
+        f" {found['num_rows']:,} rows in the tokens of {found['policy']} (mean {found['mean_length']:.0f}, longest"
+        f" {found['longest']}), three epochs (aims: 8 % and 6 shapes). With a checkpoint's policy several sequences"
+        " share a row, and each sees only itself, at its own positions. A row is up to three of the longest sequences"
+        " wide; sequences go into the rows of a call by best fit or evenly, whichever needs less, and the widths of all"
+        " calls of a stage are rounded up to at most six by dynamic programming. A batch of a sequence a device cannot"
+        " be filled. `memory.packing: false` gives each sequence a row. What is learned is the same: the rows of an"
+        " update, their order and the sum of their losses."
+    )
+    versions = ", ".join(f"{key} {value}" for key, value in found["versions"].items())
+    return "\n".join([head, "", *lines, "", f"`{found['command']}`, with {versions}."])
 
 
 def _packing(found: Mapping) -> str:

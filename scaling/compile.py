@@ -157,7 +157,7 @@ class Verdict:
     def line(self) -> str:
         """What is said of it."""
         program, compiled, work = self.program, self.compiled, load(self.program)
-        rows = f"{program.rows} x {program.length} tokens"
+        rows = f"{program.rows} {'packed rows ' if program.longest_sequence else ''}x {program.length} tokens"
         if program.new_tokens:
             rows = f"{program.rows} rows of {program.prompts} prompts, {program.length} + {program.new_tokens} tokens"
         parts = f"arguments {_gib(compiled.arguments)}, temporary {_gib(compiled.temporary)}"

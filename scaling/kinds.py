@@ -146,7 +146,7 @@ _REGISTRY = Registry(
             work=f"{_WORK}:step_rft", memory=f"{_MEMORY}:training",
         ),
         Kind("awr", 1, "train", "algorithms.awr:run", work=f"{_WORK}:awr", memory=f"{_MEMORY}:training"),
-        Kind("kto", 1, "train", "algorithms.kto:run", work=f"{_WORK}:kto", memory=f"{_MEMORY}:training_on_pairs"),
+        Kind("kto", 1, "train", "algorithms.kto:run", work=f"{_WORK}:kto", memory=f"{_MEMORY}:training_with_twins"),
         Kind(
             "group_pg", 1, "train", "algorithms.group_pg:run", work=f"{_WORK}:group_pg", memory=f"{_MEMORY}:on_policy",
             samples=Sampling("group_pg", "group_pg", per_prompt="samples_per_problem"),

@@ -36,6 +36,7 @@ from scaling.training.logps import make_forward
 from scaling.training.update import make_accumulate
 
 Shape = jax.ShapeDtypeStruct
+_PER_TOKEN: tuple[tuple[str, Any], ...] = (("tokens", np.int32), ("mask", np.float32))
 _USED = re.compile(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm")
 _UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
 
@@ -87,27 +88,38 @@ def _call(program: Program) -> tuple[Any, tuple[Any, ...]]:
     params = abstract_params(shape)
     if program.work == "sampling":
         return chunk_call(params, shape, rows, program.prompts, program.length, program.new_tokens)
+    batch = _batch(program)
     if program.work == "scoring":
-        sequences = abstract_rows(rows, program.length, dtype=np.int32), abstract_rows(rows, program.length)
-        return make_forward(shape), (params, *sequences)
+        return make_forward(shape), (params, batch["tokens"], batch["mask"], batch.get("packed"))
     frozen: Mapping[str, Any] = {}
     if (lora := program.lora) is not None:
         adapters = jax.eval_shape(lambda: init_adapters(_init(shape), lora, jax.random.key(0)))
         params, frozen = _placed(adapters, shape), params
-    on_pairs = program.work == "training on pairs"
-    tokens = (rows // 2, 2, program.length) if on_pairs else (rows, program.length)
-    batch = {"tokens": abstract_rows(*tokens, dtype=np.int32), "mask": abstract_rows(*tokens)}
-    batch["weight"], scalar = abstract_rows(tokens[0]), Shape((), np.float32)
+    scalar = Shape((), np.float32)
     if program.whole_logits:
-        batch |= {name: abstract_rows(tokens[0]) for name in ("advantage", "token_weight")}
+        batch |= {name: abstract_rows(len(batch["tokens"])) for name in ("advantage", "token_weight")}
         constants = dict.fromkeys(("epsilon", "epsilon_high", "kl_weight", "temperature"), scalar)
         accumulate = make_accumulate(shape, loss_of("grpo"), program.lora, program.remat)
         return accumulate, (params, params, frozen, batch, constants)
-    if not on_pairs:
+    if program.work != "training on pairs":
         return make_accumulate(shape, nll, program.lora, program.remat), (params, params, frozen, batch, {})
-    batch["ref_logps"], constants = abstract_rows(tokens[0], 2), {"beta": scalar, "nll_weight": scalar}
+    batch["ref_logps"], constants = abstract_rows(len(batch["tokens"]), 2), {"beta": scalar, "nll_weight": scalar}
     accumulate = make_accumulate(shape, preference_loss, program.lora, program.remat)
     return accumulate, (params, params, frozen, batch, constants)
+
+
+def _batch(program: Program) -> dict[str, Any]:
+    """The shapes of a micro-batch: tokens and mask [B, T], or of pairs [B, 2, T], weight [B], and the packed rows."""
+    rows, length = program.rows, program.length
+    sequences, tokens = (program.batch, program.longest_sequence) if program.longest_sequence else (rows, length)
+    pair = (2,) if program.work == "training on pairs" else ()
+    members = sequences // program.sequences
+    batch: dict[str, Any] = {name: abstract_rows(members, *pair, tokens, dtype=dtype) for name, dtype in _PER_TOKEN}
+    batch["weight"] = abstract_rows(members)
+    if program.longest_sequence:
+        packed = {name: abstract_rows(rows, length, dtype=np.int32) for name in ("tokens", "begins")}
+        batch["packed"] = {**packed, "starts": abstract_rows(sequences, dtype=np.int32)}
+    return batch
 
 
 def abstract_params(config: ModelConfig) -> dict[str, Any]:
@@ -118,7 +130,10 @@ def abstract_params(config: ModelConfig) -> dict[str, Any]:
 def abstract_rows(*shape: int, dtype: Any = np.float32) -> Shape:
     """The shape of an array whose rows are divided over the ambient mesh."""
     mesh = jax.sharding.get_mesh()
-    return Shape(shape, dtype) if mesh.empty else Shape(shape, dtype, sharding=NamedSharding(mesh, P(ROWS)))
+    if mesh.empty:
+        return Shape(shape, dtype)
+    divides = shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0  # as scaling.model.sharding.placed_rows
+    return Shape(shape, dtype, sharding=NamedSharding(mesh, P(ROWS if divides else None)))
 
 
 def _init(config: ModelConfig) -> Any:

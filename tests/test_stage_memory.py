@@ -1,7 +1,9 @@
 """Memory and time of a plan's stages: which lengths, rows and mesh they are computed for, and what is said of them."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from scaling.config.memory import Memory
@@ -10,12 +12,22 @@ from scaling.config.resources import Hardware, Mesh, Meshes, Resources
 from scaling.config.sweep import Cell
 from scaling.model.layout import ONE_DEVICE
 from scaling.model.memory_need import sampling_memory, scoring_memory, training_memory
+from scaling.model.packing import Call, Packing, calls_of, packing_of
 from scaling.planning import recipes
 from scaling.planning.chain import solvable
 from scaling.planning.recipes import critical_steps
 from scaling.pricing.costs import Cost
 from scaling.pricing.lengths import known_shape, longest, setting
-from scaling.pricing.stage_memory import memory_lines, mesh_that_fits, need, seconds_on, time_lines
+from scaling.pricing.programs import Device, with_narrower
+from scaling.pricing.stage_memory import (
+    device_of,
+    memory_lines,
+    mesh_that_fits,
+    need,
+    programs,
+    seconds_on,
+    time_lines,
+)
 from scaling.stage import in_order
 
 ONE = Resources()
@@ -233,3 +245,38 @@ def test_of_several_sorts_of_hardware_each_has_its_mesh_and_the_plan_says_which_
     assert device.program.axes == axes and found.gib > device.gib
     better = mesh_that_fits(found, room, gathering, Memory())
     assert better is not None and better.num_devices == 4 and better.fsdp == 1
+
+
+def packed_update(lengths: list[list[int]], ways: int, limit: int) -> tuple[Packing, list[Call]]:
+    packing = packing_of([lengths], ways, limit)
+    return packing, list(calls_of(lengths, packing))
+
+
+@pytest.mark.parametrize(("ways", "limit"), [(8, 8192), (1, 8192), (1, 320), (4, 2048)])
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_of_a_checkpoints_policy_the_call_is_that_which_training_makes_of_the_longest_sequences(kind, ways, limit):
+    stage = stage_of(kind, policy=Policy(hf=DEEPSEEK))
+    _, prompt, completion = longest(stage)
+    program = programs(stage, Device({"data": 1, "fsdp": ways, "tensor": 1}, limit, remat=True))[0]
+    batch = [[prompt + completion] * program.sequences] * stage.config[kind]["batch_size"]
+    packing, calls = packed_update(batch, ways, limit)
+    assert {(len(call.places), call.width) for call in calls} == {(program.rows, program.length)}
+    assert program.longest_sequence == packing.longest >= prompt + completion
+    assert with_narrower(program, limit) == (program,)
+    # What is really read is ragged, and shorter: of every call of it the same memory is enough.
+    drawn = np.random.default_rng(0).integers(1, prompt + completion + 1, (20, len(batch), program.sequences))
+    for lengths in drawn.tolist():
+        packing, calls = packed_update(lengths, ways, limit)
+        for call in calls:
+            smaller = replace(program, rows=len(call.places), length=call.width)
+            assert sum(smaller.memory.values()) <= sum(program.memory.values())
+
+
+def test_small_policies_twins_and_a_sweep_without_packing_are_predicted_with_rows_of_their_own():
+    device = Device(ONE_DEVICE, 8192, remat=False)
+    large, small = stage_of("sft", policy=Policy(hf=DEEPSEEK)), stage_of("sft")
+    assert programs(large, device)[0].longest_sequence and not programs(small, device)[0].longest_sequence
+    assert not programs(large, replace(device, packs=False))[0].longest_sequence
+    assert not device_of(large, ONE, Memory(packing=False)).packs
+    update, reading = programs(stage_of("kto", "kto", policy=Policy(hf=DEEPSEEK)), device)
+    assert not update.longest_sequence and reading.longest_sequence

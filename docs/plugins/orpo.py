@@ -69,7 +69,8 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     constants = {"odds_weight": settings.odds_weight}
     rows = pair_sequences(table)
     kept = config.get("snapshots", 0)  # for checkpoint.keep: best
-    return fit_pairs(start, rows, {}, orpo_loss, constants, settings, config["seed"], out, lora_of(config), kept)
+    lora, seed = lora_of(config), config["seed"]
+    return fit_pairs(start, rows, {}, orpo_loss, constants, settings, seed, out, lora, kept, packs=True)
 
 
 WORK, MEMORY = "scaling.pricing.work:training_on_pairs", "scaling.pricing.programs:training_on_pairs"

@@ -14,3 +14,4 @@ class Memory(Section):
 
     remat: Literal["none", "layers"] = "none"  # layers: keep each layer's input only, compute the rest again
     micro_batch_tokens: Count | None = None  # tokens of one compiled call; null: by the kind of machine
+    packing: bool = True  # with a checkpoint's policy several sequences share a row

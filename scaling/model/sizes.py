@@ -92,6 +92,14 @@ class ModelConfig:
         layer = attention + 3 * self.width * self.ffn_width + 2 * self.width
         return (1 + self.untied_head) * self.vocab_size * self.width + self.num_layers * layer + self.width
 
+    def check_room(self, num_tokens: int) -> None:
+        """Raise ValueError if sequences of so many tokens are longer than the policy was made for."""
+        if self.max_positions is not None and num_tokens > self.max_positions:
+            raise ValueError(
+                f"a batch is {num_tokens} tokens long, padding included, but the policy was made for max_positions ="
+                f" {self.max_positions}; shorten prompts or completions."
+            )
+
     def as_json(self) -> dict[str, object]:
         """The fields that are set, so that a policy is written as it was before later fields existed."""
         return {name: value for name, value in asdict(self).items() if value is not None and value is not False}

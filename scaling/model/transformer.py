@@ -158,7 +158,10 @@ class Layer(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """The decoder. Rows may be padded on the left; `starts` int32 [B] counts the padding."""
+    """The decoder. Rows may be padded on the left; `starts` int32 [B] counts the padding.
+
+    Without a cache a row may hold several sequences: `starts` int32 [B, T] has the slot at which each token's begins.
+    """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -187,12 +190,15 @@ class Transformer(nnx.Module):
 
     def begun(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, Rotation, jax.Array]:
         """The input of the layers: hidden states [B, T, D], rotation and mask of `Attention.full`."""
-        length = tokens.shape[1]
-        self._check_room(length)
+        length, shared = tokens.shape[1], starts.ndim == 2
+        if not shared:  # there positions begin anew in each sequence, whose length is checked where rows are packed
+            self.config.check_room(length)
         slots = jnp.arange(length)
-        turned = rotation(jnp.maximum(slots[None, :] - starts[:, None], 0), length, self.config)
+        positions = slots[None, :] - (starts if shared else starts[:, None])
+        turned = rotation(jnp.maximum(positions, 0), length, self.config)
         in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
-        visible = in_reach[None] & (slots[None, None, :] >= starts[:, None, None])  # [B, T, T]
+        # [B, T, T]
+        visible = in_reach[None] & (slots[None, None, :] >= (starts[:, :, None] if shared else starts[:, None, None]))
         return self._embedded(tokens), turned, jnp.where(visible, 0.0, MASKED)[:, None]
 
     def decode(
@@ -200,7 +206,7 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, list[LayerCache]]:
         """Logits float32 [B, V] after one more token int32 [B] in `slot`, and the caches that hold it."""
         num_slots = caches[0].values.shape[2]
-        self._check_room(num_slots)
+        self.config.check_room(num_slots)
         turned = rotation((slot - starts)[:, None], num_slots, self.config)
         slots = jnp.arange(num_slots)[None, :]
         visible = self._in_reach(slot - slots) & (slots >= starts[:, None])
@@ -230,14 +236,6 @@ class Transformer(nnx.Module):
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         return looked_up(self.embedding.embedding[...], tokens, self.config.compute_dtype)
 
-    def _check_room(self, num_slots: int) -> None:
-        limit = self.config.max_positions
-        if limit is not None and num_slots > limit:
-            raise ValueError(
-                f"a batch is {num_slots} tokens long, padding included, but the policy was made for max_positions ="
-                f" {limit}; shorten prompts or completions."
-            )
-
     def _in_reach(self, distance: jax.Array) -> jax.Array:
         """Which keys a query may look at, by how many slots they are behind it."""
         window = self.config.sliding_window
@@ -249,7 +247,8 @@ class Architecture(NamedTuple):
 
     init: Callable[[jax.Array], Params]  # key -> params
     apply: Callable[..., jax.Array]  # (params, tokens [B, T], remat) -> logits [B, T, V]; padding on the right
-    predict: Callable[..., jax.Array | Unprojected]  # the same, or what its logits would be computed from
+    # The same, or what its logits would be computed from; where rows are packed, starts int32 [B, T] after remat.
+    predict: Callable[..., jax.Array | Unprojected]
     prefill: Callable[..., tuple[jax.Array, list[LayerCache]]]
     decode: Callable[..., tuple[jax.Array, list[LayerCache]]]
     cast: Callable[[Params], Params]  # params as they are read; for loops, which would cast them every time
@@ -287,10 +286,12 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         merged: Layer = nnx.merge(layerdef, state)
         return merged
 
-    def through_layers(decoder: Transformer, params: Params, tokens: jax.Array, remat: bool) -> jax.Array:
+    def through_layers(
+        decoder: Transformer, params: Params, tokens: jax.Array, remat: bool, starts: jax.Array | None = None
+    ) -> jax.Array:
         """What `Transformer.full` gives for tokens that are padded on the right; with SCANNED layers or more, one is
         compiled for many."""
-        starts = jnp.zeros(tokens.shape[0], jnp.int32)
+        starts = jnp.zeros(tokens.shape[0], jnp.int32) if starts is None else starts
         if config.num_layers < SCANNED or config.vocab_size <= SMALL_VOCABULARY:
             return decoder.full(tokens, starts, remat)[0]
         hidden, turned, mask = decoder.begun(tokens, starts)
@@ -311,11 +312,13 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         decoder = module(params)
         return decoder.logits(through_layers(decoder, params, tokens, remat))
 
-    def predict(params: Params, tokens: jax.Array, remat: bool = False) -> jax.Array | Unprojected:
-        if not in_tiles(config):
-            return apply(params, tokens, remat)
+    def predict(
+        params: Params, tokens: jax.Array, remat: bool = False, starts: jax.Array | None = None
+    ) -> jax.Array | Unprojected:
         decoder = module(params)
-        hidden = through_layers(decoder, params, tokens, remat)
+        hidden = through_layers(decoder, params, tokens, remat, starts)
+        if not in_tiles(config):
+            return decoder.logits(hidden)
         return Unprojected(hidden, decoder.projection, config.compute_dtype, config.precision)
 
     def prefill(

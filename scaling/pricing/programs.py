@@ -2,7 +2,8 @@
 
 In: a stage, and the share of one device of a mesh. Out: `Program`s, by the functions that the kinds' records name in
 `memory`. `--plan` predicts their memory here, by arithmetic; `scaling.compile` asks XLA's compiler. Lengths are the
-longest that the family allows, as in scaling.pricing.costs.
+longest that the family allows, as in scaling.pricing.costs. Where sequences share rows (scaling.model.packing), that is
+the largest call: those of shorter sequences are narrower.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from scaling.model.memory_need import (
     scoring_memory,
     training_memory,
 )
+from scaling.model.packing import is_packed, packing_of_equal
 from scaling.model.sizes import ModelConfig
 from scaling.pricing.lengths import longest, setting
 from scaling.stage import Stage
@@ -37,6 +39,7 @@ class Device:
     axes: Mapping[str, int]  # sizes of the mesh's axes
     tokens_limit: int  # of one micro-batch
     remat: bool
+    packs: bool = True  # sequences of a checkpoint's policy share rows
 
     @property
     def ways(self) -> int:
@@ -51,11 +54,12 @@ class Program:
     work: Work
     shape: ModelConfig
     mesh: tuple[int, ...]  # sizes of AXES
-    rows: int  # sequences; a pair is two
+    rows: int  # sequences, of which a pair has two; or the rows that sequences share
     length: int  # tokens of each, padding included; of its prompt where it is sampled
     prompts: int = 0  # different ones, which are prefilled
     new_tokens: int = 0  # slots of a completion that is sampled
     batch: int = 0  # sequences of a whole update
+    longest_sequence: int = 0  # tokens of the longest sequence where several share a row
     lora: Lora | None = None
     remat: bool = False
     whole_logits: bool = False  # the update's loss reads them, not log-probabilities alone
@@ -98,11 +102,17 @@ BESIDE = ("start policy", "AdamW moments")  # in memory beside an update's gradi
 
 def training(stage: Stage, device: Device) -> tuple[Program, ...]:
     """Updates in the batches of the section that is named after the stage's kind."""
-    return (_update("training", stage, device, stage.config[stage.kind]["batch_size"]),)
+    return (_packed(_update("training", stage, device, stage.config[stage.kind]["batch_size"]), stage, device),)
 
 
 def training_on_pairs(stage: Stage, device: Device) -> tuple[Program, ...]:
     """The same where a row is two sequences, which the reference policy reads once."""
+    update, *others = training_with_twins(stage, device)
+    return (_packed(update, stage, device), *others)
+
+
+def training_with_twins(stage: Stage, device: Device) -> tuple[Program, ...]:
+    """The same where the loss reads one sequence of each two at a time, so that they never share a row."""
     update = _update("training on pairs", stage, device, stage.config[stage.kind]["batch_size"])
     return (update, *scoring(stage, device))
 
@@ -142,12 +152,16 @@ def scoring(stage: Stage, device: Device) -> tuple[Program, ...]:
     shape, prompt, completion = longest(stage)
     length = padded(prompt + completion)
     rows = device.ways * rows_on_device(length, -(-SCORING_ROWS // device.ways), device.tokens_limit)
-    return (Program("scoring", shape, tuple(device.axes[name] for name in AXES), rows, length, batch=SCORING_ROWS),)
+    padded_rows = Program("scoring", shape, tuple(device.axes[name] for name in AXES), rows, length, batch=SCORING_ROWS)
+    return (_packed(padded_rows, stage, device),)
 
 
 def with_narrower(program: Program, tokens_limit: int) -> tuple[Program, ...]:
-    """The call and those for shorter sequences with more rows: of each number of rows the one with the longest."""
-    if not program.batch:
+    """The call and those for shorter sequences with more rows: of each number of rows the one with the longest.
+
+    Only the call itself where sequences share rows.
+    """
+    if not program.batch or program.longest_sequence:
         return (program,)
     widest: dict[int, Program] = {}
     for length in range(program.length, 0, -BUCKET):
@@ -164,6 +178,17 @@ def _update(work: Work, stage: Stage, device: Device, batch_size: int) -> Progra
     batch = batch_size * program.sequences
     rows = _rows(batch, program.sequences, program.length, device.ways, device.tokens_limit)
     return replace(program, rows=rows, batch=batch)
+
+
+def _packed(program: Program, stage: Stage, device: Device) -> Program:
+    """The call with packed rows, if the policy's are, of a batch whose sequences are all as long as they may be."""
+    if not (device.packs and is_packed(program.shape)):
+        return program
+    _, prompt, completion = longest(stage)
+    sequences, limit = program.sequences, device.tokens_limit
+    packing = packing_of_equal(program.batch // sequences, sequences, prompt + completion, device.ways, limit)
+    rows = device.ways * packing.rows
+    return replace(program, rows=rows, length=packing.widths[-1], longest_sequence=packing.longest)
 
 
 def _rows(batch: int, sequences: int, length: int, ways: int, tokens_limit: int) -> int:

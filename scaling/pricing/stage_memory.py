@@ -64,7 +64,7 @@ def device_of(stage: Stage, resources: Resources, memory: Memory, hardware: Hard
     axes = resources.meshes_on(hardware).get(resource_class, ONE_DEVICE)
     accelerated = hardware is not None or bool({"gpu", "tpu"} & resources.amounts[resource_class].keys())
     limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if accelerated else CPU_TOKENS)
-    return Device(axes, limit, memory.remat == "layers")
+    return Device(axes, limit, memory.remat == "layers", memory.packing)
 
 
 def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) -> list[str]:

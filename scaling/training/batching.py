@@ -4,23 +4,31 @@ The order of an epoch depends on the seed and the epoch only, so an update's bat
 resumed run sees exactly the batches that an unbroken run would have seen.
 
 A batch is cut into micro-batches, longest rows first. Each is as wide as its longest row, and has about
-`micro_batch_tokens()` tokens: short rows cost little, and the results of a micro-batch stay in a core's caches. The
-grouping of rows never changes what is learned: the update divides once, by the batch's count.
+`micro_batch_tokens()` tokens: short rows cost little, and the results of a micro-batch stay in a core's caches. With a
+checkpoint's policy, for which another shape is minutes of compilation, several sequences share a row instead
+(scaling.model.packing). The grouping of rows never changes what is learned: the update divides once, by the batch's
+count.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
 from scaling.model.memory_need import ACCELERATOR_TOKENS, BUCKET, CPU_TOKENS, rows_on_device
+from scaling.model.packing import Call, Packing, calls_of, is_packed, packing_of
 from scaling.model.sharding import row_multiple
+from scaling.model.sizes import ModelConfig
 from scaling.training.memory_settings import current_memory
 
 PAD = 0
 # Arrays [N, ..., T], whose width a micro-batch cuts.
 PER_TOKEN = ("tokens", "mask", "old_token_logps", "ref_token_logps", "token_gains")
+
+# A micro-batch: which rows, and their arrays.
+MicroBatch = tuple[np.ndarray, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -94,9 +102,65 @@ def micro_batch_tokens() -> int:
     return CPU_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_TOKENS
 
 
+def cutter(
+    arrays: Mapping[str, np.ndarray],
+    updates: Iterable[np.ndarray],
+    lengths: np.ndarray,
+    batch_size: int,
+    config: ModelConfig,
+    packs: bool = True,
+) -> Callable[[np.ndarray], Iterator[MicroBatch]]:
+    """How the rows of each of these updates become micro-batches, packed where the policy's are.
+
+    arrays, batch_size: as for `micro_batches`; lengths: int [N] or, of rows that are several sequences, [N, S]; packs:
+    see `Objective`.
+    """
+    of_rows = lengths if lengths.ndim == 2 else lengths[:, None]
+    if not (packs and is_packed(config) and current_memory().packing and len(lengths)):
+        longest = of_rows.max(axis=1)
+        return lambda rows: micro_batches(arrays, rows, longest, batch_size)
+    config.check_room(int(of_rows.max()))
+    packing = packing_of([of_rows[rows].tolist() for rows in updates], row_multiple(), micro_batch_tokens())
+    return lambda rows: packed_batches(arrays, rows, of_rows, packing)
+
+
+def packed_batches(
+    arrays: Mapping[str, np.ndarray], rows: np.ndarray, lengths: np.ndarray, packing: Packing
+) -> Iterator[MicroBatch]:
+    """The micro-batches of an update whose sequences share rows, each with an entry `packed` for `packed_apply`.
+
+    lengths: int [N, S]. The other arrays are those of `micro_batches`, all of one shape: they take little room.
+    """
+    for call in calls_of(lengths[rows].tolist(), packing):
+        members = rows[list(call.members)]
+        batch = _as_wide(take(arrays, members, packing.members), packing.longest)
+        apart = batch["tokens"].reshape(-1, packing.longest)
+        yield members, {**batch, "packed": _packed(call, apart, lengths[members].ravel())}
+
+
+def _packed(call: Call, apart: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of a call: tokens int32 [R, W]; begins int32 [R, W], the slot of its row at which each token's sequence
+    begins; starts int32 [B], where each sequence begins, counted over the slots of all rows.
+
+    apart: int32 [B, T], the sequences with filler behind them; lengths: int, of those that are no filler.
+    """
+    shape = (len(call.places), call.width)
+    tokens, starts = np.full(shape, PAD, np.int32), np.zeros(len(apart), np.int32)
+    begins = np.broadcast_to(np.arange(call.width, dtype=np.int32), shape).copy()  # a slot of filler sees itself
+    for row, members in enumerate(call.places):
+        start = 0
+        for member in members:
+            end = start + int(lengths[member])
+            tokens[row, start:end] = apart[member, : end - start]
+            begins[row, start:end] = start
+            starts[member] = row * call.width + start
+            start = end
+    return {"tokens": tokens, "begins": begins, "starts": starts}
+
+
 def micro_batches(
     arrays: Mapping[str, np.ndarray], rows: np.ndarray, lengths: np.ndarray, batch_size: int
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+) -> Iterator[MicroBatch]:
     """Cut the rows of a batch into (rows, arrays) of few shapes: one for each multiple of BUCKET.
 
     arrays: those of PER_TOKEN [N, ..., T], of which `tokens` is always there, and any others [N, ...]; rows: int [B],
@@ -112,6 +176,16 @@ def micro_batches(
         cut = {name: array[..., :width] if name in PER_TOKEN else array for name, array in arrays.items()}
         yield left[:size], take(cut, left[:size], size)
         left = left[size:]
+
+
+def _as_wide(arrays: Mapping[str, np.ndarray], width: int) -> dict[str, np.ndarray]:
+    """The arrays, those of PER_TOKEN cut or padded to a width."""
+
+    def widened(array: np.ndarray) -> np.ndarray:
+        cut = array[..., :width]
+        return np.pad(cut, [(0, 0)] * (cut.ndim - 1) + [(0, width - cut.shape[-1])])
+
+    return {name: widened(array) if name in PER_TOKEN else array for name, array in arrays.items()}
 
 
 def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:

@@ -1,10 +1,13 @@
 """Log-probabilities of completions: shifted, masked and summed in one place.
 
-Everything is computed in float32, regardless of the dtype of the params.
+Everything is computed in float32, regardless of the dtype of the params. Losses see one sequence a row, also where several
+share a row in the decoder (scaling.model.packing): their tokens' log-probabilities are taken apart here.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +19,54 @@ from scaling.model.sharding import placed_rows, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 from scaling.model.vocabulary import Unprojected
-from scaling.training.batching import Sequences, micro_batches
+from scaling.training.batching import Sequences, cutter, micro_batches
 
 
-def token_logps(logits: jax.Array | Unprojected, tokens: jax.Array) -> jax.Array:
+@partial(jax.tree_util.register_dataclass, data_fields=["logits", "tokens", "starts"], meta_fields=["length"])
+@dataclass(frozen=True)
+class Packed:
+    """Logits of sequences that share rows, for `token_logps`."""
+
+    logits: jax.Array | Unprojected  # [R, W, V]
+    tokens: jax.Array  # int32 [R, W]
+    starts: jax.Array  # int32 [B], where each sequence begins, counted over the slots of all rows
+    length: int  # T, tokens of a sequence with the filler behind it
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the logits of sequences that are apart."""
+        return (len(self.starts), self.length, self.logits.shape[-1])
+
+    def token_logps(self) -> jax.Array:
+        """Log-probability float32 [B, T] of each token, and of no meaning behind the sequence; position 0 is 0."""
+        index = jnp.arange(self.length)[None]
+        apart = jnp.take(token_logps(self.logits, self.tokens).reshape(-1), self.starts[:, None] + index, mode="clip")
+        return jnp.where(index == 0, 0.0, apart)
+
+
+def packed_apply(apply: Callable[..., Any], packed: Mapping[str, jax.Array] | None) -> Callable[..., Any]:
+    """An apply for the loss of a micro-batch: the same, or, where sequences share rows, one whose result is `Packed`.
+
+    The loss gives it all sequences of the micro-batch at once, in their order. packed: as `packed_batches` makes it.
+    """
+    if packed is None:
+        return apply
+    starts = packed["starts"]
+
+    def of_rows(params: Params, tokens: jax.Array) -> Packed:
+        if len(tokens) != len(starts):
+            raise ValueError(
+                f"a loss gives apply {len(tokens)} sequences, but {len(starts)} of its micro-batch share rows; give it"
+                " all of them at once, or do not set `packs`."
+            )
+        return Packed(
+            apply(params, packed["tokens"], starts=packed["begins"]), packed["tokens"], starts, tokens.shape[1]
+        )
+
+    return of_rows
+
+
+def token_logps(logits: jax.Array | Unprojected | Packed, tokens: jax.Array) -> jax.Array:
     """Log-probability of each token given those before it.
 
     logits: float [B, T, V] of the same sequences, computed or not; tokens: int32 [B, T].
@@ -27,6 +74,8 @@ def token_logps(logits: jax.Array | Unprojected, tokens: jax.Array) -> jax.Array
     """
     if logits.shape[:2] != tokens.shape:
         raise ValueError(f"logits are {logits.shape}, tokens {tokens.shape}; the first two axes must agree.")
+    if isinstance(logits, Packed):
+        return logits.token_logps()
     if isinstance(logits, Unprojected):
         return jnp.pad(logits.token_logps(tokens), ((0, 0), (1, 0)))
     log_probs = jax.nn.log_softmax(logits[:, :-1].astype(jnp.float32), axis=-1)
@@ -34,7 +83,7 @@ def token_logps(logits: jax.Array | Unprojected, tokens: jax.Array) -> jax.Array
     return jnp.pad(picked, ((0, 0), (1, 0)))
 
 
-def completion_logps(logits: jax.Array | Unprojected, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+def completion_logps(logits: jax.Array | Unprojected | Packed, tokens: jax.Array, mask: jax.Array) -> jax.Array:
     """Summed log-probability float32 [B] of the tokens where mask float32 [B, T] is 1."""
     return jnp.sum(token_logps(logits, tokens) * mask, axis=-1)
 
@@ -42,10 +91,12 @@ def completion_logps(logits: jax.Array | Unprojected, tokens: jax.Array, mask: j
 def reference_logps(policy: Policy, rows: Sequences) -> np.ndarray:
     """Log-probability float32 [N] of every row's completion under a frozen policy, such as the reference."""
     forward, arrays = make_forward(policy.config), {"tokens": rows.tokens, "mask": rows.mask}
-    logps = np.zeros(len(rows.lengths), np.float32)
-    for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, SCORING_ROWS):
+    logps, everything = np.zeros(len(rows.lengths), np.float32), np.arange(len(rows.lengths))
+    cut = cutter(arrays, [everything], rows.lengths, SCORING_ROWS, policy.config)
+    for members, batch in cut(everything):
         batch = placed_rows(batch)
-        logps[members] = whole(forward(policy.params, batch["tokens"], batch["mask"]))[: len(members)]
+        found = whole(forward(policy.params, batch["tokens"], batch["mask"], batch.get("packed")))
+        logps[members] = found[: len(members)]
     return logps
 
 
@@ -55,8 +106,10 @@ def make_forward(config: ModelConfig) -> Callable[..., jax.Array]:
     predict = architecture(config).predict
 
     @jax.jit
-    def forward(params: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        return completion_logps(predict(params, tokens), tokens, mask)
+    def forward(
+        params: Params, tokens: jax.Array, mask: jax.Array, packed: Mapping[str, jax.Array] | None = None
+    ) -> jax.Array:
+        return completion_logps(packed_apply(predict, packed)(params, tokens), tokens, mask)
 
     return forward
 

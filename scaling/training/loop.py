@@ -22,7 +22,7 @@ from scaling.model.policy import Policy
 from scaling.model.sharding import placed_params, placed_rows
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params
-from scaling.training.batching import Schedule, micro_batches
+from scaling.training.batching import Schedule, cutter
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.memory_settings import current_memory
 from scaling.training.snapshots import Snapshots, evenly
@@ -67,17 +67,18 @@ def train(
 ) -> tuple[Params, dict[str, float]]:
     """Train on all rows of `arrays` for the optimizer's epochs.
 
-    arrays: [N, ...] each, the batch of the loss, and lengths int [N], the tokens of each row; see `micro_batches`.
+    arrays: [N, ...] each, the batch of the loss, and lengths int [N] or [N, S], the tokens of each row or of each of
+    its sequences; see `micro_batches`.
     num_snapshots: policies to keep on the way, the last one among them. Returns the trained params or, with lora,
     adapters to the start policy's params; and the metrics of the last window with `num_updates`.
     """
     trained, frozen = fresh_params(start, lora, seed)
     schedule = Schedule(len(lengths), optimizer.batch_size, optimizer.epochs, seed)
+    rows_of_updates = map(schedule.rows, range(schedule.num_updates))
+    cut = cutter(arrays, rows_of_updates, lengths, optimizer.batch_size, start.config, objective.packs)
     updates = Updates(
         schedule.num_updates,
-        batch_at=lambda index: [
-            batch for _, batch in micro_batches(arrays, schedule.rows(index), lengths, optimizer.batch_size)
-        ],
+        batch_at=lambda index: [batch for _, batch in cut(schedule.rows(index))],
         learning_rate=lambda index: learning_rate_at(
             optimizer.learning_rate, optimizer.warmup_fraction, optimizer.schedule, schedule.num_updates, index
         ),

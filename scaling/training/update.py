@@ -28,6 +28,7 @@ from scaling.model.lora import joined
 from scaling.model.sharding import constrained_params, platform
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
+from scaling.training.logps import packed_apply
 
 
 @struct.dataclass
@@ -50,6 +51,9 @@ class Objective:
     loss: Loss
     constants: Mapping[str, float] = field(default_factory=dict)  # scalars that the loss reads from its batch
     estimate: Loss | None = None  # gives other scalars, of each whole batch, without a gradient (`make_update`)
+    # Sequences may share rows: losses give apply all of batch["tokens"] at once, in their order, and only `token_logps`
+    # or `completion_logps` reads what it returns.
+    packs: bool = False
 
 
 @struct.dataclass
@@ -136,11 +140,11 @@ def make_accumulate(
         gradients: Params,
         params: Params,
         frozen: Params,
-        batch: Mapping[str, jax.Array],
+        batch: Mapping[str, Any],
         constants: Mapping[str, jax.Array],
     ) -> tuple[Params, Sums]:
         def objective(params: Params) -> tuple[jax.Array, Sums]:
-            sums = loss(apply, joined(frozen, params), {**batch, **constants})
+            sums = loss(packed_apply(apply, batch.get("packed")), joined(frozen, params), {**batch, **constants})
             return sums["loss"].total, sums
 
         added, sums = jax.grad(objective, has_aux=True)(params)
@@ -155,10 +159,8 @@ def _make_summed(config: ModelConfig, estimate: Loss, lora: Lora | None) -> Call
     apply = architecture(config, lora).predict
 
     @jax.jit
-    def summed(
-        params: Params, frozen: Params, batch: Mapping[str, jax.Array], constants: Mapping[str, jax.Array]
-    ) -> Sums:
-        return estimate(apply, joined(frozen, params), {**batch, **constants})
+    def summed(params: Params, frozen: Params, batch: Mapping[str, Any], constants: Mapping[str, jax.Array]) -> Sums:
+        return estimate(packed_apply(apply, batch.get("packed")), joined(frozen, params), {**batch, **constants})
 
     return summed
 
