@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks import sides
 from data.problems.row_readers import read_row
+from data.problems.text_problems import prompt_of
 from data.tokens.gguf_tokenizer import write_tokenizer
 from data.tokens.hf_tokenizer import load_tokenizer
 from scaling.config.memory import Memory
@@ -80,7 +81,7 @@ def token_counts(rows: Path, policy: Path) -> tuple[np.ndarray, np.ndarray]:
         if policy.suffix == ".gguf":
             write_tokenizer(policy, Path(folder))
         tokenizer = load_tokenizer(Path(folder) if policy.suffix == ".gguf" else policy, SHAPE)
-        prompts = np.array([len(tokenizer.encode_prompt(row.prompt)) for row in read])
+        prompts = np.array([len(tokenizer.encode_prompt(prompt_of(problems, row.problem))) for row in read])
         return prompts, np.array([len(tokenizer.encode_completion(row.solution)) for row in read])
 
 
