@@ -42,6 +42,7 @@ BOUNDS: Mapping[tuple[str, str], str] = {
     **{(work, size): _TRAINING_LARGE for work in ("sft", "dpo") for size in ("s", "m")},
 }
 NOT_MEASURED = "Not measured yet: run `make bench`."
+NOT_COUNTED = "Not counted yet: run `python -m benchmarks.filler TRAIN.jsonl POLICY`, then `python -m benchmarks.page`."
 HEAD = """# Performance
 
 Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; `make bench` measures all of it again, on an
@@ -68,7 +69,7 @@ def document(results: Path) -> str:
     peak, engine, growth = (_read(results, name) for name in ("utilisation", "engine", "growth"))
     parts += ["## Share of the matmul peak", "", NOT_MEASURED if peak is None else _shares(peak), ""]
     filler = _read(results, "filler")
-    parts += ["## Filler", "", NOT_MEASURED if filler is None else _filler(filler), ""]
+    parts += ["## Filler", "", NOT_COUNTED if filler is None else _filler(filler), ""]
     packing = _read(results, "packing")
     parts += ["## Several seeds in one program", "", NOT_MEASURED if packing is None else _packing(packing), ""]
     adaptive, analysis = _read(results, "adaptive"), _read(results, "analysis")
