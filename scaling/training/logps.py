@@ -1,7 +1,7 @@
 """Log-probabilities of completions: shifted, masked and summed in one place.
 
-Everything is computed in float32, regardless of the dtype of the params. Losses see one sequence a row, also where several
-share a row in the decoder (scaling.model.packing): their tokens' log-probabilities are taken apart here.
+Everything is computed in float32, regardless of the dtype of the params. Losses see one sequence a row. Where several
+share a row in the decoder (scaling.model.packing), their tokens' log-probabilities are taken apart here.
 """
 
 from collections.abc import Callable, Mapping
