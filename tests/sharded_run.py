@@ -6,6 +6,7 @@ gradients and tokens, and the policies of a tiny SFT and DPO in FOLDER/MESH/.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -23,9 +24,10 @@ from scaling.model.policy import Policy, flat, save_policy
 from scaling.model.sampling import row_keys, sample
 from scaling.model.sharding import on_mesh, param_spec, placed_params, placed_rows, row_multiple
 from scaling.model.transformer import architecture
-from scaling.training.batching import Sequences
-from scaling.training.update import OptimizerSettings, init_state, make_update
+from scaling.training.batching import Sequences, cutter
+from scaling.training.update import OptimizerSettings, init_state, make_accumulate, make_update
 
+LARGE = replace(CONFIG, vocab_size=4104)  # a checkpoint's: its sequences share rows
 SETTINGS = OptimizerSettings(np.float32(0.01), np.float32(0.1), np.float32(1.0))
 PAIRS = [([1, 4, 5], [6, 7, 8, 9, 2], [6, 7, 2]), ([1, 9], [3, 2], [5, 5, 5, 5, 5, 2]), ([1], [8, 2], [9, 2])]
 PROMPTS = [[1, 5, 9], [1, 7, 7, 3], [1, 20], [1, 11, 12, 13, 14], [1, 30, 4], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
@@ -38,7 +40,7 @@ def main(folder: Path, name: str) -> None:
     with on_mesh(axes):
         out = folder / name
         out.mkdir()
-        facts = {**gradients(), **updates(axes), **tokens(), **stages(out)}
+        facts = {**gradients(), **packed(), **updates(axes), **tokens(), **stages(out)}
     (folder / f"{name}.json").write_text(json.dumps(facts))
 
 
@@ -50,6 +52,23 @@ def gradients() -> dict[str, object]:
     loss, gradient = (executable := compiled.compile())(params)
     flattened = {key: np.asarray(leaf).ravel().tolist() for key, leaf in flat(gradient).items()}
     return {"loss": float(loss), "gradient": flattened, "flops": executable.cost_analysis()["flops"]}
+
+
+def packed() -> dict[str, object]:
+    """The loss and gradient of ragged sequences that share rows: how many of them depends on the mesh."""
+    lengths = np.array([5, 30, 12, 9, 21, 7, 16, 14, 26, 3, 11])
+    tokens = np.random.default_rng(7).integers(3, LARGE.vocab_size, (len(lengths), 32)).astype(np.int32)
+    mask = (np.arange(32) < lengths[:, None]) & (np.arange(32) >= 2)
+    arrays, rows = {"tokens": tokens, "mask": mask.astype(np.float32)}, np.arange(len(lengths))
+    params = placed_params(random_params(5, jax.eval_shape(architecture(LARGE).init, jax.random.key(0))), LARGE)
+    gradients, loss, shapes = jax.tree.map(jnp.zeros_like, params), 0.0, []
+    accumulate = make_accumulate(LARGE, nll, None, False)
+    for _, batch in cutter(arrays, [rows], lengths, len(lengths), LARGE)(rows):
+        shapes.append(batch["packed"]["tokens"].shape)
+        gradients, sums = accumulate(gradients, params, {}, placed_rows(batch), {})
+        loss += float(sums["loss"].total)
+    flattened = {key: np.asarray(leaf).ravel().tolist() for key, leaf in flat(gradients).items()}
+    return {"packed_loss": loss, "packed_gradient": flattened, "packed_shapes": shapes}
 
 
 def updates(axes: dict[str, int]) -> dict[str, object]:

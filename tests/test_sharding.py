@@ -128,6 +128,18 @@ def test_loss_and_gradient_are_those_of_one_device(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MESHES)
+def test_sequences_that_share_rows_have_the_loss_and_gradient_of_one_device(folder, name):
+    one, many = facts(folder, ONE), facts(folder, name)
+    ways = int(np.prod([int(size) for size in name.split("x")[:2]]))
+    assert all(rows % ways == 0 for rows, _ in many["packed_shapes"])
+    assert many["packed_loss"] == pytest.approx(one["packed_loss"], rel=1e-6)
+    for key, expected in one["packed_gradient"].items():
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(many["packed_gradient"][key], expected, rtol=0, atol=1e-5 * scale, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
 def test_updates_have_the_same_losses_and_leave_params_and_moments_where_the_table_puts_them(folder, name):
     one, many = facts(folder, ONE), facts(folder, name)
     np.testing.assert_allclose(many["losses"], one["losses"], rtol=1e-5)
