@@ -8,7 +8,6 @@ arithmetic, no jax: a plan and the training that it is about ask the same functi
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from heapq import heapreplace
 
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
@@ -57,18 +56,23 @@ def packing_of(updates: Iterable[Sequence[Sequence[int]]], ways: int, limit: int
     longest = rounded(max(length for update in updates for member in update for length in member))
     limit = max(limit, *(rounded(sum(member)) for update in updates for member in update))
     tokens = max(sum(map(sum, update)) for update in updates)
-    rows = -(-min(limit, -(-tokens // ways)) // (SEQUENCES_WIDE * longest))
-    packing = Packing(ways, max(1, rows), limit, longest)
+    packing = Packing(ways, _rows(tokens, longest, ways, limit), limit, longest)
     calls = [call for update in updates for call in _calls(update, packing)]
     members = max(len(call.members) for call in calls)
     widths = few_widths([call.width for call in calls])
     return replace(packing, widths=widths, members=1 << (members - 1).bit_length())
 
 
-@cache  # asked for every stage of a plan
-def packing_of_equal(members: int, sequences: int, length: int, ways: int, limit: int) -> Packing:
-    """The same for updates of so many members whose sequences all have one length."""
-    return packing_of([[[length] * sequences] * members], ways, limit)
+def largest_call(members: int, sequences: int, length: int, ways: int, limit: int) -> tuple[int, int]:
+    """Rows on each device, and tokens of a row, of the largest call of updates of so many members.
+
+    sequences: of a member; length: tokens of the longest. Where an update takes several calls, ragged sequences fill
+    the limit better than equal ones: a row is then as wide as the limit allows.
+    """
+    count, longest, limit = members * sequences, rounded(length), max(limit, rounded(sequences * length))
+    rows = _rows(count * length, longest, ways, limit)
+    in_one_call = rounded(-(-count // (ways * rows)) * length)
+    return rows, min(in_one_call, _rounded_down(limit // rows))
 
 
 def calls_of(update: Sequence[Sequence[int]], packing: Packing) -> Iterator[Call]:
@@ -104,8 +108,20 @@ def few_widths(needed: Sequence[int]) -> tuple[int, ...]:
 def rounded(width: int) -> int:
     """The next of the widths that calls have before they are made fewer."""
     width = max(1, width)
-    step = max(LEAST_STEP, (1 << (width - 1).bit_length()) // 2 // FINENESS)
-    return -(-width // step) * step
+    return -(-width // _step(width)) * _step(width)
+
+
+def _rounded_down(width: int) -> int:
+    return width // _step(width) * _step(width)
+
+
+def _step(width: int) -> int:
+    return max(LEAST_STEP, (1 << (width - 1).bit_length()) // 2 // FINENESS)
+
+
+def _rows(tokens: int, longest: int, ways: int, limit: int) -> int:
+    """Of a call on each device, in a stage whose largest update has so many tokens."""
+    return max(1, -(-min(limit, -(-tokens // ways)) // (SEQUENCES_WIDE * longest)))
 
 
 def _calls(update: Sequence[Sequence[int]], packing: Packing) -> list[Call]:

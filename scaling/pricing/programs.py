@@ -3,7 +3,7 @@
 In: a stage, and the share of one device of a mesh. Out: `Program`s, by the functions that the kinds' records name in
 `memory`. `--plan` predicts their memory here, by arithmetic; `scaling.compile` asks XLA's compiler. Lengths are the
 longest that the family allows, as in scaling.pricing.costs. Where sequences share rows (scaling.model.packing), that is
-the largest call: those of shorter sequences are narrower.
+the largest call that there can be, within some percent.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from scaling.model.memory_need import (
     scoring_memory,
     training_memory,
 )
-from scaling.model.packing import is_packed, packing_of_equal
+from scaling.model.packing import is_packed, largest_call, rounded
 from scaling.model.sizes import ModelConfig
 from scaling.pricing.lengths import longest, setting
 from scaling.stage import Stage
@@ -181,14 +181,13 @@ def _update(work: Work, stage: Stage, device: Device, batch_size: int) -> Progra
 
 
 def _packed(program: Program, stage: Stage, device: Device) -> Program:
-    """The call with packed rows, if the policy's are, of a batch whose sequences are all as long as they may be."""
+    """The largest call with packed rows, if the policy's are."""
     if not (device.packs and is_packed(program.shape)):
         return program
     _, prompt, completion = longest(stage)
-    sequences, limit = program.sequences, device.tokens_limit
-    packing = packing_of_equal(program.batch // sequences, sequences, prompt + completion, device.ways, limit)
-    rows = device.ways * packing.rows
-    return replace(program, rows=rows, length=packing.widths[-1], longest_sequence=packing.longest)
+    members, length = program.batch // program.sequences, prompt + completion
+    rows, width = largest_call(members, program.sequences, length, device.ways, device.tokens_limit)
+    return replace(program, rows=device.ways * rows, length=width, longest_sequence=rounded(length))
 
 
 def _rows(batch: int, sequences: int, length: int, ways: int, tokens_limit: int) -> int:
