@@ -113,15 +113,20 @@ def cutter(
     """How the rows of each of these updates become micro-batches, packed where the policy's are.
 
     arrays, batch_size: as for `micro_batches`; lengths: int [N] or, of rows that are several sequences, [N, S]; packs:
-    see `Objective`.
+    see `Objective`. Packed, no more than batch_size rows are laid out together, as a plan assumes.
     """
     of_rows = lengths if lengths.ndim == 2 else lengths[:, None]
     if not (packs and is_packed(config) and current_memory().packing and len(lengths)):
         longest = of_rows.max(axis=1)
         return lambda rows: micro_batches(arrays, rows, longest, batch_size)
     config.check_room(int(of_rows.max()))
-    packing = packing_of([of_rows[rows].tolist() for rows in updates], row_multiple(), micro_batch_tokens())
-    return lambda rows: packed_batches(arrays, rows, of_rows, packing)
+
+    def parts(rows: np.ndarray) -> list[np.ndarray]:
+        return np.split(rows, range(batch_size, len(rows), batch_size))
+
+    together = [of_rows[part].tolist() for rows in updates for part in parts(rows)]
+    packing = packing_of(together, row_multiple(), micro_batch_tokens())
+    return lambda rows: (batch for part in parts(rows) for batch in packed_batches(arrays, part, of_rows, packing))
 
 
 def packed_batches(
