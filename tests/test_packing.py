@@ -13,10 +13,12 @@ from algorithms import dpo, sft
 from algorithms.kto import unpaired_loss
 from scaling.config.memory import Memory
 from scaling.config.training import Sft
+from scaling.model import transformer, vocabulary
 from scaling.model.packing import MOST_WIDTHS, SPREAD, calls_of, few_widths, packing_of, rounded
 from scaling.model.policy import Policy
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
+from scaling.model.vocabulary import Unprojected
 from scaling.training.batching import cutter, sequences
 from scaling.training.logps import reference_logps
 from scaling.training.memory_settings import using_memory
@@ -147,6 +149,19 @@ def test_packed_rows_have_the_loss_and_gradient_of_padded_ones(name):
     assert found[1]["loss"][1] == rows.mask.sum()
 
 
+def test_a_vocabulary_in_tiles_changes_nothing_of_packed_rows(monkeypatch):
+    """So are bfloat16 policies and those on a mesh computed; in float32 here, where they can be compared."""
+    config, rows = replace(SMALL, vocab_size=4112), random_sequences(9)
+    arrays = {"tokens": rows.tokens, "mask": rows.mask}
+    *expected, padded = summed(config, sft.nll, arrays, rows.lengths, PADDED)
+    monkeypatch.setattr(transformer, "in_tiles", lambda config: True)
+    monkeypatch.setattr(vocabulary, "TILE", 500)
+    predicted = jax.eval_shape(architecture(config).predict, params_of(config), rows.tokens)
+    *found, packed = summed(config, sft.nll, arrays, rows.lengths, PACKED)
+    assert isinstance(predicted, Unprojected) and packed > 1 and padded == 0
+    assert_same(found, expected)
+
+
 def test_a_pair_may_lie_in_two_rows():
     rows = random_sequences(10)
     arrays = {name: getattr(rows, name).reshape(5, 2, -1) for name in ("tokens", "mask")}
@@ -196,6 +211,13 @@ def batches(config: ModelConfig, packs: bool = True, memory: Memory = PACKED):
     with using_memory(memory):
         cut = cutter({"tokens": rows.tokens}, [np.arange(4)], rows.lengths, 4, config, packs)
         return [batch for _, batch in cut(np.arange(4))]
+
+
+def test_no_more_rows_than_a_batch_has_share_a_call():
+    rows = random_sequences(9)
+    with using_memory(Memory(micro_batch_tokens=10_000)):
+        cut = cutter({"tokens": rows.tokens}, [np.arange(9)], rows.lengths, 4, SMALL)
+        assert [members.tolist() for members, _ in cut(np.arange(9))] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
 
 
 def test_small_policies_unknown_losses_and_those_who_turn_it_off_have_padded_rows():
