@@ -156,7 +156,7 @@ def test_the_order_in_which_targets_are_written_is_no_part_of_an_identity():
 
 
 def test_a_target_named_twice_is_refused_in_any_order():
-    with pytest.raises(ValidationError, match="targets are query, query, up; name each once"):
+    with pytest.raises(ValidationError, match="has 'query' more than once; list each value once"):
         Lora(targets=("query", "up", "query"))
 
 

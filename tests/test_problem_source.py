@@ -56,7 +56,12 @@ def test_own_rows_have_keys_by_name_numbers_as_answers_and_solutions_if_they_lik
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "x"}, "row 7 has None as its 'answer'; expected text or a number. Correct the row, whose keys are"),
+        (
+            {"prompt": "x"},
+            "row 7 has no key 'answer'; its keys are prompt. Add it, or name another key in problems.answer_key",
+        ),
+        ({"Prompt": "x", "answer": 1}, "row 7 has no key 'prompt'; .* Did you mean 'Prompt'"),
+        ({"prompt": "x", "answer": None}, "row 7 has None as its 'answer'; expected text or a number"),
         ({"prompt": "x", "answer": True}, "has True as its 'answer'"),
         ({"prompt": " ", "answer": 1}, "row 7 has an empty problem"),
         ({"prompt": "x", "answer": 1, "solution": "no\n#### 2"}, "the solution states '2', but the answer is '1'"),
@@ -165,8 +170,8 @@ def test_own_rows_are_read_as_people_write_them(tmp_path, text):
     [
         ('{"prompt": "1+1?", "answer": 2', "rows.jsonl, line 1 is .*, not a JSON object"),
         ('{"prompt": "1+1?", "answer": 1, "answer": 2}', "it has the key 'answer' twice"),
-        ('["1+1?", 2]\n["1+2?", 3]', "all, row 1 is .*, a list; expected an object with keys"),
-        ('"1+1?"', "all, row 1 is '1\\+1\\?', a str; expected an object"),
+        ('["1+1?", 2]\n["1+2?", 3]', "all, row 1 is .*; expected an object with keys"),
+        ('"1+1?"', "all, row 1 is '1\\+1\\?'; expected an object"),
         ('{"prompt": "1+1?", "answer": NaN}', "has nan as its 'answer'; expected text or a number"),
         ('{"prompt": "1+1?", "answer": -Infinity}', "has -inf as its 'answer'"),
         ('{"prompt": "1+1?", "answer": ["2"]}', r"has \['2'\] as its 'answer'"),
@@ -188,7 +193,7 @@ def test_rows_that_cannot_be_read_are_named(tmp_path, text, message):
 def test_a_file_in_another_encoding_is_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(AS_LINES.encode("utf-16"))
-    with pytest.raises(ValueError, match=r"rows\.jsonl is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 1 is not UTF-8 text"):
         set_files(str(path))
 
 

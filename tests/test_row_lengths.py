@@ -1,6 +1,7 @@
 """data.sets.row_lengths and scaling.pricing.lengths: what a plan learns from the rows of a local set."""
 
 import json
+import re
 
 import pytest
 from tiny_set import gsm8k_folder
@@ -58,10 +59,47 @@ def test_a_plan_names_the_row_that_the_import_would_reject(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in [*ROWS, {"prompt": "x", "answr": "3"}]) + "\n")
     cell = cell_of(path)
-    with pytest.raises(ConfigError, match=r"rows\.jsonl, row 3 has None as its 'answer'.*keys are prompt, answr"):
+    with pytest.raises(ConfigError, match=r"rows\.jsonl, line 3 has no key 'answer'; its keys are prompt, answr"):
         check_set(cell, cell.problems, tmp_path / "sweep.yaml")
     path.write_text(json.dumps(ROWS[0]) + "\n" + '{"prompt": ' + "\n")
     with pytest.raises(ConfigError, match=r"rows\.jsonl, line 2 is .* not a JSON object"):
+        check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+
+
+@pytest.mark.parametrize(
+    ("rows", "messages"),
+    [
+        (
+            ["", "nonsense", '{"prompt": 1}', "5"],
+            ["line 4 is 'nonsense'", "line 5 has no key 'answer'", "line 6 is '5'"],
+        ),
+        (
+            ['{"prompt": "abcd", "answer": 7, "solution": "#### 7"}'],
+            ["line 3 is the problem of .*, line 1, 'abcd', but"],
+        ),
+        (['{"prompt": "x", "answer": 7}'], ["line 3 has no solution to learn from; add solutions"]),
+        ([json.dumps(ROWS[0])] * 5, []),
+        (["{}"] * 15, [f"line {line} has no key 'prompt'" for line in range(3, 13)] + ["and 5 more like these"]),
+    ],
+)
+def test_a_plan_names_all_rows_that_cannot_be_used(tmp_path, rows, messages):
+    path = tmp_path / "rows.jsonl"
+    third = {"prompt": "c", "answer": "3", "solution": "#### 3"}
+    path.write_text("\n".join([*map(json.dumps, ROWS), *rows, json.dumps(third)]))
+    cell = cell_of(path)
+    if not messages:
+        return check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+    with pytest.raises(ConfigError) as error:
+        check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+    lines = str(error.value).splitlines()
+    assert len(lines) == len(messages)
+    assert all(re.search(message, line) for message, line in zip(messages, lines, strict=True))
+
+
+def test_problems_that_are_there_twice_are_not_counted_twice(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", ROWS * 9)
+    cell = cell_of(tmp_path / "rows.jsonl")
+    with pytest.raises(ConfigError, match="but the set has 2 problems in all"):
         check_set(cell, cell.problems, tmp_path / "sweep.yaml")
 
 

@@ -59,7 +59,7 @@ def test_what_cannot_work_or_would_be_logged_is_refused(settings, words):
     ],
 )
 def test_a_key_in_a_sweep_file_is_refused_and_not_shown(tmp_path, section):
-    with pytest.raises(ConfigError, match=r"(sampler|teacher)\.(api_key_env|endpoint): ") as caught:
+    with pytest.raises(ConfigError, match=r"(sampler|teacher)\.(api_key_env|endpoint) (is|has) ") as caught:
         load(tmp_path, section)
     assert "s3cr" not in str(caught.value)
 
@@ -72,7 +72,7 @@ def test_a_sweep_names_its_server_and_mistakes_are_named_with_their_key(tmp_path
 
 
 def test_a_sampler_cannot_be_an_axis_because_it_changes_no_result(tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown key 'sampler.max_concurrency'"):
+    with pytest.raises(ConfigError, match=r"grid.sampler.max_concurrency is no axis"):
         load(tmp_path, "", "grid.sampler.max_concurrency=[1, 2]")
 
 

@@ -1,5 +1,6 @@
 """Sweep files: what is accepted, and that every mistake is one clear message with file, key and cure."""
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,7 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
         ({"grid": {5: [1]}}, ["grid.5: unknown key '5'"]),
         (
             {"problems": {"family": "modular_sum", "degree": 2}},
-            ["unknown key 'problems.degree'", "'problems.operands'"],
+            ["unknown key 'problems.degree'", "It is a key of the family star_graph."],
         ),
         ({"select": {"seeds": [100], "stf": {}}}, ["'select.stf'", "Did you mean 'select.sft'"]),
         ({"select": {"sft": {"epochs": [1, 2]}}}, ["select.seeds is missing"]),
@@ -181,6 +182,63 @@ def test_set_replaces_a_key_before_anything_is_checked(tmp_path):
             ["grid.data_size[0] is '64k'; expected an integer."],
         ),
         ({"question": ["word"] * 100}, ["question is ['word', 'word'", "...; "]),
+        ({"SFT": {}}, ["unknown key 'SFT'. Did you mean 'sft'?"]),
+        ({"sft.epochs": 3}, ["unknown key 'sft.epochs'. Write it inside of its section, as sft: {epochs: ...}."]),
+        ({"sft": {3: 4}}, ["sft has the key 3; expected a word. A number has no comma: write 1000."]),
+        ({"sft": {"epochs": 1e3}}, ["sft.epochs is 1000.0; expected an integer. Write 1000."]),
+        ({"sft": {"warmup_fraction": "10%"}}, ["sft.warmup_fraction is '10%'; expected a number. Write 0.1."]),
+        ({"sft": {"learning_rate": "0.001"}}, ["expected a number. Write 0.001."]),
+        ({"rft": {"include_synthetic": "yes"}}, ["expected true or false. The default is true."]),
+        (
+            {"checkpoint": "best"},
+            ["checkpoint is 'best'; expected a mapping of its keys. Write checkpoint: {keep: last}."],
+        ),
+        (
+            {"checkpoint": {"keep": "first"}},
+            ["checkpoint.keep is 'first'; expected 'last' or 'best'. The default is last."],
+        ),
+        ({"resources": {"train": 1}}, ["resources.train is 1; expected a mapping. Write train: {cpu: 1}."]),
+        ({"resources": {"cpu": 1}}, ["unknown key 'resources.cpu'. Known: resources.train, "]),
+        ({"resources": {"hardware": {"name": "H100"}}}, ["expected a list. Write [{'name': 'H100'}]."]),
+        (
+            {"labels": {"sft": False}},
+            ["labels.sft is False; expected text. Quote a text that YAML reads as true or false"],
+        ),
+        ({"labels": {"sft": "ours", "rft": "ours"}}, ["labels.sft is 'ours', as labels.rft is"]),
+        ({"labels": {"sft": ""}}, ["labels.sft is ''; expected some text."]),
+        ({"labels": {"rft, colour=4": "four"}}, ["no axis of the grid is colour; the axes are algorithm, data_size."]),
+        ({"question": ""}, ["question is ''; expected some text."]),
+        ({"grid": "sft"}, ["grid is 'sft'; it maps dotted keys to lists of values, such as algorithm: [sft, rft]."]),
+        ({"grid": {"data_size": None}}, ["grid.data_size is empty; an axis is a list of values, such as [64, 128]."]),
+        ({"grid": {"data_size": [[64]]}}, ["expected an integer. An axis is one list: leave the inner brackets out."]),
+        ({"grid": {"data_size": [1, True]}}, ["grid.data_size[1] is True; expected an integer."]),
+        ({"grid": {"algorithm": ["Step-DPO"]}}, ["grid.algorithm[0] is 'Step-DPO'", "Did you mean 'step_dpo'?"]),
+        ({"grid": {"seed": [0]}}, ["grid.seed is no axis", "write seeds at the top of the file."]),
+        ({"grid": {"sampler.model": ["a"]}}, ["grid.sampler.model is no axis", "write sampler at the top"]),
+        ({"pretrain": {"num_updates": 10**23}}, ["pretrain.num_updates is 1000", "are not exact; lower it."]),
+        ({"problems": "modular_sum"}, ["expected a mapping of its keys. Write problems: {family: modular_sum}."]),
+        ({"problems": {"family": "ModularSum"}}, ["problems.family is 'ModularSum'", "Did you mean 'modular_sum'?"]),
+        ({"teacher": {"model": "gpt"}}, ["sweep.yaml: teacher names gpt, but the family modular_sum"]),
+        ({"analysis": {"claims": {"rft": True}}}, ["analysis.claims.rft is True; a claim is a multiplier such as 2"]),
+        ({"analysis": {"claims": {"rft": "<=0"}}}, ["analysis.claims.rft is '<=0'; a claim is a multiplier"]),
+        ({"analysis": {"claims": {"sft": 2}}}, ["claims 2 for the reference, whose multiplier is 1"]),
+        ({"analysis": {"compare": [["rft"]]}}, ["analysis.compare[0] is ['rft']; expected two algorithms to compare"]),
+        ({"analysis": {"compare": [["rft", "sft"]] * 2}}, ["analysis.compare[1] repeats ['rft', 'sft']"]),
+        ({"analysis": {"equal_within": 1.25}}, ["but analysis.compare names no pair of algorithms"]),
+        ({"evaluation": {"pass_at": [4, 4]}}, ["evaluation.pass_at has 4 more than once"]),
+        ({"evaluation": {"sets": [{"name": "a b", "problems": {"operands": 5}}]}}, ["'a b'; expected letters, digits"]),
+        (
+            {"evaluation": {"sets": [{"name": "a", "problems": {"operand": 5}}]}},
+            ["evaluation.sets[0].problems of 'a' has the unknown key 'operand'. Did you mean 'operands'?"],
+        ),
+        (
+            {"evaluation": {"sets": [{"name": "a", "problems": {"operands": datetime.date(2024, 1, 1)}}]}},
+            ["has operands = '2024-01-01'; expected integer, as in the section problems."],
+        ),
+        (
+            {"evaluation": {"sets": [{"name": name, "problems": {"operands": 5}} for name in "ab"]}},
+            ["evaluation.sets[1].problems of 'b' are those of 'a'"],
+        ),
     ],
 )
 def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
@@ -207,6 +265,12 @@ def test_every_mistake_names_key_value_and_cure(tmp_path, change, parts):
         ("question: 2024-13-45\n", "is not YAML: month must be in 1..12"),
         ("question: " + "[" * 3000 + "]" * 3000, "is not YAML: maximum recursion depth"),
         ("question: why\ngrid: }\n", "is not YAML: line 2, column 7"),
+        ("question: why\nsft:\n\tepochs: 3\n", "indent with blanks, not with tabs."),
+        ("question: is it: true?\n", "line 1, column 16: mapping values are not allowed here; quote a text that holds"),
+        ("question: *why\n", "found undefined alias 'why'; quote a text that begins with *."),
+        ("question: why\n---\nseeds: [0]\n", "leave out the line ---"),
+        ("question: why\nseeds: [0, 010]\n", "line 2 has 010, which YAML reads as 8; write the number that you mean"),
+        ("question: why\npretrain: {num_updates: 1:30}\n", "line 2 has 1:30, which YAML reads as 90"),
     ],
 )
 def test_what_is_no_sweep_is_said_to_be_none(tmp_path, text, part):
@@ -226,6 +290,26 @@ def test_all_mistakes_of_a_file_come_together_one_a_line(tmp_path):
     named = ["'problem'", "grid.algorithm[1]", "grid.data_size", "rft.max_positves", "seeds is 3"]
     named += ["sft.learning_rate", "sft.epochs", "rft.keep"]
     assert len(lines) == len(named) and all(part in line for part, line in zip(named, lines, strict=True))
+
+
+def test_mistakes_of_all_sections_come_together_whatever_else_is_wrong(tmp_path):
+    change = {
+        "grid": {"algorithm": ["sft", "rft"], "data_size": [64, "128"], "dpo.beta": [0.0, 0.1]},
+        "sft": {"epochs": "x"},
+        "evaluation": {"sets": [{"name": "a", "problems": {"operands": 99}}]},
+        "select": {"seeds": [0, 7, 7], "rft": {"epochs": [1, 1], "start": ["bass"]}},
+        "seeds": [0, 0],
+    }
+    named = ["sft.epochs", "evaluation.sets[0].problems", "grid.dpo.beta[0]", "grid.data_size[1]", "seeds[1]"]
+    lines = message(tmp_path, change).splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == named
+    change |= {"sft": {}, "evaluation": {}, "grid": GOOD["grid"], "labels": {"rtf": "a"}}
+    named = ["seeds[1]", "select.seeds[2]", "select.seeds", "select.rft.epochs[1]", "labels"]
+    lines = message(tmp_path, change).splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == named
+    text = yaml.safe_dump(GOOD).replace("64", "064") + "store: a\nstore: b\nfoo: 1\n"
+    lines = message(tmp_path, text=text).splitlines()
+    assert [line.split(": ")[1][:4] for line in lines] == ["line", "line", "unkn"]
 
 
 def test_mistakes_that_need_cells_come_together_too(tmp_path):

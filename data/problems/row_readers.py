@@ -7,13 +7,14 @@ another answer is an error. "The answer is" and numbers on the way to the end ar
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from data.answers.final_answer import final_answer, form_used, same_answer
 from data.answers.user_verifiers import is_right
+from scaling.config.errors import nearest
 from scaling.config.problems import ProblemsInLanguage
 from scaling.config.text_problems import Gsm8k, Jsonl, Math
 
@@ -39,7 +40,8 @@ class SetRow:
 def read_row(config: ProblemsInLanguage, row: Mapping[str, object], where: str) -> SetRow:
     """A row as a `SetRow`; where: its file and number, for messages."""
     if not isinstance(row, Mapping):
-        raise ValueError(f"{where} is {str(row)[:60]!r}, a {type(row).__name__}; expected an object with keys.")
+        shown = "null" if row is None else repr(row)[:60]
+        raise ValueError(f"{where} is {shown}; expected an object with keys. Correct or remove it.")
     found = _READERS[config.family](config, row, where)
     if not found.problem or not found.answer:
         missing = "problem" if not found.problem else "answer"
@@ -62,6 +64,32 @@ def read_row(config: ProblemsInLanguage, row: Mapping[str, object], where: str) 
             f" or change problems.answer_forms, which is {list(config.answer_forms)}."
         )
     return _with_statement(config, found, where)
+
+
+def unseen(
+    rows: Iterable[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetRow]]]
+) -> tuple[list[SetRow], list[str]]:
+    """The rows whose problem is not among those seen, ignoring capitals and blanks; they count as seen from now on.
+
+    With different capitals and a different answer it is another problem: x is not X. With equal capitals an answer is
+    wrong, and the second value returned has a sentence about it. rows: with the place of each, for these sentences.
+    """
+    kept, contradictions = [], []
+    for where, row in rows:
+        alike = seen.setdefault(" ".join(row.problem.casefold().split()), [])
+        if any(same_answer(row.answer, other.answer) for _, other in alike):
+            continue
+        twin = next(((place, other) for place, other in alike if other.problem.split() == row.problem.split()), None)
+        if twin is not None:
+            contradictions.append(
+                f"{where} is the problem of {twin[0]}, {row.problem[:60]!r}, but its answer is {row.answer!r} and not"
+                f" {twin[1].answer!r}; correct or remove one of them. Of a set of the hub, name corrected files in"
+                " problems.path."
+            )
+            continue
+        alike.append((where, row))
+        kept.append(row)
+    return kept, contradictions
 
 
 def _ends_so(solution: str, config: ProblemsInLanguage) -> bool:
@@ -103,7 +131,8 @@ def _math(config: Math, row: Mapping[str, object], where: str) -> SetRow:
 
 def _jsonl(config: Jsonl, row: Mapping[str, object], where: str) -> SetRow:
     solution = _text(row, config.solution_key, where) if row.get(config.solution_key) is not None else None
-    return SetRow(_text(row, config.prompt_key, where), _text(row, config.answer_key, where), solution or None)
+    problem = _text(row, config.prompt_key, where, "prompt_key")
+    return SetRow(problem, _text(row, config.answer_key, where, "answer_key"), solution or None)
 
 
 # Each takes the config of its own family.
@@ -114,9 +143,15 @@ _READERS: Mapping[str, Callable[[Any, Mapping[str, object], str], SetRow]] = {
 }
 
 
-def _text(row: Mapping[str, object], key: str, where: str) -> str:
-    """A text of the row; a number is written out."""
-    value = row.get(key)
+def _text(row: Mapping[str, object], key: str, where: str, setting: str = "") -> str:
+    """A text of the row; a number is written out. setting: names the key in a sweep file."""
+    if key not in row:
+        keys = tuple(map(str, row))
+        other = f", or name another key in problems.{setting}" if setting else ""
+        raise ValueError(
+            f"{where} has no key {key!r}; its keys are {', '.join(keys) or 'none'}. Add it{other}.{nearest(key, keys)}"
+        )
+    value = row[key]
     if isinstance(value, str):
         text = value
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):

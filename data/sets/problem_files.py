@@ -9,7 +9,7 @@ that it is written with: 0.00001 does not become 1e-05, nor 0.1 of 32 bits 0.100
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from scaling.files import known_sha256_of
 
 SPLITS = ("train", "validation", "test")
 ALL = "all"
+_SHOWN = 10  # mistakes
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,30 @@ def set_files(path: str) -> Mapping[str, SetFile]:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl or .parquet file, in order; a number of JSON is the text that it is written as."""
-    return _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
+    rows = [row for _, row in numbered_rows(path)]
+    if mistakes := [str(row) for row in rows if isinstance(row, ValueError)]:
+        raise ValueError(listed(mistakes))
+    return rows
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The place of each row, such as `line 3`, and the row, or the ValueError of a line that is no JSON."""
+    if path.suffix == ".parquet":
+        yield from ((f"row {number}", row) for number, row in enumerate(_parquet_rows(path), start=1))
+    elif _is_array(text := _text(path)):
+        yield from ((f"row {number}", row) for number, row in enumerate(_json(text, f"{path}"), start=1))
+    else:
+        for number, line in _lines(text):
+            try:
+                yield f"line {number}", _json(line, f"{path}, line {number}")
+            except ValueError as error:
+                yield f"line {number}", error
+
+
+def listed(mistakes: Sequence[str]) -> str:
+    """A line for each of the first mistakes, and how many more there are."""
+    more = [f"... and {len(mistakes) - _SHOWN} more like these."] if len(mistakes) > _SHOWN else []
+    return "\n".join([*mistakes[:_SHOWN], *more])
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
@@ -68,17 +92,17 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _json_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of JSON lines, or of one array of objects."""
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); convert it.") from error
-    if _is_array(text):
-        rows: list[dict[str, Any]] = _json(text, f"{path}")
-        return rows
-    lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
-    return [_json(line, f"{path}, line {number}") for number, line in lines]
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line} is not UTF-8 text ({error}); save the file as UTF-8.") from error
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, and their numbers."""
+    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
 def _is_array(text: str) -> bool:
@@ -114,7 +138,7 @@ def _one_of(folder: Path, split: str) -> Path | None:
 
 def _described(path: Path) -> SetFile:
     if path.suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"{path} is neither a .jsonl nor a .parquet file; convert it to JSON lines.")
+        raise ValueError(f"{path} is neither a .jsonl nor a .parquet file; convert it to JSON lines, and name it so.")
     sha256 = known_sha256_of(path)
     return SetFile(path, sha256, _num_rows(path, sha256))
 
@@ -122,7 +146,12 @@ def _described(path: Path) -> SetFile:
 @lru_cache  # called at every stage of a plan
 def _num_rows(path: Path, sha256: str) -> int:
     if path.suffix == ".parquet":
+        import pyarrow
         from pyarrow import parquet
 
-        return int(parquet.read_metadata(path).num_rows)
-    return len(_json_rows(path))
+        try:
+            return int(parquet.read_metadata(path).num_rows)
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(f"{path} is not a parquet file ({error}); write it again.") from error
+    text = _text(path)
+    return len(_json(text, f"{path}")) if _is_array(text) else sum(1 for _ in _lines(text))

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.answers.final_answer import same_answer
-from data.problems.row_readers import SetRow, read_row
+from data.problems.row_readers import SetRow, read_row, unseen
 from data.records import write_jsonl
 from data.sets.problem_files import ALL, SPLITS, read_rows
 from scaling.config.problems import problems_in_language_of
@@ -43,35 +42,14 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             continue
         named = [(f"{split}, row {index}", row) for index, row in enumerate(raw[split], start=1)]
         rows = [(where, read_row(problems, row, where)) for where, row in named]
-        kept = _unseen(rows, seen)
+        kept, contradictions = unseen(rows, seen)
+        if contradictions:
+            raise ValueError("\n".join(contradictions))
         write_jsonl(out / f"{split}.jsonl", map(vars, kept))
         numbers[f"num_{split}"] = float(len(kept))
         num_duplicates += len(rows) - len(kept)
     (out / SOURCE_FILE).write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
     return {**numbers, "num_duplicates": float(num_duplicates)}
-
-
-def _unseen(rows: list[tuple[str, SetRow]], seen: dict[str, list[tuple[str, SetRow]]]) -> list[SetRow]:
-    """The rows whose problem is not among those seen, ignoring capitals and blanks; they count as seen from now on.
-
-    With different capitals and a different answer it is another problem: x is not X. With equal capitals an answer is
-    wrong.
-    """
-    kept = []
-    for where, row in rows:
-        alike = seen.setdefault(" ".join(row.problem.casefold().split()), [])
-        if any(same_answer(row.answer, other.answer) for _, other in alike):
-            continue
-        for place, other in alike:
-            if other.problem.split() == row.problem.split():
-                raise ValueError(
-                    f"{where} is the problem of {place}, {row.problem[:60]!r}, but its answer is {row.answer!r} and not"
-                    f" {other.answer!r}; correct or remove one of them. Of a set of the hub, name corrected files in"
-                    " problems.path."
-                )
-        alike.append((where, row))
-        kept.append(row)
-    return kept
 
 
 def _from_hub(problems: HubProblems) -> tuple[dict[str, list[dict[str, Any]]], dict[str, object]]:

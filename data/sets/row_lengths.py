@@ -4,14 +4,14 @@ In: the stage that would import the set. Out: `RowLengths`, for estimates of tim
 import reads them, so a plan rejects a row that the import would reject.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from data.problems.row_readers import SetRow, read_row
-from data.sets.problem_files import read_rows
+from data.problems.row_readers import SetRow, read_row, unseen
+from data.sets.problem_files import listed, numbered_rows
 from scaling.config.problems import ProblemsInLanguage, problems_in_language_of
 from scaling.config.text_problems import Jsonl
 from scaling.files import known_sha256_of
@@ -30,6 +30,8 @@ class RowLengths:
     longest_problem: int
     solution: float  # mean; 0 if no row has a solution
     solutions: tuple[str, ...]  # the first ones, to be cut into steps
+    num_repeated: int  # rows whose problem the set has already
+    unsolved: tuple[str, ...]  # file and line of each row to train on that has no solution
 
 
 def row_lengths(source: Stage) -> RowLengths | None:
@@ -47,20 +49,37 @@ def row_lengths(source: Stage) -> RowLengths | None:
 @lru_cache(maxsize=32)  # used at every stage of a plan
 def _lengths(source: Stage, files: tuple[tuple[Path, str], ...]) -> RowLengths:
     problems = problems_in_language_of(source.config)
-    rows = [row for path, _ in files for row in _rows(problems, path)]
-    if not rows:
+    mistakes: list[str] = []
+    by_file = {path: list(_rows(problems, path, mistakes)) for path, _ in files}
+    named = [one for rows in by_file.values() for one in rows]
+    if not mistakes and not named:
         raise ValueError(f"{', '.join(str(path) for path, _ in files)}: there is no row; add some.")
+    kept, contradictions = unseen(named, {})
+    if mistakes := mistakes + contradictions:
+        raise ValueError(listed(mistakes))
+    rows = [row for _, row in named]
     lengths = [len(row.problem) for row in rows]
     solutions = [row.solution for row in rows if row.solution is not None]
+    trained = [one for path, found in by_file.items() if path.stem not in ("validation", "test") for one in found]
     return RowLengths(
         problem=sum(lengths) / len(lengths),
         longest_problem=max(lengths),
         solution=sum(map(len, solutions)) / max(len(solutions), 1),
         solutions=tuple(solutions[:_KEPT]),
+        num_repeated=len(rows) - len(kept),
+        unsolved=tuple(place for place, row in trained if row.solution is None),
     )
 
 
-def _rows(problems: ProblemsInLanguage, path: Path) -> list[SetRow]:
+def _rows(problems: ProblemsInLanguage, path: Path, mistakes: list[str]) -> Iterator[tuple[str, SetRow]]:
+    """The rows with file and line; what is wrong with a row is added to `mistakes`."""
     runs = isinstance(problems, Jsonl) and problems.verifier is not None
-    found = islice(read_rows(path), _RUN if runs else _READ)
-    return [read_row(problems, row, f"{path}, row {number}") for number, row in enumerate(found, start=1)]
+    for place, row in islice(numbered_rows(path), _RUN if runs else _READ):
+        where = f"{path}, {place}"
+        if isinstance(row, ValueError):
+            mistakes.append(str(row))
+            continue
+        try:
+            yield where, read_row(problems, row, where)
+        except ValueError as error:
+            mistakes.append(str(error))

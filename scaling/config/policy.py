@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.config.section import LATER, Count, Positive, Section, parse
+from scaling.config.section import LATER, Count, Distinct, Positive, Section, parse
 
 PROMPT = "{prompt}"  # in a template: where the problem stands
 # For a checkpoint without a chat template. The newline separates the problem from the completion.
@@ -23,7 +23,7 @@ class Lora(Section):
 
     rank: Count = 16
     alpha: Positive = 32.0  # the addition is scaled by alpha / rank
-    targets: Annotated[tuple[Target, ...], Field(strict=False, min_length=1)] = (
+    targets: Annotated[tuple[Target, ...], Field(strict=False, min_length=1), Distinct] = (
         "query", "key", "value", "output", "gate", "up", "down",
     )  # fmt: skip
 
@@ -32,12 +32,6 @@ class Lora(Section):
     def _in_the_schemas_order(cls, value: tuple[Target, ...]) -> tuple[Target, ...]:
         """Sorted, since every order trains the same adapters and should have the same identity."""
         return tuple(sorted(value, key=get_args(Target).index))
-
-    @model_validator(mode="after")
-    def _each_target_once(self) -> "Lora":
-        if len(set(self.targets)) < len(self.targets):
-            raise ValueError(f"targets are {', '.join(self.targets)}; name each once.")
-        return self
 
     @property
     def scaling(self) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from scaling.config.section import LATER, Count, Fraction, MayBeAbsent, NonNegative, Positive, Section
+from scaling.config.section import LATER, Count, Distinct, Fraction, MayBeAbsent, NonNegative, Positive, Section
 from scaling.config.server import Server
 
 # While a stage samples an exported policy, it touches `<name>.wanted` in the folder of exports (scaling.serve).
@@ -69,10 +69,10 @@ class CriticalSteps(Section):
 def _as_json(value: object) -> object:
     """A mapping as text, so that the section stays frozen to the last; text as dumped from a section stays."""
     if isinstance(value, Mapping):
-        return json.dumps(value, sort_keys=True)
+        return json.dumps({str(key): item for key, item in value.items()}, sort_keys=True, default=str)
     if isinstance(value, str) and value.startswith("{"):
         return value
-    raise ValueError(f"is {value!r}; expected a mapping of keys of the section problems, such as {{operands: 5}}")
+    raise ValueError(f"is {value!r}; expected a mapping of keys of the section problems, such as {{operands: 5}}.")
 
 
 class TestSet(Section):
@@ -93,7 +93,7 @@ class Evaluation(Section):
     """What is measured on the test problems. Greedy pass@1 always is."""
 
     samples_per_problem: Annotated[int, Field(ge=0)] = 4  # for pass@k; 0 measures greedy pass@1 only
-    pass_at: Annotated[tuple[Count, ...], Field(strict=False)] = (4,)
+    pass_at: Annotated[tuple[Count, ...], Field(strict=False), Distinct] = (4,)
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Annotated[Count | None, LATER] = None  # of a completion; null: what the family says

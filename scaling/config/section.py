@@ -18,6 +18,13 @@ def _countable(value: int) -> int:
     return value
 
 
+def _distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+    if repeated := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"has {repeated[0]!r} more than once; list each value once.")
+    return values
+
+
+Distinct = AfterValidator(_distinct)  # of a list
 Count = Annotated[int, Field(ge=1), AfterValidator(_countable)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]

@@ -5,13 +5,16 @@ one point of its grid. The sections with their defaults are in the modules besid
 every key.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
 from scaling.config.algorithms import Algorithm, algorithms
+from scaling.config.errors import did_you_mean
 from scaling.config.memory import Memory
 from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
@@ -81,25 +84,25 @@ class Cell(Section):
 
     @model_validator(mode="after")
     def _sets_are_problems(self) -> "Cell":
-        for one in self.evaluation.sets:
+        mistakes, known = [], {self.problems: "the study's own test set"}
+        for index, one in enumerate(self.evaluation.sets):
+            where = f"evaluation.sets[{index}].problems"
             if "family" in one.changes:
-                raise ValueError(
-                    f"evaluation.sets: {one.name!r} names a family; it has that of the study: leave it out."
-                )
+                mistakes.append(f"{where} of {one.name!r} names a family; it has that of the study: leave it out.")
+                continue
             try:
                 problems = self.on(one).problems
             except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(map(str, first["loc"]))
-                raise ValueError(
-                    f"evaluation.sets: {one.name!r} has {key} = {first['input']!r}: {first['msg'].lower()}; give"
-                    " keys of the section problems, with values as there."
-                ) from error
-            if problems == self.problems:
-                raise ValueError(
-                    f"evaluation.sets: {one.name!r} changes nothing, so it is the study's own test set; give it another"
-                    " value of a key of the section problems."
+                mistakes += [_about_set(found, f"{where} of {one.name!r}", self.problems) for found in error.errors()]
+                continue
+            if problems in known:
+                mistakes.append(
+                    f"{where} of {one.name!r} are those of {known[problems]}; give it another value of a key of the"
+                    " section problems."
                 )
+            known[problems] = repr(one.name)
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
         return self
 
     @model_validator(mode="after")
@@ -120,14 +123,44 @@ class Cell(Section):
         return self
 
 
-Pair = Annotated[tuple[str, str], Field(strict=False)]
+def _about_set(mistake: Mapping[str, Any], where: str, problems: Section) -> str:
+    """A sentence about one of pydantic's errors in the problems of a further test set."""
+    key = ".".join(map(str, mistake["loc"]))
+    if mistake["type"] == "extra_forbidden":
+        return f"{where} has the unknown key {key!r}.{did_you_mean(key, tuple(type(problems).model_fields))}"
+    said = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
+    if not key:
+        return f"{where}: {said}."
+    expected = said.removeprefix("a valid ")
+    return f"{where} has {key} = {mistake['input']!r}; expected {expected}, as in the section problems."
+
+
+def _pair(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"is {value!r}; expected two algorithms to compare, such as [step_dpo, rft].")
+    return value
+
+
+def _claim(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"<=\s*\d+(\.\d+)?", value) and float(value[2:]) > 0:
+        return value
+    if isinstance(value, bool | str) or not isinstance(value, int | float):
+        raise ValueError(f'is {value!r}; a claim is a multiplier such as 2, or "<=1".')
+    if not 0 < value < math.inf:
+        raise ValueError(f"is {value:g}; a multiplier must be positive and finite, such as 2.")
+    return value
+
+
+Pair = Annotated[tuple[str, str], Field(strict=False), BeforeValidator(_pair)]
+Claim = Annotated[float | str, BeforeValidator(_claim)]  # a multiplier, or "<=x"
+Label = Annotated[str, Field(min_length=1)]
 
 
 class Analysis(Section):
     """The claims to test and how the intervals are made."""
 
     reference: str = "sft"
-    claims: Mapping[str, float | str] = {}  # algorithm -> a multiplier, or "<=x"
+    claims: Mapping[str, Claim] = {}  # by algorithm
     compare: Annotated[tuple[Pair, ...], Field(strict=False)] = ()  # algorithms to compare with each other
     equal_within: Annotated[float, Field(gt=1.0, allow_inf_nan=False)] | None = None  # a ratio of compared algorithms
     problem_flops: NonNegative = 0.0  # what the teacher charges for a synthetic problem
@@ -155,14 +188,14 @@ class Select(Section):
 class Sweep(Section):
     """One sweep file: the question, what is fixed, the axes, and how to analyse and run it."""
 
-    question: str
+    question: Annotated[str, Field(min_length=1)]
     expectation: str | None = None
     fixed: Mapping[str, object] = {}  # the Cell's sections as the file gives them
     grid: tuple[Mapping[str, tuple[object, ...]], ...]  # each maps a dotted key to its values; their union runs
     seeds: Seeds
     select: Select | None = None
     analysis: Analysis = Analysis()
-    labels: Mapping[str, str] = {}  # what the report calls an algorithm, a variant or a setting
+    labels: Mapping[str, Label] = {}  # what the report calls an algorithm, a variant or a setting
     figure: Figures = Figures()
     resources: Resources = Resources()
     memory: Memory = Memory()

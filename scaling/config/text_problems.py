@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.config.section import LATER, Count, Positive, Section
+from scaling.config.section import LATER, Count, Distinct, Positive, Section
 
 AnswerForm = Literal["hashes", "boxed", "phrase", "last_number"]
-AnswerForms = Annotated[tuple[AnswerForm, ...], Field(strict=False, min_length=1)]
+AnswerForms = Annotated[tuple[AnswerForm, ...], Field(strict=False, min_length=1), Distinct]
 Text = Annotated[str, Field(min_length=1)]
 
 _GSM8K_INSTRUCTION = (
@@ -102,3 +102,11 @@ class Jsonl(TextProblems):
     verifier: Annotated[Text | None, LATER] = None  # of an imported module, in place of comparing answers
     num_validation: Count = 128
     num_test: Count = 256
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> "Jsonl":
+        keys = {"prompt_key": self.prompt_key, "answer_key": self.answer_key, "solution_key": self.solution_key}
+        for name, key in keys.items():
+            if (first := next(other for other in keys if keys[other] == key)) != name:
+                raise ValueError(f"{name} is {key!r}, as {first} is; name a key of its own.")
+        return self

@@ -4,67 +4,92 @@ In: a sweep or a cell, and the path of its file for messages. Out: nothing, or a
 value and the cure.
 """
 
-import math
-import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from data.answers.user_verifiers import verifier_of
 from data.problems.families import family_of
 from data.sets.finite_splits import check_counts, rows_known, set_sizes
+from data.sets.problem_files import ALL
 from data.sets.row_lengths import row_lengths
 from data.sets.splits import pool_size
 from scaling.config.algorithms import algorithm_names
 from scaling.config.errors import ConfigError, did_you_mean
 from scaling.config.problems import DrawnProblems, ProblemsInLanguage
 from scaling.config.sweep import Cell, Sweep
-from scaling.config.text_problems import Jsonl
-from scaling.planning.grid import cells
+from scaling.config.text_problems import Jsonl, TextProblems
+from scaling.planning.grid import axes, cells
 from scaling.planning.set_stages import problem_source
 
 
 def check_analysis(sweep: Sweep, path: Path) -> None:
-    """Reject malformed claims, and claims and references that no cell runs. path: of the sweep, for messages."""
+    """Reject claims, comparisons, labels and references of what no cell runs. path: of the sweep, for messages."""
     run = {cell.algorithm for cell in cells(sweep)}
-    there = ", ".join(name for name in algorithm_names() if name in run)
-    for algorithm, claim in sweep.analysis.claims.items():
-        where = f"{path}: analysis.claims.{algorithm}"
-        if algorithm not in algorithm_names():
-            raise ConfigError(f"{where}: there is no such algorithm.{did_you_mean(algorithm, algorithm_names())}")
-        if isinstance(claim, str) and not re.fullmatch(r"<=\s*\d+(\.\d+)?", claim):
-            raise ConfigError(f'{where} is {claim!r}; a claim is a multiplier such as 2, or "<=1".')
-        if not isinstance(claim, str) and not 0 < claim < math.inf:
-            raise ConfigError(f"{where} is {claim}; a multiplier must be positive and finite.")
-        if algorithm not in run:
-            raise ConfigError(
-                f"{where} claims {claim} for an algorithm that no cell of the grid runs; the grid runs {there}. Take"
-                " the claim out of analysis.claims, or the algorithm into grid.algorithm."
-            )
-    for place, pair in enumerate(sweep.analysis.compare):
-        names = [name.partition(",")[0] for name in pair]
-        for name in names:
-            if name not in run:
-                hint = did_you_mean(name, sorted(run)) if name not in algorithm_names() else ""
-                raise ConfigError(
-                    f"{path}: analysis.compare[{place}] names {name!r}, which no cell of the grid runs; the grid runs"
-                    f" {there}.{hint}"
-                )
-        if pair[0] == pair[1]:
-            raise ConfigError(
-                f"{path}: analysis.compare[{place}] names {pair[0]!r} twice; name two different algorithms."
-            )
-    for name in sweep.labels:
-        algorithm = name.partition(",")[0]
-        if algorithm not in run and ("=" not in name or "," in name):  # a setting may be anyone's
-            hint = did_you_mean(algorithm, sorted(run))
-            raise ConfigError(
-                f"{path}: labels names {name!r}; expected an algorithm of the grid ({there}), a variant such as"
-                f" 'rft, max_positives=4', or a setting such as 'max_positives=4'.{hint}"
-            )
+    mistakes = [*_claims(sweep, run), *_comparisons(sweep, run), *_labels(sweep, run)]
     if len(run) > 1 and sweep.analysis.reference not in run:
-        raise ConfigError(
-            f"{path}: analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({there});"
+        mistakes.append(
+            f"analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({_listed(run)});"
             " multipliers need the reference's curve."
         )
+    if mistakes:
+        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+
+
+def _listed(run: set[str]) -> str:
+    return ", ".join(name for name in algorithm_names() if name in run)
+
+
+def _claims(sweep: Sweep, run: set[str]) -> Iterator[str]:
+    for algorithm, claim in sweep.analysis.claims.items():
+        where, shown = f"analysis.claims.{algorithm}", claim if isinstance(claim, str) else f"{claim:g}"
+        if algorithm not in algorithm_names():
+            yield f"{where}: there is no such algorithm.{did_you_mean(algorithm, algorithm_names())}"
+        elif algorithm not in run:
+            yield (
+                f"{where} claims {shown} for an algorithm that no cell of the grid runs; the grid runs {_listed(run)}."
+                " Take the claim out of analysis.claims, or the algorithm into grid.algorithm."
+            )
+        elif algorithm == sweep.analysis.reference:
+            yield f"{where} claims {shown} for the reference, whose multiplier is 1; take the claim out."
+
+
+def _comparisons(sweep: Sweep, run: set[str]) -> Iterator[str]:
+    compare = sweep.analysis.compare
+    for place, pair in enumerate(compare):
+        where = f"analysis.compare[{place}]"
+        for name in (item.partition(",")[0] for item in pair):
+            if name not in run:
+                hint = did_you_mean(name, sorted(run)) if name not in algorithm_names() else ""
+                yield f"{where} names {name!r}, which no cell of the grid runs; the grid runs {_listed(run)}.{hint}"
+        if pair[0] == pair[1]:
+            yield f"{where} names {pair[0]!r} twice; name two different algorithms."
+        if pair in compare[:place]:
+            yield f"{where} repeats {list(pair)!r}; list each pair once."
+    if sweep.analysis.equal_within is not None and not compare:
+        yield (
+            f"analysis.equal_within is {sweep.analysis.equal_within:g}, but analysis.compare names no pair of"
+            " algorithms; name some, such as compare: [[step_dpo, rft]], or leave it out."
+        )
+
+
+def _labels(sweep: Sweep, run: set[str]) -> Iterator[str]:
+    labels, varied = sweep.labels, axes(sweep)
+    for name, label in labels.items():
+        algorithm, comma, _ = name.partition(",")
+        if algorithm not in run and ("=" not in name or comma):  # a setting may be anyone's
+            hint = did_you_mean(algorithm, sorted(run))
+            yield (
+                f"labels names {name!r}; expected an algorithm of the grid ({_listed(run)}), a variant such as"
+                f" 'rft, max_positives=4', or a setting such as 'max_positives=4'.{hint}"
+            )
+        elif unknown := [
+            key
+            for key, equals, _ in (part.strip().partition("=") for part in name.split(","))
+            if equals and not any(axis == key or axis.endswith(f".{key}") for axis in varied)
+        ]:
+            yield f"labels names {name!r}, but no axis of the grid is {unknown[0]}; the axes are {', '.join(varied)}."
+        elif (first := next(other for other in labels if labels[other] == label)) != name:
+            yield f"labels.{name} is {label!r}, as labels.{first} is; give each a name of its own."
 
 
 def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
@@ -84,10 +109,19 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
         rows, sizes = rows_known(problems), set_sizes(problems)
         if rows is None or sizes is None:
             return  # the stage that draws the problems will check
+        lengths = row_lengths(problem_source(problems)["source"])  # reads the rows
+        if lengths is not None and ALL in rows:
+            rows = {ALL: rows[ALL] - lengths.num_repeated}
+            sizes["train"] -= lengths.num_repeated
         check_counts(problems, rows)
-        row_lengths(problem_source(problems)["source"])  # reads the rows
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+    if lengths is not None and lengths.unsolved and not cell.teacher.named:
+        raise ConfigError(
+            f"{path}: {lengths.unsolved[0]} has no solution to learn from"
+            + (f", and {len(lengths.unsolved) - 1} more rows have none" if lengths.unsolved[1:] else "")
+            + "; add solutions, or let a chat model write them (teacher.model)."
+        )
     if cell.teacher.named:
         return  # a chat model writes as many as needed
     size, there = cell.data_size, sizes["train"]
@@ -140,6 +174,14 @@ def _check_sets_of_files(cell: Cell, path: Path) -> None:
     own = cell.problems
     for one in cell.evaluation.sets:
         problems = cell.on(one).problems
+        assert isinstance(problems, TextProblems)  # of the same family
+        try:
+            if (rows := rows_known(problems)) is not None:
+                row_lengths(problem_source(problems)["source"])
+                check_counts(problems, rows)
+        except (OSError, ValueError) as error:
+            where = f"{path}: evaluation.sets: {one.name!r}: "
+            raise ConfigError("\n".join(where + line for line in str(error).splitlines())) from error
         divided = [(each.num_test, each.num_validation) for each in (own, problems)]
         if divided[0] != divided[1] and getattr(problems, "path", None) == getattr(own, "path", None):
             raise ConfigError(

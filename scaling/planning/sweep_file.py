@@ -6,7 +6,7 @@ In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated.
 import itertools
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from data.sets.splits import TENTHS, pool_size
 from scaling.config.algorithms import algorithm_names
 from scaling.config.errors import ConfigError, did_you_mean
 from scaling.config.section import Section
-from scaling.config.sweep import Cell, Select, Sweep, cell_schema, sweep_schema
+from scaling.config.sweep import Cell, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Rft, StepDpo
 from scaling.planning.checks import check_analysis, check_sampler, check_set, check_test_sets
-from scaling.planning.explain import explain, known_beside, location_of
+from scaling.planning.explain import explained, known_beside, unknown_key
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
 from scaling.planning.written_paths import placed
 from scaling.plugins import load_plugins
@@ -46,7 +46,21 @@ SWEEP_KEYS = (
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without duplicate keys, where 1e-4 is a number as it is everywhere else."""
+    """YAML without duplicate keys, where 1e-4 is a number as it is everywhere else, and 010 and 1:30 are none."""
+
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self.mistakes: list[str] = []
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number: int = super().construct_yaml_int(node)
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (digits[:1] == "0" and digits.isdecimal() and len(digits) > 1):
+            self.mistakes.append(
+                f"line {node.start_mark.line + 1} has {node.value}, which YAML reads as {number}; write the number that"
+                " you mean, without a leading zero and without colons."
+            )
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
@@ -58,11 +72,12 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             key = self.construct_object(key_node)
             if key in seen:
-                raise ConfigError(f"line {line} repeats the key {key!r}; keep one of the two.")
+                self.mistakes.append(f"line {line} repeats the key {key!r}; keep one of the two.")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
@@ -78,7 +93,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
             f"{path} {'is a directory' if path.exists() else 'does not exist'}. The shipped sweeps are in sweeps/."
         )
     try:
-        document = _load(path.read_bytes())
+        document, mistakes = _load(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except ConfigError as error:
@@ -91,66 +106,98 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     document = placed(document, path.parent)
     for override in overrides:
         _override(document, override, path)
-    load_plugins(_imports(document.get("imports", []), path))
-    return _parse(document, path)
+    _import(document.get("imports", []), path)
+    return _parse(document, path, [f"{path}: {mistake}" for mistake in mistakes])
 
 
-def _imports(value: object, path: Path) -> list[Path]:
+def _import(value: object, path: Path) -> None:
     """Import the user's modules, whose names the other keys may use."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise ConfigError(f"{path}: imports is {value!r}; expected a list of Python files, such as [orpo.py].")
-    return [Path(item) for item in value]
-
-
-def _load(text: str | bytes) -> object:
-    """The value of a YAML text. Any mistake in it is a ConfigError of one line."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        load_plugins([Path(item) for item in value])
+    except ConfigError as error:
+        raise ConfigError(f"{path}: imports: {str(error).removeprefix('--import ')}") from error
+
+
+_CURES = {  # what PyYAML says -> what to do
+    "'\\t'": "indent with blanks, not with tabs",
+    "mapping values are not allowed": "quote a text that holds a colon, and indent the keys of a section alike",
+    "<block end>": "indent the keys of a section alike",
+    "undefined alias": "quote a text that begins with *",
+    "another document": "leave out the line ---, so that the file is one document",
+    "determine a constructor": "write plain values, without tags such as !x",
+    "expected ':'": "write a key as `key: value`",
+    "expected ','": "close the bracket, and put a comma between its values",
+    "end of stream": "close the quote",
+    "unacceptable character": "save the file as UTF-8 text",
+}
+
+
+def _load(text: str | bytes) -> tuple[object, list[str]]:
+    """The value of a YAML text, and what is ambiguous in it. What is no YAML at all is a ConfigError of one line."""
+    try:
+        loader = _StrictLoader(text)
+        return loader.get_single_data(), loader.mistakes
     except ConfigError:
         raise
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"this is not YAML: {where}{error.problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as an impossible date, or 3000 brackets
-        raise ConfigError(f"this is not YAML: {' '.join(str(error).split())}") from error
+        said, where = " ".join(str(error).split()), ""
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+            said = str(error.problem)
+            where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: "
+        cure = next((f"; {cure}" for sign, cure in _CURES.items() if sign in said), "")
+        raise ConfigError(f"this is not YAML: {where}{said}{cure}.") from error
 
 
-def _parse(document: dict[str, Any], path: Path) -> Sweep:
-    """The sweep of a document. Checks that need no other's success run all, so that their mistakes come together."""
-    schema_of_cells, schema_of_sweeps = cell_schema(), sweep_schema()
-    cell_sections = tuple(schema_of_cells.model_fields)
-    mistakes: list[str] = []
-    for key in document:
-        if key not in SWEEP_KEYS and key not in cell_sections:
-            mistakes.append(f"{path}: unknown key {key!r}.{did_you_mean(key, SWEEP_KEYS + cell_sections)}")
-    fixed = {key: value for key, value in document.items() if key in cell_sections}
+_PLACEHOLDERS: Mapping[str, object] = {"question": "?", "grid": {"data_size": [1]}, "seeds": [0]}
+
+
+def _parse(document: dict[str, Any], path: Path, mistakes: list[str]) -> Sweep:
+    """The sweep of a document, or all mistakes of it: what does not involve a wrong key is checked all the same."""
+    known = (*SWEEP_KEYS, *cell_schema().model_fields)
+    unknown = [key for key in document if key not in known]
+    mistakes += [f"{path}: {unknown_key(str(key), known)}" for key in unknown]
+    wrong: set[object] = set(unknown)
+    sweep = _validated(document, path, mistakes, wrong)
+    left_out: set[object] = set()
+    while sweep is None and wrong != left_out:
+        left_out = set(wrong)
+        sound = {key: value for key, value in document.items() if key not in wrong}
+        sweep = _validated({**_PLACEHOLDERS, **sound}, path, mistakes, wrong)
+    for check, keys in _CHECKS:
+        if sweep is not None and not keys & wrong:
+            before = len(mistakes)
+            with _noting(mistakes):
+                check(sweep, path)
+            wrong |= {"grid"} if check is _check_axes and len(mistakes) > before else set()  # it has no cells
+    _raise_any(list(dict.fromkeys(mistakes)))
+    assert sweep is not None
+    return sweep
+
+
+def _validated(document: Mapping[str, Any], path: Path, mistakes: list[str], wrong: set[object]) -> Sweep | None:
+    """The sweep of a document if it fits the schema; otherwise its mistakes, and the keys at the top with some."""
+    fixed = {key: value for key, value in document.items() if key in cell_schema().model_fields}
     sections = {key: value for key, value in document.items() if key in SWEEP_KEYS}
     if "grid" in sections:
+        before = len(mistakes)
         sections["grid"] = _grids(sections["grid"], path, mistakes)
+        wrong |= {"grid"} if len(mistakes) > before else set()
     parsed: list[Section] = []
-    for schema, values in ((schema_of_sweeps, {**sections, "fixed": fixed}), (schema_of_cells, fixed)):
+    for schema, values in ((sweep_schema(), {**sections, "fixed": fixed}), (cell_schema(), fixed)):
         try:
             parsed.append(schema.model_validate(values))
         except ValidationError as error:
-            grid_is_checked = "grid" in sections  # by _grids
-            lines = [line for line in explain(error, schema) if not (grid_is_checked and line.startswith("grid"))]
-            mistakes += [f"{path}: {line}" for line in lines]
-    _raise_any(mistakes)
-    sweep = parsed[0]
-    assert isinstance(sweep, Sweep)
-    with _noting(mistakes):
-        _check_axes(sweep, path)
-    with _noting(mistakes):
-        _check_duplicates("seeds", sweep.seeds, path)
-    if sweep.select is not None:
-        with _noting(mistakes):
-            _check_select(sweep, sweep.select, path)
-    _raise_any(mistakes)  # the checks below look at cells, which must be there
-    for check in (_check_pool, check_test_sets, check_sampler, check_analysis):
-        with _noting(mistakes):
-            check(sweep, path)
-    _raise_any(mistakes)
+            for place, sentence in explained(error, schema).items():
+                key = re.split(r"[.\[ ]", place or sentence)[0]  # a mistake of several sections begins with one of them
+                if key != "grid" or "grid" not in document:  # _grids has checked it
+                    mistakes += [f"{path}: {line}" for line in sentence.splitlines()]
+                    wrong.add(key)
+    sweep = parsed[0] if len(parsed) == 2 else None
+    assert sweep is None or isinstance(sweep, Sweep)
+    if sweep is not None and any(key.partition(".")[0] in wrong for key in axes(sweep)):
+        wrong.add("grid")  # its points cannot be told without the section
     return sweep
 
 
@@ -177,7 +224,10 @@ def _grids(value: object, path: Path, mistakes: list[str]) -> tuple[dict[str, tu
     for index, grid in enumerate(grids):
         where = "grid" if not isinstance(value, list) else f"grid[{index}]"
         if not isinstance(grid, dict) or not grid:
-            mistakes.append(f"{path}: {where} is {_kind(grid)}; it maps dotted keys to lists of values.")
+            mistakes.append(
+                f"{path}: {where} is {'empty' if grid in (None, {}) else repr(grid)}; it maps dotted keys to lists of"
+                " values, such as algorithm: [sft, rft]."
+            )
             continue
         for key, values in grid.items():
             with _noting(mistakes):
@@ -189,9 +239,10 @@ def _grids(value: object, path: Path, mistakes: list[str]) -> tuple[dict[str, tu
 def _check_axis(key: str, where: str, values: object, path: Path) -> None:
     _check_key(key, where, path)
     if not isinstance(values, list):
+        example = "[64, 128]" if values is None or isinstance(values, dict) else f"[{values!r}]"
         raise ConfigError(
-            f"{path}: {where} is {values!r}; an axis is a list of values, such as [{values!r}]."
-            " A value that does not vary goes into its section."
+            f"{path}: {where} is {'empty' if values is None else repr(values)}; an axis is a list of values, such as"
+            f" {example}. A value that does not vary goes into its section."
         )
     if not values:
         raise ConfigError(f"{path}: {where} is an empty axis; list at least one value.")
@@ -234,30 +285,49 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
                 )
 
 
-def _check_select(sweep: Sweep, select: Select, path: Path) -> None:
-    _check_duplicates("select.seeds", select.seeds, path)
-    shared = sorted(set(select.seeds) & set(sweep.seeds))
-    if shared:
-        raise ConfigError(
+def _check_seeds(sweep: Sweep, path: Path) -> None:
+    _check_duplicates("seeds", sweep.seeds, path)
+
+
+def _check_select(sweep: Sweep, path: Path) -> None:
+    if (select := sweep.select) is None:
+        return
+    mistakes: list[str] = []
+    with _noting(mistakes):
+        _check_duplicates("select.seeds", select.seeds, path)
+    if shared := sorted(set(select.seeds) & set(sweep.seeds)):
+        mistakes.append(
             f"{path}: select.seeds and seeds share {shared}; selection needs seeds of its own, such as 100."
         )
     for algorithm in algorithm_names():
-        for key, values in select.candidates_of(algorithm).items():
-            where, dotted = f"select.{algorithm}.{key}", f"{algorithm}.{key}"
-            _check_key(dotted, where, path)
-            if not values:
-                raise ConfigError(f"{path}: {where} is empty; list the candidate values.")
-            _check_duplicates(where, values, path)
-            if dotted in axes(sweep):
-                raise ConfigError(f"{path}: {where} selects a key that is an axis; remove one of the two.")
-            if _is_set(sweep.fixed, dotted):
-                raise ConfigError(f"{path}: {where} selects a key that is also fixed; remove one of the two.")
         candidates = {f"{algorithm}.{key}": values for key, values in select.candidates_of(algorithm).items()}
-        _check_points(sweep, candidates, "select", path)
+        before = len(mistakes)
+        for dotted, values in candidates.items():
+            with _noting(mistakes):
+                _check_candidates(sweep, dotted, values, path)
+        if len(mistakes) == before:
+            with _noting(mistakes):
+                _check_points(sweep, candidates, "select", path)
+    _raise_any(mistakes)
+
+
+def _check_candidates(sweep: Sweep, dotted: str, values: Sequence[object], path: Path) -> None:
+    where = f"select.{dotted}"
+    _check_key(dotted, where, path)
+    if not values:
+        raise ConfigError(f"{path}: {where} is empty; list the candidate values.")
+    _check_duplicates(where, values, path)
+    if dotted in axes(sweep):
+        raise ConfigError(f"{path}: {where} selects a key that is an axis; remove one of the two.")
+    if _is_set(sweep.fixed, dotted):
+        raise ConfigError(f"{path}: {where} selects a key that is also fixed; remove one of the two.")
 
 
 def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str, path: Path) -> None:
-    """Reject invalid combinations of the varied keys' values, and more runs than can be planned."""
+    """Reject invalid combinations of the varied keys' values, and more runs than can be planned.
+
+    Every value that is wrong by itself is named; of combinations, the first one that is wrong.
+    """
     seeds = sweep.select.seeds if where == "select" and sweep.select else sweep.seeds
     num_runs = math.prod(map(len, varied.values())) * len(seeds)
     if num_runs > MAX_RUNS:
@@ -265,20 +335,28 @@ def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: s
             f"{path}: {where} has {num_runs} runs (the product of its axes and {len(seeds)} seeds); at most {MAX_RUNS}"
             " can be planned. Shorten an axis, or give a list of smaller grids."
         )
+    mistakes: dict[str, str] = {}  # by place
     for values in itertools.product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
         try:
             cell = cell_at(sweep, settings)
         except ValidationError as error:
-            location = location_of(error.errors()[0])
-            if location in settings:
-                position = list(varied[location]).index(settings[location])
-                place = f"{where}.{location}[{position}] is {settings[location]!r}"
-            else:
-                place = f"{where} at " + ", ".join(f"{key} = {value!r}" for key, value in settings.items())
-            reason = explain(error, cell_schema())[0].removeprefix(f"{location} is {settings.get(location)!r}; ")
-            raise ConfigError(f"{path}: {place}{'; ' if location in settings else ': '}{reason}") from error
-        _check_adaptive(cell, settings, where, path)
+            for location, sentence in explained(error, cell_schema(), settings).items():
+                axis = next((key for key in settings if location == key or location.startswith(f"{key}[")), None)
+                if axis is None:
+                    at = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
+                    mistakes.setdefault("", f"{path}: {where} at {at}: {sentence}")
+                    continue
+                position = [*map(repr, varied[axis])].index(repr(settings[axis]))
+                place = f"{where}.{axis}[{position}]"
+                reason = sentence.removeprefix(f"{location} is {settings[axis]!r}; ")
+                mistakes[place] = f"{path}: {place} is {settings[axis]!r}; {reason}"
+            continue
+        if not mistakes:
+            _check_adaptive(cell, settings, where, path)
+    if any(mistakes):
+        mistakes.pop("", None)  # it may follow from the others
+    _raise_any(tuple(mistakes.values()))
 
 
 def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
@@ -301,18 +379,28 @@ def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path
 
 
 def _check_key(dotted: str, where: str, path: Path) -> None:
-    if dotted not in dotted_keys():
-        members = [key for key in dotted_keys() if key.startswith(f"{dotted}.")]
-        if members:
-            raise ConfigError(f"{path}: {where} is a section; name one of its keys, such as {members[0]!r}.")
-        known = known_beside(dotted, cell_schema()) if "." in dotted else tuple(dotted_keys())
-        raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
+    if dotted in dotted_keys():
+        return
+    if members := [key for key in dotted_keys() if key.startswith(f"{dotted}.")]:
+        raise ConfigError(f"{path}: {where} is a section; name one of its keys, such as {members[0]!r}.")
+    top = "seeds" if dotted == "seed" else dotted.partition(".")[0]
+    if top in (*SWEEP_KEYS, "sampler"):
+        raise ConfigError(
+            f"{path}: {where} is no axis, for a sweep has one value of it; write {top} at the top of the file."
+        )
+    known = known_beside(dotted, cell_schema()) if "." in dotted else tuple(dotted_keys())
+    raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
 
 
 def _check_duplicates(where: str, values: Sequence[object], path: Path) -> None:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ConfigError(f"{path}: {where}[{index}] repeats {value!r}; list each value once.")
+    alike = [(isinstance(value, bool), value) for value in values]  # 1 is not true
+    _raise_any(
+        [
+            f"{path}: {where}[{index}] repeats {value!r}; list each value once."
+            for index, value in enumerate(values)
+            if alike[index] in alike[:index]
+        ]
+    )
 
 
 def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
@@ -328,7 +416,8 @@ def _override(document: dict[str, Any], override: str, path: Path) -> None:
     if not equals or not dotted:
         raise ConfigError(f"--set {override!r}: write it as dotted.key=value, such as --set rft.max_positives=32.")
     try:
-        value = _load(text)
+        value, mistakes = _load(text)
+        _raise_any(mistakes)
     except ConfigError as error:
         raise ConfigError(f"--set {override!r}: {error}") from error
     *parents, leaf = dotted.split(".")
@@ -357,3 +446,15 @@ def _placed_at(keys: Sequence[str], value: object) -> object:
 
 def _kind(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+# Each check, and the keys at the top without which it says nothing.
+_CHECKS: Sequence[tuple[Callable[[Sweep, Path], None], set[object]]] = (
+    (_check_axes, {"grid"}),
+    (_check_seeds, {"seeds"}),
+    (_check_select, {"select", "seeds", "grid"}),
+    (_check_pool, {"grid", "data_size", "problems", "policy", "teacher"}),
+    (check_test_sets, {"grid", "problems", "policy", "evaluation"}),
+    (check_sampler, {"grid", "resources", "sampler"}),
+    (check_analysis, {"grid", "algorithm", "analysis", "labels"}),
+)
