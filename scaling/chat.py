@@ -23,12 +23,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_plugins(arguments.imports)
         policy = load_policy(arguments.source, asked_where(arguments), arguments.set)
         print(repr(policy), file=sys.stderr)
-        for prompt in arguments.prompt or _lines():
-            _answer(policy, prompt, arguments)
+        if "" in (arguments.answer, *(arguments.prompt or ())):
+            raise ConfigError("--prompt or --answer is empty; give a text, such as the first of scaling.show problems.")
     except (ConfigError, PolicyError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    status = 0
+    for prompt in arguments.prompt or _lines():
+        try:
+            _answer(policy, prompt, arguments)
+        except (PolicyError, ValueError) as error:  # the next prompt may be one that it can read
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+    return status
 
 
 def _lines() -> Iterable[str]:

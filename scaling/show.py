@@ -25,7 +25,16 @@ from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
-from scaling.planning.which_run import add_where, asked_where, left_open, pit_rule, runs_with, values_of
+from scaling.planning.which_run import (
+    add_where,
+    asked_where,
+    distinct,
+    left_open,
+    pit_rule,
+    runs_with,
+    stated,
+    values_of,
+)
 from scaling.plugins import add_imports, load_plugins
 
 WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "wrong", "curves")
@@ -49,9 +58,12 @@ def _show(arguments: argparse.Namespace) -> int:
     where = asked_where(arguments)
     stored = [run for run in runs_with(current.runs, where, arguments.file) if store.record(run.stage)]
     if not stored:
-        raise ConfigError(f"no run of {arguments.file} with {where or 'any values'} is stored in {store.root} yet.")
-    run = _with_all(stored, arguments.what, store)
-    title = f"{arguments.what} of {', '.join(f'{key}={value}' for key, value in values_of(run).items())}"
+        which = f" with {stated(where)}" if where else ""
+        raise ConfigError(
+            f"no run of {arguments.file}{which} is stored in {store.root} yet; python -m scaling.sweep runs them."
+        )
+    run = _with_all(stored, arguments.what, current.runs)
+    title = f"{arguments.what} of {stated(values_of(run))}"
     if others := left_open(stored):
         print(f"{title}. Other runs: --where with {others}.", file=sys.stderr)
     if arguments.what == "curves":
@@ -66,8 +78,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(example) for example in shown], ensure_ascii=False, indent=1))
     elif arguments.html is not None:
-        arguments.html.write_text(gallery(title, shown), encoding="utf-8")
-        print(f"Page: {arguments.html}")
+        _write(arguments.html, gallery(title, shown))
     else:
         console = Console(highlight=False)
         for example in shown:
@@ -75,15 +86,15 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _with_all(runs: Sequence[Run], what: str, store: Store) -> Run:
+def _with_all(runs: Sequence[Run], what: str, every: Sequence[Run]) -> Run:
     """The first run whose stages have what is asked for. Raises ConfigError where none has."""
     needed = _KINDS[what]
     for run in runs:
         if any(kind in run.by_kind for kind in needed):
             return run
-    raise ConfigError(
-        f"no stored run has {' or '.join(needed)} among its stages; give one that does, such as --algorithm step_dpo."
-    )
+    having = distinct(run.cell.algorithm for run in every if any(kind in run.by_kind for kind in needed))
+    cure = f"give one that does, such as --algorithm {having[0]}" if having else "no algorithm of the sweep makes them"
+    raise ConfigError(f"no stored run that is asked for has {what}; {cure}.")
 
 
 _KINDS: Mapping[str, tuple[str, ...]] = {
@@ -91,7 +102,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "teacher": ("teacher",),
     "rollouts": ("rollouts",),
     "values": ("step_values",),
-    "pairs": ("pairs", "step_pairs"),
+    "pairs": ("pairs", "step_pairs", "advantage_pairs"),
     "wrong": ("evaluation",),
     "curves": ("evaluation",),  # its policy was trained, by an algorithm of this project or of a plug-in
 }
@@ -127,7 +138,7 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
             reader(), place("teacher"), place("rollouts"), place("verification"), place("step_values"), pit_rule(stages)
         ),
         "pairs": lambda: readable.pairs(
-            reader(), place("teacher"), place("step_pairs" if "step_pairs" in stages else "pairs")
+            reader(), place("teacher"), place(next(kind for kind in _KINDS["pairs"] if kind in stages))
         ),
         "wrong": lambda: readable.wrong(reader(), place("problems"), "test", place("evaluation"), again),
     }
@@ -146,11 +157,18 @@ def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -
         return 0
     table, style = pd.DataFrame(rows), {"index": False, "na_rep": "", "float_format": "{:.4g}".format}
     if arguments.html is not None:
-        arguments.html.write_text(_page(title, table.to_html(border=0, **style)), encoding="utf-8")
-        print(f"Page: {arguments.html}")
+        _write(arguments.html, _page(title, table.to_html(border=0, **style)))
     else:
         print(f"{title}\n{table.to_string(**style)}")
     return 0
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--html {path}: {error.strerror}; name a file in a folder that exists.") from error
+    print(f"Page: {path}")
 
 
 # In a terminal.
@@ -224,6 +242,12 @@ def _line(step: Step) -> str:
 # The command line.
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scaling.show",
@@ -233,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=WHAT, help="wrong: test problems that the policy fails; curves: training")
     add_where(parser)
     parser.add_argument("--problem", metavar="ID", help="one problem, by its index or key")
-    parser.add_argument("--limit", type=int, default=5, metavar="N", help="problems or pairs, default 5")
+    parser.add_argument("--limit", type=_count, default=5, metavar="N", help="problems or pairs, default 5")
     add_imports(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--html", type=Path, metavar="FILE", help="write a page of its own")

@@ -162,7 +162,11 @@ def test_the_commands_show_every_kind_ask_the_policy_and_export_it(ran, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pairs", "--algorithm", "sft"], "no stored run has pairs or step_pairs among its stages"),
+        (["pairs", "--algorithm", "sft"], "no stored run that is asked for has pairs; .* such as --algorithm step_dpo"),
+        (["teacher", "--where", "data_size=[12"], "--where data_size=.*is not YAML; close its brackets"),
+        (["teacher", "--where", "data_size=12", "--data-size", "13"], "data_size is to be 12 and 13"),
+        (["teacher", "--algorithm", "Step-DPO"], "Did you mean 'step_dpo'"),
+        (["teacher", "--html", "/nowhere/page.html"], "--html /nowhere/page.html: No such file"),
         (["teacher", "--where", "data_size=13"], "the runs of .* have 12"),
         (["teacher", "--where", "data_size"], "expected KEY=VALUE"),
         (["teacher", "--where", "colour=red"], "which does not vary between runs"),
@@ -174,6 +178,22 @@ def test_what_is_not_there_is_refused_in_a_sentence(ran, arguments, message, cap
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) <= 2
     assert re.search(message, err)
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "many", "1.5"])
+def test_a_limit_is_a_whole_number_above_zero(limit, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        show.main(["sweep.yaml", "teacher", "--limit", limit])
+    assert stopped.value.code == 2 and f"{limit!r} is not a whole number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_prompt_that_cannot_be_read_leaves_the_others(ran, capsys):
+    assert chat.main([str(ran), "--algorithm", "sft", "--prompt", "hello", "--prompt", "1 2 3 ?"]) == 2
+    shown = capsys.readouterr()
+    assert "word 'hello'" in shown.err and shown.out.count("log-probability") == 1
+    assert chat.main([str(ran), "--algorithm", "sft", "--prompt", ""]) == 2
+    assert "--prompt or --answer is empty" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -132,6 +132,10 @@ def test_only_runs_a_part_of_the_grid(tiny, toys, capsys):
     ("only", "message"),
     [
         ("algorithm", "--only algorithm: expected KEY=VALUE"),
+        (
+            "data_size=[8,16]",
+            "--only data_size=[8: '[8' is not YAML; close its brackets and quotes, and give one value",
+        ),
         ("rounds=2", "--only rounds: the grid varies seed, algorithm, data_size"),
         ("data_size=9", "--only data_size=9: the sweep has 8; give one of these"),
         ("algorithm=dpo", "--only algorithm=dpo: the sweep has sft, rft"),

@@ -35,7 +35,7 @@ def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--only {pair}: expected KEY=VALUE, such as algorithm=rft or seed=0.")
-        wanted.setdefault(key.strip(), []).append(yaml.safe_load(value))
+        wanted.setdefault(key.strip(), []).append(value_in(pair, value, "--only"))
     known: dict[str, list[object]] = {"seed": list(sweep.seeds)}
     for grid in sweep.grid:
         for key, values in grid.items():
@@ -59,6 +59,16 @@ def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
     if not left:
         raise ConfigError(f"--only {','.join(only)}: no grid of the sweep combines these values.")
     return sweep.model_copy(update={"grid": left, "seeds": seeds})
+
+
+def value_in(pair: str, text: str, option: str) -> object:
+    """The value of KEY=VALUE on the command line, which is YAML. Raises ConfigError for other text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{option} {pair}: {text!r} is not YAML; close its brackets and quotes, and give one value."
+        ) from error
 
 
 def axes(sweep: Sweep) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
-from scaling.config.errors import ConfigError
+from scaling.config.errors import ConfigError, nearest
+from scaling.planning.grid import value_in
 from scaling.planning.plan import Run
 from scaling.stage import Stage
 
@@ -25,14 +24,16 @@ def runs_with(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> l
     known = {key: distinct(values[key] for values, _ in named) for key in named[0][0]}
     for key, value in where.items():
         if key not in known:
+            hint = nearest(key, tuple(known))
             raise ConfigError(
-                f"where has {key!r}, which does not vary between runs of {file}; expected {', '.join(known)}."
+                f"where has {key!r}, which does not vary between runs of {file}; expected {', '.join(known)}.{hint}"
             )
         if value not in known[key]:
-            raise ConfigError(f"where has {key} = {value!r}; the runs of {file} have {listed(known[key])}.")
+            hint = nearest(value, [name for name in known[key] if isinstance(name, str)])
+            raise ConfigError(f"where has {key} = {value!r}; the runs of {file} have {listed(known[key])}.{hint}")
     found = [run for values, run in named if all(values[key] == where[key] for key in where)]
     if not found:
-        raise ConfigError(f"{file} has no run with {dict(where)}: its grids do not combine these values.")
+        raise ConfigError(f"{file} has no run with {stated(where)}: its grids do not combine these values.")
     return found
 
 
@@ -61,11 +62,16 @@ def asked_where(arguments: argparse.Namespace) -> dict[str, object]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--where {pair}: expected KEY=VALUE, such as data_size=256.")
-        chosen[key] = yaml.safe_load(value)
+        _choose(chosen, key, value_in(pair, value, "--where"))
     for key in ("algorithm", "data_size", "seed"):
         if getattr(arguments, key) is not None:
-            chosen[key] = getattr(arguments, key)
+            _choose(chosen, key, getattr(arguments, key))
     return chosen
+
+
+def _choose(chosen: dict[str, object], key: str, value: object) -> None:
+    if chosen.setdefault(key, value) != value:
+        raise ConfigError(f"{key} is to be {chosen[key]!r} and {value!r}, but a run has one value; give one of them.")
 
 
 def left_open(runs: Iterable[Run]) -> str:
@@ -82,6 +88,10 @@ def distinct(values: Iterable[object]) -> list[object]:
         if value not in found:
             found.append(value)
     return found
+
+
+def stated(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def listed(values: Iterable[object]) -> str:
