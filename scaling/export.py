@@ -26,7 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         load_plugins(arguments.imports)
         written = load_policy(arguments.source, asked_where(arguments), arguments.set).export(arguments.out)
-    except (ConfigError, PolicyError, OSError) as error:
+    except OSError as error:
+        print(f"error: --out {arguments.out}: {error.strerror}; name a folder that can be made.", file=sys.stderr)
+        return 2
+    except (ConfigError, PolicyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"Checkpoint: {written}")

@@ -116,7 +116,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     failures = [failure for report in reports for failure in report.failed]
     is_there = _write_report(arguments, console, bool(reports))
     if failures:
-        console.print(f"\n{len(failures)} stages failed:", style="bold red")
+        console.print(f"\n{_counted(len(failures), 'stage')} failed:", style="bold red")
         _say(console, format_failures(failures, _cells_by_stage(current)))
     if is_there and arguments.log_to:
         number = tracking.log_to(arguments.log_to, output, current, store)
@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--inline", action="store_true", help="run the stages in this process, for a debugger")
     parser.add_argument(
         "--watch",
-        type=int,
+        type=_port,
         metavar="PORT",
         help="serve a live page on this machine while the sweep runs; 0: any free port",
     )
@@ -233,6 +233,12 @@ def _parser() -> argparse.ArgumentParser:
         help="set a key of the file, such as rft.max_positives=32; the results go to a directory named after it",
     )
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, from 0 to 65535")
+    return int(text)
 
 
 def _say(console: Console, lines: Iterable[str]) -> None:
@@ -308,10 +314,14 @@ def _headlines(file: Path, sweep: Sweep, current: Plan, store: Store, output: Ou
     varied = ", ".join(axes(sweep))
     search = f", and {len(current.search_runs)} runs to choose settings" if sweep.select else ""
     return [
-        f"{file}: {len(current.runs)} runs over {varied} and {len(sweep.seeds)} seeds{search}.",
+        f"{file}: {_counted(len(current.runs), 'run')} over {varied} and {_counted(len(sweep.seeds), 'seed')}{search}.",
         f"Store: {store.root}",
         f"Results: {output.folder}",
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _estimate(current: Plan, store: Store, resources: Resources) -> Callable[[Stage], float]:
@@ -335,7 +345,11 @@ def _reasons(to_run: Sequence[Stage], store: Store, has_run: bool) -> list[str]:
     Unless the sweep has run before, a stored stage with other settings is another study's, and explains nothing.
     """
     counted = Counter((stage.kind, why_it_runs(stage, store, compare=has_run)) for stage in to_run)
-    lines = [f"  {kind}, {count} stages: {reason}" for (kind, reason), count in counted.items() if reason != "new"]
+    lines = [
+        f"  {kind}, {_counted(count, 'stage')}: {reason}"
+        for (kind, reason), count in counted.items()
+        if reason != "new"
+    ]
     new = sum(count for (_, reason), count in counted.items() if reason == "new")
     header = [f"{new} of the stages to run are new to this store."] if new else []
     return header + (["These run again:", *lines] if lines else [])

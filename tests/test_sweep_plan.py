@@ -71,7 +71,7 @@ def test_status_counts_before_and_after(tiny, toys, capsys):
 def test_set_changes_the_sweep_that_runs(tiny, toys, capsys):
     file = tiny()
     assert sweep.main([file, "--set", "grid.data_size=[8,16]", "--set", "seeds=[5]", "--plan"]) == 0
-    assert "8 runs over algorithm, data_size and 1 seeds" in capsys.readouterr().out
+    assert "8 runs over algorithm, data_size and 1 seed." in capsys.readouterr().out
     assert sweep.main([file, "--set", "grid.algorithm=[sft]", "--set", "analysis.reference=sft"]) == 0
     assert set(toys.ran) == {"pretrain", "problems", "teacher", "sft", "evaluation"}
 
@@ -121,7 +121,7 @@ def test_resources_that_no_worker_can_have_give_exit_two(tiny, tmp_path, capsys,
 def test_only_runs_a_part_of_the_grid(tiny, toys, capsys):
     file = tiny(grid={"algorithm": ["sft", "rft"], "data_size": [8, 16]})
     assert sweep.main([file, "--plan", "--only", "algorithm=rft,data_size=8", "--only", "seed=1"]) == 0
-    assert "1 runs over algorithm, data_size and 1 seeds" in capsys.readouterr().out.replace("\n", " ")
+    assert "1 run over algorithm, data_size and 1 seed." in capsys.readouterr().out.replace("\n", " ")
     sizes = []
     toys.before = lambda kind, config: sizes.append(config["data_size"]) if kind == "teacher" else None
     assert sweep.main([file, "--inline", "--only", "algorithm=sft,algorithm=rft,data_size=16"]) == 0
@@ -145,6 +145,20 @@ def test_a_part_that_the_grid_does_not_have_is_refused(tiny, only, message, caps
     file = tiny(grid={"algorithm": ["sft", "rft"], "data_size": [8]})
     assert sweep.main([file, "--plan", "--only", only]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_part_without_an_algorithm_of_a_claim_is_planned_and_run(tiny, toys, capsys):
+    file = tiny(grid={"algorithm": ["sft", "rft"], "data_size": [8, 16]}, analysis={"claims": {"rft": 2}})
+    assert sweep.main([file, "--plan", "--only", "algorithm=sft"]) == 0
+    assert sweep.main([file, "--inline", "--only", "algorithm=sft"]) == 0
+    assert set(toys.ran) == {"pretrain", "problems", "teacher", "sft", "evaluation"}
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_is_a_number_that_ports_have(tiny, port, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main([tiny(), "--watch", port])
+    assert stopped.value.code == 2 and f"{port!r} is not a port" in capsys.readouterr().err
 
 
 def test_a_grid_without_the_key_is_left_out(tiny, capsys):

@@ -212,7 +212,7 @@ def open_folder(path: Path, panel: str | None) -> ResultsFolder:
     listed = ", ".join(map(repr, names))
     if panel is None and len(names) > 1:
         raise ResultsError(
-            f"{path} has {len(names)} panels, and each is a study of its own; set panel= to one of {listed}."
+            f"{path} has {len(names)} panels, and each is a study of its own; name one, by panel= or --panel: {listed}."
         )
     if panel is not None and panel not in names:
         raise ResultsError(f"{path} has no panel {panel!r}; its panels are {listed}.")

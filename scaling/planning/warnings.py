@@ -37,7 +37,7 @@ def _few_sizes(sweep: Sweep, found: tuple[Cell, ...]) -> list[str]:
     if not sizes or len(sizes) >= FEWEST_SIZES:
         return []
     return [
-        f"{reference}, the reference, has {len(sizes)} data sizes ({', '.join(map(str, sizes))}); a curve needs at"
+        f"{reference}, the reference, has {len(sizes)} data size{'s' if len(sizes) > 1 else ''} ({', '.join(map(str, sizes))}); a curve needs at"
         f" least {FEWEST_SIZES}, and a fit with a floor more. Add sizes to its grid."
     ]
 
@@ -47,8 +47,8 @@ def _out_of_reach(sweep: Sweep, found: tuple[Cell, ...]) -> list[str]:
     largest = max((cell.data_size for cell in found if cell.algorithm == name), default=None)
     warnings = []
     for algorithm, claim in sweep.analysis.claims.items():
-        smallest = min(cell.data_size for cell in found if cell.algorithm == algorithm)
-        if largest is None or isinstance(claim, str) or algorithm == name:
+        smallest = min((cell.data_size for cell in found if cell.algorithm == algorithm), default=None)  # of --only
+        if largest is None or smallest is None or isinstance(claim, str) or algorithm == name:
             continue
         if claim * smallest > largest:
             warnings.append(

@@ -74,10 +74,10 @@ def estimates(
     source = "rates of this store's records" if rates else "rates of a two-core machine"
     waits = f", {spoken(waiting)} of it waiting for the teachers' replies" if waiting else ""
     at_once = max(seconds / slots, waiting)  # stages that use a teacher wait for each other
+    workers = "1 worker" if slots == 1 else f"{slots} workers"
     return [
         *lines,
-        f"Estimated: {spoken(seconds)} of one worker{waits}, about {spoken(at_once)} on {slots} workers here"
-        f" ({source}).",
+        f"Estimated: {spoken(seconds)} of one worker{waits}, about {spoken(at_once)} on {workers} here ({source}).",
     ]
 
 
