@@ -143,7 +143,9 @@ def _report(file: Path, sweep: Sweep, output: Output, from_results: bool) -> Sum
         story = Story(file, sweep, material.plan, tables, costs, samples, panels, more)
         write_report(directory, file.stem, sections(story, directory, parts))
     studies = {name: panel.study for name, panel in panels.items()}
-    sentences = tuple(verdict.sentence for study in studies.values() for verdict in study.verdicts)
+    sentences = tuple(
+        f"{where(name)}{verdict.sentence}" for name, study in studies.items() for verdict in study.verdicts
+    )
     return Summary(output.folder / "report.html", _summary_table(studies), (*sentences, *parts.warning()))
 
 

@@ -1,6 +1,7 @@
 """One multiplier everywhere: table, terminal, legend, sentence, files and planner state the same headline."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -16,7 +17,7 @@ from analysis.planner.expected import allowed
 from analysis.reporting.conclusions import conclusions, verdict_table
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.tables.printing import label, short
-from analysis.verdicts.headline import number
+from analysis.verdicts.headline import Point, number
 from analysis.verdicts.panel import Question
 
 LONG = (*SIZES, 2048, 4096)
@@ -110,3 +111,16 @@ def test_table_terminal_legend_sentence_files_and_planner_state_the_same(name, t
                 assert planned[algorithm] == tuple((point.data_size, point.estimate) for point in given.points)
         else:
             assert planned[algorithm] == (first.low if given.kind == "lower bound" else first.high)
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        (Point(16, math.inf, 0.0, math.inf), "undetermined at D = 16"),
+        (Point(16, 0.0, 0.0, math.inf), "undetermined at D = 16"),
+        (Point(16, math.inf, 1.5, math.inf), "at least 1.50 at D = 16"),
+        (Point(None, 0.0, 0.0, 0.5), "at most 0.50"),
+    ],
+)
+def test_what_lies_beyond_the_reference_is_a_bound_only_if_something_bounds_it(point, said):
+    assert point.text == said

@@ -97,7 +97,8 @@ def _missing_sentence(tables: Tables) -> str:
     total = len(tables.runs)
     done = total - tables.num_missing - tables.num_failed
     if done == total:
-        return f"All {total} runs are in."
+        num_runs = total - int(tables.runs["panel"].str.contains("test set ", regex=False).sum())
+        return f"All {num_runs} runs are in{', on every test set' if num_runs < total else ''}."
     return (
         f"{done} of {total} runs are in; {tables.num_failed} failed and {tables.num_missing} are missing. Cells with"
         " fewer runs have wider intervals; missing runs are never filled in."

@@ -36,9 +36,10 @@ def _few_sizes(sweep: Sweep, found: tuple[Cell, ...]) -> list[str]:
     sizes = sorted({cell.data_size for cell in found if cell.algorithm == reference})
     if not sizes or len(sizes) >= FEWEST_SIZES:
         return []
+    number = f"{len(sizes)} data size{'s' if len(sizes) > 1 else ''}"
     return [
-        f"{reference}, the reference, has {len(sizes)} data size{'s' if len(sizes) > 1 else ''} ({', '.join(map(str, sizes))}); a curve needs at"
-        f" least {FEWEST_SIZES}, and a fit with a floor more. Add sizes to its grid."
+        f"{reference}, the reference, has {number} ({', '.join(map(str, sizes))}); a curve needs at least"
+        f" {FEWEST_SIZES}, and a fit with a floor more. Add sizes to its grid."
     ]
 
 
