@@ -11,12 +11,14 @@ from planted import SIZES, planted, power_law
 
 from analysis.api import fit_table
 from analysis.figures.overview import multiplier_figure, multiplier_table
+from analysis.multipliers.model import why_no_curve
 from analysis.page.wording import TABLE
 from analysis.planner.assumptions import stated_multipliers
 from analysis.planner.expected import allowed
 from analysis.reporting.conclusions import conclusions, verdict_table
 from analysis.reporting.fits_file import dump, fits_document
-from analysis.tables.printing import label, short
+from analysis.tables.outcomes import from_table
+from analysis.tables.printing import Printing, label, printing, short
 from analysis.verdicts.headline import Point, number
 from analysis.verdicts.panel import Question
 
@@ -124,3 +126,10 @@ def test_table_terminal_legend_sentence_files_and_planner_state_the_same(name, t
 )
 def test_what_lies_beyond_the_reference_is_a_bound_only_if_something_bounds_it(point, said):
     assert point.text == said
+
+
+def test_a_reason_has_the_name_that_tables_have():
+    outcomes = from_table(planted({"sft": 1.0}, SIZES[:2], num_problems=50))
+    with printing(Printing({"sft": "plain"})):
+        why = why_no_curve(outcomes, "sft", np.ones(2, bool))
+    assert why is not None and why.startswith("plain has 2 data sizes, and the smallest form needs")

@@ -21,6 +21,7 @@ from analysis.multipliers.estimates import MIN_FALL, percentile_interval
 from analysis.multipliers.hierarchy import lack_of_fit
 from analysis.multipliers.holdout import MIN_SIZES, NUM_REPLICATES, HeldOut, HoldOut, hold_out_headline, rolling
 from analysis.tables.cells import Cells
+from analysis.tables.printing import label
 
 SPREAD_QAICC = 4.0  # a form within this of the best counts as fitting about as well
 _ARM = 1  # the algorithm; 0 is the reference
@@ -106,10 +107,11 @@ def why_no_curve(outcomes: Cells, reference: str, used: np.ndarray) -> str | Non
     if len(errors) < FORMS["pow2"].min_sizes:
         sizes = "data size" if len(errors) == 1 else "data sizes"
         where = "" if used.all() else " before more data raise its error"
-        return f"{reference} has {len(errors)} {sizes}{where}, and the smallest form needs {FORMS['pow2'].min_sizes}."
+        fewest = FORMS["pow2"].min_sizes
+        return f"{label(reference)} has {len(errors)} {sizes}{where}, and the smallest form needs {fewest}."
     fall = errors[0] - errors.min()
     if fall < MIN_FALL:
-        falls = f"the error of {reference} falls by {100 * max(fall, 0.0):.1f} pp"
+        falls = f"the error of {label(reference)} falls by {100 * max(fall, 0.0):.1f} pp"
         return f"{falls} over all its sizes, and without a slope no amount of data corresponds to an error."
     return None
 

@@ -249,7 +249,7 @@ def _by_size(panel: Panel) -> TextTable:
     rows = []
     for item in panel.study.multipliers:
         if item.data_size is not None:  # of a single size
-            bound = f">= {number(item.at_least)}" if item.right_censored > 0 else "-"
+            bound = f">= {number(item.at_least)}" if item.right_censored > 0 and item.at_least > 0 else "-"
             at_once = _limits(item.estimate, item.low_at_once or 0.0, item.high_at_once or float("inf"))[1]
             limits = (*_limits(item.estimate, item.low, item.high), at_once)
             row = [label(item.algorithm), f"{item.data_size:,}", *limits, bound]
