@@ -89,7 +89,10 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
         _retire(sweep, store, arguments.rerun, console)
     current = _plan(sweep, store)
     lines = _headlines(arguments.file, sweep, current, store, output)
-    _say(console, [*lines, *_warnings(sweep, current), *(change.line for change in changed(current.stages, store))])
+    _say(
+        console,
+        [*lines, *_warnings(sweep, current, arguments), *(change.line for change in changed(current.stages, store))],
+    )
     reports: list[Report] = []
     shown: list[Progress] = []
     to_run, _ = needed(current.stages, store)
@@ -134,7 +137,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
         store.distrust(stage)
     current = _plan(sweep, store)
-    _say(console, [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current)])
+    _say(console, [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current, arguments)])
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
     waiting_digests = {stage.digest for stage in to_run}
@@ -335,8 +338,9 @@ def _rates(current: Plan, store: Store) -> dict[str, float]:
     return observed_rates([stage for stage, _ in found], [record for _, record in found])
 
 
-def _warnings(sweep: Sweep, current: Plan) -> list[str]:
-    return [f"warning: {line}" for line in design_warnings(sweep, current)]
+def _warnings(sweep: Sweep, current: Plan, arguments: argparse.Namespace) -> list[str]:
+    """About the design of a whole sweep; that a part of one shows less is known."""
+    return [] if arguments.only else [f"warning: {line}" for line in design_warnings(sweep, current)]
 
 
 def _reasons(to_run: Sequence[Stage], store: Store, has_run: bool) -> list[str]:

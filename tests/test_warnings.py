@@ -42,6 +42,15 @@ def test_a_sound_design_has_none(tmp_path):
         ),
         ({"rft": {"max_positives": 9}}, ["rft.max_positives is 9, but only 8 completions a problem"]),
         ({"dpo": {"pairs_per_problem": 10}}, ["dpo.pairs_per_problem is 10"]),
+        ({"kto": {"beta": 0.2}}, ["kto has no effect: the grid runs sft, rft, dpo, step_dpo", "grid.algorithm"]),
+        (
+            {"select": {"seeds": [9], "awr": {"beta": [1.0, 2.0]}}, "awr": {"epochs": 1}},
+            ["awr, select.awr have no effect: the grid runs sft"],
+        ),
+        (
+            {"grid": {"algorithm": ["sft"], "data_size": [64, 128, 256], "kto.beta": [0.1, 0.2]}, "analysis": {}},
+            ["grid.kto.beta has no effect: the grid runs sft."],
+        ),
         ({"step_values": {"negatives_per_problem": 11}}, ["step_values.negatives_per_problem is 11"]),
         (
             {

@@ -5,8 +5,10 @@ In: a sweep and its plan. Out: a sentence for each weakness, with the numbers an
 
 from collections import defaultdict
 
+from scaling.config.algorithms import algorithm_names, algorithm_of
 from scaling.config.sweep import Cell, Sweep
 from scaling.config.training import Dpo, Rft
+from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, Run
 
 FEWEST_SEEDS, FEWEST_SIZES = 3, 3
@@ -20,6 +22,7 @@ def design_warnings(sweep: Sweep, current: Plan) -> list[str]:
         *_few_sizes(sweep, found),
         *_out_of_reach(sweep, found),
         *_too_few_samples(found),
+        *_without_use(sweep, found),
         *_equal_runs(sweep, current),
     ]
 
@@ -76,6 +79,25 @@ def _too_few_samples(found: tuple[Cell, ...]) -> list[str]:
                 " rollouts.samples_per_problem, or fewer will be used."
             ] = None
     return list(warnings)
+
+
+def _without_use(sweep: Sweep, found: tuple[Cell, ...]) -> list[str]:
+    """Settings of algorithms that no run uses."""
+    run = [name for name in algorithm_names() if any(cell.algorithm == name for cell in found)]
+    used = {*run, *(ancestor for name in run for ancestor in algorithm_of(name).ancestors)}
+    if any(cell.section(Rft).keep in ("low_value", "high_value") for cell in found):
+        used.add("step_rft")  # whose traces have the values
+    warnings = []
+    for name in algorithm_names():
+        places = [name] if name in sweep.fixed else []
+        places += [f"select.{name}"] if sweep.select and sweep.select.candidates_of(name) else []
+        places += [f"grid.{axis}" for axis in axes(sweep) if axis.startswith(f"{name}.")]
+        if places and name not in used:
+            warnings.append(
+                f"{', '.join(places)} {'has' if len(places) == 1 else 'have'} no effect: the grid runs"
+                f" {', '.join(run)}. Leave it out, or take {name} into grid.algorithm."
+            )
+    return warnings
 
 
 def _equal_runs(sweep: Sweep, current: Plan) -> list[str]:
