@@ -118,8 +118,8 @@ def test_table_terminal_legend_sentence_files_and_planner_state_the_same(name, t
 @pytest.mark.parametrize(
     ("point", "said"),
     [
-        (Point(16, math.inf, 0.0, math.inf), "undetermined at D = 16"),
-        (Point(16, 0.0, 0.0, math.inf), "undetermined at D = 16"),
+        (Point(16, math.inf, 0.0, math.inf), "above the reference's range (without limits) at D = 16"),
+        (Point(16, 0.0, 0.0, math.inf), "below the reference's range (without limits) at D = 16"),
         (Point(16, math.inf, 1.5, math.inf), "at least 1.50 at D = 16"),
         (Point(None, 0.0, 0.0, 0.5), "at most 0.50"),
     ],
