@@ -309,7 +309,8 @@ class Curve:
     def _at_ends(self) -> np.ndarray:
         """bool [B, q], parameters at a bound."""
         _, _, nearly_low, nearly_high = self.law.bounds
-        return (self.theta <= nearly_low + 1e-6) | (self.theta >= nearly_high - 1e-6)
+        at_ends: np.ndarray = (self.theta <= nearly_low + 1e-6) | (self.theta >= nearly_high - 1e-6)
+        return at_ends
 
     @property
     def aicc(self) -> float:

@@ -144,7 +144,7 @@ def analyse(
     if reference not in outcomes.algorithms:
         why = f"the reference {reference!r} has no finished run."
         return Study(outcomes, reference, why, draws, *limits, _refused(outcomes, reference, claims, why))
-    few = {name: why for name in outcomes.algorithms if (why := _too_few_runs(outcomes, name)) is not None}
+    few = {name: short for name in outcomes.algorithms if (short := _too_few_runs(outcomes, name)) is not None}
     if reference in few:
         return Study(
             outcomes, reference, few[reference], draws, *limits, _refused(outcomes, reference, claims, few[reference])
