@@ -1,6 +1,7 @@
 """Figures of many algorithms: each is told apart, and every text lies inside of the figure and meets no tick's text."""
 
 from itertools import chain, combinations, pairwise
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -184,3 +185,20 @@ def test_a_figure_that_leaves_marks_out_says_so(figures):
         axes.plot([1.0, 5.0], [1.0, 1.0])
         cut(axes, 0.0, 3.0)
     assert axes.get_title(loc="left") == "some marks lie outside" and axes.get_xlim()[1] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "sizes", "arrows"),
+    [
+        (["rft", "dpo", "step_dpo", "awr"], [4], True),
+        (["rft", "rft, k=3", "dpo", "step_dpo", "step_dpo, k=3"], [2, 1, 2], True),  # arrows of five would cover curves
+        (["rft", "dpo", "step_dpo", "awr", "kto"], [5], False),  # five pairs of axes would be too narrow
+        ([f"rft, k={k}" for k in range(5)], [5], False),
+        ([f"rft, k={k}" for k in range(7)], [6, 1], True),
+        ([], [0], False),
+    ],
+)
+def test_algorithms_share_axes_as_long_as_their_arrows_can_be_read(algorithms, sizes, arrows):
+    study = SimpleNamespace(outcomes=SimpleNamespace(algorithms=["sft", *algorithms]), reference="sft")
+    assert [len(names) for names in overview._groups(study)] == sizes
+    assert overview.has_arrows(study) is arrows

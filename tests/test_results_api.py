@@ -103,7 +103,7 @@ def test_a_folder_that_is_no_results_folder_is_an_error_that_says_why(tmp_path):
 
 
 def test_of_several_panels_one_is_named(star):
-    with pytest.raises(ResultsError, match=r"has 2 panels.* one of 'sft\.epochs=1', 'sft\.epochs=20'"):
+    with pytest.raises(ResultsError, match=r"has 2 panels.* --panel: 'sft\.epochs=1', 'sft\.epochs=20'"):
         load(RESULTS / "paper_star_graph")
     with pytest.raises(ResultsError, match=r"no panel 'sft\.epochs=3'; its panels are 'sft\.epochs=1'"):
         load(str(RESULTS / "paper_star_graph"), panel="sft.epochs=3")

@@ -5,6 +5,7 @@ In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot
 
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ from analysis.verdicts.study import Study
 
 _WIDE = 500.0  # an axis of multipliers that spans a larger factor is cut to its points
 _MOST_TOGETHER = 6  # algorithms in one pair of axes
+_MOST_BESIDE = 3  # algorithms, each with its variants in axes of its own, if all in one would have no arrows
 _WIDEST = 6.5  # inches, of a figure with several pairs of axes
 _MOST_WITH_ARROWS = 4  # algorithms; the arrows of more would cover the curves
 _SHORTEST_ARROW = 0.12  # of log m
@@ -151,17 +153,27 @@ def multiplier_figure(study: Study, wording: Wording, place: Place = OWN) -> Fig
         return figure
 
 
-def _apart(study: Study, place: Place) -> tuple[Figure, list[tuple[Axes, list[str]]]]:
-    """Axes with the algorithms in each: all in one or, if there are many, one for the variants of each algorithm."""
+def has_arrows(study: Study) -> bool:
+    """Whether `error_figure` draws m as arrows."""
+    return any(0 < len(names) <= _MOST_WITH_ARROWS for names in _groups(study))
+
+
+def _groups(study: Study) -> list[list[str]]:
+    """The algorithms of each pair of axes: all in one or, if there are many, the variants of each algorithm in one."""
     others = [name for name in study.outcomes.algorithms if name != study.reference]
-    groups = [others]
-    if len(others) > _MOST_TOGETHER and not place.axes:
-        bases = dict.fromkeys(name.partition(",")[0] for name in others)
-        alike = ([name for name in others if name.partition(",")[0] == base] for base in bases)
-        groups = [of[at : at + _MOST_TOGETHER] for of in alike for at in range(0, len(of), _MOST_TOGETHER)]
-    if len(groups) == 1:
+    bases = dict.fromkeys(name.partition(",")[0] for name in others)
+    if len(others) <= (_MOST_WITH_ARROWS if len(bases) <= _MOST_BESIDE else _MOST_TOGETHER):
+        return [others]
+    alike = ([name for name in others if name.partition(",")[0] == base] for base in bases)
+    return [of[at : at + _MOST_TOGETHER] for of in alike for at in range(0, len(of), _MOST_TOGETHER)]
+
+
+def _apart(study: Study, place: Place) -> tuple[Figure, list[tuple[Axes, list[str]]]]:
+    """Axes with the algorithms in each; all in the same where the axes are given."""
+    groups = _groups(study)
+    if len(groups) == 1 or place.axes:
         figure, axes = blank(place=place)
-        return figure, [(axes, others)]
+        return figure, [(axes, list(chain(*groups)))]
     figure, row = pictures(len(groups), (_WIDEST, HEIGHT), place, sharey=True)
     return figure, list(zip(row, groups, strict=True))
 

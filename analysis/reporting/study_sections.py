@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.figures.overview import figure_suffix
+from analysis.figures.overview import figure_suffix, has_arrows
 from analysis.multipliers.prediction import Predicted
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable, picture
@@ -111,7 +111,7 @@ def _figures(
         multipliers += " Dashed: a multiplier that changes with D, with limits for all sizes at once."
     captions = {
         "error": f"{wording.error_title} against {wording.size_definition}; small dots are runs. {base}; {line}."
-        + (" Arrows: m, at equal error from D to the reference's m D." if others else "")
+        + (" Arrows: m, at equal error from D to the reference's m D." if has_arrows(study) else "")
         + (wording.caution if len(outcomes.algorithms) > 1 else ""),
         "collapsed": "The same cells at m D: if one multiplier describes an algorithm, they lie on the reference's"
         " curve; dashed beyond the reference's data.",
