@@ -123,8 +123,9 @@ def summary(regime: Regime, rows: pd.DataFrame) -> pd.DataFrame:
 def document(table: pd.DataFrame) -> str:
     """docs/coverage.md."""
     draws, seed = table["draws"].max(), table["seed"].iloc[0]
-    most, least = table["studies"].max(), table["studies"].min()
-    command = f"python -m benchmarks.coverage --studies {most} --draws {draws} --seed {seed}"
+    numbers = sorted(set(table["studies"]), reverse=True)
+    errors = [f"{100 * np.sqrt(0.95 * 0.05 / number):.1f} points with {number} studies" for number in numbers]
+    command = f"python -m benchmarks.coverage --studies {numbers[0]} --draws {draws} --seed {seed}"
     shown = [regime_of(name) for name in dict.fromkeys(table["regime"])]
     rejected = table[table["rejected"].fillna("") != ""]
     verdict = (
@@ -138,9 +139,8 @@ def document(table: pd.DataFrame) -> str:
         "",
         f"Written by `{command}`, a regime at a time (`--regimes`); the numbers depend on the seed, not on the machine."
         f" n is the number of studies, each analysed as a report would be, with {_range(table['draws'])} draws. The"
-        f" standard error of a share of 95 % is {100 * np.sqrt(0.95 * 0.05 / most):.1f} points with {most} studies,"
-        f" {100 * np.sqrt(0.95 * 0.05 / least):.1f} with {least}. A share in bold is rejected: a one-sided binomial"
-        f" test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
+        f" standard error of a share of 95 % is {' and '.join(errors)}. A share in bold is rejected: a one-sided"
+        f" binomial test at {100 * LEVEL:.0f} % says that it is below {100 * LEAST:.0f} %.",
         "",
         f"{verdict} The largest share of false verdicts (DETERMINED where m is 1, VARIES where m is constant) is"
         f" {100 * highest['false']:.1f} %, in {highest['regime']}, {highest['arm']}.",
