@@ -67,7 +67,7 @@ def test_an_error_below_the_references_is_not_reached():
     last = by_kind(found, "step_dpo", "budget")[-1]
     assert last.estimate == last.high == np.inf and last.not_reached > 0.95
     of_reference = [spent for (name, _), spent in flops_of(study).items() if name == "sft"]
-    assert 0 < last.low <= max(of_reference) / last.flops  # no more than the data show
+    assert 0 < last.low <= max(of_reference) / last.flops * (1 + 1e-12)  # no more than the data show, but for rounding
     first = by_kind(found, "worse", "budget")[0]
     assert first.estimate == first.low == 0 and first.not_reached == 0
     assert not by_kind(found, "step_dpo", "mean")
