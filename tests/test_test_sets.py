@@ -48,9 +48,9 @@ def test_longer_problems_cost_more_to_measure():
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        ([{"name": "same", "problems": {"operands": 3}}], "'same' changes nothing"),
+        ([{"name": "same", "problems": {"operands": 3}}], "of 'same' are those of the study's own test set"),
         ([{"name": "other", "problems": {"family": "star_graph"}}], "'other' names a family"),
-        ([{"name": "odd", "problems": {"operand": 3}}], "evaluation.sets: 'odd' has operand = 3"),
+        ([{"name": "odd", "problems": {"operand": 3}}], r"'odd' has the unknown key 'operand'.* 'operands'"),
         ([{"name": "text", "problems": "operands"}], "expected a mapping of keys of the section problems"),
         ([{"name": "list", "problems": [1]}], "expected a mapping of keys of the section problems"),
         ([LONGER, LONGER], "sets has 'longer' more than once"),
