@@ -31,7 +31,8 @@ class RowLengths:
     solution: float  # mean; 0 if no row has a solution
     solutions: tuple[str, ...]  # the first ones, to be cut into steps
     num_repeated: int  # rows whose problem the set has already
-    unsolved: tuple[str, ...]  # file and line of each row to train on that has no solution
+    # File and line of each row to train on that has no solution; empty if none has one, for the set may have none.
+    unsolved: tuple[str, ...]
 
 
 def row_lengths(source: Stage) -> RowLengths | None:
@@ -61,13 +62,14 @@ def _lengths(source: Stage, files: tuple[tuple[Path, str], ...]) -> RowLengths:
     lengths = [len(row.problem) for row in rows]
     solutions = [row.solution for row in rows if row.solution is not None]
     trained = [one for path, found in by_file.items() if path.stem not in ("validation", "test") for one in found]
+    lacking = tuple(place for place, row in trained if row.solution is None)
     return RowLengths(
         problem=sum(lengths) / len(lengths),
         longest_problem=max(lengths),
         solution=sum(map(len, solutions)) / max(len(solutions), 1),
         solutions=tuple(solutions[:_KEPT]),
         num_repeated=len(rows) - len(kept),
-        unsolved=tuple(place for place, row in trained if row.solution is None),
+        unsolved=lacking if len(lacking) < len(trained) else (),
     )
 
 
