@@ -24,7 +24,7 @@ from scaling.engine.results_dir import open_store
 from scaling.paths import SHIPPED
 from scaling.planning.plan import Run, plan
 from scaling.planning.sweep_file import load_sweep
-from scaling.planning.which_run import left_open, runs_with
+from scaling.planning.which_run import left_open, runs_with, stated
 
 if TYPE_CHECKING:  # these bring jax
     from data.sampling.sampler import Sampler
@@ -232,7 +232,7 @@ def _only_run(runs: Iterable[Run], where: Mapping[str, object], file: Path) -> R
         raise PolicyError(str(error)) from error
     if len({run.stage.inputs["policy"].digest for run in found}) > 1:
         raise PolicyError(
-            f"{len(found)} runs of {file} have {dict(where) or 'no value asked for'}; also say which"
+            f"{len(found)} runs of {file} have {stated(where) or 'no value asked for'}; also say which"
             f" {left_open(found)}."
         )
     return found[0]

@@ -19,7 +19,6 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from algorithms.dpo import preference_loss
 from algorithms.group_pg import loss_of
@@ -28,7 +27,7 @@ from scaling.model.layout import AXES
 from scaling.model.lora import init_adapters
 from scaling.model.policy import flat, nested
 from scaling.model.sampling import chunk_call
-from scaling.model.sharding import ROWS, param_spec
+from scaling.model.sharding import param_spec, row_spec
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import architecture
 from scaling.pricing.programs import Program
@@ -132,8 +131,7 @@ def abstract_rows(*shape: int, dtype: Any = np.float32) -> Shape:
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return Shape(shape, dtype)
-    divides = shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0  # as scaling.model.sharding.placed_rows
-    return Shape(shape, dtype, sharding=NamedSharding(mesh, P(ROWS if divides else None)))
+    return Shape(shape, dtype, sharding=NamedSharding(mesh, row_spec(shape[0], mesh.shape)))
 
 
 def _init(config: ModelConfig) -> Any:

@@ -72,8 +72,12 @@ def intact(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, OSError) as error:
-        again = f"draw the report again: python -m analysis.report sweeps/{path.resolve().parent.name}.yaml."
-        raise ResultsError(f"{path} is damaged: {error}".rstrip(".") + f". To mend it, {again}") from error
+        cure = f". To mend it, {_redraw(path.parent)}"
+        raise ResultsError(f"{path} is damaged: {error}".rstrip(".") + cure) from error
+
+
+def _redraw(folder: Path) -> str:
+    return f"draw the report again: python -m analysis.report sweeps/{folder.resolve().name}.yaml."
 
 
 def selection_table(folder: Path) -> pd.DataFrame:
@@ -164,7 +168,7 @@ class ResultsFolder:
     @cached_property
     def study(self) -> Panel:
         """The analysis of outcomes.parquet, as the report made it."""
-        redraw = f"draw the report again: python -m analysis.report sweeps/{self.directory.resolve().name}.yaml."
+        redraw = _redraw(self.directory)
         if "claims" not in self.document:
             raise ResultsError(f"{self.directory / 'fits.json'} has no claims: an earlier version wrote it; {redraw}")
         outcomes = self.cells

@@ -20,7 +20,7 @@ from analysis.reporting.sample_sections import sample_sections, training_section
 from analysis.reporting.samples import Samples
 from analysis.reporting.study_sections import main_sections, percent, study_sections
 from analysis.tables.printing import label
-from analysis.tables.runs import Tables
+from analysis.tables.runs import Tables, is_further
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 from scaling.config.sweep import Sweep
@@ -97,7 +97,7 @@ def _missing_sentence(tables: Tables) -> str:
     total = len(tables.runs)
     done = total - tables.num_missing - tables.num_failed
     if done == total:
-        num_runs = total - int(tables.runs["panel"].str.contains("test set ", regex=False).sum())
+        num_runs = total - sum(map(is_further, tables.runs["panel"]))
         return f"All {num_runs} runs are in{', on every test set' if num_runs < total else ''}."
     return (
         f"{done} of {total} runs are in; {tables.num_failed} failed and {tables.num_missing} are missing. Cells with"

@@ -24,6 +24,7 @@ from scaling.planning.plan import Candidate, Plan, Run
 from scaling.planning.recipes import base_evaluation, trained_policy
 from scaling.stage import in_order
 
+_TEST_SET = "test set "  # before the name of a further one, at the end of a panel's
 CHOICES = (
     *("algorithm", "data_size", "at", "settings", "num_runs", "validation_error", "standard_error"),
     *("chosen", "at_edge"),
@@ -87,7 +88,12 @@ def _on_each_set(plan: Plan) -> list[tuple[str, Run, bool]]:
 
 def _panel_on(test_set: str, panel: str) -> str:
     """The panel's name on a further test set."""
-    return ", ".join(filter(None, (panel, f"test set {test_set}" if test_set else "")))
+    return ", ".join(filter(None, (panel, f"{_TEST_SET}{test_set}" if test_set else "")))
+
+
+def is_further(panel: str) -> bool:
+    """Whether a panel has runs on a further test set, which are among those on the study's own."""
+    return panel.rpartition(", ")[2].startswith(_TEST_SET)
 
 
 def of_errors(run: Run) -> str:

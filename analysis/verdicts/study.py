@@ -141,14 +141,10 @@ def analyse(
     known = reference if reference in outcomes.algorithms else None
     draws = crossed_bootstrap(outcomes, num_draws, seed, known, selection)
     limits = interval_of_errors(draws)
-    if reference not in outcomes.algorithms:
-        why = f"the reference {reference!r} has no finished run."
-        return Study(outcomes, reference, why, draws, *limits, _refused(outcomes, reference, claims, why))
     few = {name: short for name in outcomes.algorithms if (short := _too_few_runs(outcomes, name)) is not None}
-    if reference in few:
-        return Study(
-            outcomes, reference, few[reference], draws, *limits, _refused(outcomes, reference, claims, few[reference])
-        )
+    if known is None or reference in few:
+        why = few.get(reference, f"the reference {reference!r} has no finished run.")
+        return Study(outcomes, reference, why, draws, *limits, _refused(outcomes, reference, claims, why))
     rises = rise_after_best(outcomes, reference, draws)[1] > 0
     falling = running_minimum if rises else non_increasing
     turned = inversions(outcomes, reference, draws, falling)

@@ -78,7 +78,7 @@ def placed_rows(arrays: Tree) -> Tree:
     if mesh.empty:
         return arrays
     placed: Tree = jax.tree.map(
-        lambda leaf: _put(leaf, NamedSharding(mesh, _row_spec(leaf.shape[0], mesh.shape))), arrays
+        lambda leaf: _put(leaf, NamedSharding(mesh, row_spec(leaf.shape[0], mesh.shape))), arrays
     )
     return placed
 
@@ -90,7 +90,7 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
         return array
     end = None if last is None else axis_of(last, array.shape[-1], axes)
     middle = (None,) * (array.ndim - 2)
-    constrained: jax.Array = _constrained(array, P(*_row_spec(array.shape[0], axes), *middle, end))
+    constrained: jax.Array = _constrained(array, P(*row_spec(array.shape[0], axes), *middle, end))
     return constrained
 
 
@@ -129,7 +129,7 @@ def constrained_shards(array: jax.Array) -> jax.Array:
     if array.ndim == 3:
         spec = P(axis_of("width", array.shape[0], axes), words, None)
     else:
-        spec = P(*_row_spec(array.shape[0], axes), None, words, None)
+        spec = P(*row_spec(array.shape[0], axes), None, words, None)
     divided: jax.Array = _constrained(array, spec)
     return divided
 
@@ -183,7 +183,8 @@ def _ambient_axes() -> Mapping[str, int]:
     return shape
 
 
-def _row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
+def row_spec(num_rows: int, axes: Mapping[str, int]) -> P:
+    """Where rows lie on axes of these sizes: divided, or on every device if they do not divide."""
     return P(ROWS) if num_rows % (axes["data"] * axes["fsdp"]) == 0 else P(None)
 
 

@@ -41,11 +41,6 @@ _LISTS = ("tuple_type", "list_type")
 _AS_PYDANTIC_SAYS = re.compile(r"^Input should be (a valid )?(?=.)")
 
 
-def explain(error: ValidationError, schema: type[Any]) -> list[str]:
-    """A sentence for each mistake that pydantic found."""
-    return [line for found in explained(error, schema).values() for line in found.splitlines()]
-
-
 def explained(error: ValidationError, schema: type[Any], varied: Container[str] = ()) -> dict[str, str]:
     """Dotted key -> the sentence about it; the key is empty for a mistake of several sections.
 

@@ -91,7 +91,7 @@ def distinct(values: Iterable[object]) -> list[object]:
 
 
 def stated(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())
+    return ", ".join(f"{key}={'null' if value is None else value}" for key, value in values.items())
 
 
 def listed(values: Iterable[object]) -> str:
