@@ -33,6 +33,7 @@ class Step:
     q: float | None = None  # chance to end right after it
     advantage: float | None = None  # what the step adds to that chance
     pit: bool = False  # the first pit of a negative
+    weight: float | None = None  # in the learner's loss; 0: it is read, not learned
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def about(written: Written) -> str:
 
 
 def marks(step: Step) -> str:
-    """What is known of a step: Q, advantage, whether it is wrong, whether it is the first pit."""
+    """What is known of a step: Q, advantage, weight, whether it is wrong, whether it is the first pit."""
     found = [f"Q {step.q:.2f}"] if step.q is not None else []
+    found += [f"weight {step.weight:.2f}"] if step.weight is not None else []
     found += [f"A {step.advantage:+.2f}"] if step.advantage is not None else []
     found += ["wrong step"] if step.wrong else []
     return ", ".join([*found, *(["<- first pit"] if step.pit else [])])
@@ -151,6 +153,16 @@ def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
         yield Example(str(row.problem), problem.prompt, problem.answer, (*shared, *sides))
 
 
+def learned(reader: Reader, synthetic: Path, rows: Path) -> Iterator[Example]:
+    """What a learner without pairs trains on: completions with a weight a step, or desirable and undesirable ones."""
+    known = _synthetic(synthetic)
+    for index, group in by_problem(pd.read_parquet(rows)):
+        problem = known[index]
+        length = len(reader.tokenizer.encode_prompt(problem.prompt))
+        found = [_learned(reader, length, row) for row in group.to_dict("records")]
+        yield Example(str(index), problem.prompt, problem.answer, tuple(found))
+
+
 def wrong(
     reader: Reader, folder: Path, split: str, outcomes: Path, complete: Callable[[list[Problem]], list[str]]
 ) -> Iterator[Example]:
@@ -173,6 +185,23 @@ def wrong(
 
 def _synthetic(folder: Path) -> list[Problem]:
     return read_problems(folder / "synthetic.jsonl")
+
+
+def _learned(reader: Reader, prompt_length: int, row: Mapping[Hashable, Any]) -> Written:
+    if "desirable" in row:  # a completion, or one step and what comes before it
+        given = list(map(int, row["context"]))[prompt_length:]
+        num_given = len(reader.cut(given)) if given else 0
+        steps = [
+            Step(text, weight=0.0 if place < num_given else None)
+            for place, text in enumerate(reader.cut([*given, *map(int, row["completion"])]))
+        ]
+        return Written("desirable" if row["desirable"] else "undesirable", tuple(steps))
+    tokens = list(map(int, row["tokens"]))
+    texts = reader.cut(tokens)
+    if "mask" not in row:
+        return Written("positive", tuple(map(Step, texts)))
+    weights = [float(row["mask"][end - 1]) for end in step_cutter(reader.settings, reader.tokenizer)(tokens)]
+    return Written("trace", tuple(Step(text, weight=weight) for text, weight in zip(texts, weights, strict=True)))
 
 
 def _valued(reader: Reader, problem: Problem, row: Mapping[Hashable, Any], rule: str) -> Written:

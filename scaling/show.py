@@ -37,7 +37,7 @@ from scaling.planning.which_run import (
 )
 from scaling.plugins import add_imports, load_plugins
 
-WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "wrong", "curves")
+WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "learned", "wrong", "curves")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,6 +103,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "rollouts": ("rollouts",),
     "values": ("step_values",),
     "pairs": ("pairs", "step_pairs", "advantage_pairs"),
+    "learned": ("positives", "good_steps", "weighted_steps", "labelled", "labelled_steps"),
     "wrong": ("evaluation",),
     "curves": ("evaluation",),  # its policy was trained, by an algorithm of this project or of a plug-in
 }
@@ -118,6 +119,9 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
         if folder is None:
             raise ConfigError(f"{stages[kind].name} is not in {store.root}; run the sweep again to make it.")
         return Path(store.local(folder))
+
+    def kind_of(what: str) -> str:
+        return next(kind for kind in _KINDS[what] if kind in stages)
 
     def reader() -> Reader:
         settings = run.cell.problems
@@ -137,9 +141,8 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
         "values": lambda: readable.values(
             reader(), place("teacher"), place("rollouts"), place("verification"), place("step_values"), pit_rule(stages)
         ),
-        "pairs": lambda: readable.pairs(
-            reader(), place("teacher"), place(next(kind for kind in _KINDS["pairs"] if kind in stages))
-        ),
+        "pairs": lambda: readable.pairs(reader(), place("teacher"), place(kind_of("pairs"))),
+        "learned": lambda: readable.learned(reader(), place("teacher"), *place(kind_of("learned")).glob("*.parquet")),
         "wrong": lambda: readable.wrong(reader(), place("problems"), "test", place("evaluation"), again),
     }
     return ways[arguments.what]()
@@ -254,7 +257,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Show what a run learned from and what it wrote. By default the first stored run that has it.",
     )
     parser.add_argument("file", type=Path, help="the sweep, such as sweeps/quickstart.yaml")
-    parser.add_argument("what", choices=WHAT, help="wrong: test problems that the policy fails; curves: training")
+    parser.add_argument(
+        "what",
+        choices=WHAT,
+        help="learned: rows without pairs to train on; wrong: test problems that the policy fails; curves: training",
+    )
     add_where(parser)
     parser.add_argument("--problem", metavar="ID", help="one problem, by its index or key")
     parser.add_argument("--limit", type=_count, default=5, metavar="N", help="problems or pairs, default 5")

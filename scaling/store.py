@@ -164,8 +164,18 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("sweeps", nargs="*", type=Path, help="sweep files, such as sweeps/*.yaml")
         if name == "gc":
             command.add_argument("--delete", action="store_true", help="delete them")
-            command.add_argument("--days", type=float, default=1.0, help="keep what is younger (%(default)s)")
+            command.add_argument("--days", type=_days, default=1.0, help="keep what is younger (%(default)s)")
     return parser
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not days >= 0:  # nan compares with nothing
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days, 0 or more")
+    return days
 
 
 def _store(named: str) -> Store:

@@ -159,6 +159,10 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     has_run = any(mark_of(folder) is not None for folder in (output.folder, plain.folder))
     _say(console, changes + _reasons(to_run, store, has_run))
     _say(console, estimates(work, stored, rates, sweep, _num_slots(sweep)))
+    if not (sweep.resources.hardware or arguments.address or arguments.inline):
+        from scaling.engine.placement import lacking
+
+        _say(console, [f"warning: {line}" for line in lacking(sweep.resources.amounts)])
     return 0
 
 

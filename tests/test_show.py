@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from tiny_chain import SETTINGS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, values_by_hand
 
+from algorithms import awr, kto, rft, step_rft
 from data import readable
 from data.readable import Reader
 from data.records import Problem, write_jsonl
 from scaling import chat, export, show
 from scaling.api import load_policy
+from scaling.config.section import plain
 
 READER = Reader(SETTINGS, TOKENIZER)
 WRONG = "1 2 = 3 3 ; 3 3 = 7 ; # 7"  # problem 0, wrong in its second step
@@ -81,6 +83,34 @@ def test_a_pair_shows_what_both_begin_with_and_each_side(inputs, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("select", "settings", "expected"),
+    [
+        (rft.select_positives, {"positives": {"max_positives": 4, "keep": "any"}}, [("positive", [None] * 3)]),
+        (kto.label_steps, {}, [("undesirable", [None]), ("undesirable", [0.0, None])]),
+        (step_rft.select_steps, {"good_steps": {"min_advantage": -0.3}}, [("trace", [1.0, 0.0, 1.0])]),
+    ],
+)
+def test_learned_shows_the_steps_with_what_the_learner_makes_of_them(inputs, tmp_path, select, settings, expected):
+    inputs = {**inputs, "step_values": values_by_hand(tmp_path, inputs, {(0, 0): ([0.5, 0.0, 0.0], 0.75)})}
+    (tmp_path / "rows").mkdir()
+    select({"problems": plain(SETTINGS), "seed": 0, **settings}, inputs, tmp_path / "rows")
+    (file,) = (tmp_path / "rows").glob("*.parquet")
+    first, *_ = readable.learned(READER, inputs["synthetic"], file)
+    assert [(item.who, [step.weight for step in item.steps]) for item in first.completions] == expected
+    assert texts(first.completions[-1])[0] == ("1 2 = 4 3 ;" if select is rft.select_positives else "1 2 = 3 3 ;")
+
+
+def test_learned_shows_the_weight_of_each_step_of_awr(inputs, tmp_path):
+    inputs = {**inputs, "step_values": values_by_hand(tmp_path, inputs, {(0, 0): ([0.5, 0.0, 0.0], 0.75)})}
+    config = {"problems": plain(SETTINGS), "weighted_steps": {"beta": 0.5, "max_weight": 20.0}}
+    awr.weigh_steps(config, inputs, tmp_path)
+    first, *_ = readable.learned(READER, inputs["synthetic"], tmp_path / "weighted_steps.parquet")
+    weights = np.array([step.weight for step in first.completions[0].steps])
+    assert weights / weights[-1] == pytest.approx(np.exp([-0.25 / 0.5, -0.5 / 0.5, 0.0]))
+    assert f"weight {weights[0]:.2f}" in show.as_text(first).plain
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_wrong_test_problems_have_the_completions_that_were_kept_or_are_sampled_again(tmp_path, kept):
     problems = [Problem(row["prompt"], row["answer"]) for row in SYNTHETIC]
@@ -113,7 +143,7 @@ OPTIMIZER = {"epochs": 1, "batch_size": 4}
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A tiny sweep of SFT and per-step DPO, run."""
+    """A tiny sweep of SFT, RFT and per-step DPO, run."""
     from scaling import sweep
 
     folder = tmp_path_factory.mktemp("show")

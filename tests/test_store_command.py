@@ -67,6 +67,16 @@ def test_gc_deletes_what_no_named_sweep_needs_and_only_when_told(shared, capsys)
     assert "0 artifacts, 0 bytes, are needed by no sweep" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("days", ["nan", "-1", "many", "-inf"])
+def test_gc_refuses_an_age_that_is_none(shared, capsys, days):
+    store, (one, two) = shared
+    with pytest.raises(SystemExit) as stopped:
+        run("gc", store.root, one, f"--days={days}", "--delete")
+    assert stopped.value.code == 2
+    assert f"{days!r} is not a number of days, 0 or more" in capsys.readouterr().err
+    assert run("gc", store.root, one, two, "--days", "0") == 0
+
+
 def test_gc_leaves_what_is_not_whole_to_verify(shared, capsys):
     store, (one, two) = shared
     broken = next(folder for folder, *_ in store.every())

@@ -1,9 +1,12 @@
 """The command line of a sweep before it runs: help, plans, status, and arguments and files that are wrong."""
 
+from pathlib import Path
+
 import pytest
 from toy_sweep import counts, everything_below
 
 from scaling import sweep
+from scaling.engine import placement
 
 
 def test_help_lists_every_option(capsys):
@@ -167,3 +170,20 @@ def test_a_grid_without_the_key_is_left_out(tiny, capsys):
     assert "2 runs over" in capsys.readouterr().out
     assert sweep.main([tiny(grid=grids), "--plan", "--only", "rounds=2,algorithm=sft"]) == 2
     assert "no grid of the sweep combines these values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("resources.train.gpu=1", "resources.train asks for gpu 1, but this machine has 0"),
+        ("resources.host.cpu=999", "cpu 999"),
+    ],
+)
+def test_a_plan_warns_of_resources_that_this_machine_lacks(tiny, capsys, monkeypatch, setting, said):
+    monkeypatch.setattr(placement, "DEVICES", Path("/nowhere"))  # also where the tests run beside a GPU
+    assert sweep.main([tiny(), "--plan", "--set", setting]) == 0
+    assert said in (shown := capsys.readouterr().out) and "will not run here" in shown
+    assert sweep.main([tiny(), "--plan", "--address", "auto", "--set", setting]) == 0
+    assert "this machine has" not in capsys.readouterr().out
+    assert sweep.main([tiny(), "--plan"]) == 0
+    assert "this machine has" not in capsys.readouterr().out

@@ -19,6 +19,7 @@ RAY_NAMES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
 ACCELERATORS = ("GPU", "TPU")
 GPU_MEMORY_FRACTION = 0.9  # of a worker's share; the rest is for the driver's own needs and fragmentation
 TOLERANCE = 1e-6  # of sums of fractions
+DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,22 @@ def compile_cache(root: str | os.PathLike[str]) -> str:
     if is_local(root):
         return os.fspath(Path(root).expanduser().absolute() / "compile_cache")
     return os.fspath(Path("~/.cache/scaling/compile_cache").expanduser())
+
+
+def lacking(amounts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A sentence on each amount of a class's worker that this machine lacks. Other resources only Ray knows."""
+    here = {
+        "cpu": len(usable_cores()),
+        "gpu": len([*DEVICES.glob("nvidia[0-9]*")]),
+        "tpu": len([*DEVICES.glob("accel[0-9]*"), *DEVICES.glob("vfio/[0-9]*")]),
+    }
+    return [
+        f"resources.{name} asks for {resource} {amount:g}, but this machine has {here[resource]}: the sweep will not"
+        " run here. Give --address of a cluster that has it when you run it, or lower it."
+        for name, asked in amounts.items()
+        for resource, amount in asked.items()
+        if amount > here.get(resource, math.inf)
+    ]
 
 
 def usable_cores() -> tuple[int, ...]:
