@@ -87,8 +87,9 @@ def _times(found: Mapping) -> str:
         "Planned by `--plan` before anything is stored, and taken by the stages of the shipped results, in seconds of"
         " one worker, without base policies. The rate of small policies is fitted to the first kind of sweeps. Half of"
         " all samples are assumed to be right; the star graph's policy stays at chance, and its stages find little to"
-        " learn from. Below: what the ETA of a finished sweep announced, replayed from the times of its records"
-        " (`python -m benchmarks.plan_times`).\n\n" + plan_times.tables(found)
+        " learn from. Below: sweeps run from an empty store, on one core, with what the ETA announced at a quarter of"
+        " the time and later, over what was then to go, replayed from the times of their records; of some only a part"
+        " (`--only`), or the tutorial's (`python -m benchmarks.plan_times`).\n\n" + plan_times.tables(found)
     )
 
 

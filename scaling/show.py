@@ -20,6 +20,7 @@ from rich.text import Text
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from data import readable
 from data.readable import Example, Reader, Step, Written, about, marks
+from data.records import Problem
 from scaling.config.errors import ConfigError
 from scaling.engine.results_dir import open_store
 from scaling.engine.store import Store
@@ -128,11 +129,11 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
         inputs = {"tokenizer": place("pretrain")} if run.cell.policy.hf is not None else {}
         return readable.Reader(settings, tokenizer_of(settings, inputs))
 
-    def again(problems: Sequence[object]) -> list[str]:
+    def again(problems: Sequence[Problem]) -> list[str]:
         from scaling.api import load_policy
 
         policy = load_policy(arguments.file, values_of(run), arguments.set)
-        return [item.text for item in policy.generate([problem.prompt for problem in problems])]  # type: ignore[attr-defined]
+        return [item.text for item in policy.generate([problem.prompt for problem in problems])]
 
     ways: Mapping[str, Callable[[], Iterator[Example]]] = {
         "problems": lambda: readable.problems(place("problems"), "test"),

@@ -16,7 +16,7 @@ from data.evaluation import describe
 from data.problems import modular_sum, star_graph
 from data.records import Check, Problem, StepCheck, load_problems
 from data.sets import problem_sets
-from scaling.config.problems import StarGraph
+from scaling.config.problems import StarGraph, problems_of
 from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
@@ -222,6 +222,16 @@ def test_all_wrong_facts_of_the_base_text_are_misconceptions():
 def test_the_wrong_values_do_not_depend_on_how_confident_the_base_text_is():
     sure = SETTINGS.model_copy(update={"web_confidence": (9.0, 0.5)})
     assert (modular_sum.web_facts(sure, 0).wrong == modular_sum.web_facts(SETTINGS, 0).wrong).all()
+
+
+def test_misconceptions_are_found_with_the_config_that_the_recipe_gives_the_stage():
+    """It lacks web_confidence, so that policies of one base text share their evaluations' digests."""
+    config = recipes.evaluation(Cell.of(**{"evaluation": {"describe": True}}), 0).config
+    assert "web_confidence" not in config["problems"]
+    settings = problems_of(config)
+    own = int(modular_sum.web_facts(settings, config["web_seed"]).wrong[1, 2])
+    found = [modular_sum.check(settings, Problem("1 2 3 4 ?", "10"), f"1 2 = {own} 3 4 ;")]
+    assert describe(settings, found, 1, config["web_seed"])["misconception_fraction"] == 1.0
 
 
 def test_a_family_without_facts_of_its_own_has_no_misconceptions():

@@ -243,8 +243,10 @@ def _draw_arrow(axes: Axes, study: Study, name: str, look: Look) -> Annotation |
         error = float(model.constant.curve(np.log([size]), 1, model.design)[0, 0])
     style = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0}
     axes.annotate("", (m * size, error), (size, error), arrowprops=style)
-    place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-    return axes.annotate(f"{number(m)}x", (max(size, m * size), error), fontsize=6, color=look.colour, **place)  # type: ignore[arg-type]
+    return axes.annotate(
+        f"{number(m)}x", (max(size, m * size), error), (4, 0), textcoords="offset points", va="center",
+        fontsize=6, color=look.colour,
+    )  # fmt: skip
 
 
 def _spread(axes: Axes, texts: Sequence[Annotation]) -> None:

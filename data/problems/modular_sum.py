@@ -11,8 +11,8 @@ law, and otherwise as one fixed wrong value: graded misconceptions about facts, 
 
 import math
 from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from scipy.special import entr
@@ -26,11 +26,33 @@ _FLAWS = 0xF1A35  # seeds the teacher's fixed wrong sums
 _ORDERS = 64  # orders of steps to try, in search of two sums that cancel
 
 
-class Facts(NamedTuple):
-    """What the web text says of each ordered pair."""
+@dataclass(frozen=True)
+class Facts:
+    """What the web text says of each ordered pair.
 
-    confidence: np.ndarray  # float64 [p, p], chance that the stated sum is right
-    wrong: np.ndarray  # int64 [p, p], the value that is stated otherwise
+    Each part is drawn when it is asked for, since evaluation needs the wrong values without `web_confidence`, which
+    they do not depend on and which its config does not have.
+    """
+
+    config: ModularSum
+    seed: int
+
+    @cached_property
+    def wrong(self) -> np.ndarray:
+        """int64 [p, p], the value that is stated where the sum is not right."""
+        return self._drawn()[1]
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """float64 [p, p], chance that the stated sum is right."""
+        rng, wrong = self._drawn()
+        return rng.beta(*self.config.web_confidence, wrong.shape)
+
+    def _drawn(self) -> tuple[np.random.Generator, np.ndarray]:
+        modulus = self.config.modulus
+        rng, values = np.random.default_rng([_FACTS, modulus, self.seed]), np.arange(modulus)
+        right = (values[:, None] + values[None, :]) % modulus
+        return rng, (right + rng.integers(1, modulus, (modulus, modulus))) % modulus
 
 
 def vocabulary(config: ModularSum) -> tuple[str, ...]:
@@ -134,12 +156,7 @@ def _misstating(offsets: np.ndarray, flawed: np.ndarray, used: list[int]) -> Cal
 
 def web_facts(config: ModularSum, seed: int) -> Facts:
     """The misconceptions, made once for a base policy."""
-    rng = np.random.default_rng([_FACTS, config.modulus, seed])
-    shape = (config.modulus, config.modulus)
-    values = np.arange(config.modulus)
-    right = (values[:, None] + values[None, :]) % config.modulus
-    wrong = (right + rng.integers(1, config.modulus, shape)) % config.modulus
-    return Facts(rng.beta(*config.web_confidence, shape), wrong)
+    return Facts(config, seed)
 
 
 def web_text(config: ModularSum, rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
