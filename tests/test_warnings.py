@@ -1,5 +1,7 @@
 """What a plan says of designs that cannot answer their question."""
 
+import json
+
 import pytest
 import yaml
 
@@ -73,3 +75,12 @@ def test_a_plan_prints_them_and_explains_no_stage_of_another_study(tmp_path, mon
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(GOOD | {"seeds": [0]}))
     assert command.main(["sweep.yaml", "--plan"]) == 0
     assert "warning: one seed shows no differences" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("installed", "number"), [(None, 1), (object(), 0)])
+def test_answers_in_words_need_a_package_that_may_be_absent(tmp_path, monkeypatch, installed, number):
+    rows = [{"prompt": f"{n} ?", "answer": str(n), "solution": f"#### {n}"} for n in range(900)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("scaling.planning.warnings.find_spec", lambda name: installed)
+    found = warnings_of(tmp_path, problems={"family": "jsonl", "path": "rows.jsonl"}, policy={"hf": "tiny/none"})
+    assert len([line for line in found if "math-verify" in line and "'.[problems]'" in line]) == number

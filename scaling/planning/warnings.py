@@ -4,9 +4,11 @@ In: a sweep and its plan. Out: a sentence for each weakness, with the numbers an
 """
 
 from collections import defaultdict
+from importlib.util import find_spec
 
 from scaling.config.algorithms import algorithm_names, algorithm_of
 from scaling.config.sweep import Cell, Sweep
+from scaling.config.text_problems import TextProblems
 from scaling.config.training import Dpo, Rft
 from scaling.planning.grid import axes
 from scaling.planning.plan import Plan, Run
@@ -23,6 +25,7 @@ def design_warnings(sweep: Sweep, current: Plan) -> list[str]:
         *_out_of_reach(sweep, found),
         *_too_few_samples(found),
         *_without_use(sweep, found),
+        *_without_judge(found),
         *_equal_runs(sweep, current),
     ]
 
@@ -98,6 +101,18 @@ def _without_use(sweep: Sweep, found: tuple[Cell, ...]) -> list[str]:
                 f" {', '.join(run)}. Leave it out, or take {name} into grid.algorithm."
             )
     return warnings
+
+
+def _without_judge(found: tuple[Cell, ...]) -> list[str]:
+    compared = any(
+        isinstance(cell.problems, TextProblems) and getattr(cell.problems, "verifier", None) is None for cell in found
+    )
+    if not compared or find_spec("math_verify") is not None:
+        return []
+    return [
+        "answers that are not plain numbers are compared by math-verify, which is not installed here: a stage that"
+        " meets one fails. Install it before the sweep: pip install --editable '.[problems]'."
+    ]
 
 
 def _equal_runs(sweep: Sweep, current: Plan) -> list[str]:
