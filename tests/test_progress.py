@@ -61,7 +61,7 @@ def test_without_a_terminal_the_status_line_comes_every_ten_seconds():
     progress.started(toy("b"))
     clock.seconds += 10.0
     progress.tick()
-    assert written.getvalue().splitlines()[-1] == "1 done / 1 running / 0 blocked / 0 failed / 0 waiting, ETA 15 s"
+    assert written.getvalue().splitlines()[-1] == "1 done / 1 running / 0 blocked / 0 failed / 0 waiting, ETA 10 s"
 
 
 def test_stages_that_no_execution_runs_yet_count_in_the_eta():
@@ -90,7 +90,8 @@ def test_the_eta_is_work_by_slots_but_no_less_than_the_longest_chain():
     wide = [toy(f"wide{index}") for index in range(6)]
     calibration = Calibration(lambda stage: 2.0)
     assert seconds_to_go(calibration, [first], {}, slots=1) == pytest.approx(2.0)  # as planned
-    calibration.observe(toy("seen"), 10.0)  # 5 seconds per unit: 10 a stage
+    for _ in range(20):
+        calibration.observe(toy("seen"), 10.0)  # 5 seconds per unit: 10 a stage
     left = [first, chain.inputs["input0"], chain]
     assert seconds_to_go(calibration, left, {}, slots=2) == pytest.approx(30.0)
     assert seconds_to_go(calibration, [*left, *wide], {}, slots=2) == pytest.approx(45.0)
@@ -105,6 +106,17 @@ def test_the_eta_uses_each_kinds_own_ratio_and_the_median_of_all_for_kinds_not_s
     assert calibration.seconds(toy("b", kind="toy")) == pytest.approx(220.0)
     assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(1000.0)
     assert calibration.seconds(toy("b", kind="broken")) == pytest.approx(220.0)
+
+
+def test_a_first_small_stage_does_not_tell_what_its_kind_takes_since_it_compiles():
+    calibration = Calibration(lambda stage: 5.0)
+    for _ in range(10):
+        calibration.observe(toy("a", kind="toy"), 4.0)
+    calibration.observe(toy("a", kind="mortal"), 30.0)
+    assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(4.0)  # as all kinds do
+    for _ in range(4):
+        calibration.observe(toy("a", kind="mortal"), 8.0)
+    assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(8.0)
 
 
 def test_small_stages_do_not_tell_how_long_the_others_take():

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from scaling.stage import Stage
 
-# Planned seconds of work that must be done before other kinds tell how long an unseen one takes: the first small stages
-# of a sweep take ten times their plan, since they start processes.
-_ENOUGH = 30.0
+# Planned seconds of work, and of a kind as many stages, that must be done before they outweigh what was expected: the
+# first small stages of a sweep, and of each kind, take up to ten times their plan, since they start processes and
+# compile programs.
+_ENOUGH, _ENOUGH_STAGES = 30.0, 3
 
 
 @dataclass
@@ -19,22 +20,29 @@ class Calibration:
     """Seconds taken per second planned, by kind of stage.
 
     The ratio is a median of stages, weighted by their planned seconds: the first stages of a kind compile its programs,
-    which a mean would expect of all.
+    which a mean would expect of all. What is expected takes part as one more stage: of all kinds the plan, of a kind
+    the ratio of all.
     """
 
     cost: Callable[[Stage], float]
     _seen: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # kind -> ratio, planned seconds
+    _ratios: dict[str, float] = field(default_factory=dict)  # of the kinds asked for since the last observation
 
     def observe(self, stage: Stage, seconds: float) -> None:
         """Add the seconds that a stage took."""
         planned = self.cost(stage)
         if planned > 0:
             self._seen.setdefault(stage.kind, []).append((seconds / planned, planned))
+            self._ratios.clear()
 
     def seconds(self, stage: Stage) -> float:
-        """Seconds that a stage will take, by its kind's ratio or that of all kinds; as planned before one is done."""
-        of_all = ((1.0, _ENOUGH), *(one for kind in self._seen.values() for one in kind))
-        return self.cost(stage) * _median(self._seen.get(stage.kind) or of_all)
+        """Seconds that a stage will take."""
+        if stage.kind not in self._ratios:
+            of_all = _median([(1.0, _ENOUGH), *(one for kind in self._seen.values() for one in kind)])
+            seen = self._seen.get(stage.kind, [(of_all, _ENOUGH)])
+            expected = min(_ENOUGH, _ENOUGH_STAGES * sum(planned for _, planned in seen) / len(seen))
+            self._ratios[stage.kind] = _median([(of_all, expected), *seen])
+        return self.cost(stage) * self._ratios[stage.kind]
 
 
 def _median(weighted: Iterable[tuple[float, float]]) -> float:
