@@ -56,56 +56,47 @@ class Progress:
     def started(self, stage: Stage) -> None:
         """The stage runs here."""
         self._elsewhere.discard(stage)
+        self._change("start", stage)
         self._started[stage] = self._clock()
         self._slots = max(self._slots, len(self._started))
-        self._change("start", stage)
 
     def done(self, stage: Stage, record: Mapping[str, Any]) -> None:
         """The stage's artifact is committed."""
         self._calibration.observe(stage, self._clock() - self._started[stage])
-        self._settle(stage, "done")
-        self._change("done", stage, spoken(record["wall_seconds"]))
+        self._settle("done", "done", stage, spoken(record["wall_seconds"]))
 
     def reused(self, stage: Stage) -> None:
         """Another sweep has made the artifact meanwhile."""
-        self._settle(stage, "done")
-        self._change("reuse", stage, "made by another sweep")
+        self._settle("done", "reuse", stage, "made by another sweep")
 
     def failed(self, stage: Stage, failure: Mapping[str, Any]) -> None:
         """The stage raised."""
-        self._settle(stage, "failed")
-        self._change("fail", stage, f"{failure['error']} (log: {failure['log']})")
+        self._settle("failed", "fail", stage, f"{failure['error']} (log: {failure['log']})")
 
     def blocked(self, stage: Stage, cause: Stage) -> None:
         """The stage cannot run, because one it descends from failed."""
-        self._settle(stage, "blocked")
-        self._change("block", stage, f"by {cause.name}")
+        self._settle("blocked", "block", stage, f"by {cause.name}")
 
     def lost(self, stage: Stage, reason: str) -> None:
         """The stage's worker died; the stage will run again."""
-        self._started.pop(stage, None)
         self._change("lost", stage, f"its worker died and is replaced: {' '.join(reason.split())[:200]}")
 
     def paused(self, stage: Stage, seconds: float) -> None:
         """Ray ended the stage's worker for lack of memory; the stage waits and runs again."""
-        self._started.pop(stage, None)
         why = "Ray ended its worker because the node's memory is almost full"
         self._change("pause", stage, f"{why}; it runs again in {spoken(seconds)}")
 
     def returned(self, stage: Stage, reason: str) -> None:
         """The stage had no worker and is ready again."""
-        self._started.pop(stage, None)
         self._change("wait", stage, reason)
 
     def elsewhere(self, stage: Stage, holder: Holder | None) -> None:
         """Another sweep on this store runs the stage."""
-        self._started.pop(stage, None)
-        self._elsewhere.add(stage)
         self._change("elsewhere", stage, f"on {holder.host} by process {holder.pid}" if holder else "")
+        self._elsewhere.add(stage)
 
     def given_back(self, stage: Stage, inputs: Sequence[Stage], number: int) -> None:
         """The stage's inputs are damaged in the store: `number` stages wait until they are made again."""
-        self._started.pop(stage, None)
         names = ", ".join(parent.name for parent in inputs)
         self._change("again", stage, f"{number} stages wait until its input is made again: {names}")
 
@@ -153,14 +144,17 @@ class Progress:
         left = [*self._left, *self._later]
         return f"ETA {spoken(seconds_to_go(self._calibration, left, elapsed, self._slots))}"
 
-    def _settle(self, stage: Stage, how: str) -> None:
-        self._started.pop(stage, None)
+    def _settle(self, how: str, event: str, stage: Stage, detail: str) -> None:
+        """The stage is over."""
+        self._change(event, stage, detail)
         self._elsewhere.discard(stage)
         self._left.pop(stage, None)
         self._counts[how] += 1
         self._kinds.setdefault(stage.kind, Counter())[how] += 1
 
     def _change(self, event: str, stage: Stage, detail: str = "") -> None:
+        """The stage no longer runs here, or starts only now."""
+        self._started.pop(stage, None)
         self._print(f"{event:<9} {stage.name}  {detail}".rstrip())
 
     def _print(self, line: str) -> None:
