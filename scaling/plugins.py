@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scaling.config.errors import ConfigError
 from scaling.registry import registering
-from scaling.sources import closure, sources_digest
+from scaling.sources import closure, imports, sources_digest
 
 # What a module may import inside of functions only, so that planning and reports do without.
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "ray")
@@ -132,12 +132,5 @@ def _imported_at_once(file: Path) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     lazy = {id(inner) for node in functions for inner in ast.walk(node)}
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in lazy:
-            continue
-        if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
+    at_once = imports(node for node in ast.walk(tree) if id(node) not in lazy)
+    return {name.partition(".")[0] for level, name, _ in at_once if not level}
