@@ -10,7 +10,9 @@ import logging
 import math
 import numbers
 import os
+import re
 import shutil
+import socket
 import tempfile
 import time
 import traceback
@@ -22,7 +24,6 @@ from typing import Any, Literal
 
 from scaling.config.memory import Memory
 from scaling.engine.jax_environment import pin, require_accelerator
-from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import PROJECT, provenance
 from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of, loaded
@@ -37,7 +38,14 @@ Runner = Callable[[Mapping[str, Any], Mapping[str, Path], Path], Mapping[str, fl
 
 PACKAGES = ("scaling", "algorithms", "data")  # with the code of stages
 DEFAULT_MEMORY = Memory()
-
+HEARTBEAT_SECONDS = 60  # after which jax ends members whose coordinator or peer is gone
+JOIN_SECONDS = 120  # for all members to join
+# How errors of jax, gloo, NCCL, orbax and the coordination service describe a lost member.
+LOST_MEMBER = re.compile(
+    r"\bgloo\b|\bnccl|connection (closed|reset|refused)|broken pipe|socket closed|coordination service"
+    r"|heartbeat|barrier|by peer|UNAVAILABLE:|DEADLINE_EXCEEDED:",
+    re.IGNORECASE,
+)
 NO_RUNNERS: Mapping[str, str | Runner] = MappingProxyType({})
 
 
@@ -126,8 +134,14 @@ class StageWorker:
         )
 
     def address(self) -> str:
-        """The address at which other members of a group find this process, the first of them."""
-        return free_address()
+        """A free host:port of this machine, at which other members of a group find this process, the first of them."""
+        import ray
+
+        host = ray.util.get_node_ip_address()
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+            port = probe.getsockname()[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def join(self, coordinator: str, index: int, size: int) -> None:
         """Become one of the processes whose devices make up the mesh; before jax is used."""
@@ -140,6 +154,22 @@ class StageWorker:
         if not self._has_joined:
             return NOT_JOINED
         return follow_stage(stage, self._store, self._runners, self._memory, self._mesh)
+
+
+def join(coordinator: str, index: int, size: int) -> None:
+    """Join; returns when all members have. From then on `jax.devices()` has those of all (gloo on CPUs, NCCL on GPUs).
+
+    Before the first use of jax's devices in this process.
+    """
+    import jax
+
+    jax.distributed.initialize(
+        coordinator_address=coordinator,
+        num_processes=size,
+        process_id=index,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        initialization_timeout=JOIN_SECONDS,
+    )
 
 
 def run_stage(
@@ -207,6 +237,17 @@ def follow_stage(
         if sign := loss_of_a_member(error):
             return Lost(f"a member of its group is gone: {sign}", "member")
         return Failed(store.fail(stage, traceback.format_exc(), ""))
+
+
+def loss_of_a_member(error: BaseException) -> str:
+    """The text that shows that a stage failed because another process of its group is gone; empty if none does."""
+    return next((str(cause) for cause in _chain(error) if LOST_MEMBER.search(str(cause))), "")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
