@@ -7,6 +7,7 @@ no code reads it.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group
@@ -21,25 +22,22 @@ from scaling.stage import Stage
 STATUS_SECONDS = 10.0  # between status lines where there is no terminal
 
 
+@dataclass
 class Progress:
     """The state of one execution while it runs."""
 
-    def __init__(
-        self, console: Console, clock: Callable[[], float] = time.monotonic, later: Sequence[Stage] = ()
-    ) -> None:
-        """later: stages of the sweep that no execution runs yet, inputs first; they count in the ETA."""
-        self._console = console
-        self._clock = clock
-        self._later = later
-        self._left: dict[Stage, None] = {}  # in order
-        self._started: dict[Stage, float] = {}  # running here -> clock
-        self._counts: Counter[str] = Counter()
-        self._kinds: dict[str, Counter[str]] = {}
-        self._elsewhere: set[Stage] = set()
-        self._slots = 1
-        self._calibration = Calibration(lambda stage: 1.0)
-        self._live: Live | None = None
-        self._status_at = float("-inf")
+    console: Console
+    clock: Callable[[], float] = time.monotonic
+    later: Sequence[Stage] = ()  # stages of the sweep that no execution runs yet, inputs first; they count in the ETA
+    _left: dict[Stage, None] = field(default_factory=dict)  # in order
+    _started: dict[Stage, float] = field(default_factory=dict)  # running here -> clock
+    _counts: Counter[str] = field(default_factory=Counter)
+    _kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    _elsewhere: set[Stage] = field(default_factory=set)
+    _slots: int = 1
+    _calibration: Calibration = field(init=False)  # from `begin` on
+    _live: Live | None = None
+    _status_at: float = float("-inf")
 
     def begin(self, to_run: Sequence[Stage], reused: Sequence[Stage], cost: Callable[[Stage], float]) -> None:
         """The stages that will run, inputs first, and the stored ones that will not."""
@@ -49,20 +47,20 @@ class Progress:
             self._kinds.setdefault(stage.kind, Counter())["all"] += 1
         if reused:
             self._print(f"{len(reused)} stages are stored already, {len(to_run)} to run.")
-        if self._console.is_terminal and to_run:
-            self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+        if self.console.is_terminal and to_run:
+            self._live = Live(self._table(), console=self.console, auto_refresh=False, transient=True)
             self._live.start()
 
     def started(self, stage: Stage) -> None:
         """The stage runs here."""
         self._elsewhere.discard(stage)
         self._change("start", stage)
-        self._started[stage] = self._clock()
+        self._started[stage] = self.clock()
         self._slots = max(self._slots, len(self._started))
 
     def done(self, stage: Stage, record: Mapping[str, Any]) -> None:
         """The stage's artifact is committed."""
-        self._calibration.observe(stage, self._clock() - self._started[stage])
+        self._calibration.observe(stage, self.clock() - self._started[stage])
         self._settle("done", "done", stage, spoken(record["wall_seconds"]))
 
     def reused(self, stage: Stage) -> None:
@@ -109,8 +107,8 @@ class Progress:
         """Time has passed: show it, on a terminal every time, otherwise every ten seconds."""
         if self._live:
             self._live.update(self._table(), refresh=True)
-        elif self._clock() - self._status_at >= STATUS_SECONDS and self._started:
-            self._status_at = self._clock()
+        elif self.clock() - self._status_at >= STATUS_SECONDS and self._started:
+            self._status_at = self.clock()
             self._print(self.status_line())
 
     def end(self) -> None:
@@ -138,10 +136,10 @@ class Progress:
         return " / ".join(parts) + (f", {self._eta()}" if self._left else "")
 
     def _eta(self) -> str:
-        now = self._clock()
+        now = self.clock()
         started = dict(self._started)  # copies, since a live page asks from another thread
         elapsed = {stage: now - start for stage, start in started.items()}
-        left = [*self._left, *self._later]
+        left = [*self._left, *self.later]
         return f"ETA {spoken(seconds_to_go(self._calibration, left, elapsed, self._slots))}"
 
     def _settle(self, how: str, event: str, stage: Stage, detail: str) -> None:
@@ -158,10 +156,10 @@ class Progress:
         self._print(f"{event:<9} {stage.name}  {detail}".rstrip())
 
     def _print(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        self.console.print(Text(line), soft_wrap=True)
 
     def _table(self) -> Group:
-        now = self._clock()
+        now = self.clock()
         kinds = Table("kind", "done", "failed", "blocked", "of", box=None, pad_edge=False)
         for kind, counts in self._kinds.items():
             kinds.add_row(kind, *(str(counts[column]) for column in ("done", "failed", "blocked", "all")))
