@@ -87,7 +87,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     output.claim()
     if arguments.rerun:
         _retire(sweep, store, arguments.rerun, console)
-    current = _plan(sweep, store)
+    current = plan(sweep, store.numbers)
     lines = _headlines(arguments.file, sweep, current, store, output)
     _say(
         console,
@@ -110,7 +110,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
                 later = [stage for stage in current.stages if stage not in ready]  # of runs that wait for a choice
                 shown.append(Progress(console, later=later))
                 reports.append(execute(stages, store, pool, shown[-1], seconds, timeouts))
-                current = _plan(sweep, store)
+                current = plan(sweep, store.numbers)
                 stages = _not_stopped(current.ready_stages, reports, store)
                 if reports[-1].remaining or not needed(stages, store)[0]:
                     break
@@ -134,9 +134,9 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
     store, output = open_store(sweep), _output(sweep, arguments)
     output.check()
-    for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
+    for stage in with_descendants(plan(sweep, store.numbers).stages, arguments.rerun):
         store.distrust(stage)
-    current = _plan(sweep, store)
+    current = plan(sweep, store.numbers)
     _say(console, [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current, arguments)])
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
@@ -165,7 +165,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
 def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     """Print what is done, running, failed, blocked and waiting, from any terminal."""
     store, output = open_store(sweep), _output(sweep, arguments)
-    current = _plan(sweep, store)
+    current = plan(sweep, store.numbers)
     lines = _headlines(arguments.file, sweep, current, store, output) + status(current.stages, store).lines()
     _say(console, [*lines, *(change.line for change in changed(current.stages, store))])
     return 0
@@ -174,7 +174,7 @@ def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -
 def accept_sources(sweep: Sweep, console: Console) -> int:
     """Take what is stored as computed by today's sources, from now on."""
     store = open_store(sweep)
-    changes = changed(_plan(sweep, store).stages, store)
+    changes = changed(plan(sweep, store.numbers).stages, store)
     if not changes:
         console.print("Nothing to accept: every stored stage was computed by today's sources, as far as records tell.")
         return 0
@@ -249,14 +249,10 @@ def _say(console: Console, lines: Iterable[str]) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _plan(sweep: Sweep, store: Store) -> Plan:
-    return plan(sweep, store.numbers)
-
-
 def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) -> None:
     """Take the artifacts of these kinds, and of what is computed from them, out of the store."""
     make_writable(store)
-    number = sum(store.retire(stage) for stage in with_descendants(_plan(sweep, store).stages, kinds))
+    number = sum(store.retire(stage) for stage in with_descendants(plan(sweep, store.numbers).stages, kinds))
     line = (
         f"{number} stored stages run again ({', '.join(kinds)} and what is computed from them); their artifacts are in"
         f" {store.root / 'quarantine'}. After an interruption go on without --rerun."
