@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -89,35 +89,27 @@ Outcome = Done | Failed | Lost | Elsewhere | Spoiled
 NOT_JOINED = Lost("the members of its group did not find each other", "member")
 
 
+@dataclass(eq=False)
 class StageWorker:
     """A process that runs one stage after another."""
 
-    def __init__(
-        self,
-        root: str,
-        shipped: str | None,
-        runners: Mapping[str, str | Runner],
-        checkout: Mapping[str, object],
-        cores: tuple[int, ...],
-        memory: Memory = DEFAULT_MEMORY,
-        mesh: Mapping[str, int] = MappingProxyType({}),
-        plugins: Sequence[Plugin] = (),
-    ) -> None:
-        """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any.
+    root: str
+    shipped: str | None
+    runners: Mapping[str, str | Runner]
+    checkout: Mapping[str, object]  # commit and dirty flag of the driver's code
+    cores: tuple[int, ...]  # of this machine to stay on; empty for any
+    memory: Memory = DEFAULT_MEMORY
+    mesh: Mapping[str, int] = field(default_factory=dict)  # axes of the mesh that stages run on; empty for one device
+    plugins: Sequence[Plugin] = ()  # what the driver imported
+    _size: int = 1  # of the group
+    _has_joined: bool = False
 
-        mesh: sizes of the axes of the mesh that stages run on; empty for one device. plugins: what the driver imported.
-        """
+    def __post_init__(self) -> None:
         pin(os.environ)  # on other nodes the environment comes from whoever started Ray there
-        if cores:
-            os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
-        import_plugins(plugins)
-        self._store = Store(root, shipped)
-        self._runners = runners
-        self._checkout = checkout
-        self._memory = memory
-        self._mesh = mesh
-        self._size = 1  # of the group
-        self._has_joined = False
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)  # before jax sizes its thread pools
+        import_plugins(self.plugins)
+        self._store = Store(self.root, self.shipped)
 
     def node(self) -> str:
         """The id of the node that this process is on."""
@@ -130,7 +122,7 @@ class StageWorker:
         if self._size > 1 and not self._has_joined:
             return NOT_JOINED
         return run_stage(
-            stage, self._store, self._runners, self._checkout, self._memory, self._mesh, in_group=self._size > 1
+            stage, self._store, self.runners, self.checkout, self.memory, self.mesh, in_group=self._size > 1
         )
 
     def address(self) -> str:
@@ -153,7 +145,7 @@ class StageWorker:
         """Compute along with the process that runs the stage, without keeping results."""
         if not self._has_joined:
             return NOT_JOINED
-        return follow_stage(stage, self._store, self._runners, self._memory, self._mesh)
+        return follow_stage(stage, self._store, self.runners, self.memory, self.mesh)
 
 
 def join(coordinator: str, index: int, size: int) -> None:
