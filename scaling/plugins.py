@@ -46,9 +46,10 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_plugins(paths: Iterable[Path]) -> tuple[Plugin, ...]:
+def load_plugins(paths: Iterable[Path]) -> None:
     """Import each file, once. Raises ConfigError for a file that cannot be imported, with the line at fault."""
-    return tuple(_load(path.expanduser().resolve()) for path in dict.fromkeys(paths))
+    for path in paths:
+        _load(path.expanduser().resolve())
 
 
 def import_plugins(plugins: Sequence[Plugin]) -> None:
@@ -71,9 +72,9 @@ def loaded_plugins() -> tuple[Plugin, ...]:
 _loaded: dict[Path, Plugin] = {}
 
 
-def _load(path: Path) -> Plugin:
+def _load(path: Path) -> None:
     if path in _loaded:
-        return _loaded[path]
+        return
     name = path.stem
     if not path.is_file() or path.suffix != ".py" or not name.isidentifier():
         raise ConfigError(f"--import {path}: expected a Python file that exists, with a name such as my_algorithm.py.")
@@ -112,7 +113,6 @@ def _load(path: Path) -> Plugin:
         )
     texts = {str(file.relative_to(path.parent)): file.read_text(encoding="utf-8") for file in files.values()}
     _loaded[path] = Plugin(name, digest, texts)
-    return _loaded[path]
 
 
 def _import(name: str, folder: Path, digest: str) -> None:

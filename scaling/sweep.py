@@ -140,8 +140,7 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     _say(console, [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current, arguments)])
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
-    waiting_digests = {stage.digest for stage in to_run}
-    stored = [stage for stage in current.stages if stage.digest not in waiting_digests and store.find(stage)]
+    stored = [stage for stage in current.stages if store.find(stage)]
     lines = [
         f"Stages: {current.num_named} named, {len(current.stages)} distinct, {len(stored)} stored,"
         f" {len(to_run)} to run."

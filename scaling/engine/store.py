@@ -160,15 +160,13 @@ class Store:
         directory = self.partial(stage)
         was_whole = (directory / WORK_LOCK).exists()
         self._locks[stage.digest] = FileLock.acquire(directory / WORK_LOCK, WORK_LOCK_TIMEOUT_SECONDS)
-        is_empty = False
         try:
             _empty(directory)
             if not was_whole:  # removed while a stage trained in it and kept on saving
                 shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
-            is_empty = True
-        finally:
-            if not is_empty:
-                self._locks.pop(stage.digest).release()
+        except BaseException:
+            self._locks.pop(stage.digest).release()
+            raise
         return directory
 
     def partial(self, stage: Stage) -> Path:
