@@ -70,10 +70,8 @@ class Session:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._owns and not self._address:
+        if self._owns and not (self._address and self._fault):  # a driver of a dead cluster would wait for it
             self._end()
-        elif self._owns and not self._fault:  # a driver of a dead cluster would wait for it; this process ends soon
-            ray.shutdown()
         self._closed.set()
 
     def _end(self) -> None:
