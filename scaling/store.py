@@ -107,7 +107,8 @@ def gc(store: Store, arguments: argparse.Namespace) -> int:
     for one in unused:
         print(f"{decimal(one.num_bytes):>9}  {one.kind}/{one.folder.name}")
         if arguments.delete:
-            _delete(one.folder)
+            (one.folder / RECORD).unlink(missing_ok=True)  # first: an interruption leaves nothing that looks whole
+            one.folder.rmtree()
     total = decimal(sum(one.num_bytes for one in unused))
     if arguments.delete:
         print(f"{len(unused)} artifacts deleted, {total}.")
@@ -133,12 +134,6 @@ def _needed(store: Store, files: Sequence[Path]) -> Mapping[str, tuple[str, ...]
         for stage in plan(load_sweep(file), store.numbers).stages:
             needed[stage.digest] = (*needed.get(stage.digest, ()), file.stem)
     return needed
-
-
-def _delete(folder: epath.Path) -> None:
-    """The record goes first, so that an interruption leaves nothing that looks whole."""
-    (folder / RECORD).unlink(missing_ok=True)
-    folder.rmtree()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -140,7 +140,7 @@ class _Refusals:
 
 
 def _dead_process() -> str | None:
-    node = _node()
+    node = ray._private.worker._global_node  # what ray.init has started, until ray.shutdown; it has no public name
     for name, process in node.dead_processes() if node else ():
         if name in ESSENTIAL:
             return _lost(f"Ray's {ESSENTIAL[name]} on this machine has ended (exit status {process.returncode})")
@@ -149,11 +149,6 @@ def _dead_process() -> str | None:
 
 def _lost(what: str) -> str:
     return f"{what}, so no stage can run. What is done is stored: run the same command again to continue."
-
-
-def _node() -> ray._private.node.Node | None:
-    """The processes that ray.init has started, until ray.shutdown; Ray has no public name for them."""
-    return ray._private.worker._global_node
 
 
 def _adopt_orphans() -> None:

@@ -195,10 +195,14 @@ def run_stage(
                 return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, inputs, runners, work_dir)
-            if changed := _damaged(stage, store):  # after they were checked, perhaps before they were read
+            # They may be damaged since they were checked, perhaps before they were read. Unchanged files are not read.
+            present = [parent for parent in stage.inputs.values() if store.find(parent) is not None]
+            if changed := tuple(parent for parent in present if store.checked(parent) is None):
                 shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
                 return Spoiled(changed, damaged=True)
-            record["provenance"] = {**_provenance_of(work_dir), **provenance(), **checkout}
+            own = work_dir / PROVENANCE_FILE
+            stated = json.loads(own.read_text(encoding="utf-8")) if own.exists() else {}
+            record["provenance"] = {**stated, **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
             log = store.partial_log(stage)
@@ -233,13 +237,10 @@ def follow_stage(
 
 def loss_of_a_member(error: BaseException) -> str:
     """The text that shows that a stage failed because another process of its group is gone; empty if none does."""
-    return next((str(cause) for cause in _chain(error) if LOST_MEMBER.search(str(cause))), "")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None and not LOST_MEMBER.search(str(cause)):
+        cause = cause.__cause__ or cause.__context__
+    return "" if cause is None else str(cause)
 
 
 def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
@@ -250,12 +251,6 @@ def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
     found = {name: store.checked(parent) for name, parent in stage.inputs.items()}
     spoiled = tuple(parent for name, parent in stage.inputs.items() if found[name] is None)
     return Spoiled(spoiled, damaged=True) if spoiled else {name: path for name, path in found.items() if path}
-
-
-def _damaged(stage: Stage, store: Store) -> tuple[Stage, ...]:
-    """The inputs that are in the store and damaged; unchanged files are not read again."""
-    present = [parent for parent in stage.inputs.values() if store.find(parent) is not None]
-    return tuple(parent for parent in present if store.checked(parent) is None)
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:
@@ -301,14 +296,6 @@ def sources_of(stage: Stage) -> str | None:
     run = kind_of(stage.kind).run
     own = sources_digest(run.partition(":")[0], PROJECT, PACKAGES) if isinstance(run, str) else None
     return "+".join(filter(None, (own, *stage.plugins))) or None
-
-
-def _provenance_of(work_dir: Path) -> dict[str, object]:
-    path = work_dir / PROVENANCE_FILE
-    if not path.exists():
-        return {}
-    found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
