@@ -60,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep = load_sweep(arguments.file, arguments.set)
         if arguments.only:
             sweep = narrowed(sweep, arguments.only)
-        if arguments.plan:
-            return show_plan(sweep, arguments, console)
-        if arguments.status:
-            return show_status(sweep, arguments, console)
         if arguments.accept:
             return accept_sources(sweep, console)
-        return run(sweep, arguments, console)
+        output = report_output(arguments.file, arguments.set, sweep, arguments.out)
+        if arguments.plan:
+            return show_plan(sweep, output, arguments, console)
+        if arguments.status:
+            return show_status(sweep, output, arguments, console)
+        return run(sweep, output, arguments, console)
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -78,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+def run(sweep: Sweep, output: Output, arguments: argparse.Namespace, console: Console) -> int:
     """Plan and execute until every run has its settings and its evaluation, then write the report."""
     started = time.monotonic()
     if arguments.log_to:
         tracking.require(arguments.log_to)
-    store, output = open_store(sweep), _output(sweep, arguments)
+    store = open_store(sweep)
     output.claim()
     if arguments.rerun:
         _retire(sweep, store, arguments.rerun, console)
@@ -130,9 +131,9 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+def show_plan(sweep: Sweep, output: Output, arguments: argparse.Namespace, console: Console) -> int:
     """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
-    store, output = open_store(sweep), _output(sweep, arguments)
+    store = open_store(sweep)
     output.check()
     for stage in with_descendants(plan(sweep, store.numbers).stages, arguments.rerun):
         store.distrust(stage)
@@ -161,9 +162,9 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     return 0
 
 
-def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+def show_status(sweep: Sweep, output: Output, arguments: argparse.Namespace, console: Console) -> int:
     """Print what is done, running, failed, blocked and waiting, from any terminal."""
-    store, output = open_store(sweep), _output(sweep, arguments)
+    store = open_store(sweep)
     current = plan(sweep, store.numbers)
     lines = _headlines(arguments.file, sweep, current, store, output) + status(current.stages, store).lines()
     _say(console, [*lines, *(change.line for change in changed(current.stages, store))])
@@ -302,10 +303,6 @@ def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Stor
         if stopped.intersection(stage.inputs.values()) and store.find(stage) is None:
             stopped.add(stage)
     return [stage for stage in stages if stage not in stopped]
-
-
-def _output(sweep: Sweep, arguments: argparse.Namespace) -> Output:
-    return report_output(arguments.file, arguments.set, sweep, arguments.out)
 
 
 def _headlines(file: Path, sweep: Sweep, current: Plan, store: Store, output: Output) -> list[str]:

@@ -52,14 +52,13 @@ def seconds_to_go(calibration: Calibration, left: Iterable[Stage], elapsed: Mapp
 
     elapsed: seconds that the running ones have taken. slots: how many run at once.
     """
-    work, longest = 0.0, 0.0
+    work = 0.0
     chains: dict[Stage, float] = {}  # the longest chain that ends with the stage
     for stage in left:
         seconds = max(0.0, calibration.seconds(stage) - elapsed.get(stage, 0.0))
         chains[stage] = seconds + max((chains.get(parent, 0.0) for parent in stage.inputs.values()), default=0.0)
         work += seconds
-        longest = max(longest, chains[stage])
-    return max(work / max(1, slots), longest)
+    return max([work / max(1, slots), *chains.values()])
 
 
 def spoken(seconds: float) -> str:
