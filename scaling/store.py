@@ -21,7 +21,7 @@ from rich.table import Table
 
 from scaling.config.errors import ConfigError
 from scaling.engine.artifact import RECORD
-from scaling.engine.results_dir import open_store, store_at
+from scaling.engine.results_dir import store_at
 from scaling.engine.store import Store
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
@@ -164,10 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _store(named: str) -> Store:
-    if named.endswith((".yaml", ".yml")):
-        store = open_store(load_sweep(Path(named)))
-    else:
-        store = store_at(named)
+    store = store_at(load_sweep(Path(named)).store if named.endswith((".yaml", ".yml")) else named)
     if not store.root.exists():
         raise ConfigError(f"{store.root} does not exist; name the folder of a store, such as results/store.")
     return store
