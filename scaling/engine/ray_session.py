@@ -140,7 +140,8 @@ class _Refusals:
 
 
 def _dead_process() -> str | None:
-    node = ray._private.worker._global_node  # what ray.init has started, until ray.shutdown; it has no public name
+    # What ray.init has started, until ray.shutdown; Ray has no public name for it.
+    node: ray._private.node.Node | None = ray._private.worker._global_node
     for name, process in node.dead_processes() if node else ():
         if name in ESSENTIAL:
             return _lost(f"Ray's {ESSENTIAL[name]} on this machine has ended (exit status {process.returncode})")
