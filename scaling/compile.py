@@ -10,11 +10,10 @@ import importlib.util
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
@@ -40,18 +39,14 @@ CHIPS = {
     "v5p": (4.59e14, 2.765e12, 95.0),
     "v6e": (9.18e14, 1.64e12, 32.0),
 }
-
-
 # No metadata server is asked, several processes may compile at once, and nothing but errors is logged.
-ENVIRONMENT: Mapping[str, str] = MappingProxyType(
-    {
-        "TPU_SKIP_MDS_QUERY": "1",
-        "JAX_PLATFORMS": "cpu",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        "TPU_MIN_LOG_LEVEL": "3",
-        ACCELERATOR: "TPU",  # as its workers have it
-    }
-)
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "JAX_PLATFORMS": "cpu",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_MIN_LOG_LEVEL": "3",
+    ACCELERATOR: "TPU",  # as its workers have it
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,11 +21,11 @@ def sha256_of(path: Path | epath.Path) -> str:
 def known_sha256_of(path: Path) -> str:
     """The same, read once in a process unless the file changes."""
     state = path.stat()
-    return _known(path, state.st_mtime_ns, state.st_size)
+    return _known(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 
-@lru_cache(maxsize=1024)
-def _known(path: Path, modified: int, size: int) -> str:
+@lru_cache(maxsize=2**16)
+def _known(path: Path, *signature: int) -> str:
     return sha256_of(path)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scaling.config.errors import ConfigError
 from scaling.registry import registering
-from scaling.sources import closure, sources_digest
+from scaling.sources import closure, imports, sources_digest
 
 # What a module may import inside of functions only, so that planning and reports do without.
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "ray")
@@ -46,9 +46,10 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_plugins(paths: Iterable[Path]) -> tuple[Plugin, ...]:
+def load_plugins(paths: Iterable[Path]) -> None:
     """Import each file, once. Raises ConfigError for a file that cannot be imported, with the line at fault."""
-    return tuple(_load(path.expanduser().resolve()) for path in dict.fromkeys(paths))
+    for path in paths:
+        _load(path.expanduser().resolve())
 
 
 def import_plugins(plugins: Sequence[Plugin]) -> None:
@@ -71,9 +72,9 @@ def loaded_plugins() -> tuple[Plugin, ...]:
 _loaded: dict[Path, Plugin] = {}
 
 
-def _load(path: Path) -> Plugin:
+def _load(path: Path) -> None:
     if path in _loaded:
-        return _loaded[path]
+        return
     name = path.stem
     if not path.is_file() or path.suffix != ".py" or not name.isidentifier():
         raise ConfigError(f"--import {path}: expected a Python file that exists, with a name such as my_algorithm.py.")
@@ -112,7 +113,6 @@ def _load(path: Path) -> Plugin:
         )
     texts = {str(file.relative_to(path.parent)): file.read_text(encoding="utf-8") for file in files.values()}
     _loaded[path] = Plugin(name, digest, texts)
-    return _loaded[path]
 
 
 def _import(name: str, folder: Path, digest: str) -> None:
@@ -132,12 +132,5 @@ def _imported_at_once(file: Path) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     lazy = {id(inner) for node in functions for inner in ast.walk(node)}
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in lazy:
-            continue
-        if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
+    at_once = imports(node for node in ast.walk(tree) if id(node) not in lazy)
+    return {name.partition(".")[0] for level, name, _ in at_once if not level}

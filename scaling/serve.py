@@ -95,16 +95,12 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
             logger.warning("The server has not ended after %.0f seconds; it is killed.", STOP_SECONDS)
 
 
-def _parser() -> argparse.ArgumentParser:
+def main() -> int:
+    """Run until interrupted, or until a server ends by itself."""
     parser = argparse.ArgumentParser(prog="python -m scaling.serve", description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where the sweep exports its policies: sampler.folder")
     parser.add_argument("command", nargs="+", help="after --; {folder} and {name} stand for the policy's")
-    return parser
-
-
-def main() -> int:
-    """Run until interrupted, or until a server ends by itself."""
-    arguments = _parser().parse_args()
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments.folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ Nothing is run and nothing is written but the page. What an artifact holds is re
 """
 
 import argparse
-import html
 import itertools
 import json
 import sys
@@ -14,12 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 from rich.text import Text
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from data import readable
-from data.readable import Example, Reader, Step, Written, about, marks
+from data.readable import Example, Reader, about, marks
 from data.records import Problem
 from scaling.config.errors import ConfigError
 from scaling.engine.results_dir import open_store
@@ -38,7 +38,17 @@ from scaling.planning.which_run import (
 )
 from scaling.plugins import add_imports, load_plugins
 
-WHAT = ("problems", "teacher", "rollouts", "values", "pairs", "learned", "wrong", "curves")
+# What can be shown -> the kinds of stages of which a run needs one.
+WHAT: Mapping[str, tuple[str, ...]] = {
+    "problems": ("problems",),
+    "teacher": ("teacher",),
+    "rollouts": ("rollouts",),
+    "values": ("step_values",),
+    "pairs": ("pairs", "step_pairs", "advantage_pairs"),
+    "learned": ("positives", "good_steps", "weighted_steps", "labelled", "labelled_steps"),
+    "wrong": ("evaluation",),
+    "curves": ("evaluation",),  # its policy was trained, by an algorithm of this project or of a plug-in
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,25 +99,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _with_all(runs: Sequence[Run], what: str, every: Sequence[Run]) -> Run:
     """The first run whose stages have what is asked for. Raises ConfigError where none has."""
-    needed = _KINDS[what]
+    needed = WHAT[what]
     for run in runs:
         if any(kind in run.by_kind for kind in needed):
             return run
     having = distinct(run.cell.algorithm for run in every if any(kind in run.by_kind for kind in needed))
     cure = f"give one that does, such as --algorithm {having[0]}" if having else "no algorithm of the sweep makes them"
     raise ConfigError(f"no stored run that is asked for has {what}; {cure}.")
-
-
-_KINDS: Mapping[str, tuple[str, ...]] = {
-    "problems": ("problems",),
-    "teacher": ("teacher",),
-    "rollouts": ("rollouts",),
-    "values": ("step_values",),
-    "pairs": ("pairs", "step_pairs", "advantage_pairs"),
-    "learned": ("positives", "good_steps", "weighted_steps", "labelled", "labelled_steps"),
-    "wrong": ("evaluation",),
-    "curves": ("evaluation",),  # its policy was trained, by an algorithm of this project or of a plug-in
-}
 
 
 def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator[Example]:
@@ -122,7 +120,7 @@ def _examples(run: Run, store: Store, arguments: argparse.Namespace) -> Iterator
         return Path(store.local(folder))
 
     def kind_of(what: str) -> str:
-        return next(kind for kind in _KINDS[what] if kind in stages)
+        return next(kind for kind in WHAT[what] if kind in stages)
 
     def reader() -> Reader:
         settings = run.cell.problems
@@ -161,7 +159,7 @@ def _curves(run: Run, store: Store, title: str, arguments: argparse.Namespace) -
         return 0
     table, style = pd.DataFrame(rows), {"index": False, "na_rep": "", "float_format": "{:.4g}".format}
     if arguments.html is not None:
-        _write(arguments.html, _page(title, table.to_html(border=0, **style)))
+        _write(arguments.html, gallery(title, (), table.to_html(border=0, **style)))
     else:
         print(f"{title}\n{table.to_string(**style)}")
     return 0
@@ -197,7 +195,9 @@ def as_text(example: Example) -> Text:
 
 # A page.
 
-_STYLE = """
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{ title }}</title>
+<style>
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 article { border-top: 1px solid #8884; padding: .75rem 0; }
@@ -206,41 +206,30 @@ section { flex: 1 1 18rem; border: 1px solid #8886; border-radius: .4rem; paddin
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .1rem 0; }
 .wrong { color: #c0392b; } .right { color: #1e8449; } .pit { background: #f1c40f55; } small { opacity: .75; }
 table { border-collapse: collapse; } td { padding: .1rem .6rem; text-align: right; }
+</style>
+<body><h1>{{ title }}</h1>{{ table|safe }}
+{% for example in examples %}
+<article><h2>Problem {{ example.problem }}</h2><pre>{{ example.prompt }}</pre>
+<p>Answer: <b>{{ example.answer }}</b></p><div class="completions">
+{% for written in example.completions %}
+{% set verdict = "" if written.right is none else "right" if written.right else "wrong" %}
+<section><b>{{ written.who }}</b> <span class="{{ verdict }}">{{ verdict }}</span> <small>{{ about(written) }}</small>
+{% for step in written.steps %}
+<pre class="{{ "wrong" if step.wrong }} {{ "pit" if step.pit }}">
+{{- step.text.strip() }} <small>{{ marks(step) }}</small></pre>
+{% endfor %}
+</section>
+{% endfor %}
+</div></article>
+{% endfor %}
+</body></html>
 """
 
 
-def gallery(title: str, examples: Sequence[Example]) -> str:
-    """A self-contained page."""
-    return _page(title, "".join(map(_article, examples)))
-
-
-def _page(title: str, body: str) -> str:
-    name = html.escape(title)
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{name}</title><style>{_STYLE}</style><body><h1>{name}</h1>{body}</body></html>\n"
-    )
-
-
-def _article(example: Example) -> str:
-    head = f"<h2>Problem {html.escape(example.problem)}</h2><pre>{html.escape(example.prompt)}</pre>"
-    completions = "".join(map(_section, example.completions))
-    answer = f"<p>Answer: <b>{html.escape(example.answer)}</b></p>"
-    return f'<article>{head}{answer}<div class="completions">{completions}</div></article>'
-
-
-def _section(written: Written) -> str:
-    verdict = "" if written.right is None else "right" if written.right else "wrong"
-    facts = f"<small>{html.escape(about(written))}</small>"
-    return f'<section><b>{html.escape(written.who)}</b> <span class="{verdict}">{verdict}</span> {facts}' + (
-        "".join(map(_line, written.steps)) + "</section>"
-    )
-
-
-def _line(step: Step) -> str:
-    classes = " ".join(name for name, holds in (("wrong", step.wrong), ("pit", step.pit)) if holds)
-    beside = f" <small>{html.escape(marks(step))}</small>" if marks(step) else ""
-    return f'<pre class="{classes}">{html.escape(step.text.strip())}{beside}</pre>'
+def gallery(title: str, examples: Sequence[Example], table: str = "") -> str:
+    """A self-contained page. table: HTML above the examples."""
+    template = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined).from_string(_PAGE)
+    return template.render(title=title, examples=examples, table=table, about=about, marks=marks) + "\n"
 
 
 # The command line.

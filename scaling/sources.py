@@ -11,7 +11,7 @@ import ast
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,7 +65,16 @@ def closure(module: str, search: Path, packages: tuple[str, ...] | None = None) 
 def parse(text: str, file: str = "<unknown>") -> Source:
     """The digest and the imports of a file's text; raises SyntaxError, which names the file."""
     tree = ast.parse(text, file)
-    return Source(_sha256(_canonical(tree)), tuple(_imports(tree)))
+    return Source(_sha256(_canonical(tree)), tuple(imports(ast.walk(tree))))
+
+
+def imports(nodes: Iterable[ast.AST]) -> Iterator[Import]:
+    """What these nodes of a tree import."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, ()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", tuple(alias.name for alias in node.names)
 
 
 @cache
@@ -88,14 +97,6 @@ def _imported(module: str, path: Path) -> Iterator[str]:
             name = ".".join([*parts[: len(parts) - level + 1], *([name] if name else [])])
         yield name
         yield from (f"{name}.{each}" for each in taken)  # which may be modules too
-
-
-def _imports(tree: ast.Module) -> Iterator[Import]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((0, alias.name, ()) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or "", tuple(alias.name for alias in node.names)
 
 
 def _canonical(value: object) -> str:
@@ -135,8 +136,8 @@ def _kept() -> dict[str, Source]:
     try:
         rows = json.loads(_cache_file().read_bytes())
         return {
-            key: Source(digest, tuple((level, name, tuple(taken)) for level, name, taken in imports))
-            for key, (digest, imports) in rows.items()
+            key: Source(digest, tuple((level, name, tuple(taken)) for level, name, taken in found))
+            for key, (digest, found) in rows.items()
         }
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError):  # no home; nothing kept; a torn file
         return {}

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from scaling.config.errors import ConfigError
 from scaling.engine.artifact import RECORD
-from scaling.engine.results_dir import open_store, store_at
+from scaling.engine.results_dir import store_at
 from scaling.engine.store import Store
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
@@ -107,7 +107,8 @@ def gc(store: Store, arguments: argparse.Namespace) -> int:
     for one in unused:
         print(f"{decimal(one.num_bytes):>9}  {one.kind}/{one.folder.name}")
         if arguments.delete:
-            _delete(one.folder)
+            (one.folder / RECORD).unlink(missing_ok=True)  # first: an interruption leaves nothing that looks whole
+            one.folder.rmtree()
     total = decimal(sum(one.num_bytes for one in unused))
     if arguments.delete:
         print(f"{len(unused)} artifacts deleted, {total}.")
@@ -133,12 +134,6 @@ def _needed(store: Store, files: Sequence[Path]) -> Mapping[str, tuple[str, ...]
         for stage in plan(load_sweep(file), store.numbers).stages:
             needed[stage.digest] = (*needed.get(stage.digest, ()), file.stem)
     return needed
-
-
-def _delete(folder: epath.Path) -> None:
-    """The record goes first, so that an interruption leaves nothing that looks whole."""
-    (folder / RECORD).unlink(missing_ok=True)
-    folder.rmtree()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,10 +174,7 @@ def _days(text: str) -> float:
 
 
 def _store(named: str) -> Store:
-    if named.endswith((".yaml", ".yml")):
-        store = open_store(load_sweep(Path(named)))
-    else:
-        store = store_at(named)
+    store = store_at(load_sweep(Path(named)).store if named.endswith((".yaml", ".yml")) else named)
     if not store.root.exists():
         raise ConfigError(f"{store.root} does not exist; name the folder of a store, such as results/store.")
     return store

@@ -60,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep = load_sweep(arguments.file, arguments.set)
         if arguments.only:
             sweep = narrowed(sweep, arguments.only)
-        if arguments.plan:
-            return show_plan(sweep, arguments, console)
-        if arguments.status:
-            return show_status(sweep, arguments, console)
         if arguments.accept:
             return accept_sources(sweep, console)
-        return run(sweep, arguments, console)
+        output = report_output(arguments.file, arguments.set, sweep, arguments.out)
+        if arguments.plan:
+            return show_plan(sweep, output, arguments, console)
+        if arguments.status:
+            return show_status(sweep, output, arguments, console)
+        return run(sweep, output, arguments, console)
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -78,16 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+def run(sweep: Sweep, output: Output, arguments: argparse.Namespace, console: Console) -> int:
     """Plan and execute until every run has its settings and its evaluation, then write the report."""
     started = time.monotonic()
     if arguments.log_to:
         tracking.require(arguments.log_to)
-    store, output = open_store(sweep), _output(sweep, arguments)
+    store = open_store(sweep)
     output.claim()
     if arguments.rerun:
         _retire(sweep, store, arguments.rerun, console)
-    current = _plan(sweep, store)
+    current = plan(sweep, store.numbers)
     lines = _headlines(arguments.file, sweep, current, store, output)
     _say(
         console,
@@ -110,7 +111,7 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
                 later = [stage for stage in current.stages if stage not in ready]  # of runs that wait for a choice
                 shown.append(Progress(console, later=later))
                 reports.append(execute(stages, store, pool, shown[-1], seconds, timeouts))
-                current = _plan(sweep, store)
+                current = plan(sweep, store.numbers)
                 stages = _not_stopped(current.ready_stages, reports, store)
                 if reports[-1].remaining or not needed(stages, store)[0]:
                     break
@@ -130,18 +131,17 @@ def run(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+def show_plan(sweep: Sweep, output: Output, arguments: argparse.Namespace, console: Console) -> int:
     """Print what would run, what is stored, why, and the estimated cost. Writes nothing."""
-    store, output = open_store(sweep), _output(sweep, arguments)
+    store = open_store(sweep)
     output.check()
-    for stage in with_descendants(_plan(sweep, store).stages, arguments.rerun):
+    for stage in with_descendants(plan(sweep, store.numbers).stages, arguments.rerun):
         store.distrust(stage)
-    current = _plan(sweep, store)
+    current = plan(sweep, store.numbers)
     _say(console, [*_headlines(arguments.file, sweep, current, store, output), *_warnings(sweep, current, arguments)])
     to_run, _ = needed(current.stages, store)
     check_room(to_run, arguments.file)
-    waiting_digests = {stage.digest for stage in to_run}
-    stored = [stage for stage in current.stages if stage.digest not in waiting_digests and store.find(stage)]
+    stored = [stage for stage in current.stages if store.find(stage)]
     lines = [
         f"Stages: {current.num_named} named, {len(current.stages)} distinct, {len(stored)} stored,"
         f" {len(to_run)} to run."
@@ -166,10 +166,10 @@ def show_plan(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> 
     return 0
 
 
-def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -> int:
+def show_status(sweep: Sweep, output: Output, arguments: argparse.Namespace, console: Console) -> int:
     """Print what is done, running, failed, blocked and waiting, from any terminal."""
-    store, output = open_store(sweep), _output(sweep, arguments)
-    current = _plan(sweep, store)
+    store = open_store(sweep)
+    current = plan(sweep, store.numbers)
     lines = _headlines(arguments.file, sweep, current, store, output) + status(current.stages, store).lines()
     _say(console, [*lines, *(change.line for change in changed(current.stages, store))])
     return 0
@@ -178,7 +178,7 @@ def show_status(sweep: Sweep, arguments: argparse.Namespace, console: Console) -
 def accept_sources(sweep: Sweep, console: Console) -> int:
     """Take what is stored as computed by today's sources, from now on."""
     store = open_store(sweep)
-    changes = changed(_plan(sweep, store).stages, store)
+    changes = changed(plan(sweep, store.numbers).stages, store)
     if not changes:
         console.print("Nothing to accept: every stored stage was computed by today's sources, as far as records tell.")
         return 0
@@ -253,14 +253,10 @@ def _say(console: Console, lines: Iterable[str]) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _plan(sweep: Sweep, store: Store) -> Plan:
-    return plan(sweep, store.numbers)
-
-
 def _retire(sweep: Sweep, store: Store, kinds: Sequence[str], console: Console) -> None:
     """Take the artifacts of these kinds, and of what is computed from them, out of the store."""
     make_writable(store)
-    number = sum(store.retire(stage) for stage in with_descendants(_plan(sweep, store).stages, kinds))
+    number = sum(store.retire(stage) for stage in with_descendants(plan(sweep, store.numbers).stages, kinds))
     line = (
         f"{number} stored stages run again ({', '.join(kinds)} and what is computed from them); their artifacts are in"
         f" {store.root / 'quarantine'}. After an interruption go on without --rerun."
@@ -311,10 +307,6 @@ def _not_stopped(stages: Sequence[Stage], reports: Sequence[Report], store: Stor
         if stopped.intersection(stage.inputs.values()) and store.find(stage) is None:
             stopped.add(stage)
     return [stage for stage in stages if stage not in stopped]
-
-
-def _output(sweep: Sweep, arguments: argparse.Namespace) -> Output:
-    return report_output(arguments.file, arguments.set, sweep, arguments.out)
 
 
 def _headlines(file: Path, sweep: Sweep, current: Plan, store: Store, output: Output) -> list[str]:

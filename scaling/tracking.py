@@ -5,10 +5,9 @@ run that is done, with its settings, its curves, its test error and its costs, t
 A run is written once: logged.csv in the results folder lists what was written where.
 """
 
-import contextlib
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,6 @@ class Tracked:
     numbers: Mapping[str, float]  # error, pass@k, costs
 
 
-Write = Callable[[Tracked], None]
-
-
 def require(tracker: str) -> None:
     """Raise ConfigError, before hours of work, where the tracker's library is missing."""
     try:
@@ -59,10 +55,9 @@ def log_to(tracker: str, results: Output, current: Plan, store: Store) -> int:
     written: list[str] = []
     if new:
         try:
-            with TRACKERS[tracker](results.folder) as write:
-                for run in new:
-                    write(run)
-                    written.append(run.name)
+            for run in new:
+                TRACKERS[tracker](results.folder, run)
+                written.append(run.name)
         finally:  # what an error leaves is written the next time, and only that
             rows = pd.DataFrame({"tracker": tracker, "stage": written})
             with own.writing() as fresh:
@@ -83,57 +78,42 @@ def tracked(results: Path, current: Plan, store: Store, known: Collection[str]) 
         yield Tracked(row["stage"], {key: found[key] for key in keys}, curves, numbers)
 
 
-# The trackers: each opens, and gives a function that writes one run.
+# The trackers: each writes one run, given the results folder.
 
 
-@contextlib.contextmanager
-def _tensorboard(results: Path) -> Iterator[Write]:
+def _tensorboard(results: Path, run: Tracked) -> None:
     """Event files in results/tensorboard/NAME: `tensorboard --logdir results/tensorboard`."""
     from tensorboardX import SummaryWriter
 
-    def write(run: Tracked) -> None:
-        with SummaryWriter(os.fspath(results.parent / "tensorboard" / results.name / run.name)) as writer:
-            for update, values in _curves(run):
-                for key, value in values.items():
-                    writer.add_scalar(key, value, update)
-            settings = {
-                key: value if isinstance(value, int | float) else str(value) for key, value in run.settings.items()
-            }
-            writer.add_hparams(settings, dict(run.numbers), name="settings")
-
-    yield write
+    with SummaryWriter(os.fspath(results.parent / "tensorboard" / results.name / run.name)) as writer:
+        for update, values in _curves(run):
+            for key, value in values.items():
+                writer.add_scalar(key, value, update)
+        settings = {key: value if isinstance(value, int | float) else str(value) for key, value in run.settings.items()}
+        writer.add_hparams(settings, dict(run.numbers), name="settings")
 
 
-@contextlib.contextmanager
-def _wandb(results: Path) -> Iterator[Write]:
+def _wandb(results: Path, run: Tracked) -> None:
     """A project named after the results; WANDB_MODE, WANDB_ENTITY and the like hold."""
     import wandb
 
-    def write(run: Tracked) -> None:
-        name = run.name.rpartition("/")[2]
-        with wandb.init(project=results.name, id=name, name=run.name, config=dict(run.settings), resume="allow") as one:
-            for update, values in _curves(run):
-                one.log(values, step=update)
-            one.summary.update(dict(run.numbers))
-
-    yield write
+    name = run.name.rpartition("/")[2]
+    with wandb.init(project=results.name, id=name, name=run.name, config=dict(run.settings), resume="allow") as one:
+        for update, values in _curves(run):
+            one.log(values, step=update)
+        one.summary.update(dict(run.numbers))
 
 
-@contextlib.contextmanager
-def _mlflow(results: Path) -> Iterator[Write]:
+def _mlflow(results: Path, run: Tracked) -> None:
     """An experiment named after the results, at MLFLOW_TRACKING_URI."""
     import mlflow
 
     experiment = mlflow.set_experiment(results.name).experiment_id
-
-    def write(run: Tracked) -> None:
-        with mlflow.start_run(experiment_id=experiment, run_name=run.name):
-            mlflow.log_params(dict(run.settings))
-            for update, values in _curves(run):
-                mlflow.log_metrics(values, step=update)
-            mlflow.log_metrics(dict(run.numbers))
-
-    yield write
+    with mlflow.start_run(experiment_id=experiment, run_name=run.name):
+        mlflow.log_params(dict(run.settings))
+        for update, values in _curves(run):
+            mlflow.log_metrics(values, step=update)
+        mlflow.log_metrics(dict(run.numbers))
 
 
 TRACKERS = {"mlflow": _mlflow, "tensorboard": _tensorboard, "wandb": _wandb}

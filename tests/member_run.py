@@ -15,7 +15,7 @@ from stage_config import whole
 
 from algorithms import dpo, sft
 from scaling.config.training import Sft
-from scaling.engine.members import join
+from scaling.engine.worker import join
 from scaling.model.policy import Policy
 from scaling.model.sampling import row_keys, sample
 from scaling.model.sharding import on_mesh, placed_rows

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from toy_stages import RUNNERS, journal, toy
 
+from scaling import files
 from scaling import store as command
-from scaling.engine import artifact
 from scaling.engine.inline import InlinePool
 from scaling.engine.lease import LOCK, STALE_SECONDS, Leases
 from scaling.engine.progress import Progress
@@ -114,8 +114,8 @@ def test_a_number_changed_in_a_record_is_a_damage(two_files, caplog):
 
 def test_contents_are_read_once_a_process_until_the_file_changes(two_files, monkeypatch):
     read = []
-    real = artifact.sha256_of
-    monkeypatch.setattr(artifact, "sha256_of", lambda path: read.append(Path(path).name) or real(path))
+    real = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: read.append(Path(path).name) or real(path))
     fresh = Store(two_files.root)
     fresh.find(toy("a"))
     assert read == []  # --plan reads no contents

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,16 +19,13 @@ from typing import Any
 from etils import epath
 
 from scaling.config.errors import ConfigError
-from scaling.files import sha256_of
+from scaling.files import known_sha256_of, sha256_of
 from scaling.stage import DIGEST_LENGTH, Stage
 
 RECORD = "record.json"
 SEAL = "sha256"  # the record's last key
 _SEAL_MARK = f',\n "{SEAL}": '
 NOT_KINDS = ("quarantine", "failures", "leases", "compile_cache")  # folders of a store that hold no artifacts
-
-Signature = tuple[int, int, int, int]  # of a file: size, times of change of contents and of inode, inode
-Checked = MutableMapping[str, tuple[Signature, str]]  # path -> its signature when its contents had this sha256
 
 
 @dataclass(frozen=True)
@@ -74,26 +71,17 @@ def record_text(record: Mapping[str, object]) -> str:
     return f'{body}{_SEAL_MARK}"{_sha256(body)}"\n}}'
 
 
-def changed_file(files: epath.Path | Path, record: Mapping[str, Any], checked: Checked) -> str | None:
-    """The fault of a file whose contents differ from those committed, or None.
-
-    checked: files read before; they are not read again while their signature is unchanged.
-    """
+def changed_file(files: Path, record: Mapping[str, Any]) -> str | None:
+    """The fault of a file whose contents differ from those committed, or None. Files are read again once changed."""
     for name, described in record["files"].items():
-        path = files / name
-        signature = _signature(path)
-        if signature is not None and checked.get(os.fspath(path)) == (signature, described["sha256"]):
-            continue
         try:
-            digest = sha256_of(path)
+            digest = known_sha256_of(files / name)
         except (FileNotFoundError, NotADirectoryError):
             return f"lacks the file {name}"
         except PermissionError as error:
-            raise _unreadable(path) from error
+            raise _unreadable(files / name) from error
         if digest != described["sha256"]:
             return f"has other contents in {name} than when it was committed"
-        if signature is not None:
-            checked[os.fspath(path)] = (signature, digest)
     return None
 
 
@@ -201,16 +189,6 @@ def _size(path: epath.Path) -> int | None:
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unreadable(path)
     return size
-
-
-def _signature(path: epath.Path | Path) -> Signature | None:
-    if not is_local(path):
-        return None
-    try:
-        found = os.stat(path)
-    except OSError:  # the fault shows when it is read
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _sha256(text: str) -> str:

@@ -7,6 +7,8 @@ divided by the slots in use, but no less than the longest chain of stages that w
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from scaling.stage import Stage
 
 # Planned seconds of work, and of a kind as many stages, that must be done before they outweigh what was expected: the
@@ -47,16 +49,10 @@ class Calibration:
 
 def _median(weighted: Iterable[tuple[float, float]]) -> float:
     """The value in whose middle half of all weight lies: of two of equal weight, their mean."""
-    ordered = sorted(weighted)
-    half, below, before = sum(weight for _, weight in ordered) / 2, 0.0, None
-    for value, weight in ordered:
-        if before is not None:
-            return (before + value) / 2
-        below += weight
-        if below > half:
-            return value
-        before = value if below == half else None
-    return ordered[-1][0]
+    values, weights = np.array(sorted(weighted)).T
+    below = np.cumsum(weights)
+    first, last = (np.searchsorted(below, below[-1] / 2, side) for side in ("left", "right"))
+    return float(values[first] + values[min(last, len(values) - 1)]) / 2
 
 
 def seconds_to_go(calibration: Calibration, left: Iterable[Stage], elapsed: Mapping[Stage, float], slots: int) -> float:
@@ -64,14 +60,13 @@ def seconds_to_go(calibration: Calibration, left: Iterable[Stage], elapsed: Mapp
 
     elapsed: seconds that the running ones have taken. slots: how many run at once.
     """
-    work, longest = 0.0, 0.0
+    work = 0.0
     chains: dict[Stage, float] = {}  # the longest chain that ends with the stage
     for stage in left:
         seconds = max(0.0, calibration.seconds(stage) - elapsed.get(stage, 0.0))
         chains[stage] = seconds + max((chains.get(parent, 0.0) for parent in stage.inputs.values()), default=0.0)
         work += seconds
-        longest = max(longest, chains[stage])
-    return max(work / max(1, slots), longest)
+    return max([work / max(1, slots), *chains.values()])
 
 
 def spoken(seconds: float) -> str:

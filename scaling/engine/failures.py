@@ -18,12 +18,9 @@ from scaling.stage import Stage
 
 # Errors of a disk that cannot be written -> the cure. Libraries wrap them in their own types.
 _CURES = {
-    os.strerror(code): cure
-    for codes, cure in (
-        ((errno.ENOSPC, errno.EDQUOT), "Free space there, or name another store: --set store=DIR."),
-        ((errno.EROFS,), "Make it writable, or name another store: --set store=DIR."),
-    )
-    for code in codes
+    os.strerror(errno.ENOSPC): "Free space there, or name another store: --set store=DIR.",
+    os.strerror(errno.EDQUOT): "Free space there, or name another store: --set store=DIR.",
+    os.strerror(errno.EROFS): "Make it writable, or name another store: --set store=DIR.",
 }
 _TEXTS = ("stage", "error", "host", "traceback", "log")
 

@@ -6,32 +6,25 @@ In: a store. Out: a pool with the same methods as that of Ray workers; a stage r
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from scaling.config.memory import Memory
 from scaling.engine.jax_environment import pin_here
 from scaling.engine.schedule import resource_class
 from scaling.engine.store import Store
-from scaling.engine.worker import DEFAULT_MEMORY, NO_RUNNERS, Outcome, Runner, run_stage
+from scaling.engine.worker import DEFAULT_MEMORY, Outcome, Runner, run_stage
 from scaling.stage import Stage
 
 
+@dataclass
 class InlinePool:
     """One slot, in this process."""
 
-    def __init__(
-        self,
-        store: Store,
-        runners: Mapping[str, str | Runner] = NO_RUNNERS,
-        memory: Memory = DEFAULT_MEMORY,
-        meshes: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
-    ) -> None:
-        """meshes: class of stages -> sizes of its mesh's axes, if it has a mesh."""
-        self._store = store
-        self._runners = runners
-        self._memory = memory
-        self._meshes = meshes
-        self._submitted: Stage | None = None
+    store: Store
+    runners: Mapping[str, str | Runner] = field(default_factory=dict)
+    memory: Memory = DEFAULT_MEMORY
+    meshes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # class of stages -> axes of its mesh
+    _submitted: Stage | None = field(default=None, init=False)
 
     def __enter__(self) -> "InlinePool":
         pin_here(os.environ)
@@ -58,8 +51,8 @@ class InlinePool:
             return []
         stage = self._submitted
         try:
-            mesh = self._meshes.get(resource_class(stage), {})
-            return [(stage, run_stage(stage, self._store, self._runners, memory=self._memory, mesh=mesh))]
+            mesh = self.meshes.get(resource_class(stage), {})
+            return [(stage, run_stage(stage, self.store, self.runners, memory=self.memory, mesh=mesh))]
         finally:
             self._submitted = None
 

@@ -97,7 +97,12 @@ def pin(environ: MutableMapping[str, str]) -> tuple[str, ...]:
             dropped.append(f"{name}={' '.join(others)}")
     environ.update(pinned)
     if "jax" in sys.modules:
-        _pin_imported_jax(pinned.get(PRECISION))
+        import jax
+
+        jax.config.update("jax_enable_x64", False)
+        jax.config.update("jax_default_prng_impl", "threefry2x32")
+        jax.config.update("jax_threefry_partitionable", True)
+        jax.config.update("jax_default_matmul_precision", pinned.get(PRECISION))
     return tuple(dropped)
 
 
@@ -132,12 +137,3 @@ def reaching(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _pin_imported_jax(precision: str | None) -> None:
-    import jax
-
-    jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_default_prng_impl", "threefry2x32")
-    jax.config.update("jax_threefry_partitionable", True)
-    jax.config.update("jax_default_matmul_precision", precision)

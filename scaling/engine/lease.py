@@ -77,7 +77,9 @@ class Leases:
             return True
         path = self._directory / stage.digest
         self._directory.mkdir(parents=True, exist_ok=True)
-        holder = _this_process(stage)
+        pid, since = os.getpid(), time.time()
+        start = _process_start(pid)
+        holder = Holder(stage.name, socket.gethostname(), _machine(), pid, start, since, uuid.uuid4().hex)
         if not _create(path, holder):
             with _locked(self._directory):  # if two drivers see it stale, only one may remove it
                 if not _is_stale(path):
@@ -233,12 +235,6 @@ def _is_alive(holder: Holder) -> bool:
     except PermissionError:  # another user's
         return True
     return _process_start(holder.pid) == holder.process_start
-
-
-def _this_process(stage: Stage) -> Holder:
-    pid = os.getpid()
-    start = _process_start(pid)
-    return Holder(stage.name, socket.gethostname(), _machine(), pid, start, time.time(), uuid.uuid4().hex)
 
 
 def _machine() -> str:

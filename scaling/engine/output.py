@@ -92,7 +92,7 @@ class Output:
             shutil.rmtree(fresh, ignore_errors=True)
 
     def _publish(self, fresh: Path, digest: str | None) -> None:
-        names = _files_below(fresh)
+        names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if not path.is_dir())
         before = _read(self.folder)
         own = before.files.get(self.command, ())
         for name in names:
@@ -116,14 +116,15 @@ class Output:
     def _check_owner(self, mark: Mark) -> None:
         folder = self.folder
         if mark.sweep is None and self.sweep is not None:
-            raise OutputError(f"{folder} holds results of {_spoken(mark)}, not of a sweep. {CURE}")
+            theirs = " and ".join(sorted(mark.files)) or "another command"
+            raise OutputError(f"{folder} holds results of {theirs}, not of a sweep. {CURE}")
         if mark.sweep is not None:
-            theirs = folder / mark.sweep
+            other = folder / mark.sweep
             if self.sweep is None:
-                raise OutputError(f"{folder} holds the results of the sweep {os.path.normpath(theirs)}. {CURE}")
-            if theirs.resolve() != self.sweep.resolve():
+                raise OutputError(f"{folder} holds the results of the sweep {os.path.normpath(other)}. {CURE}")
+            if other.resolve() != self.sweep.resolve():
                 raise OutputError(
-                    f"{folder} holds the results of another sweep, {os.path.normpath(theirs)}, not of {self.sweep}."
+                    f"{folder} holds the results of another sweep, {os.path.normpath(other)}, not of {self.sweep}."
                     f" {CURE}"
                 )
         own = mark.files.get(self.command, ())
@@ -163,21 +164,11 @@ def _read(folder: Path) -> Mark:
         raise OutputError(f"{path} was not written by this project, so {folder} is left alone. {CURE}") from error
 
 
-def _files_below(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
 def _probe(folder: Path) -> None:
     """Raise OSError if the folder cannot be made or written to."""
-    place = folder
-    while not place.exists():
-        place = place.parent
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     with tempfile.TemporaryFile(dir=place):
         pass
-
-
-def _spoken(mark: Mark) -> str:
-    return " and ".join(sorted(mark.files)) or "another command"
 
 
 def _foreign(path: Path, command: str) -> str:

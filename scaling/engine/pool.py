@@ -8,7 +8,6 @@ jobs of a shared cluster use, and learns only later that a node has died. So a w
 given up, and its stage goes to an idle worker or back to the queue.
 """
 
-import itertools
 import os
 import socket
 import time
@@ -56,11 +55,10 @@ class _Worker:
     idle_since: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Handle:
-    """A stage that was submitted."""
+    """One submission of a stage."""
 
-    number: int
     stage: Stage
 
 
@@ -99,7 +97,6 @@ class RayPool:
         self._calls: dict[Handle, tuple[list[ray.ObjectRef[Outcome]], _Worker]] = {}  # with pending references
         self._outcomes: dict[Handle, Outcome] = {}  # of the first member of a group, while others still run
         self._failures: dict[Handle, tuple[Failed, float]] = {}  # of a member, and how long to wait for an explanation
-        self._numbers = itertools.count()
         self._cores: list[int] = []  # cores of this machine that no worker is pinned to
         self._on_this_machine = True
         self._nodes: dict[str, Mapping[str, float]] = {}  # those alive: id -> resources
@@ -144,7 +141,7 @@ class RayPool:
         if not self._on_this_machine:
             for parent in stage.inputs.values():
                 self._store.adopt(parent)
-        handle = Handle(next(self._numbers), stage)
+        handle = Handle(stage)
         self._give(handle, self._worker(self._shape_of(stage)))
         self._no_room_since = None
         return handle

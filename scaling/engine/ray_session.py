@@ -70,10 +70,8 @@ class Session:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._owns and not self._address:
+        if self._owns and not (self._address and self._fault):  # a driver of a dead cluster would wait for it
             self._end()
-        elif self._owns and not self._fault:  # a driver of a dead cluster would wait for it; this process ends soon
-            ray.shutdown()
         self._closed.set()
 
     def _end(self) -> None:
@@ -142,7 +140,8 @@ class _Refusals:
 
 
 def _dead_process() -> str | None:
-    node = _node()
+    # What ray.init has started, until ray.shutdown; Ray has no public name for it.
+    node: ray._private.node.Node | None = ray._private.worker._global_node
     for name, process in node.dead_processes() if node else ():
         if name in ESSENTIAL:
             return _lost(f"Ray's {ESSENTIAL[name]} on this machine has ended (exit status {process.returncode})")
@@ -151,11 +150,6 @@ def _dead_process() -> str | None:
 
 def _lost(what: str) -> str:
     return f"{what}, so no stage can run. What is done is stored: run the same command again to continue."
-
-
-def _node() -> ray._private.node.Node | None:
-    """The processes that ray.init has started, until ray.shutdown; Ray has no public name for them."""
-    return ray._private.worker._global_node
 
 
 def _adopt_orphans() -> None:

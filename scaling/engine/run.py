@@ -8,9 +8,10 @@ turn out to be damaged is left to the next execution, which makes them again fir
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
@@ -127,7 +128,7 @@ def execute(
     progress.begin(to_run, reused, cost)
     with Leases(Path(store.root) / "leases" if store.is_local else None) as leases:
         progress.swept(leases.clear_stale() + store.clear_litter())
-        execution = _Execution(to_run, store, pool, progress, leases, cost, timeouts)
+        execution = _Execution(store, pool, progress, leases, Schedule(to_run, cost), timeouts)
         try:
             with suppress(KeyboardInterrupt):
                 execution.loop()
@@ -141,36 +142,27 @@ def execute(
     return report
 
 
+@dataclass
 class _Execution(Generic[H]):
     """The state of one call of `execute`."""
 
-    def __init__(
-        self,
-        to_run: Sequence[Stage],
-        store: Store,
-        pool: Pool[H],
-        progress: Progress,
-        leases: Leases,
-        cost: Callable[[Stage], float],
-        timeouts: Mapping[str, float],
-    ) -> None:
-        self._store = store
-        self._pool = pool
-        self._progress = progress
-        self._leases = leases
-        self._schedule = Schedule(to_run, cost)
-        self._timeouts = timeouts
-        self.running: dict[H, Stage] = {}
-        self._started: dict[H, float] = {}  # running -> monotonic time
-        self._overdue: set[Stage] = set()  # ended because of their time-out
-        self._pauses: dict[Stage, float] = {}  # waits for memory -> until this monotonic time
-        self._elsewhere: dict[Stage, Holder | None] = {}
-        self._losses: dict[Stage, int] = {}
-        self._done: list[Stage] = []
-        self._reused: list[Stage] = []
-        self._failed: list[tuple[Stage, dict[str, Any]]] = []
-        self._blocked: list[Stage] = []
-        self._again: list[Stage] = []
+    _store: Store
+    _pool: Pool[H]
+    _progress: Progress
+    _leases: Leases
+    _schedule: Schedule
+    _timeouts: Mapping[str, float]
+    running: dict[H, Stage] = field(default_factory=dict)
+    _started: dict[H, float] = field(default_factory=dict)  # running -> monotonic time
+    _overdue: set[Stage] = field(default_factory=set)  # ended because of their time-out
+    _pauses: dict[Stage, float] = field(default_factory=dict)  # waits for memory -> until this monotonic time
+    _elsewhere: dict[Stage, Holder | None] = field(default_factory=dict)
+    _losses: Counter[Stage] = field(default_factory=Counter)
+    _done: list[Stage] = field(default_factory=list)
+    _reused: list[Stage] = field(default_factory=list)
+    _failed: list[tuple[Stage, dict[str, Any]]] = field(default_factory=list)
+    _blocked: list[Stage] = field(default_factory=list)
+    _again: list[Stage] = field(default_factory=list)
 
     def loop(self) -> None:
         """Loop until no stage is left that could run."""
@@ -198,7 +190,7 @@ class _Execution(Generic[H]):
             failed=tuple(self._failed),
             blocked=tuple(self._blocked),
             remaining=tuple(stage for stage in to_run if stage not in settled),
-            losses=sum(self._losses.values()),
+            losses=self._losses.total(),
             again=tuple(self._again),
         )
 
@@ -270,12 +262,12 @@ class _Execution(Generic[H]):
             self._schedule.put_back(stage)
             self._progress.returned(stage, outcome.reason)
             return ""
-        losses = self._losses[stage] = self._losses.get(stage, 0) + 1
-        if losses >= MAX_LOSSES:
+        self._losses[stage] += 1
+        if self._losses[stage] >= MAX_LOSSES:
             return _lost_text(outcome)
         self._leases.release(stage)
         if outcome.cause == "memory":
-            seconds = PAUSE_SECONDS * 2 ** (losses - 1)
+            seconds = PAUSE_SECONDS * 2 ** (self._losses[stage] - 1)
             self._pauses[stage] = time.monotonic() + seconds
             self._progress.paused(stage, seconds)
         else:

@@ -15,18 +15,20 @@ class Schedule:
     """The stages of one execution that are not finished. A stage's inputs outside `stages` count as present."""
 
     def __init__(self, stages: Sequence[Stage], cost: Callable[[Stage], float]) -> None:
-        self._children: dict[str, list[Stage]] = {stage.digest: [] for stage in stages}
-        self._missing: dict[str, int] = {}  # digest -> number of inputs to wait for
+        self._children: dict[Stage, list[Stage]] = {stage: [] for stage in stages}
+        self._missing: dict[Stage, int] = {}  # number of inputs to wait for
         for stage in stages:
-            parents = {parent.digest for parent in stage.inputs.values()} & self._children.keys()
-            self._missing[stage.digest] = len(parents)
+            parents = set(stage.inputs.values()) & self._children.keys()
+            self._missing[stage] = len(parents)
             for parent in parents:
                 self._children[parent].append(stage)
-        chains = _chains(stages, self._children, cost)
-        self._priority = {stage.digest: (-chains[stage.digest], index) for index, stage in enumerate(stages)}
+        chains: dict[Stage, float] = {}  # cost of the most expensive chain that starts with the stage
+        for stage in reversed(stages):
+            chains[stage] = cost(stage) + max((chains[child] for child in self._children[stage]), default=0.0)
+        self._priority = {stage: (-chains[stage], index) for index, stage in enumerate(stages)}
         self._ready: dict[str, list[tuple[tuple[float, int], Stage]]] = {}  # resource class -> heap
         for stage in stages:
-            if self._missing[stage.digest] == 0:
+            if self._missing[stage] == 0:
                 self.put_back(stage)
 
     @property
@@ -47,14 +49,14 @@ class Schedule:
 
     def put_back(self, stage: Stage) -> None:
         """Make a stage ready, the first time or again."""
-        entry = (self._priority[stage.digest], stage)
+        entry = (self._priority[stage], stage)
         heapq.heappush(self._ready.setdefault(resource_class(stage), []), entry)
 
     def finish(self, stage: Stage) -> None:
         """The stage's artifact exists: stages that waited only for it become ready."""
-        for child in self._children[stage.digest]:
-            self._missing[child.digest] -= 1
-            if self._missing[child.digest] == 0:
+        for child in self._children[stage]:
+            self._missing[child] -= 1
+            if self._missing[child] == 0:
                 self.put_back(child)
 
     def fail(self, stage: Stage) -> list[Stage]:
@@ -62,9 +64,9 @@ class Schedule:
         blocked = []
         frontier = [stage]
         while frontier:
-            for child in self._children[frontier.pop().digest]:
-                if self._missing[child.digest] >= 0:
-                    self._missing[child.digest] = -len(child.inputs) - 1  # no number of finished inputs makes it 0
+            for child in self._children[frontier.pop()]:
+                if self._missing[child] >= 0:
+                    self._missing[child] = -len(child.inputs) - 1  # no number of finished inputs makes it 0
                     blocked.append(child)
                     frontier.append(child)
         return blocked
@@ -73,14 +75,3 @@ class Schedule:
 def resource_class(stage: Stage) -> str:
     """The entry of a sweep's `resources` that the stage uses."""
     return kind_of(stage.kind).resource_class
-
-
-def _chains(
-    stages: Sequence[Stage], children: dict[str, list[Stage]], cost: Callable[[Stage], float]
-) -> dict[str, float]:
-    """digest -> cost of the most expensive chain that starts with the stage."""
-    chains: dict[str, float] = {}
-    for stage in reversed(stages):
-        below = max((chains[child.digest] for child in children[stage.digest]), default=0.0)
-        chains[stage.digest] = cost(stage) + below
-    return chains

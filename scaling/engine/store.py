@@ -27,7 +27,6 @@ from scaling.engine import failures
 from scaling.engine.artifact import (
     RECORD,
     Artifact,
-    Checked,
     changed_file,
     describe,
     every_folder,
@@ -56,7 +55,6 @@ class Store:
         self.shipped = None if shipped is None else _absolute(shipped)
         self.is_local = is_local(self.root)
         self._known: dict[str, Artifact] = {}
-        self._checked: Checked = {}
         self._ignored: set[str] = set()  # folders that do not count, although their record says that they are whole
         self._warned: set[str] = set()
         self._locks: dict[str, FileLock] = {}
@@ -162,15 +160,13 @@ class Store:
         directory = self.partial(stage)
         was_whole = (directory / WORK_LOCK).exists()
         self._locks[stage.digest] = FileLock.acquire(directory / WORK_LOCK, WORK_LOCK_TIMEOUT_SECONDS)
-        is_empty = False
         try:
             _empty(directory)
             if not was_whole:  # removed while a stage trained in it and kept on saving
                 shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
-            is_empty = True
-        finally:
-            if not is_empty:
-                self._locks.pop(stage.digest).release()
+        except BaseException:
+            self._locks.pop(stage.digest).release()
+            raise
         return directory
 
     def partial(self, stage: Stage) -> Path:
@@ -327,11 +323,11 @@ class Store:
     def _contents(self, artifact: Artifact) -> tuple[Path, str | None]:
         """An artifact's files on this node, and the fault of their contents."""
         folder = self.local(artifact.files)
-        fault = changed_file(folder, artifact.record, self._checked)
+        fault = changed_file(folder, artifact.record)
         if fault is not None and not is_local(artifact.files):  # the copy on this node may be damaged
             shutil.rmtree(folder)
             folder = self.local(artifact.files)
-            fault = changed_file(folder, artifact.record, self._checked)
+            fault = changed_file(folder, artifact.record)
         return folder, fault
 
     def _move_aside(self, folder: epath.Path, fault: str) -> None:

@@ -10,19 +10,20 @@ import logging
 import math
 import numbers
 import os
+import re
 import shutil
+import socket
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from scaling.config.memory import Memory
 from scaling.engine.jax_environment import pin, require_accelerator
-from scaling.engine.members import free_address, join, loss_of_a_member
 from scaling.engine.provenance import PROJECT, provenance
 from scaling.engine.store import LOG, Store
 from scaling.kinds import kind_of, loaded
@@ -37,7 +38,14 @@ Runner = Callable[[Mapping[str, Any], Mapping[str, Path], Path], Mapping[str, fl
 
 PACKAGES = ("scaling", "algorithms", "data")  # with the code of stages
 DEFAULT_MEMORY = Memory()
-
+HEARTBEAT_SECONDS = 60  # after which jax ends members whose coordinator or peer is gone
+JOIN_SECONDS = 120  # for all members to join
+# How errors of jax, gloo, NCCL, orbax and the coordination service describe a lost member.
+LOST_MEMBER = re.compile(
+    r"\bgloo\b|\bnccl|connection (closed|reset|refused)|broken pipe|socket closed|coordination service"
+    r"|heartbeat|barrier|by peer|UNAVAILABLE:|DEADLINE_EXCEEDED:",
+    re.IGNORECASE,
+)
 NO_RUNNERS: Mapping[str, str | Runner] = MappingProxyType({})
 
 
@@ -81,35 +89,27 @@ Outcome = Done | Failed | Lost | Elsewhere | Spoiled
 NOT_JOINED = Lost("the members of its group did not find each other", "member")
 
 
+@dataclass(eq=False)
 class StageWorker:
     """A process that runs one stage after another."""
 
-    def __init__(
-        self,
-        root: str,
-        shipped: str | None,
-        runners: Mapping[str, str | Runner],
-        checkout: Mapping[str, object],
-        cores: tuple[int, ...],
-        memory: Memory = DEFAULT_MEMORY,
-        mesh: Mapping[str, int] = MappingProxyType({}),
-        plugins: Sequence[Plugin] = (),
-    ) -> None:
-        """checkout: commit and dirty flag of the driver's code. cores: of this machine to stay on; empty for any.
+    root: str
+    shipped: str | None
+    runners: Mapping[str, str | Runner]
+    checkout: Mapping[str, object]  # commit and dirty flag of the driver's code
+    cores: tuple[int, ...]  # of this machine to stay on; empty for any
+    memory: Memory = DEFAULT_MEMORY
+    mesh: Mapping[str, int] = field(default_factory=dict)  # axes of the mesh that stages run on; empty for one device
+    plugins: Sequence[Plugin] = ()  # what the driver imported
+    _size: int = 1  # of the group
+    _has_joined: bool = False
 
-        mesh: sizes of the axes of the mesh that stages run on; empty for one device. plugins: what the driver imported.
-        """
+    def __post_init__(self) -> None:
         pin(os.environ)  # on other nodes the environment comes from whoever started Ray there
-        if cores:
-            os.sched_setaffinity(0, cores)  # before jax sizes its thread pools
-        import_plugins(plugins)
-        self._store = Store(root, shipped)
-        self._runners = runners
-        self._checkout = checkout
-        self._memory = memory
-        self._mesh = mesh
-        self._size = 1  # of the group
-        self._has_joined = False
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)  # before jax sizes its thread pools
+        import_plugins(self.plugins)
+        self._store = Store(self.root, self.shipped)
 
     def node(self) -> str:
         """The id of the node that this process is on."""
@@ -122,12 +122,18 @@ class StageWorker:
         if self._size > 1 and not self._has_joined:
             return NOT_JOINED
         return run_stage(
-            stage, self._store, self._runners, self._checkout, self._memory, self._mesh, in_group=self._size > 1
+            stage, self._store, self.runners, self.checkout, self.memory, self.mesh, in_group=self._size > 1
         )
 
     def address(self) -> str:
-        """The address at which other members of a group find this process, the first of them."""
-        return free_address()
+        """A free host:port of this machine, at which other members of a group find this process, the first of them."""
+        import ray
+
+        host = ray.util.get_node_ip_address()
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+            port = probe.getsockname()[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def join(self, coordinator: str, index: int, size: int) -> None:
         """Become one of the processes whose devices make up the mesh; before jax is used."""
@@ -139,7 +145,23 @@ class StageWorker:
         """Compute along with the process that runs the stage, without keeping results."""
         if not self._has_joined:
             return NOT_JOINED
-        return follow_stage(stage, self._store, self._runners, self._memory, self._mesh)
+        return follow_stage(stage, self._store, self.runners, self.memory, self.mesh)
+
+
+def join(coordinator: str, index: int, size: int) -> None:
+    """Join; returns when all members have. From then on `jax.devices()` has those of all (gloo on CPUs, NCCL on GPUs).
+
+    Before the first use of jax's devices in this process.
+    """
+    import jax
+
+    jax.distributed.initialize(
+        coordinator_address=coordinator,
+        num_processes=size,
+        process_id=index,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        initialization_timeout=JOIN_SECONDS,
+    )
 
 
 def run_stage(
@@ -173,10 +195,14 @@ def run_stage(
                 return inputs
             with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
                 record = _run(stage, inputs, runners, work_dir)
-            if changed := _damaged(stage, store):  # after they were checked, perhaps before they were read
+            # They may be damaged since they were checked, perhaps before they were read. Unchanged files are not read.
+            present = [parent for parent in stage.inputs.values() if store.find(parent) is not None]
+            if changed := tuple(parent for parent in present if store.checked(parent) is None):
                 shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
                 return Spoiled(changed, damaged=True)
-            record["provenance"] = {**_provenance_of(work_dir), **provenance(), **checkout}
+            own = work_dir / PROVENANCE_FILE
+            stated = json.loads(own.read_text(encoding="utf-8")) if own.exists() else {}
+            record["provenance"] = {**stated, **provenance(), **checkout}
             return Done(store.commit(stage, work_dir, record))
         finally:
             log = store.partial_log(stage)
@@ -209,6 +235,14 @@ def follow_stage(
         return Failed(store.fail(stage, traceback.format_exc(), ""))
 
 
+def loss_of_a_member(error: BaseException) -> str:
+    """The text that shows that a stage failed because another process of its group is gone; empty if none does."""
+    cause: BaseException | None = error
+    while cause is not None and not LOST_MEMBER.search(str(cause)):
+        cause = cause.__cause__ or cause.__context__
+    return "" if cause is None else str(cause)
+
+
 def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
     """The stage's inputs as local folders, by name."""
     absent = tuple(parent for parent in stage.inputs.values() if store.find(parent) is None)
@@ -217,12 +251,6 @@ def _inputs(stage: Stage, store: Store) -> dict[str, Path] | Spoiled:
     found = {name: store.checked(parent) for name, parent in stage.inputs.items()}
     spoiled = tuple(parent for name, parent in stage.inputs.items() if found[name] is None)
     return Spoiled(spoiled, damaged=True) if spoiled else {name: path for name, path in found.items() if path}
-
-
-def _damaged(stage: Stage, store: Store) -> tuple[Stage, ...]:
-    """The inputs that are in the store and damaged; unchanged files are not read again."""
-    present = [parent for parent in stage.inputs.values() if store.find(parent) is not None]
-    return tuple(parent for parent in present if store.checked(parent) is None)
 
 
 def on_devices(mesh: Mapping[str, int]) -> contextlib.AbstractContextManager[None]:
@@ -268,14 +296,6 @@ def sources_of(stage: Stage) -> str | None:
     run = kind_of(stage.kind).run
     own = sources_digest(run.partition(":")[0], PROJECT, PACKAGES) if isinstance(run, str) else None
     return "+".join(filter(None, (own, *stage.plugins))) or None
-
-
-def _provenance_of(work_dir: Path) -> dict[str, object]:
-    path = work_dir / PROVENANCE_FILE
-    if not path.exists():
-        return {}
-    found: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _runner(stage: Stage, runners: Mapping[str, str | Runner]) -> Runner:
