@@ -24,7 +24,7 @@ from scaling.config.training import Rft, StepDpo
 from scaling.planning.checks import check_analysis, check_sampler, check_set, check_test_sets
 from scaling.planning.explain import explained, known_beside, unknown_key
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
-from scaling.planning.written_paths import placed
+from scaling.planning.written_paths import placed, placed_at
 from scaling.plugins import load_plugins
 
 MAX_RUNS = 100_000  # of one grid: a plan of this size takes about a minute
@@ -424,24 +424,12 @@ def _override(document: dict[str, Any], override: str, path: Path) -> None:
     # The key of an axis contains a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
     if parents[:1] == ["grid"]:
         parents, leaf = ["grid"], ".".join([*parents[1:], leaf])
-    value = _placed_at([*parents, leaf], value)
     node: Any = document
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
         raise ConfigError(f"--set {override!r}: {path} has no mapping at {'.'.join(parents)!r} to set {leaf!r} in.")
-    node[leaf] = value
-
-
-def _placed_at(keys: Sequence[str], value: object) -> object:
-    """The value of an override, its paths relative to the current folder."""
-    document: Any = value
-    for key in reversed(keys):
-        document = {key: document}
-    document = placed(document, Path())
-    for key in keys:
-        document = document[key]
-    return document
+    node[leaf] = placed_at(dotted, value, Path())
 
 
 def _kind(value: object) -> str:
