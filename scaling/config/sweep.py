@@ -200,8 +200,8 @@ class Sweep(Section):
     resources: Resources = Resources()
     memory: Memory = Memory()
     store: Annotated[str, Field(min_length=1)] = "results/store"
-    imports: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()  # Python files
     results: Annotated[str, Field(min_length=1)] | None = None  # folder; null: results/NAME in the current folder
+    imports: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()  # Python files
 
 
 def cell_schema() -> type[Cell]:
