@@ -84,8 +84,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(document, dict):
+        held = "nothing" if document is None else f"a {type(document).__name__}"
         raise ConfigError(
-            f"{path} holds {_kind(document)}; expected a mapping with the keys {', '.join(SWEEP_KEYS)}"
+            f"{path} holds {held}; expected a mapping with the keys {', '.join(SWEEP_KEYS)}"
             " and sections such as problems, policy, sft."
         )
     document = placed(document, path.parent)
@@ -383,10 +384,6 @@ def _override(document: dict[str, Any], override: str, path: Path) -> None:
     if not isinstance(node, dict):
         raise ConfigError(f"--set {override!r}: {path} has no mapping at {'.'.join(parents)!r} to set {leaf!r} in.")
     node[leaf] = placed_at(dotted, value, Path())
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 # Each check, which yields its mistakes or raises the first one, and the keys at the top without which it says nothing.
