@@ -30,7 +30,6 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # jax drops the bits above
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
 

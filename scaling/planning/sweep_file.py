@@ -94,9 +94,10 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         _override(document, override, path)
     _import(document.get("imports", []), path)
     sweep = _parse(document, mistakes)
-    if mistakes or sweep is None:
+    if mistakes:
         lines = "\n".join(mistakes).splitlines()
         raise ConfigError("\n".join(f"{path}: {line}" for line in dict.fromkeys(lines)))
+    assert sweep is not None
     return sweep
 
 
