@@ -136,16 +136,16 @@ _REGISTRY = Registry(
             "labelled_steps", 1, "host", "algorithms.kto:label_steps",
             work=_NOTHING, rows=f"{_WORK}:rows_of_steps", numbers=("num_desirable", "num_undesirable", _WITHOUT),
         ),
-        Kind("rft", 1, "train", "algorithms.rft:run", work=f"{_WORK}:rft", memory=f"{_MEMORY}:training"),
+        Kind("rft", 1, "train", "algorithms.rft:run", work=f"{_WORK}:learning", memory=f"{_MEMORY}:training"),
         Kind(
             "dpo", 1, "train", "algorithms.dpo:run",
             work=f"{_WORK}:training_on_pairs", memory=f"{_MEMORY}:training_on_pairs",
         ),
         Kind(
             "step_rft", 1, "train", "algorithms.step_rft:run",
-            work=f"{_WORK}:step_rft", memory=f"{_MEMORY}:training",
+            work=f"{_WORK}:learning", memory=f"{_MEMORY}:training",
         ),
-        Kind("awr", 1, "train", "algorithms.awr:run", work=f"{_WORK}:awr", memory=f"{_MEMORY}:training"),
+        Kind("awr", 1, "train", "algorithms.awr:run", work=f"{_WORK}:learning", memory=f"{_MEMORY}:training"),
         Kind("kto", 1, "train", "algorithms.kto:run", work=f"{_WORK}:kto", memory=f"{_MEMORY}:training_with_twins"),
         Kind(
             "group_pg", 1, "train", "algorithms.group_pg:run", work=f"{_WORK}:group_pg", memory=f"{_MEMORY}:on_policy",

@@ -60,10 +60,10 @@ def test_a_plan_names_the_row_that_the_import_would_reject(tmp_path):
     path.write_text("\n".join(json.dumps(row) for row in [*ROWS, {"prompt": "x", "answr": "3"}]) + "\n")
     cell = cell_of(path)
     with pytest.raises(ConfigError, match=r"rows\.jsonl, line 3 has no key 'answer'; its keys are prompt, answr"):
-        check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+        check_set(cell, cell.problems)
     path.write_text(json.dumps(ROWS[0]) + "\n" + '{"prompt": ' + "\n")
     with pytest.raises(ConfigError, match=r"rows\.jsonl, line 2 is .* not a JSON object"):
-        check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+        check_set(cell, cell.problems)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_a_plan_names_all_rows_that_cannot_be_used(tmp_path, rows, messages):
     path.write_text("\n".join([*map(json.dumps, ROWS), *rows, json.dumps(third)]))
     cell = cell_of(path)
     if not messages:
-        return check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+        return check_set(cell, cell.problems)
     with pytest.raises(ConfigError) as error:
-        check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+        check_set(cell, cell.problems)
     lines = str(error.value).splitlines()
     assert len(lines) == len(messages)
     assert all(re.search(message, line) for message, line in zip(messages, lines, strict=True))
@@ -100,7 +100,7 @@ def test_problems_that_are_there_twice_are_not_counted_twice(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", ROWS * 9)
     cell = cell_of(tmp_path / "rows.jsonl")
     with pytest.raises(ConfigError, match="but the set has 2 problems in all"):
-        check_set(cell, cell.problems, tmp_path / "sweep.yaml")
+        check_set(cell, cell.problems)
 
 
 def test_a_set_of_the_hub_is_planned_without_its_rows(tmp_path):

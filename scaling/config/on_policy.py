@@ -76,7 +76,6 @@ class StepPg(OnPolicy):
 class Distill(OnPolicy):
     """Distillation from a stronger base policy on the learner's own completions: an oracle, so a ceiling."""
 
-    problems_per_update: Count = 32
     samples_per_problem: Count = 8  # each learns alone
     teacher_size: Size | None = None  # null: the policy's own
     teacher_updates: Count | None = None  # of the teacher's pretraining; null: as many as the base policy's

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.config.section import LATER, Count, Distinct, Positive, Section, parse
+from scaling.config.section import LATER, Count, Distinct, Positive, Section, Text, parse
 
 PROMPT = "{prompt}"  # in a template: where the problem stands
 # For a checkpoint without a chat template. The newline separates the problem from the completion.
@@ -49,12 +49,10 @@ class Policy(Section):
 
     size: Size = "xs"
     base: Literal["pretrained", "random"] = "pretrained"
-    hf: Annotated[str, Field(min_length=1)] | None = None  # a Hugging Face checkpoint instead: hub name or path
-    revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub's repository
+    hf: Text | None = None  # a Hugging Face checkpoint instead: hub name or path
+    revision: Text | None = None  # of the hub's repository
     compute_dtype: Annotated[Literal["float32", "bfloat16"], LATER] = "float32"  # of matrix products and the cache
-    prompt_template: Annotated[str, Field(min_length=1)] | None = (
-        None  # of prompts; null: the checkpoint's chat template
-    )
+    prompt_template: Text | None = None  # of prompts; null: the checkpoint's chat template
     lora: Lora | None = None  # for SFT and what follows it; the base policy is pretrained whole
 
     @model_validator(mode="after")

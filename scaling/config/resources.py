@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from scaling.config.section import Count, Fraction, Positive, Section
+from scaling.config.section import Count, Fraction, Positive, Section, Text
 
 CLASSES = ("train", "rollouts", "host")  # of stages
 UtilisedFraction = Annotated[Fraction, Field(gt=0.0)]
@@ -52,13 +52,13 @@ class Timeouts(Section):
 class Hardware(Section):
     """Hardware for which a plan states times and memory."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Text
     num_devices: Count  # in total; stages on fewer devices run side by side
     flops_per_second_per_device: Positive  # the peak of matrix products in the type they are computed in
     memory_gib_per_device: Positive
     bytes_per_second_per_device: Positive | None = None  # of its memory; null: what bounds a call is not stated
     mesh: Meshes | None = None  # null: resources.mesh
-    topology: Annotated[str, Field(min_length=1)] | None = None  # a TPU slice by its compiler's name, such as v5e:4x4
+    topology: Text | None = None  # a TPU slice by its compiler's name, such as v5e:4x4
     training_utilisation: UtilisedFraction = 0.35  # assumed fraction of the peak
     generation_utilisation: UtilisedFraction = 0.05  # decoding waits for memory, not for arithmetic
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from scaling.config.section import LATER, Count, Distinct, Fraction, MayBeAbsent, NonNegative, Positive, Section
+from scaling.config.section import LATER, Count, Distinct, Fraction, MayBeAbsent, NonNegative, Positive, Section, Text
 from scaling.config.server import Server
 
 # While a stage samples an exported policy, it touches `<name>.wanted` in the folder of exports (scaling.serve).
@@ -134,13 +134,13 @@ class Checkpoint(Section):
 class Sampler(Server):
     """A user's completion server, which samples in place of this project; what is sampled stays the same."""
 
-    api_key_env: Annotated[str, Field(min_length=1)] | None = None
+    api_key_env: Text | None = None
     max_concurrency: Count = 64
     timeout_seconds: Positive = 600.0
     max_tries: Count = 8
     export: bool = False  # write each policy as a checkpoint that the server is to serve under the policy's name
-    folder: Annotated[str, Field(min_length=1)] = "results/exports"  # of these checkpoints; the server sees it
-    model: Annotated[str, Field(min_length=1)] | None = None  # the server's name of the policy; with export its own
+    folder: Text = "results/exports"  # of these checkpoints; the server sees it
+    model: Text | None = None  # the server's name of the policy; with export its own
     wait_minutes: NonNegative = 60.0  # for a server that serves the policy
 
     @model_validator(mode="after")

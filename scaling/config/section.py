@@ -29,7 +29,7 @@ Count = Annotated[int, Field(ge=1), AfterValidator(_countable)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Counts = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # jax drops the bits above
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
 

@@ -5,19 +5,18 @@ none is part of a stage's identity.
 """
 
 import re
-from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from scaling.config.section import Count, Positive, Section
+from scaling.config.section import Count, Positive, Section, Text
 
 
 class Server(Section):
     """The endpoint, its key, and the limits of requests; the sections set the defaults."""
 
     endpoint: str
-    api_key_env: Annotated[str, Field(min_length=1)] | None  # variable that holds the key; null: none is sent
+    api_key_env: Text | None  # variable that holds the key; null: none is sent
     max_concurrency: Count  # requests under way
     requests_per_minute: Positive | None = None  # tries included
     timeout_seconds: Positive  # of one try, to the last byte of its answer
@@ -26,9 +25,7 @@ class Server(Section):
     @field_validator("endpoint")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        if (
-            "@" in value or "?" in value or "#" in value
-        ):  # the value may be a key: it is neither shown nor parsed, which may show it
+        if any(mark in value for mark in "@?#"):  # it may be a key: neither shown nor parsed, which may show it
             raise ValueError(
                 "has a user name, a password or a query in it, which logs would show; keys come from the environment,"
                 " see api_key_env."

@@ -20,7 +20,7 @@ from scaling.config.policy import Policy
 from scaling.config.problems import ModularSum, ProblemFamily, Problems, families, settings_of
 from scaling.config.resources import Resources
 from scaling.config.sampling import Checkpoint, Evaluation, Rollouts, Sampler, StepValues, TestSet, Verifier
-from scaling.config.section import Count, NonNegative, Section, Seed, Seeds
+from scaling.config.section import Count, NonNegative, Section, Seed, Seeds, Text
 from scaling.config.teacher import Teacher
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Pretrain
@@ -153,7 +153,6 @@ def _claim(value: object) -> object:
 
 Pair = Annotated[tuple[str, str], Field(strict=False), BeforeValidator(_pair)]
 Claim = Annotated[float | str, BeforeValidator(_claim)]  # a multiplier, or "<=x"
-Label = Annotated[str, Field(min_length=1)]
 
 
 class Analysis(Section):
@@ -188,20 +187,20 @@ class Select(Section):
 class Sweep(Section):
     """One sweep file: the question, what is fixed, the axes, and how to analyse and run it."""
 
-    question: Annotated[str, Field(min_length=1)]
+    question: Text
     expectation: str | None = None
     fixed: Mapping[str, object] = {}  # the Cell's sections as the file gives them
     grid: tuple[Mapping[str, tuple[object, ...]], ...]  # each maps a dotted key to its values; their union runs
     seeds: Seeds
     select: Select | None = None
     analysis: Analysis = Analysis()
-    labels: Mapping[str, Label] = {}  # what the report calls an algorithm, a variant or a setting
+    labels: Mapping[str, Text] = {}  # what the report calls an algorithm, a variant or a setting
     figure: Figures = Figures()
     resources: Resources = Resources()
     memory: Memory = Memory()
-    store: Annotated[str, Field(min_length=1)] = "results/store"
-    imports: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()  # Python files
-    results: Annotated[str, Field(min_length=1)] | None = None  # folder; null: results/NAME in the current folder
+    store: Text = "results/store"
+    results: Text | None = None  # folder; null: results/NAME in the current folder
+    imports: Annotated[tuple[Text, ...], Field(strict=False)] = ()  # Python files
 
 
 def cell_schema() -> type[Cell]:

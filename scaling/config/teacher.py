@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scaling.config.section import Count, NonNegative, Positive, parse
+from scaling.config.section import Count, NonNegative, Positive, Text, parse
 from scaling.config.server import Server
 from scaling.paths import from_current
 
 Words = Annotated[int, Field(ge=2)]
-Text = Annotated[str, Field(min_length=1)]
 # Set by other keys of the section, or would change the form of the reply.
 OWN_KEYS = frozenset({"model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens", "n", "stream"})
 # The keys of a chat model that change its output; so do a teacher's name and share.

@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scaling.config.section import LATER, Count, Distinct, Positive, Section
+from scaling.config.section import LATER, Count, Distinct, Positive, Section, Text
 
 AnswerForm = Literal["hashes", "boxed", "phrase", "last_number"]
 AnswerForms = Annotated[tuple[AnswerForm, ...], Field(strict=False, min_length=1), Distinct]
-Text = Annotated[str, Field(min_length=1)]
 
 _GSM8K_INSTRUCTION = (
     "Reason step by step, one step on each line. End with a line of #### and the answer, such as #### 42."

@@ -5,20 +5,20 @@ In: `Cell` and a seed. Out: `Stage`s, and the parts of configs and inputs that s
 earlier artifacts lack is left out at its default, so that they keep their digests.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from scaling.config.errors import ConfigError
 from scaling.config.on_policy import Distill
-from scaling.config.sampling import Rollouts
 from scaling.config.section import part, plain
 from scaling.config.sweep import Cell
 from scaling.config.teacher import how_it_is_asked, what_is_written
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Sft
 from scaling.paths import from_current, is_path
-from scaling.planning.set_stages import answering, choosing, holding_out, judging, problem_source, teaching
+from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
 from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage
 
@@ -63,7 +63,7 @@ def oracle(cell: Cell, settings: Distill) -> Stage:
         )
     changes = {"size": settings.teacher_size or cell.policy.size}
     updates = {"num_updates": settings.teacher_updates or cell.pretrain.num_updates}
-    problems = {key: value for key, value in family(cell).items() if key != "flaws"}
+    problems = {key: value for key, value in judging(cell.problems).items() if key != "flaws"}
     config = {
         "problems": problems | ({"flaw_rate": 0.0} if "flaw_rate" in problems else {}),
         "policy": part(cell.policy, {"size", "compute_dtype"}) | changes,
@@ -75,12 +75,8 @@ def oracle(cell: Cell, settings: Distill) -> Stage:
 @once
 def fixed_problems(cell: Cell) -> Stage:
     """The validation and test problems, the same for every seed and size."""
-    unseen = {"flaw_rate", "flaws", "web_confidence"}
-    if isinstance(cell.problems, TextProblems):
-        problems = holding_out(cell.problems)
-    else:
-        problems = plain(cell.problems, unseen)
-    return Stage("problems", {"problems": problems}, problem_source(cell.problems), slug=cell.problems.family)
+    config = {"problems": holding_out(cell.problems)}
+    return Stage("problems", config, problem_source(cell.problems), slug=cell.problems.family)
 
 
 @once
@@ -101,7 +97,7 @@ def synthetic(cell: Cell, seed: int) -> Stage:
     A chat model writes new ones from the training problems; those close to validation and test problems are dropped.
     """
     config = {
-        "problems": teaching(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell),
+        "problems": teaching(cell.problems),
         "teacher": what_is_written(cell.teacher),
         "data_size": cell.data_size,
         "seed": seed,
@@ -118,9 +114,14 @@ def synthetic(cell: Cell, seed: int) -> Stage:
 @once
 def sft_policy(cell: Cell, seed: int) -> Stage:
     """SFT of the base policy on D_syn."""
-    config = {"problems": answers(cell), "sft": plain(cell.section(Sft)), "seed": seed, **adapters(cell)}
-    inputs = {"base": base_policy(cell), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
-    return Stage("sft", config, inputs, slug=slug(cell, seed))
+    return sft_stage(cell, seed, plain(cell.section(Sft)), synthetic(cell, seed), slug(cell, seed))
+
+
+def sft_stage(cell: Cell, seed: int, settings: Mapping[str, object], solutions: Stage, named: str) -> Stage:
+    """NLL training of the base policy on solutions."""
+    config = {"problems": answering(cell.problems), "sft": settings, "seed": seed, **adapters(cell)}
+    inputs = {"base": base_policy(cell), "synthetic": solutions, **tokenizer(cell)}
+    return Stage("sft", config, inputs, slug=named)
 
 
 def best_checkpoint(cell: Cell, trained: Stage) -> Stage:
@@ -129,7 +130,7 @@ def best_checkpoint(cell: Cell, trained: Stage) -> Stage:
         return trained
     config = {**trained.config, "snapshots": cell.checkpoint.among}
     with_snapshots = replace(trained, config=config, slug=f"{trained.slug}-snapshots")
-    config = {"problems": answers(cell), "evaluation": part(cell.evaluation, {"max_new_tokens"})}
+    config = {"problems": answering(cell.problems), "evaluation": part(cell.evaluation, {"max_new_tokens"})}
     inputs = {"policy": with_snapshots, "problems": fixed_problems(cell), **tokenizer(cell), **start_of_adapters(cell)}
     return Stage("best_checkpoint", config, inputs, slug=f"{trained.kind}-{trained.slug}")
 
@@ -174,11 +175,6 @@ def slug(cell: Cell, seed: int) -> str:
     return f"d{cell.data_size}-s{seed}"
 
 
-def limit(section: Rollouts) -> dict[str, object]:
-    """max_new_tokens if it is set, for a stage whose config holds nothing else of the section."""
-    return part(section, {"max_new_tokens"})
-
-
 def tokenizer(cell: Cell) -> dict[str, Stage]:
     """The imported policy, whose artifact holds the tokenizer; embedded policies read the family's words."""
     return {} if cell.policy.hf is None else {"tokenizer": base_policy(cell)}
@@ -192,20 +188,3 @@ def start_of_adapters(cell: Cell) -> dict[str, Stage]:
 def adapters(cell: Cell) -> dict[str, object]:
     """The lora setting of a training stage. Absent if all params are trained, so that earlier digests stay."""
     return {} if cell.policy.lora is None else {"lora": plain(cell.policy.lora)}
-
-
-def family(cell: Cell) -> dict[str, object]:
-    """The problem family without the sizes of the held-out sets, which do not affect training."""
-    if isinstance(cell.problems, TextProblems):
-        return judging(cell.problems)
-    return plain(cell.problems, {"num_validation", "num_test", "held_out_seed", "web_confidence"})
-
-
-def answers(cell: Cell) -> dict[str, object]:
-    """The same without the rules that cut steps in plain language, for stages that read whole completions."""
-    return answering(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)
-
-
-def whole_completions(cell: Cell) -> dict[str, object]:
-    """The same for stages that choose whole completions to learn from."""
-    return choosing(cell.problems) if isinstance(cell.problems, TextProblems) else family(cell)

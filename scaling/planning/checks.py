@@ -1,11 +1,10 @@
 """Checks of a sweep file that involve several of its sections.
 
-In: a sweep or a cell, and the path of its file for messages. Out: nothing, or a ConfigError that names the key, its
-value and the cure.
+In: a sweep or a cell. Out: sentences, or a ConfigError of the first mistake; each names the key, its value and the
+cure.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from data.answers.user_verifiers import verifier_of
 from data.problems.families import family_of
@@ -22,17 +21,15 @@ from scaling.planning.grid import axes, cells
 from scaling.planning.set_stages import problem_source
 
 
-def check_analysis(sweep: Sweep, path: Path) -> None:
-    """Reject claims, comparisons, labels and references of what no cell runs. path: of the sweep, for messages."""
+def check_analysis(sweep: Sweep) -> Iterator[str]:
+    """Reject claims, comparisons, labels and references of what no cell runs."""
     run = {cell.algorithm for cell in cells(sweep)}
-    mistakes = [*_claims(sweep, run), *_comparisons(sweep, run), *_labels(sweep, run)]
+    yield from (*_claims(sweep, run), *_comparisons(sweep, run), *_labels(sweep, run))
     if len(run) > 1 and sweep.analysis.reference not in run:
-        mistakes.append(
+        yield (
             f"analysis.reference is {sweep.analysis.reference!r}, which the grid does not run ({_listed(run)});"
             " multipliers need the reference's curve."
         )
-    if mistakes:
-        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
 
 
 def _listed(run: set[str]) -> str:
@@ -92,17 +89,15 @@ def _labels(sweep: Sweep, run: set[str]) -> Iterator[str]:
             yield f"labels.{name} is {label!r}, as labels.{first} is; give each a name of its own."
 
 
-def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
+def check_set(cell: Cell, problems: ProblemsInLanguage) -> None:
     """Reject a set without a pretrained policy or without its files, and a data_size that it cannot offer."""
     if cell.policy.hf is None:
         raise ConfigError(
-            f"{path}: problems.family is {problems.family!r}, a set in plain language, but policy.hf is not set; name a"
+            f"problems.family is {problems.family!r}, a set in plain language, but policy.hf is not set; name a"
             " pretrained policy, such as policy: {hf: Qwen/Qwen2.5-0.5B}, or use the family modular_sum or star_graph."
         )
     if isinstance(problems, Jsonl) and problems.path is None:
-        raise ConfigError(
-            f"{path}: problems.family is 'jsonl', but problems.path is not set; name the file of your rows."
-        )
+        raise ConfigError("problems.family is 'jsonl', but problems.path is not set; name the file of your rows.")
     try:
         if isinstance(problems, Jsonl) and problems.verifier is not None:
             verifier_of(problems.verifier)
@@ -115,10 +110,10 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
             sizes["train"] -= lengths.num_repeated
         check_counts(problems, rows)
     except (OSError, ValueError) as error:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+        raise ConfigError(str(error)) from error
     if lengths is not None and lengths.unsolved and not cell.teacher.named:
         raise ConfigError(
-            f"{path}: {lengths.unsolved[0]} has no solution to learn from"
+            f"{lengths.unsolved[0]} has no solution to learn from"
             + (f", and {len(lengths.unsolved) - 1} more rows have none" if lengths.unsolved[1:] else "")
             + "; add solutions, or let a chat model write them (teacher.model)."
         )
@@ -128,7 +123,7 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
     solvable = problems.solvable
     if solvable is not None and solvable.shots and solvable.num_candidates + solvable.shots > there:
         raise ConfigError(
-            f"{path}: problems.solvable.num_candidates is {solvable.num_candidates} and shots {solvable.shots}, but"
+            f"problems.solvable.num_candidates is {solvable.num_candidates} and shots {solvable.shots}, but"
             f" {problems.family} offers {there} training problems for both; lower num_candidates or shots."
         )
     if solvable is not None:
@@ -140,17 +135,17 @@ def check_set(cell: Cell, problems: ProblemsInLanguage, path: Path) -> None:
             else "besides those held out"
         )
         raise ConfigError(
-            f"{path}: data_size is {size}, but {problems.family} offers {sizes['train']} training problems {which};"
+            f"data_size is {size}, but {problems.family} offers {sizes['train']} training problems {which};"
             " lower data_size."
         )
 
 
-def check_test_sets(sweep: Sweep, path: Path) -> None:
+def check_test_sets(sweep: Sweep) -> Iterator[str]:
     """Reject further test sets with words that the policy does not have, or more problems than there are."""
     for cell in cells(sweep):
         own = cell.problems
         if not isinstance(own, DrawnProblems):
-            _check_sets_of_files(cell, path)
+            _check_sets_of_files(cell)
             continue
         known = set(family_of(own).vocabulary(own))
         for one in cell.evaluation.sets:
@@ -158,18 +153,20 @@ def check_test_sets(sweep: Sweep, path: Path) -> None:
             assert isinstance(problems, DrawnProblems)  # of the same family
             unknown = [word for word in family_of(problems).vocabulary(problems) if word not in known]
             if unknown and cell.policy.hf is None:
-                raise ConfigError(
-                    f"{path}: evaluation.sets: {one.name!r} has the words {', '.join(unknown[:5])}, which the policy"
-                    " does not have; use problems with words of the study's own."
+                yield (
+                    f"evaluation.sets: {one.name!r} has the words {', '.join(unknown[:5])}, which the policy does not"
+                    " have; use problems with words of the study's own."
                 )
+                return
             if problems.num_test > (there := pool_size(problems, "test")):
-                raise ConfigError(
-                    f"{path}: evaluation.sets: {one.name!r} asks for {problems.num_test} test problems, but the family"
-                    f" offers about {there} with these settings; lower num_test there."
+                yield (
+                    f"evaluation.sets: {one.name!r} asks for {problems.num_test} test problems, but the family offers"
+                    f" about {there} with these settings; lower num_test there."
                 )
+                return
 
 
-def _check_sets_of_files(cell: Cell, path: Path) -> None:
+def _check_sets_of_files(cell: Cell) -> None:
     """Reject another division of the study's own file: its training problems would be among the tested ones."""
     own = cell.problems
     for one in cell.evaluation.sets:
@@ -180,24 +177,24 @@ def _check_sets_of_files(cell: Cell, path: Path) -> None:
                 row_lengths(problem_source(problems)["source"])
                 check_counts(problems, rows)
         except (OSError, ValueError) as error:
-            where = f"{path}: evaluation.sets: {one.name!r}: "
+            where = f"evaluation.sets: {one.name!r}: "
             raise ConfigError("\n".join(where + line for line in str(error).splitlines())) from error
         divided = [(each.num_test, each.num_validation) for each in (own, problems)]
         if divided[0] != divided[1] and getattr(problems, "path", None) == getattr(own, "path", None):
             raise ConfigError(
-                f"{path}: evaluation.sets: {one.name!r} divides the study's own set into {divided[1][0]} test and"
+                f"evaluation.sets: {one.name!r} divides the study's own set into {divided[1][0]} test and"
                 f" {divided[1][1]} validation problems, so that it would hold problems of training; leave num_test and"
                 " num_validation as they are, or name another file."
             )
 
 
-def check_sampler(sweep: Sweep, path: Path) -> None:
+def check_sampler(sweep: Sweep) -> Iterator[str]:
     """Reject hosts and meshes for stages that a server samples: each member would request every completion."""
     hosts, mesh = sweep.resources.hosts.rollouts, sweep.resources.mesh.rollouts.num_devices
     if (hosts, mesh) == (1, 1) or all(cell.sampler is None for cell in cells(sweep)):
         return
     key, value = ("hosts", hosts) if hosts > 1 else ("mesh", mesh)
-    raise ConfigError(
-        f"{path}: resources.{key}.rollouts asks for {value} {'workers' if hosts > 1 else 'devices'} per stage, but"
+    yield (
+        f"resources.{key}.rollouts asks for {value} {'workers' if hosts > 1 else 'devices'} per stage, but"
         f" sampler names a server that samples in their place; leave resources.{key}.rollouts out."
     )

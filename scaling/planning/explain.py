@@ -7,7 +7,7 @@ expected, and the cure.
 import datetime
 import re
 from collections.abc import Container, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
@@ -65,8 +65,7 @@ def unknown_key(dotted: str, known: Sequence[str], leaf: str | None = None) -> s
 def _sentence(mistake: Mapping[str, Any], schema: type[Any], is_varied: bool) -> str:
     location, value, kind = location_of(mistake), mistake.get("input"), mistake["type"]
     if kind == "extra_forbidden":
-        known = _keys_of_family(mistake["loc"]) or known_beside(location, schema)
-        return unknown_key(location, known, str(mistake["loc"][-1])) + _of_another_family(mistake["loc"])
+        return _unknown(mistake["loc"], schema)
     if kind == "invalid_key" or mistake["loc"][-1:] == ("[key]",):
         section = location_of({"loc": mistake["loc"][: -1 if kind == "invalid_key" else -2]})
         commas = " A number has no comma: write 1000." if type(value) is int else ""
@@ -86,6 +85,17 @@ def _sentence(mistake: Mapping[str, Any], schema: type[Any], is_varied: bool) ->
     if kind == "too_long":
         expected = f"expected {mistake['ctx']['max_length']} values"
     return f"{location} is {_shown(value)}; {expected}.{_cure(mistake, schema, is_varied)}"
+
+
+def _unknown(place: Sequence[object], schema: type[Any]) -> str:
+    """A sentence about an unknown key; in the settings of a problem family, with the other families that have it."""
+    location, key, schemas = location_of({"loc": place}), str(place[-1]), _schemas()
+    family = next((str(part) for part in place if part in schemas), None)
+    if family is None:
+        return unknown_key(location, known_beside(location, schema), key)
+    known = tuple(f"problems.{name}" for name in schemas[family].model_fields)
+    having = [name for name, settings in schemas.items() if key in settings.model_fields]
+    return unknown_key(location, known, key) + (f" It is a key of the family {', '.join(having)}." if having else "")
 
 
 _QUOTED = r"'([^']+)'"
@@ -177,31 +187,13 @@ def _keys_at(path: Sequence[str], schema: type[Any]) -> tuple[str, ...]:
     """The keys of the section, or of the list of sections, at a path; empty if there is no such section."""
     for name in path:
         listed = get_args(schema.model_fields[name].annotation)[:1] if name in schema.model_fields else ()
-        inner = sections_of(schema, name) or [one for one in listed if _is_section(one)]
+        inner = sections_of(schema, name) or [
+            one for one in listed if isinstance(one, type) and issubclass(one, BaseModel)
+        ]
         if not inner:
             return ()
         schema = inner[0]
     return tuple(schema.model_fields)
-
-
-def _is_section(annotation: object) -> bool:
-    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _keys_of_family(location: Sequence[object]) -> tuple[str, ...]:
-    """The keys of the problem family whose settings hold the location; empty outside of a family."""
-    schemas = _schemas()
-    names = [name for part in location if str(part) in schemas for name in schemas[str(part)].model_fields]
-    return tuple(f"problems.{name}" for name in names)
-
-
-def _of_another_family(location: Sequence[object]) -> str:
-    """A sentence that begins with a space, where a family does not have a key that others have."""
-    schemas = _schemas()
-    if not any(str(part) in schemas for part in location):
-        return ""
-    having = [name for name, schema in schemas.items() if str(location[-1]) in schema.model_fields]
-    return f" It is a key of the family {', '.join(having)}." if having else ""
 
 
 def _schemas() -> Mapping[str, type[Section]]:

@@ -32,10 +32,8 @@ def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
     """
     wanted: dict[str, list[object]] = {}
     for pair in (part for text in only for part in text.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--only {pair}: expected KEY=VALUE, such as algorithm=rft or seed=0.")
-        wanted.setdefault(key.strip(), []).append(value_in(pair, value, "--only"))
+        key, value = key_and_value(pair, "--only", "algorithm=rft or seed=0")
+        wanted.setdefault(key, []).append(value)
     known: dict[str, list[object]] = {"seed": list(sweep.seeds)}
     for grid in sweep.grid:
         for key, values in grid.items():
@@ -61,10 +59,13 @@ def narrowed(sweep: Sweep, only: Sequence[str]) -> Sweep:
     return sweep.model_copy(update={"grid": left, "seeds": seeds})
 
 
-def value_in(pair: str, text: str, option: str) -> object:
-    """The value of KEY=VALUE on the command line, which is YAML. Raises ConfigError for other text."""
+def key_and_value(pair: str, option: str, example: str) -> tuple[str, object]:
+    """KEY=VALUE of the command line, whose value is YAML. Raises ConfigError for other text."""
+    key, equals, text = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"{option} {pair}: expected KEY=VALUE, such as {example}.")
     try:
-        return yaml.safe_load(text)
+        return key.strip(), yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{option} {pair}: {text!r} is not YAML; close its brackets and quotes, and give one value."

@@ -191,12 +191,7 @@ def _resolve(
             settings = dict(zip(candidates, combination, strict=True))
             candidate_cell = cell.with_settings(algorithm, settings).model_copy(update={"algorithm": algorithm})
             candidate_runs = tuple(
-                Run(
-                    candidate_cell,
-                    seed,
-                    {**values, "algorithm": algorithm},
-                    recipes.validation(candidate_cell, seed),
-                )
+                Run(candidate_cell, seed, {**values, "algorithm": algorithm}, recipes.validation(candidate_cell, seed))
                 for seed in sweep.select.seeds
             )
             compared.append(Candidate(settings, candidate_runs, _mean_error(candidate_runs, numbers_of)))
@@ -211,10 +206,5 @@ def _resolve(
 
 
 def _mean_error(runs: tuple[Run, ...], numbers_of: NumbersOf) -> float | None:
-    errors = []
-    for run in runs:
-        numbers = numbers_of(run.stage)
-        if numbers is None:
-            return None
-        errors.append(numbers["error"])
-    return sum(errors) / len(errors)
+    errors = [numbers["error"] for run in runs if (numbers := numbers_of(run.stage)) is not None]
+    return sum(errors) / len(errors) if len(errors) == len(runs) else None

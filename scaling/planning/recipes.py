@@ -22,23 +22,21 @@ from scaling.config.training import Awr, Dpo, FilteredSft, Kto, KtoByStep, Pairi
 from scaling.kinds import loaded
 from scaling.planning.chain import (
     adapters,
-    answers,
     base_policy,
     best_checkpoint,
     derived_seed,
-    family,
     fixed_problems,
-    limit,
     once,
     oracle,
     sampled,
     sft_policy,
+    sft_stage,
     slug,
     start_of_adapters,
     synthetic,
     tokenizer,
-    whole_completions,
 )
+from scaling.planning.set_stages import answering, choosing, judging
 from scaling.stage import Stage
 
 # Keys of an algorithm's section that the stage before its training reads; the training does not see them.
@@ -102,8 +100,8 @@ def rollout_policy(cell: Cell, seed: int) -> Stage:
 @once
 def rollouts(cell: Cell, seed: int) -> Stage:
     """Completions of D_syn's problems."""
-    config = {"problems": answers(cell), "rollouts": plain(cell.rollouts, {"policy"}), **randomness(cell, seed)}
-    policy = rollout_policy(cell, seed)
+    policy, settings = rollout_policy(cell, seed), plain(cell.rollouts, {"policy"})
+    config = {"problems": answering(cell.problems), "rollouts": settings, **randomness(cell, seed)}
     inputs = {"policy": policy, "synthetic": synthetic(cell, seed), **tokenizer(cell), **start_of_adapters(cell)}
     return sampled(cell, Stage("rollouts", config, inputs, slug=round_slug(cell, seed)))
 
@@ -111,20 +109,21 @@ def rollouts(cell: Cell, seed: int) -> Stage:
 @once
 def verification(cell: Cell, seed: int) -> Stage:
     """Rewards and step verdicts of the rollouts."""
+    config = {"problems": judging(cell.problems), **verifier(cell)}
     inputs = {"rollouts": rollouts(cell, seed), "synthetic": synthetic(cell, seed), **tokenizer(cell)}
-    return Stage("verification", {"problems": family(cell), **verifier(cell)}, inputs, slug=round_slug(cell, seed))
+    return Stage("verification", config, inputs, slug=round_slug(cell, seed))
 
 
 @once
 def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> Stage:
     """Q of every step of some rollouts: of `negatives` only, or of `all`."""
     config = {
-        "problems": family(cell),
+        "problems": judging(cell.problems),
         "step_values": plain(cell.step_values, {"negatives_per_problem"}),
         "traces": traces,
         "traces_per_problem": traces_per_problem,
         **randomness(cell, seed),
-        **limit(cell.rollouts),
+        **part(cell.rollouts, {"max_new_tokens"}),
         **verifier(cell),
     }
     inputs = {**rollout_inputs(cell, seed), "policy": rollout_policy(cell, seed), **start_of_adapters(cell)}
@@ -136,7 +135,7 @@ def step_values(cell: Cell, seed: int, traces: str, traces_per_problem: int) -> 
 def positives(cell: Cell, seed: int) -> Stage:
     """The positives that RFT learns from: those of the round, and of the rounds before it where they are pooled."""
     rft = cell.section(Rft)
-    config = {"problems": whole_completions(cell), "positives": part(rft, _CHOOSING), **randomness(cell, seed)}
+    config = {"problems": choosing(cell.problems), "positives": part(rft, _CHOOSING), **randomness(cell, seed)}
     inputs = rollout_inputs(cell, seed)
     if rft.keep in ("low_value", "high_value"):
         inputs["step_values"] = step_values(cell, seed, "all", cell.section(StepRft).traces_per_problem)
@@ -151,15 +150,10 @@ def filtered_sft_policy(cell: Cell, seed: int) -> Stage:
     filtering, inputs = {"keep"}, {"synthetic": synthetic(cell, seed), **tokenizer(cell)}
     if settings.keep == "small_loss":
         filtering, inputs = {"keep", "keep_fraction"}, {**inputs, "judge": _first_policy(cell, seed)}
-    config = {"problems": family(cell), "filter": part(settings, filtering)}
+    config = {"problems": judging(cell.problems), "filter": part(settings, filtering)}
     kept = Stage("filtered", config, {**inputs, **start_of_adapters(cell)}, slug=slug(cell, seed))
     trained = plain(settings, {"keep", "keep_fraction"})
-    return Stage(
-        "sft",
-        {"problems": answers(cell), "sft": trained, "seed": seed, **adapters(cell)},
-        {"base": base_policy(cell), "synthetic": kept, **tokenizer(cell)},
-        slug=f"{slug(cell, seed)}-filtered",
-    )
+    return sft_stage(cell, seed, trained, kept, f"{slug(cell, seed)}-filtered")
 
 
 def rft_policy(cell: Cell, seed: int) -> Stage:
@@ -170,7 +164,7 @@ def rft_policy(cell: Cell, seed: int) -> Stage:
 
 def pairs(cell: Cell, seed: int, settings: Pairing) -> Stage:
     """Pairs of full completions of the same problem, a right and a wrong one."""
-    config = {"problems": whole_completions(cell), "pairs": part(settings, _PAIRING), **randomness(cell, seed)}
+    config = {"problems": choosing(cell.problems), "pairs": part(settings, _PAIRING), **randomness(cell, seed)}
     return Stage("pairs", config, rollout_inputs(cell, seed), slug=round_slug(cell, seed))
 
 
@@ -185,26 +179,21 @@ def step_dpo_policy(cell: Cell, seed: int) -> Stage:
     step_dpo = cell.section(StepDpo)
     training = plain(step_dpo, _PAIRING_AT_PITS | _SOFT_LABELS)
     if step_dpo.labels == "advantage":
-        return preference_stage("dpo", cell, seed, training, "reference", _advantage_pairs(cell, seed, step_dpo))
-    config = {"problems": family(cell), "pairs": part(step_dpo, _PAIRING_AT_PITS), **randomness(cell, seed)}
+        own = {"labels": {"scale": step_dpo.label_scale}, **randomness(cell, seed)}
+        any_two = _of_valued_steps("advantage_pairs", cell, seed, step_dpo.traces_per_problem, own)
+        return preference_stage("dpo", cell, seed, training, "reference", any_two)
+    config = {"problems": judging(cell.problems), "pairs": part(step_dpo, _PAIRING_AT_PITS), **randomness(cell, seed)}
     values = step_values(cell, seed, "negatives", cell.step_values.negatives_per_problem)
     inputs = {**rollout_inputs(cell, seed), "step_values": values}
     at_pits = Stage("step_pairs", config, inputs, slug=f"{round_slug(cell, seed)}-{step_dpo.pair_mode}")
     return preference_stage("dpo", cell, seed, training, "reference", at_pits)
 
 
-def _advantage_pairs(cell: Cell, seed: int, step_dpo: StepDpo) -> Stage:
-    inputs = _valued(cell, seed, step_dpo.traces_per_problem)
-    config = {"problems": family(cell), "labels": {"scale": step_dpo.label_scale}, **randomness(cell, seed)}
-    return Stage("advantage_pairs", config, inputs, slug=round_slug(cell, seed))
-
-
 def step_rft_policy(cell: Cell, seed: int) -> Stage:
     """SFT on the steps with a positive advantage, of right and wrong traces alike."""
     step_rft = cell.section(StepRft)
-    inputs = _valued(cell, seed, step_rft.traces_per_problem)
-    config = {"problems": family(cell), "good_steps": part(step_rft, {"min_advantage"})}
-    steps = Stage("good_steps", config, inputs, slug=round_slug(cell, seed))
+    own = {"good_steps": part(step_rft, {"min_advantage"})}
+    steps = _of_valued_steps("good_steps", cell, seed, step_rft.traces_per_problem, own)
     exclude = {"min_advantage", "traces_per_problem"}
     return learning_stage("step_rft", cell, seed, step_rft, {"good_steps": steps}, exclude)
 
@@ -212,9 +201,8 @@ def step_rft_policy(cell: Cell, seed: int) -> Stage:
 def awr_policy(cell: Cell, seed: int) -> Stage:
     """NLL on every step of right and wrong traces, weighted by its advantage."""
     awr = cell.section(Awr)
-    inputs = _valued(cell, seed, awr.traces_per_problem)
-    config = {"problems": family(cell), "weighted_steps": part(awr, {"beta", "max_weight"})}
-    steps = Stage("weighted_steps", config, inputs, slug=round_slug(cell, seed))
+    own = {"weighted_steps": part(awr, {"beta", "max_weight"})}
+    steps = _of_valued_steps("weighted_steps", cell, seed, awr.traces_per_problem, own)
     exclude = {"beta", "max_weight", "traces_per_problem"}
     return learning_stage("awr", cell, seed, awr, {"weighted_steps": steps}, exclude)
 
@@ -222,35 +210,36 @@ def awr_policy(cell: Cell, seed: int) -> Stage:
 def kto_policy(cell: Cell, seed: int) -> Stage:
     """KTO on right and wrong completions, which need no partner."""
     kto = cell.section(Kto)
-    choosing = {"completions_per_problem", *Positives.model_fields}
-    config = {"problems": whole_completions(cell), "labelled": part(kto, choosing), **randomness(cell, seed)}
+    unseen = {"completions_per_problem", *Positives.model_fields}
+    config = {"problems": choosing(cell.problems), "labelled": part(kto, unseen), **randomness(cell, seed)}
     labelled = Stage("labelled", config, rollout_inputs(cell, seed), slug=round_slug(cell, seed))
-    return _unpaired(cell, seed, plain(kto, choosing), labelled)
+    return _unpaired(cell, seed, plain(kto, unseen), labelled)
 
 
 def kto_by_step_policy(cell: Cell, seed: int) -> Stage:
     """KTO on single steps, labelled by the sign of their advantage: the same training stage, other rows."""
     kto = cell.section(KtoByStep)
-    inputs = _valued(cell, seed, kto.traces_per_problem)
-    labelled = Stage("labelled_steps", {"problems": family(cell)}, inputs, slug=round_slug(cell, seed))
+    labelled = _of_valued_steps("labelled_steps", cell, seed, kto.traces_per_problem, {})
     return _unpaired(cell, seed, plain(kto, {"traces_per_problem"}), labelled)
 
 
 def group_pg_policy(cell: Cell, seed: int) -> Stage:
     """Policy gradient on groups of completions that the policy in training samples itself."""
-    return _on_policy("group_pg", answers(cell), cell, seed, cell.section(GroupPg))
+    return _on_policy("group_pg", answering(cell.problems), cell, seed, cell.section(GroupPg))
 
 
 def step_pg_policy(cell: Cell, seed: int) -> Stage:
     """The same on the advantages of steps, from continuations by the policy in training."""
-    return _on_policy("step_pg", family(cell), cell, seed, cell.section(StepPg))
+    return _on_policy("step_pg", judging(cell.problems), cell, seed, cell.section(StepPg))
 
 
 def distill_policy(cell: Cell, seed: int) -> Stage:
     """Each token of the policy's own completions against the oracle's distribution."""
     settings = cell.section(Distill)
     teacher = {"oracle": oracle(cell, settings)}
-    return _on_policy("distill", answers(cell), cell, seed, settings, {"teacher_size", "teacher_updates"}, teacher)
+    return _on_policy(
+        "distill", answering(cell.problems), cell, seed, settings, {"teacher_size", "teacher_updates"}, teacher
+    )
 
 
 def _on_policy(
@@ -275,9 +264,10 @@ def _unpaired(cell: Cell, seed: int, settings: Mapping[str, object], labelled: S
     return Stage("kto", config, inputs, slug=f"{round_slug(cell, seed)}-{labelled.kind}")
 
 
-def _valued(cell: Cell, seed: int, traces_per_problem: int) -> dict[str, Stage]:
-    """The rollouts, and Q of the steps of some of them, right and wrong ones alike."""
-    return {**rollout_inputs(cell, seed), "step_values": step_values(cell, seed, "all", traces_per_problem)}
+def _of_valued_steps(kind: str, cell: Cell, seed: int, traces_per_problem: int, own: Mapping[str, object]) -> Stage:
+    """What some rollouts, right and wrong ones alike, teach by Q of their steps. own: the kind's part of the config."""
+    inputs = {**rollout_inputs(cell, seed), "step_values": step_values(cell, seed, "all", traces_per_problem)}
+    return Stage(kind, {"problems": judging(cell.problems), **own}, inputs, slug=round_slug(cell, seed))
 
 
 def critical_steps(cell: Cell, seed: int) -> Stage | None:
@@ -290,7 +280,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
     if asked is None:
         return None
     sft, trained = _first_policy(cell, seed), trained_policy(cell, seed)
-    problems, shared = {"problems": family(cell)}, {**tokenizer(cell), **start_of_adapters(cell)}
+    problems, shared = {"problems": judging(cell.problems)}, {**tokenizer(cell), **start_of_adapters(cell)}
 
     config = {
         **problems,
@@ -309,7 +299,7 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
             "traces": "negatives",
             "traces_per_problem": asked.traces,
             "seed": derived_seed(seed, use),
-            **limit(cell.rollouts),
+            **part(cell.rollouts, {"max_new_tokens"}),
         }
         inputs = {"synthetic": traces, "rollouts": traces, "verification": traces, "policy": policy, **shared}
         named = f"{slug(cell, seed)}-critical-{policy.kind}"
@@ -322,10 +312,10 @@ def critical_steps(cell: Cell, seed: int) -> Stage | None:
 def _evaluation(
     cell: Cell, seed: int, policy: Stage, config: Mapping[str, object], test_set: TestSet | None = None
 ) -> Stage:
-    full, measured = {"problems": answers(cell), **config, "seed": seed}, cell
+    full, measured = {"problems": answering(cell.problems), **config, "seed": seed}, cell
     if test_set is not None:  # the policy keeps its vocabulary
         measured = cell.on(test_set)
-        full |= {"problems": answers(measured), "trained_on": answers(cell)}
+        full |= {"problems": answering(measured.problems), "trained_on": answering(cell.problems)}
     inputs = {"policy": policy, "problems": fixed_problems(measured), **tokenizer(cell)}
     if policy.kind != "pretrain":
         inputs |= start_of_adapters(cell)
@@ -341,7 +331,12 @@ def learning_stage(
     kind: str, cell: Cell, seed: int, settings: Rft | StepRft | Awr, data: Mapping[str, Stage], exclude: set[str]
 ) -> Stage:
     """NLL training from the base policy or the one that was sampled, with D_syn mixed in where the settings say so."""
-    config = {"problems": answers(cell), kind: plain(settings, exclude), **randomness(cell, seed), **adapters(cell)}
+    config = {
+        "problems": answering(cell.problems),
+        kind: plain(settings, exclude),
+        **randomness(cell, seed),
+        **adapters(cell),
+    }
     start = base_policy(cell) if settings.start == "base" else sampled_policy(cell, seed)
     inputs = {"start": start, "synthetic": synthetic(cell, seed), **data, **tokenizer(cell), **start_of_adapters(cell)}
     return Stage(kind, config, inputs, slug=round_slug(cell, seed))

@@ -1,4 +1,4 @@
-"""The settings of a set in plain language that each stage sees, and the stage that imports it.
+"""The settings of problems that each stage sees, and the stage that imports a set in plain language.
 
 In: the settings of `problems`. Out: configs of stages, each with only the keys that change its result, and the
 inputs of such a set. A local file is identified by the digest of its content, not by its path.
@@ -10,34 +10,36 @@ from data.answers.user_verifiers import verifier_of
 from data.sets.problem_files import ALL, SetFile, set_files
 from scaling.config.errors import ConfigError
 from scaling.config.problems import Problems, ProblemsInLanguage
-from scaling.config.section import part
+from scaling.config.section import part, plain
 from scaling.config.text_problems import HubProblems, TextProblems
 from scaling.stage import Stage
 
 _ANSWERING = ("family", "answer_forms", "grader", "verifier")
 _READING = (*_ANSWERING, "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
+# Of families with a law; the sizes of the held-out sets do not affect training.
+_UNSEEN = {"num_validation", "num_test", "held_out_seed", "web_confidence"}
 
 
-def answering(problems: ProblemsInLanguage) -> dict[str, object]:
+def answering(problems: Problems) -> dict[str, object]:
     """The settings for stages that learn from whole completions, or judge their answers."""
     return _only(problems, _ANSWERING)
 
 
-def choosing(problems: ProblemsInLanguage) -> dict[str, object]:
+def choosing(problems: Problems) -> dict[str, object]:
     """The settings for stages that choose whole completions to learn from, without what is behind their answers."""
     return _only(problems, (*_ANSWERING, "step_rules"))
 
 
-def judging(problems: ProblemsInLanguage) -> dict[str, object]:
+def judging(problems: Problems) -> dict[str, object]:
     """The settings for stages that read steps."""
     return _only(problems, (*_ANSWERING, "step_unit", "step_rules"))
 
 
-def teaching(problems: ProblemsInLanguage) -> dict[str, object]:
+def teaching(problems: Problems) -> dict[str, object]:
     """The settings that decide the training problems; rows held out of them are not taught."""
     held_out = []
-    files = _files(problems)
+    files = _files(problems) if isinstance(problems, TextProblems) else None
     if files is None or "validation" not in files:
         held_out.append("num_validation")
     if files is not None and ALL in files:
@@ -45,8 +47,10 @@ def teaching(problems: ProblemsInLanguage) -> dict[str, object]:
     return _only(problems, (*_ANSWERING, "instruction", *held_out))
 
 
-def holding_out(problems: ProblemsInLanguage) -> dict[str, object]:
+def holding_out(problems: Problems) -> dict[str, object]:
     """The settings that decide the validation and test problems."""
+    if not isinstance(problems, TextProblems):
+        return plain(problems, {"flaw_rate", "flaws", "web_confidence"})
     return _only(problems, ("family", "instruction", "num_validation", "num_test"))
 
 
@@ -75,7 +79,10 @@ def _files(problems: ProblemsInLanguage) -> Mapping[str, SetFile] | None:
         raise ConfigError(str(error)) from error
 
 
-def _only(problems: ProblemsInLanguage, keys: tuple[str, ...]) -> dict[str, object]:
+def _only(problems: Problems, keys: tuple[str, ...]) -> dict[str, object]:
+    """These keys of a set in plain language, or all that may affect training of a family with a law."""
+    if not isinstance(problems, TextProblems):
+        return plain(problems, _UNSEEN)
     values = part(problems, set(keys))
     if isinstance(name := values.get("verifier"), str):
         values["verifier"] = verifier_of(name).identity

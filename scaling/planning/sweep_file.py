@@ -6,8 +6,7 @@ In: a path and `--set` overrides. Out: `Sweep`, with all of its cells validated.
 import itertools
 import math
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,11 @@ from scaling.config.training import Rft, StepDpo
 from scaling.planning.checks import check_analysis, check_sampler, check_set, check_test_sets
 from scaling.planning.explain import explained, known_beside, unknown_key
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
-from scaling.planning.written_paths import placed
+from scaling.planning.written_paths import placed, placed_at
 from scaling.plugins import load_plugins
 
 MAX_RUNS = 100_000  # of one grid: a plan of this size takes about a minute
-SWEEP_KEYS = (
-    "question",
-    "expectation",
-    "grid",
-    "seeds",
-    "select",
-    "analysis",
-    "labels",
-    "figure",
-    "resources",
-    "memory",
-    "store",
-    "results",
-    "imports",
-)
+SWEEP_KEYS = tuple(key for key in Sweep.model_fields if key != "fixed")  # at the top of a file, beside a cell's
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -99,15 +84,21 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(document, dict):
+        held = "nothing" if document is None else f"a {type(document).__name__}"
         raise ConfigError(
-            f"{path} holds {_kind(document)}; expected a mapping with the keys {', '.join(SWEEP_KEYS)}"
+            f"{path} holds {held}; expected a mapping with the keys {', '.join(SWEEP_KEYS)}"
             " and sections such as problems, policy, sft."
         )
     document = placed(document, path.parent)
     for override in overrides:
         _override(document, override, path)
     _import(document.get("imports", []), path)
-    return _parse(document, path, [f"{path}: {mistake}" for mistake in mistakes])
+    sweep = _parse(document, mistakes)
+    if mistakes:
+        lines = "\n".join(mistakes).splitlines()
+        raise ConfigError("\n".join(f"{path}: {line}" for line in dict.fromkeys(lines)))
+    assert sweep is not None
+    return sweep
 
 
 def _import(value: object, path: Path) -> None:
@@ -153,36 +144,36 @@ def _load(text: str | bytes) -> tuple[object, list[str]]:
 _PLACEHOLDERS: Mapping[str, object] = {"question": "?", "grid": {"data_size": [1]}, "seeds": [0]}
 
 
-def _parse(document: dict[str, Any], path: Path, mistakes: list[str]) -> Sweep:
-    """The sweep of a document, or all mistakes of it: what does not involve a wrong key is checked all the same."""
+def _parse(document: Mapping[str, Any], mistakes: list[str]) -> Sweep | None:
+    """The sweep of a document. All mistakes are added: what does not involve a wrong key is checked all the same."""
     known = (*SWEEP_KEYS, *cell_schema().model_fields)
     unknown = [key for key in document if key not in known]
-    mistakes += [f"{path}: {unknown_key(str(key), known)}" for key in unknown]
+    mistakes += [unknown_key(str(key), known) for key in unknown]
     wrong: set[object] = set(unknown)
-    sweep = _validated(document, path, mistakes, wrong)
+    sweep = _validated(document, mistakes, wrong)
     left_out: set[object] = set()
     while sweep is None and wrong != left_out:
         left_out = set(wrong)
         sound = {key: value for key, value in document.items() if key not in wrong}
-        sweep = _validated({**_PLACEHOLDERS, **sound}, path, mistakes, wrong)
+        sweep = _validated({**_PLACEHOLDERS, **sound}, mistakes, wrong)
     for check, keys in _CHECKS:
         if sweep is not None and not keys & wrong:
-            before = len(mistakes)
-            with _noting(mistakes):
-                check(sweep, path)
-            wrong |= {"grid"} if check is _check_axes and len(mistakes) > before else set()  # it has no cells
-    _raise_any(list(dict.fromkeys(mistakes)))
-    assert sweep is not None
+            try:
+                found = [*check(sweep)]
+            except ConfigError as error:
+                found = [str(error)]
+            mistakes += found
+            wrong |= {"grid"} if check is _check_axes and found else set()  # it has no cells
     return sweep
 
 
-def _validated(document: Mapping[str, Any], path: Path, mistakes: list[str], wrong: set[object]) -> Sweep | None:
+def _validated(document: Mapping[str, Any], mistakes: list[str], wrong: set[object]) -> Sweep | None:
     """The sweep of a document if it fits the schema; otherwise its mistakes, and the keys at the top with some."""
     fixed = {key: value for key, value in document.items() if key in cell_schema().model_fields}
     sections = {key: value for key, value in document.items() if key in SWEEP_KEYS}
     if "grid" in sections:
         before = len(mistakes)
-        sections["grid"] = _grids(sections["grid"], path, mistakes)
+        sections["grid"] = _grids(sections["grid"], mistakes)
         wrong |= {"grid"} if len(mistakes) > before else set()
     parsed: list[Section] = []
     for schema, values in ((sweep_schema(), {**sections, "fixed": fixed}), (cell_schema(), fixed)):
@@ -192,7 +183,7 @@ def _validated(document: Mapping[str, Any], path: Path, mistakes: list[str], wro
             for place, sentence in explained(error, schema).items():
                 key = re.split(r"[.\[ ]", place or sentence)[0]  # a mistake of several sections begins with one of them
                 if key != "grid" or "grid" not in document:  # _grids has checked it
-                    mistakes += [f"{path}: {line}" for line in sentence.splitlines()]
+                    mistakes.append(sentence)
                     wrong.add(key)
     sweep = parsed[0] if len(parsed) == 2 else None
     assert sweep is None or isinstance(sweep, Sweep)
@@ -201,74 +192,55 @@ def _validated(document: Mapping[str, Any], path: Path, mistakes: list[str], wro
     return sweep
 
 
-@contextmanager
-def _noting(mistakes: list[str]) -> Iterator[None]:
-    """Keep the message of a ConfigError, and go on."""
-    try:
-        yield
-    except ConfigError as error:
-        mistakes.append(str(error))
-
-
-def _raise_any(mistakes: Sequence[str]) -> None:
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-
-
-def _grids(value: object, path: Path, mistakes: list[str]) -> tuple[dict[str, tuple[Any, ...]], ...]:
+def _grids(value: object, mistakes: list[str]) -> tuple[dict[str, tuple[Any, ...]], ...]:
     """One grid or a list of grids, each axis a non-empty list; the mistakes of all axes are added to `mistakes`."""
     grids = value if isinstance(value, list) else [value]
     if not grids:
-        mistakes.append(f"{path}: grid is empty; give at least one axis, such as algorithm: [sft, rft].")
+        mistakes.append("grid is empty; give at least one axis, such as algorithm: [sft, rft].")
     checked = []
     for index, grid in enumerate(grids):
         where = "grid" if not isinstance(value, list) else f"grid[{index}]"
         if not isinstance(grid, dict) or not grid:
             mistakes.append(
-                f"{path}: {where} is {'empty' if grid in (None, {}) else repr(grid)}; it maps dotted keys to lists of"
-                " values, such as algorithm: [sft, rft]."
+                f"{where} is {'empty' if grid in (None, {}) else repr(grid)}; it maps dotted keys to lists of values,"
+                " such as algorithm: [sft, rft]."
             )
             continue
         for key, values in grid.items():
-            with _noting(mistakes):
-                _check_axis(str(key), f"{where}.{key}", values, path)
+            mistakes += _about_axis(str(key), f"{where}.{key}", values)
         checked.append({key: tuple(values) for key, values in grid.items() if isinstance(values, list)})
     return tuple(checked)
 
 
-def _check_axis(key: str, where: str, values: object, path: Path) -> None:
-    _check_key(key, where, path)
+def _about_axis(key: str, where: str, values: object) -> list[str]:
+    if key not in dotted_keys():
+        return [_about_key(key, where)]
     if not isinstance(values, list):
         example = "[64, 128]" if values is None or isinstance(values, dict) else f"[{values!r}]"
-        raise ConfigError(
-            f"{path}: {where} is {'empty' if values is None else repr(values)}; an axis is a list of values, such as"
+        return [
+            f"{where} is {'empty' if values is None else repr(values)}; an axis is a list of values, such as"
             f" {example}. A value that does not vary goes into its section."
-        )
+        ]
     if not values:
-        raise ConfigError(f"{path}: {where} is an empty axis; list at least one value.")
-    _check_duplicates(where, values, path)
+        return [f"{where} is an empty axis; list at least one value."]
+    return _repeated(where, values)
 
 
-def _check_axes(sweep: Sweep, path: Path) -> None:
-    mistakes: list[str] = []
+def _check_axes(sweep: Sweep) -> Iterator[str]:
     for index, grid in enumerate(sweep.grid):
         where = "grid" if len(sweep.grid) == 1 else f"grid[{index}]"
         both = [key for key in grid if _is_set(sweep.fixed, key)]
-        mistakes += [
-            f"{path}: {where}.{key} is an axis, and {key} is also fixed; remove one of the two." for key in both
-        ]
+        yield from (f"{where}.{key} is an axis, and {key} is also fixed; remove one of the two." for key in both)
         if not both:
-            with _noting(mistakes):
-                _check_points(sweep, grid, where, path)
-    _raise_any(mistakes)
+            yield from _about_points(sweep, grid, where)
 
 
-def _check_pool(sweep: Sweep, path: Path) -> None:
+def _check_pool(sweep: Sweep) -> Iterator[str]:
     """Reject a data_size or held-out set that exceeds the distinct problems of the family."""
     pools: dict[str, dict[str, int]] = {}
     for cell in cells(sweep):
         if isinstance(cell.problems, TextProblems):
-            check_set(cell, cell.problems, path)
+            check_set(cell, cell.problems)
             continue
         key = cell.problems.model_dump_json()
         pool = pools.setdefault(key, {split: pool_size(cell.problems, split) for split in TENTHS})
@@ -278,89 +250,83 @@ def _check_pool(sweep: Sweep, path: Path) -> None:
             ("problems.num_test", "test", cell.problems.num_test),
         ):
             if size > pool[split]:
-                raise ConfigError(
-                    f"{path}: {where} is {size}, but with these settings the family {cell.problems.family} offers"
-                    f" about {pool[split]} distinct {split} problems; ask for fewer, or enlarge the family (modulus,"
+                yield (
+                    f"{where} is {size}, but with these settings the family {cell.problems.family} offers about"
+                    f" {pool[split]} distinct {split} problems; ask for fewer, or enlarge the family (modulus,"
                     " operands, num_nodes)."
                 )
+                return
 
 
-def _check_seeds(sweep: Sweep, path: Path) -> None:
-    _check_duplicates("seeds", sweep.seeds, path)
+def _check_seeds(sweep: Sweep) -> Iterator[str]:
+    yield from _repeated("seeds", sweep.seeds)
 
 
-def _check_select(sweep: Sweep, path: Path) -> None:
+def _check_select(sweep: Sweep) -> Iterator[str]:
     if (select := sweep.select) is None:
         return
-    mistakes: list[str] = []
-    with _noting(mistakes):
-        _check_duplicates("select.seeds", select.seeds, path)
+    yield from _repeated("select.seeds", select.seeds)
     if shared := sorted(set(select.seeds) & set(sweep.seeds)):
-        mistakes.append(
-            f"{path}: select.seeds and seeds share {shared}; selection needs seeds of its own, such as 100."
-        )
+        yield f"select.seeds and seeds share {shared}; selection needs seeds of its own, such as 100."
     for algorithm in algorithm_names():
         candidates = {f"{algorithm}.{key}": values for key, values in select.candidates_of(algorithm).items()}
-        before = len(mistakes)
-        for dotted, values in candidates.items():
-            with _noting(mistakes):
-                _check_candidates(sweep, dotted, values, path)
-        if len(mistakes) == before:
-            with _noting(mistakes):
-                _check_points(sweep, candidates, "select", path)
-    _raise_any(mistakes)
+        mistakes = [mistake for key, values in candidates.items() for mistake in _about_candidates(sweep, key, values)]
+        yield from mistakes or _about_points(sweep, candidates, "select")
 
 
-def _check_candidates(sweep: Sweep, dotted: str, values: Sequence[object], path: Path) -> None:
+def _about_candidates(sweep: Sweep, dotted: str, values: Sequence[object]) -> list[str]:
     where = f"select.{dotted}"
-    _check_key(dotted, where, path)
+    if dotted not in dotted_keys():
+        return [_about_key(dotted, where)]
     if not values:
-        raise ConfigError(f"{path}: {where} is empty; list the candidate values.")
-    _check_duplicates(where, values, path)
-    if dotted in axes(sweep):
-        raise ConfigError(f"{path}: {where} selects a key that is an axis; remove one of the two.")
-    if _is_set(sweep.fixed, dotted):
-        raise ConfigError(f"{path}: {where} selects a key that is also fixed; remove one of the two.")
+        return [f"{where} is empty; list the candidate values."]
+    if repeated := _repeated(where, values):
+        return repeated
+    taken = "an axis" if dotted in axes(sweep) else "also fixed" if _is_set(sweep.fixed, dotted) else ""
+    return [f"{where} selects a key that is {taken}; remove one of the two."] if taken else []
 
 
-def _check_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str, path: Path) -> None:
-    """Reject invalid combinations of the varied keys' values, and more runs than can be planned.
+def _about_points(sweep: Sweep, varied: Mapping[str, Sequence[object]], where: str) -> Iterable[str]:
+    """Invalid combinations of the varied keys' values, and more runs than can be planned.
 
     Every value that is wrong by itself is named; of combinations, the first one that is wrong.
     """
     seeds = sweep.select.seeds if where == "select" and sweep.select else sweep.seeds
     num_runs = math.prod(map(len, varied.values())) * len(seeds)
     if num_runs > MAX_RUNS:
-        raise ConfigError(
-            f"{path}: {where} has {num_runs} runs (the product of its axes and {len(seeds)} seeds); at most {MAX_RUNS}"
-            " can be planned. Shorten an axis, or give a list of smaller grids."
-        )
+        return [
+            f"{where} has {num_runs} runs (the product of its axes and {len(seeds)} seeds); at most {MAX_RUNS} can be"
+            " planned. Shorten an axis, or give a list of smaller grids."
+        ]
     mistakes: dict[str, str] = {}  # by place
     for values in itertools.product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
+        at = f"{where} at {', '.join(f'{key} = {value!r}' for key, value in settings.items())}"
         try:
             cell = cell_at(sweep, settings)
         except ValidationError as error:
             for location, sentence in explained(error, cell_schema(), settings).items():
                 axis = next((key for key in settings if location == key or location.startswith(f"{key}[")), None)
                 if axis is None:
-                    at = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
-                    mistakes.setdefault("", f"{path}: {where} at {at}: {sentence}")
+                    mistakes.setdefault("", f"{at}: {sentence}")
                     continue
                 position = [*map(repr, varied[axis])].index(repr(settings[axis]))
                 place = f"{where}.{axis}[{position}]"
                 reason = sentence.removeprefix(f"{location} is {settings[axis]!r}; ")
-                mistakes[place] = f"{path}: {place} is {settings[axis]!r}; {reason}"
+                mistakes[place] = f"{place} is {settings[axis]!r}; {reason}"
             continue
-        if not mistakes:
-            _check_adaptive(cell, settings, where, path)
+        if not mistakes and (needing := _unbiased_use(cell)):
+            return [
+                f"{at}: step_values.adaptive is true, which finds first pits by the rule 'lowest' and leaves other Q"
+                f" unknown, but {needing} needs an unbiased Q of every step; set step_values.adaptive: false there."
+            ]
     if any(mistakes):
         mistakes.pop("", None)  # it may follow from the others
-    _raise_any(tuple(mistakes.values()))
+    return mistakes.values()
 
 
-def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path: Path) -> None:
-    """Reject adaptive step values where something needs an unbiased Q of every step."""
+def _unbiased_use(cell: Cell) -> str | None:
+    """What needs an unbiased Q of every step, where step values are adaptive."""
     keep = cell.section(Rft).keep
     needs = {
         "step_dpo.pit_rule = 'largest_drop'": cell.section(StepDpo).pit_rule == "largest_drop",
@@ -368,39 +334,27 @@ def _check_adaptive(cell: Cell, settings: Mapping[str, object], where: str, path
         "algorithm = 'step_rft'": cell.algorithm == "step_rft",
         f"rft.keep = {keep!r}": cell.algorithm == "rft" and keep in ("low_value", "high_value"),
     }
-    needing = next((name for name, needed in needs.items() if needed), None)
-    if cell.step_values.adaptive and needing:
-        place = ", ".join(f"{key} = {value!r}" for key, value in settings.items())
-        raise ConfigError(
-            f"{path}: {where} at {place}: step_values.adaptive is true, which finds first pits by the rule 'lowest'"
-            f" and leaves other Q unknown, but {needing} needs an unbiased Q of every step; set step_values.adaptive:"
-            " false there."
-        )
+    return next((name for name, needed in needs.items() if needed and cell.step_values.adaptive), None)
 
 
-def _check_key(dotted: str, where: str, path: Path) -> None:
-    if dotted in dotted_keys():
-        return
+def _about_key(dotted: str, where: str) -> str:
+    """Why a key cannot be an axis or selected."""
     if members := [key for key in dotted_keys() if key.startswith(f"{dotted}.")]:
-        raise ConfigError(f"{path}: {where} is a section; name one of its keys, such as {members[0]!r}.")
+        return f"{where} is a section; name one of its keys, such as {members[0]!r}."
     top = "seeds" if dotted == "seed" else dotted.partition(".")[0]
     if top in (*SWEEP_KEYS, "sampler"):
-        raise ConfigError(
-            f"{path}: {where} is no axis, for a sweep has one value of it; write {top} at the top of the file."
-        )
+        return f"{where} is no axis, for a sweep has one value of it; write {top} at the top of the file."
     known = known_beside(dotted, cell_schema()) if "." in dotted else tuple(dotted_keys())
-    raise ConfigError(f"{path}: {where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}")
+    return f"{where}: unknown key {dotted!r}.{did_you_mean(dotted, known)}"
 
 
-def _check_duplicates(where: str, values: Sequence[object], path: Path) -> None:
+def _repeated(where: str, values: Sequence[object]) -> list[str]:
     alike = [(isinstance(value, bool), value) for value in values]  # 1 is not true
-    _raise_any(
-        [
-            f"{path}: {where}[{index}] repeats {value!r}; list each value once."
-            for index, value in enumerate(values)
-            if alike[index] in alike[:index]
-        ]
-    )
+    return [
+        f"{where}[{index}] repeats {value!r}; list each value once."
+        for index, value in enumerate(values)
+        if alike[index] in alike[:index]
+    ]
 
 
 def _is_set(fixed: Mapping[str, object], dotted: str) -> bool:
@@ -417,39 +371,24 @@ def _override(document: dict[str, Any], override: str, path: Path) -> None:
         raise ConfigError(f"--set {override!r}: write it as dotted.key=value, such as --set rft.max_positives=32.")
     try:
         value, mistakes = _load(text)
-        _raise_any(mistakes)
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
     except ConfigError as error:
         raise ConfigError(f"--set {override!r}: {error}") from error
     *parents, leaf = dotted.split(".")
     # The key of an axis contains a dot itself: grid.rft.max_positives names the axis "rft.max_positives".
     if parents[:1] == ["grid"]:
         parents, leaf = ["grid"], ".".join([*parents[1:], leaf])
-    value = _placed_at([*parents, leaf], value)
     node: Any = document
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
     if not isinstance(node, dict):
         raise ConfigError(f"--set {override!r}: {path} has no mapping at {'.'.join(parents)!r} to set {leaf!r} in.")
-    node[leaf] = value
+    node[leaf] = placed_at(dotted, value, Path())
 
 
-def _placed_at(keys: Sequence[str], value: object) -> object:
-    """The value of an override, its paths relative to the current folder."""
-    document: Any = value
-    for key in reversed(keys):
-        document = {key: document}
-    document = placed(document, Path())
-    for key in keys:
-        document = document[key]
-    return document
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
-
-
-# Each check, and the keys at the top without which it says nothing.
-_CHECKS: Sequence[tuple[Callable[[Sweep, Path], None], set[object]]] = (
+# Each check, which yields its mistakes or raises the first one, and the keys at the top without which it says nothing.
+_CHECKS: Sequence[tuple[Callable[[Sweep], Iterable[str]], set[object]]] = (
     (_check_axes, {"grid"}),
     (_check_seeds, {"seeds"}),
     (_check_select, {"select", "seeds", "grid"}),

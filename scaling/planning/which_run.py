@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from scaling.config.errors import ConfigError, nearest
-from scaling.planning.grid import value_in
+from scaling.planning.grid import key_and_value
 from scaling.planning.plan import Run
 from scaling.stage import Stage
 
@@ -59,10 +59,7 @@ def asked_where(arguments: argparse.Namespace) -> dict[str, object]:
     """The values from these options. Raises ConfigError for one without a value."""
     chosen: dict[str, object] = {}
     for pair in arguments.where:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--where {pair}: expected KEY=VALUE, such as data_size=256.")
-        _choose(chosen, key, value_in(pair, value, "--where"))
+        _choose(chosen, *key_and_value(pair, "--where", "data_size=256"))
     for key in ("algorithm", "data_size", "seed"):
         if getattr(arguments, key) is not None:
             _choose(chosen, key, getattr(arguments, key))

@@ -36,10 +36,8 @@ class Cost:
         """Of this project's workers."""
         return self.training_flops + self.generation_flops
 
-    def seconds(self, rate: float, is_observed: bool = False) -> float:
-        """Wall seconds of one worker at a rate in FLOPs a second, of these FLOPs in records or else by machine."""
-        if is_observed:
-            return OVERHEAD_SECONDS + self.flops / rate
+    def seconds(self, rate: float) -> float:
+        """Wall seconds of one worker at a machine's rate in FLOPs a second."""
         return OVERHEAD_SECONDS + self.request_seconds + (self.flops - self.shared_flops) / rate
 
 
@@ -47,7 +45,7 @@ def seconds_of(stage: Stage, work: Cost, rates: Mapping[str, float], resources: 
     """Wall seconds of a stage. rates: FLOPs a second by kind, from records; where there are none, the usual one."""
     kind = kind_of(stage.kind)
     if kind.name in rates:
-        return work.seconds(rates[kind.name], is_observed=True)
+        return OVERHEAD_SECONDS + work.flops / rates[kind.name]  # all of a record's time is that of its FLOPs
     if not work.flops:
         return work.seconds(_SMALL_RATE)
     rate = _LARGE_RATE if setting(stage)[1].num_params > _LARGE else _SMALL_RATE

@@ -99,18 +99,6 @@ def _rows(stage: Stage) -> RowLengths | None:
         raise ConfigError(f"problems.path: {error}") from error
 
 
-def certain_limit(stage: Stage) -> int | None:
-    """The most new tokens of a stage that samples from a checkpoint.
-
-    None if the checkpoint's tokenizer decides, and for embedded policies, which have no limit.
-    """
-    if kind_of(stage.kind).samples is None or "hf" not in ancestor(stage, "pretrain").config["policy"]:
-        return None
-    problems, _, _ = setting(stage)
-    counts_tokens = not family_of(problems).vocabulary(problems)  # for families with words the tokenizer decides
-    return longest(stage)[2] if counts_tokens or _own_limit(stage) is not None else None
-
-
 def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
     """The family's config, the policy's shape, and how many tokens a word has."""
     base = stage if "pretrain" in stage.config else ancestor(stage, "pretrain")  # an oracle has none
@@ -118,13 +106,10 @@ def setting(stage: Stage) -> tuple[Problems, ModelConfig, int]:
     if "hf" in policy:
         nearest = stage if "problems" in stage.config else ancestor(stage, "teacher")
         problems = problems_of(nearest.config)
-        tokens = (
-            TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1
-        )  # without words, lengths count tokens
-        shape = replace(
-            _imported(base.execution.get("checkpoint", policy["hf"]), policy["revision"]), bfloat16=_is_bfloat16(policy)
-        )
-        return problems, shape, tokens
+        # Without words, lengths count tokens.
+        tokens = TOKENS_PER_WORD if family_of(problems).vocabulary(problems) else 1
+        shape = _imported(base.execution.get("checkpoint", policy["hf"]), policy["revision"])
+        return problems, replace(shape, bfloat16=_is_bfloat16(policy)), tokens
     problems = problems_of(base.config)
     words = len(family_of(problems).vocabulary(problems))
     if "trained_on" in stage.config:  # the problems of a further test set may be longer
@@ -212,10 +197,13 @@ def check_room(stages: Iterable[Stage], path: Path) -> None:
     room for it; `scaling.model.sampling.sample` rejects the rest before it samples.
     """
     for stage in stages:
-        limit, samples = certain_limit(stage), kind_of(stage.kind).samples
-        if limit is None or samples is None:
-            continue
-        room = longest(stage)[0].max_positions
+        samples = kind_of(stage.kind).samples
+        if samples is None or "hf" not in ancestor(stage, "pretrain").config["policy"]:
+            continue  # embedded policies have no limit
+        problems, shape, _ = setting(stage)
+        if family_of(problems).vocabulary(problems) and _own_limit(stage) is None:
+            continue  # the tokens of a word are for the checkpoint's tokenizer to decide
+        limit, room = longest(stage)[2], shape.max_positions
         if room is not None and limit >= room:  # the shortest prompt is one token
             raise ConfigError(
                 f"{path}: {samples.sweep_key}.max_new_tokens allows completions of {limit} tokens, but the policy was"

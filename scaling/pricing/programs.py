@@ -42,6 +42,11 @@ class Device:
     packs: bool = True  # sequences of a checkpoint's policy share rows
 
     @property
+    def mesh(self) -> tuple[int, ...]:
+        """Sizes of AXES."""
+        return tuple(self.axes[name] for name in AXES)
+
+    @property
     def ways(self) -> int:
         """Number of devices that rows are divided over."""
         return self.axes["data"] * self.axes["fsdp"]
@@ -143,8 +148,8 @@ def sampling(stage: Stage, device: Device) -> tuple[Program, ...]:
     samples = kind_of(stage.kind).samples
     if samples is not None and samples.from_prefixes:  # prefixes end anywhere, on average half-way
         prompt, completion = prompt + completion // 2, completion - completion // 2
-    mesh, prompts = tuple(device.axes[name] for name in AXES), _prompts_in_a_chunk(stage)
-    return (Program("sampling", shape, mesh, SAMPLER_ROWS, padded(prompt), prompts, padded(completion)),)
+    prompts = _prompts_in_a_chunk(stage)
+    return (Program("sampling", shape, device.mesh, SAMPLER_ROWS, padded(prompt), prompts, padded(completion)),)
 
 
 def scoring(stage: Stage, device: Device) -> tuple[Program, ...]:
@@ -152,7 +157,7 @@ def scoring(stage: Stage, device: Device) -> tuple[Program, ...]:
     shape, prompt, completion = longest(stage)
     length = padded(prompt + completion)
     rows = device.ways * rows_on_device(length, -(-SCORING_ROWS // device.ways), device.tokens_limit)
-    padded_rows = Program("scoring", shape, tuple(device.axes[name] for name in AXES), rows, length, batch=SCORING_ROWS)
+    padded_rows = Program("scoring", shape, device.mesh, rows, length, batch=SCORING_ROWS)
     return (_packed(padded_rows, stage, device),)
 
 
@@ -173,8 +178,8 @@ def with_narrower(program: Program, tokens_limit: int) -> tuple[Program, ...]:
 def _update(work: Work, stage: Stage, device: Device, batch_size: int) -> Program:
     """A micro-batch of an update in batches of so many rows."""
     shape, prompt, completion = longest(stage)
-    mesh, lora = tuple(device.axes[name] for name in AXES), lora_of(stage.config)
-    program = Program(work, shape, mesh, 0, padded(prompt + completion), lora=lora, remat=device.remat)
+    length, lora = padded(prompt + completion), lora_of(stage.config)
+    program = Program(work, shape, device.mesh, 0, length, lora=lora, remat=device.remat)
     batch = batch_size * program.sequences
     rows = _rows(batch, program.sequences, program.length, device.ways, device.tokens_limit)
     return replace(program, rows=rows, batch=batch)
@@ -201,7 +206,6 @@ def _prompts_in_a_chunk(stage: Stage) -> int:
     if samples is None or samples.per_prompt is None:  # one greedy completion of each prompt, or prefixes that differ
         return SAMPLER_ROWS
     section = stage.config if samples.section is None else stage.config[samples.section]
-    different = (
-        -(-SAMPLER_ROWS // section[samples.per_prompt]) + 1
-    )  # a chunk may begin between completions of one prompt
+    # One more, since a chunk may begin between completions of one prompt.
+    different = -(-SAMPLER_ROWS // section[samples.per_prompt]) + 1
     return min(SAMPLER_ROWS, next(size for size in PREFILL_PROMPTS if size >= different))

@@ -130,10 +130,8 @@ def _line(found: Need, hardware: Hardware | None, resources: Resources, memory: 
         sizes = ", ".join(f"{name}: {size}" for name, size in better.model_dump().items() if size > 1)
         cure = f"it fits with the mesh {{{sizes}}} for {kind}"
     else:
-        cure = (
-            "divide over more devices in resources.mesh, lower memory.micro_batch_tokens, set memory.remat: layers or"
-        )
-        cure += " policy.lora"
+        cure = "divide over more devices in resources.mesh, lower memory.micro_batch_tokens,"
+        cure += " set memory.remat: layers or policy.lora"
     return f"{said}; more than the {hardware.memory_gib_per_device:g} GiB of {hardware.name}: {cure}."
 
 

@@ -24,16 +24,15 @@ def bill(added: Mapping[Stage, int]) -> list[str]:
     """Sentences on requests, cost and budget, of what `added_problems` gives; empty if there is no chat model."""
     if not added:
         return []
-    lines = []
     teachers = [(teacher_of(stage), size) for stage, size in added.items()]
     ledgers = {(teacher_of(stage).ledger, stage.config["seed"]) for stage in added}
     problems = sum(added.values())
     requests = sum(size * teacher.requests_per_attempt for teacher, size in teachers)
     names = ", ".join(dict.fromkeys(name for teacher, _ in teachers for name in teacher.named))
-    lines.append(
+    lines = [
         f"Teacher: about {requests * EXPECTED_ATTEMPTS:.0f} requests to {names} are expected for {problems} problems in"
         f" {len(ledgers)} ledgers; replies that are already in them are not requested again."
-    )
+    ]
     most = [usd for teacher, size in teachers if (usd := _most_usd(teacher, size)) is not None]
     if len(most) < len(teachers):
         lines.append("A teacher has no prices, so its cost is unknown; state usd_per_million_input_tokens and so on.")

@@ -118,16 +118,11 @@ def filtered(stage: Stage) -> Cost:
     return Cost(training_flops=num_problems(stage) * forward_flops(shape, [prompt + completion]))
 
 
-def rft(stage: Stage) -> Cost:
-    return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["positives"]))
-
-
-def step_rft(stage: Stage) -> Cost:
-    return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["good_steps"]))
-
-
-def awr(stage: Stage) -> Cost:
-    return fine_tuning(stage, _mixed_in(stage) + rows_per_problem(stage.inputs["weighted_steps"]))
+def learning(stage: Stage) -> Cost:
+    """NLL on the rows that were chosen from the policy's samples, and on D_syn where it is mixed in."""
+    (chosen,) = stage.inputs.keys() & {"positives", "good_steps", "weighted_steps"}
+    mixed_in = int(stage.config[stage.kind]["include_synthetic"])
+    return fine_tuning(stage, mixed_in + rows_per_problem(stage.inputs[chosen]))
 
 
 def kto(stage: Stage) -> Cost:
@@ -284,10 +279,6 @@ def samples_per_problem(stage: Stage) -> int:
         if "rollouts" in found.config:
             return int(found.config["rollouts"]["samples_per_problem"])
     raise LookupError(f"{stage.name} has no ancestor that samples solutions.")
-
-
-def _mixed_in(stage: Stage) -> int:
-    return int(stage.config[stage.kind]["include_synthetic"])
 
 
 def _sampled_fraction(settings: Mapping[str, object], shape: ModelConfig) -> float:
