@@ -6,6 +6,7 @@ record. A learner in a module of its own says what it learns from its samples, a
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,7 +34,7 @@ from scaling.training.logps import logps_of_tokens, token_logps
 from scaling.training.loop import NUM_LOGGED, fresh_params
 from scaling.training.on_policy import Batch, Iterations, run_iterations
 from scaling.training.snapshots import Snapshots, evenly
-from scaling.training.update import Apply, Objective, learning_rate_at
+from scaling.training.update import Apply, Objective, settings_at
 
 Settings = TypeVar("Settings", bound=OnPolicy)
 
@@ -97,7 +98,6 @@ def train(
     For sample, batches and numbers see `Iterations`.
     """
     settings, reference, lora = start.settings, start.reference, start.lora
-    num_updates = settings.iterations * settings.updates_per_iteration
     kept = {settings.updates_per_iteration * index for index in evenly(start.num_snapshots, settings.iterations)}
     iterations = Iterations(
         settings.iterations,
@@ -105,11 +105,7 @@ def train(
         sample,
         batches,
         numbers,
-        lambda update: learning_rate_at(
-            settings.learning_rate, settings.warmup_fraction, settings.schedule, num_updates, update
-        ),
-        settings.weight_decay,
-        settings.max_gradient_norm,
+        partial(settings_at, settings, settings.iterations * settings.updates_per_iteration),
         Snapshots(reference, lora, out, frozenset(kept)),
     )
     params, frozen = fresh_params(reference, lora, start.source.seed)

@@ -45,9 +45,7 @@ class Iterations:
     sample: Callable[[Params, int], pd.DataFrame]
     batches: Callable[[Params, pd.DataFrame], Sequence[Batch]]  # (params that sampled, samples) -> one per update
     numbers: Callable[[pd.DataFrame], Mapping[str, float]]  # what its line in the metrics says about the samples
-    learning_rate: Callable[[int], float]  # of an update, counted over all iterations
-    weight_decay: float
-    max_gradient_norm: float
+    settings_at: Callable[[int], OptimizerSettings]  # of an update, counted over all iterations
     snapshots: Snapshots | None = None  # taken after iterations, counted by updates
 
 
@@ -86,12 +84,7 @@ def run_iterations(
         sampled = time.perf_counter()
         window = []
         for at, batch in enumerate(iterations.batches(policy, samples), start=index * iterations.updates):
-            settings = OptimizerSettings(
-                np.float32(iterations.learning_rate(at)),
-                np.float32(iterations.weight_decay),
-                np.float32(iterations.max_gradient_norm),
-            )
-            state, sums = update(state, map(placed_rows, batch), shared, settings, frozen)
+            state, sums = update(state, map(placed_rows, batch), shared, iterations.settings_at(at), frozen)
             window.append(sums)
         made = (index + 1) * iterations.updates
         line = {"update": made, "iteration": index + 1, **iterations.numbers(samples), **means_of(window, made)}
