@@ -10,6 +10,7 @@ otherwise written for one device. Without a mesh these functions change nothing.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -24,6 +25,7 @@ from scaling.model.sizes import ModelConfig
 ROWS = ("data", "fsdp")  # the axes over which the rows of a batch are divided
 
 Tree = TypeVar("Tree")
+dotted = partial(jax.tree_util.keystr, simple=True, separator=".")  # of a param's path in the nested dict
 
 
 @contextlib.contextmanager
@@ -59,7 +61,7 @@ def placed_params(params: Tree, config: ModelConfig) -> Tree:
         on_device: Tree = jax.tree.map(jax.numpy.asarray, params)
         return on_device
     placed: Tree = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(_dotted(path), config, mesh.shape))), params
+        lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(dotted(path), config, mesh.shape))), params
     )
     return placed
 
@@ -198,17 +200,13 @@ def _put(leaf: np.ndarray | jax.Array, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _dotted(path: tuple[Any, ...]) -> str:
-    return ".".join(str(getattr(entry, "key", entry)) for entry in path)
-
-
 def _constrained_as(spec: Callable[[str, Mapping[str, int]], P], params: Tree) -> Tree:
     """spec: of a param, by its dotted path, on a mesh of those sizes."""
     axes = _ambient_axes()
     if not axes:
         return params
     constrained: Tree = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _constrained(leaf, spec(_dotted(path), axes)), params
+        lambda path, leaf: _constrained(leaf, spec(dotted(path), axes)), params
     )
     return constrained
 
