@@ -267,13 +267,11 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
             add_adapters(decoder, lora)
         return decoder
 
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))))
-    layerdef, one_layer = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))).layers[0])
+    abstract = nnx.eval_shape(lambda: fresh(nnx.Rngs(0)))
+    graphdef, layerdef = nnx.graphdef(abstract), nnx.graphdef(abstract.layers[0])
 
     def module(params: Params) -> Transformer:
-        state = jax.tree.map(lambda leaf: leaf, abstract)
-        nnx.replace_by_pure_dict(state, dict(params))
-        merged: Transformer = nnx.merge(graphdef, state)
+        merged: Transformer = nnx.merge(graphdef, dict(params))
         return merged
 
     def init(key: jax.Array) -> Params:
@@ -281,9 +279,7 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         return pure
 
     def layer(params: Params) -> Layer:
-        state = jax.tree.map(lambda leaf: leaf, one_layer)
-        nnx.replace_by_pure_dict(state, dict(params))
-        merged: Layer = nnx.merge(layerdef, state)
+        merged: Layer = nnx.merge(layerdef, dict(params))
         return merged
 
     def through_layers(
