@@ -23,9 +23,8 @@ import pandas as pd
 
 from algorithms.on_policy import (
     Start,
-    by_update,
+    batches_of,
     clipped_gain,
-    cut,
     entropy,
     k3,
     learned_from,
@@ -180,7 +179,7 @@ class Learner:
         gains = np.concatenate([advantages(part, settings.loss, settings.scale_rewards) for part in updates])
         gains = np.where(gains > 0, settings.positive_weight * gains, gains)
         arrays["advantage"] = gains.astype(np.float32).ravel()
-        return [cut(arrays, of, rows.lengths) for of in by_update(start, len(learned))]
+        return batches_of(start, arrays, rows.lengths)
 
     def numbers(self, samples: pd.DataFrame) -> dict[str, float]:
         """What the samples of an iteration show and cost."""

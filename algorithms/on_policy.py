@@ -4,7 +4,7 @@ In: a stage's config and inputs, how samples are drawn and what they become. Out
 record. A learner in a module of its own says what it learns from its samples, and its loss.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -119,15 +119,13 @@ def learned_from(samples: pd.DataFrame) -> pd.DataFrame:
     return samples[samples["slot"] >= 0].sort_values("slot", kind="stable")
 
 
-def cut(arrays: Mapping[str, np.ndarray], rows: np.ndarray, lengths: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """The micro-batches of one update. rows: int [B], which it learns from; lengths: int [N], tokens of each row."""
-    for _, batch in micro_batches(arrays, rows, lengths, len(rows)):
-        yield batch
+def batches_of(start: Start[Any], arrays: Mapping[str, np.ndarray], lengths: np.ndarray) -> list[Batch]:
+    """The micro-batches of each update of an iteration, which learns from whole groups, in their order.
 
-
-def by_update(start: Start[Any], num_rows: int) -> list[np.ndarray]:
-    """The rows of each update of an iteration: whole groups, in their order."""
-    return np.split(np.arange(num_rows), start.settings.updates_per_iteration)
+    arrays: [N, ...] each; lengths: int [N], tokens of each row.
+    """
+    updates = np.split(np.arange(len(lengths)), start.settings.updates_per_iteration)
+    return [(batch for _, batch in micro_batches(arrays, rows, lengths, len(rows))) for rows in updates]
 
 
 def numbers_of(
