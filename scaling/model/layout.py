@@ -39,15 +39,8 @@ PARAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 # Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it must not change.
 PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "query": ("attention", "query"),
-        "key": ("attention", "key"),
-        "value": ("attention", "value"),
-        "output": ("attention", "output"),
-        "gate": ("ffn", "gate"),
-        "up": ("ffn", "up"),
-        "down": ("ffn", "down"),
-    }
+    {name: ("attention", name) for name in ("query", "key", "value", "output")}
+    | {name: ("ffn", name) for name in ("gate", "up", "down")}
 )
 # What a dimension counts -> the axis of the mesh that divides it.
 OVER: Mapping[str, str] = MappingProxyType(
