@@ -6,7 +6,6 @@ record. A learner in a module of its own says what it learns from its samples, a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -31,10 +30,9 @@ from scaling.model.sampling import stop_tokens
 from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.logps import logps_of_tokens, token_logps
-from scaling.training.loop import NUM_LOGGED, fresh_params
-from scaling.training.on_policy import Batch, Iterations, run_iterations
-from scaling.training.snapshots import Snapshots, evenly
-from scaling.training.update import Apply, Objective, settings_at
+from scaling.training.loop import NUM_LOGGED
+from scaling.training.on_policy import Batch, run_iterations
+from scaling.training.update import Apply, Objective
 
 Settings = TypeVar("Settings", bound=OnPolicy)
 
@@ -95,21 +93,12 @@ def train(
 ) -> dict[str, float]:
     """Sample, judge and update for all iterations, and save the policy. Returns the numbers of the record.
 
-    For sample, batches and numbers see `Iterations`.
+    For sample, batches and numbers see `run_iterations`.
     """
-    settings, reference, lora = start.settings, start.reference, start.lora
-    kept = {settings.updates_per_iteration * index for index in evenly(start.num_snapshots, settings.iterations)}
-    iterations = Iterations(
-        settings.iterations,
-        settings.updates_per_iteration,
-        sample,
-        batches,
-        numbers,
-        partial(settings_at, settings, settings.iterations * settings.updates_per_iteration),
-        Snapshots(reference, lora, out, frozenset(kept)),
+    settings, reference, lora, seed = start.settings, start.reference, start.lora, start.source.seed
+    trained, lines = run_iterations(
+        reference, settings, sample, batches, numbers, objective, seed, out, lora, start.num_snapshots
     )
-    params, frozen = fresh_params(reference, lora, start.source.seed)
-    trained, lines = run_iterations(params, reference.config, iterations, objective, out, lora=lora, frozen=frozen)
     save_trained(reference, trained, lora, out)
     return numbers_of_record(lines)
 
