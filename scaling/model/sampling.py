@@ -14,7 +14,7 @@ once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -160,13 +160,8 @@ def chosen_keys(keys: jax.Array, rows: np.ndarray) -> jax.Array:
 
 @jax.jit
 def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
-    def fold(row: jax.Array) -> jax.Array:
-        key = root
-        for index in range(ids.shape[1]):
-            key = jax.random.fold_in(key, row[index])
-        return key
-
-    return jax.vmap(fold)(ids)
+    columns = range(ids.shape[1])
+    return jax.vmap(lambda row: reduce(jax.random.fold_in, [row[column] for column in columns], root))(ids)
 
 
 class _Chunk(NamedTuple):

@@ -11,7 +11,7 @@ otherwise written for one device. Without a mesh these functions change nothing.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +92,7 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
         return array
     end = None if last is None else axis_of(last, array.shape[-1], axes)
     middle = (None,) * (array.ndim - 2)
-    constrained: jax.Array = _constrained(array, P(*row_spec(array.shape[0], axes), *middle, end))
-    return constrained
+    return _constrained(array, P(*row_spec(array.shape[0], axes), *middle, end))
 
 
 def looked_up(table: jax.Array, tokens: jax.Array, dtype: str) -> jax.Array:
@@ -132,8 +131,7 @@ def constrained_shards(array: jax.Array) -> jax.Array:
         spec = P(axis_of("width", array.shape[0], axes), words, None)
     else:
         spec = P(*row_spec(array.shape[0], axes), None, words, None)
-    divided: jax.Array = _constrained(array, spec)
-    return divided
+    return _constrained(array, spec)
 
 
 def constrained_stack(params: Tree, config: ModelConfig) -> Tree:
@@ -143,10 +141,7 @@ def constrained_stack(params: Tree, config: ModelConfig) -> Tree:
 
 def repeated(tree: Tree) -> Tree:
     """Inside jit: arrays that are whole on every device, so that every process can read them."""
-    if not _ambient_axes():
-        return tree
-    constrained: Tree = _constrained(tree, P())
-    return constrained
+    return _constrained(tree, P()) if _ambient_axes() else tree
 
 
 def row_multiple() -> int:
@@ -211,5 +206,6 @@ def _constrained_as(spec: Callable[[str, Mapping[str, int]], P], params: Tree) -
     return constrained
 
 
-def _constrained(leaf: Any, spec: P) -> Any:
-    return jax.lax.with_sharding_constraint(leaf, spec)
+def _constrained(tree: Tree, spec: P) -> Tree:
+    constrained: Tree = jax.lax.with_sharding_constraint(tree, spec)
+    return constrained
