@@ -144,11 +144,10 @@ class Learner:
     @property
     def constants(self) -> dict[str, float]:
         """Scalars that the loss reads."""
-        settings, high = self.start.settings, self.start.settings.epsilon_high
-        if high is None:
-            high = EPSILON_HIGH.get(settings.loss, settings.epsilon)
+        settings = self.start.settings
         named = {name: getattr(settings, name) for name in ("epsilon", "kl_weight", "temperature")}
-        return {**named, "epsilon_high": high}
+        published = EPSILON_HIGH.get(settings.loss, settings.epsilon)
+        return {**named, "epsilon_high": settings.epsilon_high or published}
 
     @property
     def needs_reference(self) -> bool:
