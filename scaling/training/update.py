@@ -70,9 +70,9 @@ class TrainState:
 class OptimizerSettings(NamedTuple):
     """Scalars of AdamW, traced in the update."""
 
-    learning_rate: jax.typing.ArrayLike
-    weight_decay: jax.typing.ArrayLike
-    max_gradient_norm: jax.typing.ArrayLike
+    learning_rate: float | jax.Array
+    weight_decay: float | jax.Array
+    max_gradient_norm: float | jax.Array
 
 
 # By default XLA's CPU schedule starts what it can as early as it can, so that every layer is computed again before the
