@@ -44,9 +44,8 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
             order = most_distinct(order, limit)
         elif keep in BY_VALUE:
             order = [tokens for tokens in order if (problem, tuple(tokens)) in worst]
-            order.sort(
-                key=lambda tokens: worst[problem, tuple(tokens)], reverse=keep == "high_value"
-            )  # of equals the earlier first
+            # Those with the worst step first, or last for `high_value`; ties as they come.
+            order.sort(key=lambda tokens: worst[problem, tuple(tokens)], reverse=keep == "high_value")
         prompt = verified.prompt(problem)
         steps = {
             tuple(tokens): counts
