@@ -70,9 +70,9 @@ class TrainState:
 class OptimizerSettings(NamedTuple):
     """Scalars of AdamW, traced in the update."""
 
-    learning_rate: float | jax.Array
-    weight_decay: float | jax.Array
-    max_gradient_norm: float | jax.Array
+    learning_rate: float | np.float32 | jax.Array
+    weight_decay: float | np.float32 | jax.Array
+    max_gradient_norm: float | np.float32 | jax.Array
 
 
 # By default XLA's CPU schedule starts what it can as early as it can, so that every layer is computed again before the
