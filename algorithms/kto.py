@@ -33,7 +33,6 @@ from scaling.training.loop import train
 from scaling.training.update import Apply, Objective, Sum, Sums
 
 _ROWS = 0x470  # keeps the choice of completions apart from other uses of the seed
-_COLUMNS = ["problem", "context", "completion", "desirable"]
 
 
 def kto_loss(ratios: jax.Array, desirable: jax.Array, kl: jax.Array, beta: jax.Array) -> jax.Array:
@@ -114,7 +113,7 @@ def label_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
 
 
 def _write(rows: Sequence[tuple[Any, ...]], num_problems: int, out: Path) -> dict[str, float]:
-    frame = pd.DataFrame(rows, columns=_COLUMNS).astype({"desirable": bool})
+    frame = pd.DataFrame(rows, columns=["problem", "context", "completion", "desirable"]).astype({"desirable": bool})
     frame.to_parquet(out / "labelled.parquet")
     return {
         "num_desirable": float(frame["desirable"].sum()),

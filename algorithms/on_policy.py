@@ -95,11 +95,9 @@ def train(
 
     For sample, batches and numbers see `run_iterations`.
     """
-    settings, reference, lora, seed = start.settings, start.reference, start.lora, start.source.seed
-    trained, lines = run_iterations(
-        reference, settings, sample, batches, numbers, objective, seed, out, lora, start.num_snapshots
-    )
-    save_trained(reference, trained, lora, out)
+    policy, lora, seed, kept = start.reference, start.lora, start.source.seed, start.num_snapshots
+    trained, lines = run_iterations(policy, start.settings, sample, batches, numbers, objective, seed, out, lora, kept)
+    save_trained(policy, trained, lora, out)
     return numbers_of_record(lines)
 
 
