@@ -19,8 +19,7 @@ import pandas as pd
 
 from algorithms.on_policy import (
     Start,
-    by_update,
-    cut,
+    batches_of,
     entropy,
     learned_from,
     logits_and_logps,
@@ -87,10 +86,9 @@ class Learner:
 
     def batches(self, params: Params, samples: pd.DataFrame) -> list[Batch]:
         """The micro-batches of each update. params: of the policy that sampled; not read."""
-        learned = learned_from(samples)
-        rows = self.start.sequences(learned)
+        rows = self.start.sequences(learned_from(samples))
         arrays = {"tokens": rows.tokens, "mask": rows.mask}
-        return [self.judged(cut(arrays, of, rows.lengths)) for of in by_update(self.start, len(learned))]
+        return [self.judged(batches) for batches in batches_of(self.start, arrays, rows.lengths)]
 
     def judged(self, batches: Batch) -> Batch:
         """The micro-batches with the teacher's logits: one at a time, as each is as large as its vocabulary."""

@@ -23,9 +23,8 @@ import pandas as pd
 
 from algorithms.on_policy import (
     Start,
-    by_update,
+    batches_of,
     clipped_gain,
-    cut,
     entropy,
     k3,
     learned_from,
@@ -145,11 +144,10 @@ class Learner:
     @property
     def constants(self) -> dict[str, float]:
         """Scalars that the loss reads."""
-        settings, high = self.start.settings, self.start.settings.epsilon_high
-        if high is None:
-            high = EPSILON_HIGH.get(settings.loss, settings.epsilon)
+        settings = self.start.settings
         named = {name: getattr(settings, name) for name in ("epsilon", "kl_weight", "temperature")}
-        return {**named, "epsilon_high": high}
+        published = EPSILON_HIGH.get(settings.loss, settings.epsilon)
+        return {**named, "epsilon_high": settings.epsilon_high or published}
 
     @property
     def needs_reference(self) -> bool:
@@ -180,7 +178,7 @@ class Learner:
         gains = np.concatenate([advantages(part, settings.loss, settings.scale_rewards) for part in updates])
         gains = np.where(gains > 0, settings.positive_weight * gains, gains)
         arrays["advantage"] = gains.astype(np.float32).ravel()
-        return [cut(arrays, of, rows.lengths) for of in by_update(start, len(learned))]
+        return batches_of(start, arrays, rows.lengths)
 
     def numbers(self, samples: pd.DataFrame) -> dict[str, float]:
         """What the samples of an iteration show and cost."""

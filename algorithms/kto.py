@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from algorithms.dpo import pair_sequences
 from data.positives import positives_by_problem, right_rollouts
 from data.q_values import advantages
 from data.rollout_tables import by_problem, different, read_verified
@@ -26,13 +27,12 @@ from scaling.config.training import Unpaired
 from scaling.model.flops import forward_flops, training_flops
 from scaling.model.policy import passed_on, policy_of, save_trained
 from scaling.model.transformer import Params
-from scaling.training.batching import Sequences, sequences
+from scaling.training.batching import Sequences
 from scaling.training.logps import completion_logps, reference_logps
 from scaling.training.loop import train
 from scaling.training.update import Apply, Objective, Sum, Sums
 
 _ROWS = 0x470  # keeps the choice of completions apart from other uses of the seed
-_COLUMNS = ["problem", "context", "completion", "desirable"]
 
 
 def kto_loss(ratios: jax.Array, desirable: jax.Array, kl: jax.Array, beta: jax.Array) -> jax.Array:
@@ -113,7 +113,7 @@ def label_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
 
 
 def _write(rows: Sequence[tuple[Any, ...]], num_problems: int, out: Path) -> dict[str, float]:
-    frame = pd.DataFrame(rows, columns=_COLUMNS).astype({"desirable": bool})
+    frame = pd.DataFrame(rows, columns=["problem", "context", "completion", "desirable"]).astype({"desirable": bool})
     frame.to_parquet(out / "labelled.parquet")
     return {
         "num_desirable": float(frame["desirable"].sum()),
@@ -163,10 +163,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
 
 def with_mismatched(table: pd.DataFrame) -> Sequences:
     """Rows 2i and 2i + 1 are row i and its mismatched twin: its context, and a completion of the next problem."""
-    contexts, completions = ([list(row) for row in table[name]] for name in ("context", "completion"))
-    twins = [completions[at] for at in next_problems(table["problem"].to_numpy())]
-    both = [completion for pair in zip(completions, twins, strict=True) for completion in pair]
-    return sequences([context for context in contexts for _ in range(2)], both)
+    twins = table["completion"].iloc[next_problems(table["problem"].to_numpy())].to_list()
+    return pair_sequences(table.assign(chosen=table["completion"], rejected=twins))
 
 
 def next_problems(problems: np.ndarray) -> list[int]:

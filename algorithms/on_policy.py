@@ -4,7 +4,7 @@ In: a stage's config and inputs, how samples are drawn and what they become. Out
 record. A learner in a module of its own says what it learns from its samples, and its loss.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -30,10 +30,9 @@ from scaling.model.sampling import stop_tokens
 from scaling.model.transformer import Params
 from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.logps import logps_of_tokens, token_logps
-from scaling.training.loop import NUM_LOGGED, fresh_params
-from scaling.training.on_policy import Batch, Iterations, run_iterations
-from scaling.training.snapshots import Snapshots, evenly
-from scaling.training.update import Apply, Objective, learning_rate_at
+from scaling.training.loop import NUM_LOGGED
+from scaling.training.on_policy import Batch, run_iterations
+from scaling.training.update import Apply, Objective
 
 Settings = TypeVar("Settings", bound=OnPolicy)
 
@@ -94,27 +93,11 @@ def train(
 ) -> dict[str, float]:
     """Sample, judge and update for all iterations, and save the policy. Returns the numbers of the record.
 
-    For sample, batches and numbers see `Iterations`.
+    For sample, batches and numbers see `run_iterations`.
     """
-    settings, reference, lora = start.settings, start.reference, start.lora
-    num_updates = settings.iterations * settings.updates_per_iteration
-    kept = {settings.updates_per_iteration * index for index in evenly(start.num_snapshots, settings.iterations)}
-    iterations = Iterations(
-        settings.iterations,
-        settings.updates_per_iteration,
-        sample,
-        batches,
-        numbers,
-        lambda update: learning_rate_at(
-            settings.learning_rate, settings.warmup_fraction, settings.schedule, num_updates, update
-        ),
-        settings.weight_decay,
-        settings.max_gradient_norm,
-        Snapshots(reference, lora, out, frozenset(kept)),
-    )
-    params, frozen = fresh_params(reference, lora, start.source.seed)
-    trained, lines = run_iterations(params, reference.config, iterations, objective, out, lora=lora, frozen=frozen)
-    save_trained(reference, trained, lora, out)
+    policy, lora, seed, kept = start.reference, start.lora, start.source.seed, start.num_snapshots
+    trained, lines = run_iterations(policy, start.settings, sample, batches, numbers, objective, seed, out, lora, kept)
+    save_trained(policy, trained, lora, out)
     return numbers_of_record(lines)
 
 
@@ -123,15 +106,13 @@ def learned_from(samples: pd.DataFrame) -> pd.DataFrame:
     return samples[samples["slot"] >= 0].sort_values("slot", kind="stable")
 
 
-def cut(arrays: Mapping[str, np.ndarray], rows: np.ndarray, lengths: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """The micro-batches of one update. rows: int [B], which it learns from; lengths: int [N], tokens of each row."""
-    for _, batch in micro_batches(arrays, rows, lengths, len(rows)):
-        yield batch
+def batches_of(start: Start[Any], arrays: Mapping[str, np.ndarray], lengths: np.ndarray) -> list[Batch]:
+    """The micro-batches of each update of an iteration, which learns from whole groups, in their order.
 
-
-def by_update(start: Start[Any], num_rows: int) -> list[np.ndarray]:
-    """The rows of each update of an iteration: whole groups, in their order."""
-    return np.split(np.arange(num_rows), start.settings.updates_per_iteration)
+    arrays: [N, ...] each; lengths: int [N], tokens of each row.
+    """
+    updates = np.split(np.arange(len(lengths)), start.settings.updates_per_iteration)
+    return [(batch for _, batch in micro_batches(arrays, rows, lengths, len(rows))) for rows in updates]
 
 
 def numbers_of(

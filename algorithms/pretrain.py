@@ -7,6 +7,7 @@ Text is drawn again for every update, from a generator keyed by (seed, update).
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from scaling.model.sizes import model_config
 from scaling.model.transformer import architecture
 from scaling.training.batching import Sequences, micro_batches, sequences
 from scaling.training.loop import Updates, run_updates
-from scaling.training.update import Objective, learning_rate_at
+from scaling.training.update import Objective, settings_at
 
 _STREAM = 0x3EB  # keeps the web text's generators apart from every other stream of the same seed
 _ORACLE = 0x04AC  # the same for the oracle's text
@@ -84,15 +85,7 @@ def _trained(config: Mapping[str, Any], settings: Pretrain, text: Text, stream: 
         arrays, size = {"tokens": rows.tokens, "mask": rows.mask}, settings.batch_size
         return [batch for _, batch in micro_batches(arrays, np.arange(size), rows.lengths, size)]
 
-    updates = Updates(
-        settings.num_updates,
-        batch_at,
-        learning_rate=lambda index: learning_rate_at(
-            settings.learning_rate, settings.warmup_fraction, "cosine", settings.num_updates, index
-        ),
-        weight_decay=settings.weight_decay,
-        max_gradient_norm=settings.max_gradient_norm,
-    )
+    updates = Updates(settings.num_updates, batch_at, partial(settings_at, settings, settings.num_updates))
     params, metrics = run_updates(policy.params, policy.config, updates, Objective(nll), out)
     save_policy(Policy(params, policy.config), out)
     length = int(texts_of(0).lengths.mean())  # nearly constant within a family

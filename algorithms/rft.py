@@ -43,7 +43,9 @@ def select_positives(config: Mapping[str, Any], inputs: Mapping[str, Path], out:
         if keep == "distinct":
             order = most_distinct(order, limit)
         elif keep in BY_VALUE:
-            order = by_value([tokens for tokens in order if (problem, tuple(tokens)) in worst], problem, worst, keep)
+            order = [tokens for tokens in order if (problem, tuple(tokens)) in worst]
+            # Those with the worst step first, or last for `high_value`; ties as they come.
+            order.sort(key=lambda tokens: worst[problem, tuple(tokens)], reverse=keep == "high_value")
         prompt = verified.prompt(problem)
         steps = {
             tuple(tokens): counts
@@ -71,14 +73,6 @@ def lowest_advantages(traces: pd.DataFrame) -> dict[tuple[Any, ...], float]:
         (trace.problem, tuple(trace.tokens)): min(advantages(trace.q_values, trace.prompt_value))
         for trace in traces[traces["reward"] == 1.0].itertuples(index=False)
     }
-
-
-def by_value(
-    completions: list[list[int]], problem: int, worst: Mapping[tuple[Any, ...], float], keep: str
-) -> list[list[int]]:
-    """The completions of a problem, those with the worst step first, or last for `high_value`; ties as they come."""
-    sign = -1.0 if keep == "high_value" else 1.0
-    return sorted(completions, key=lambda tokens: sign * worst[problem, tuple(tokens)])
 
 
 def _rows_before(inputs: Mapping[str, Path]) -> list[tuple[Any, ...]]:

@@ -21,9 +21,8 @@ import pandas as pd
 
 from algorithms.on_policy import (
     Start,
-    by_update,
+    batches_of,
     clipped_gain,
-    cut,
     entropy,
     k3,
     learned_from,
@@ -134,7 +133,7 @@ class Learner:
             arrays["old_token_logps"] = start.logps(params, rows)
         if self.needs_reference:
             arrays["ref_token_logps"] = start.logps(start.reference.params, rows)
-        return [cut(arrays, of, rows.lengths) for of in by_update(start, len(learned))]
+        return batches_of(start, arrays, rows.lengths)
 
     def token_gains(self, learned: pd.DataFrame) -> np.ndarray:
         """float32 [N, T]: of each token the gain of its step."""

@@ -21,7 +21,7 @@ def looking_every(monkeypatch, seconds):
 def killing(monkeypatch, learner, at):
     """Make the stage of a learner's module die at an event: each draw of samples and each update is one."""
     events = iter(range(10**6))
-    draw, cut = learner.draw, learner.cut
+    draw, batches_of = learner.draw, learner.batches_of
 
     def dies(function):
         def event(*arguments):
@@ -31,8 +31,8 @@ def killing(monkeypatch, learner, at):
 
         return event
 
-    def late(*arguments):
-        yield from dies(cut)(*arguments)  # when the update asks for its rows
+    def late(batches):
+        yield from dies(iter)(batches)  # when the update asks for its rows
 
     monkeypatch.setattr(learner, "draw", dies(draw))
-    monkeypatch.setattr(learner, "cut", late)
+    monkeypatch.setattr(learner, "batches_of", lambda *given: [late(batches) for batches in batches_of(*given)])

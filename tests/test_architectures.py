@@ -9,9 +9,8 @@ import pytest
 from references import numpy_transformer
 from tiny_policy import CONFIG, random_params
 
-from scaling.model.rope import frequencies
 from scaling.model.sizes import ModelConfig, RopeScaling
-from scaling.model.transformer import architecture
+from scaling.model.transformer import architecture, frequencies
 
 # Two layers of float32 sums of at most 32 terms: a few hundred roundings of 6e-8. A feature left out changes
 # logits by 1e-2 or more, which the test of influence holds.

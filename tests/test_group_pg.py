@@ -273,8 +273,10 @@ def test_later_updates_of_an_iteration_leave_the_policy_that_sampled(chain, tmp_
 
 def test_negatives_only_learn_nothing_from_right_completions(chain, tmp_path, monkeypatch):
     seen = []
-    real = group_pg.cut
-    monkeypatch.setattr(group_pg, "cut", lambda arrays, *rest: seen.append(arrays) or real(arrays, *rest))
+    real = group_pg.batches_of
+    monkeypatch.setattr(
+        group_pg, "batches_of", lambda start, arrays, *rest: seen.append(arrays) or real(start, arrays, *rest)
+    )
     train(chain, tmp_path, iterations=1, positive_weight=0.0)
     rewards = pd.read_parquet(tmp_path / "samples.parquet").sort_values("slot", kind="stable")["reward"].to_numpy()
     gains = seen[0]["advantage"]
@@ -283,16 +285,16 @@ def test_negatives_only_learn_nothing_from_right_completions(chain, tmp_path, mo
 
 def test_the_divergence_is_part_of_rloos_reward(chain, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(group_pg, "cut", lambda arrays, *rest: seen.append(arrays) or iter(()))
-    monkeypatch.setattr(on_policy, "run_iterations", lambda params, config, iterations, *rest, **more: one(iterations))
+    monkeypatch.setattr(group_pg, "batches_of", lambda start, arrays, lengths: seen.append(arrays) or [])
+    monkeypatch.setattr(on_policy, "run_iterations", lambda start, settings, *given: one(*given[:2]))
     monkeypatch.setattr(on_policy, "numbers_of_record", lambda lines: {})
     start = load_policy(chain["sft"])
     policy = jax.tree.map(lambda leaf: leaf * 1.05, start.params)
 
-    def one(iterations):
-        samples = iterations.sample(policy, 0)
+    def one(sample, batches):
+        samples = sample(policy, 0)
         samples["tokens"] = [np.array(tokens) for tokens in samples["tokens"]]
-        iterations.batches(policy, samples)
+        batches(policy, samples)
         seen.append(samples)
         return start.params, []
 

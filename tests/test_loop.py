@@ -18,7 +18,7 @@ from scaling.stage import CHECKPOINTS
 from scaling.training import checkpoint
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.loop import METRICS_FILE, Updates, run_updates, train
-from scaling.training.update import Objective, Sum, init_state
+from scaling.training.update import Objective, OptimizerSettings, Sum, init_state
 
 NUM_UPDATES = 40  # a line every two updates
 
@@ -52,7 +52,7 @@ def fit(out, kill_at=None, rows=regression_rows, num_updates=NUM_UPDATES, every_
 
     out.mkdir(exist_ok=True)
     params = {"w": jnp.zeros(3)}
-    updates = Updates(num_updates, batch_at, lambda index: 0.1 / (1 + index), 0.01, 1.0)
+    updates = Updates(num_updates, batch_at, lambda index: OptimizerSettings(0.1 / (1 + index), 0.01, 1.0))
     return run_updates(params, CONFIG, updates, Objective(regression), out, every_seconds)
 
 
@@ -119,7 +119,7 @@ def test_a_policy_resumes_with_its_optimizer_state_bit_for_bit(lora, tmp_path, t
 
         out.mkdir(exist_ok=True)
         trained, frozen = params_of(0)
-        updates = Updates(8, batch_at, lambda index: 1e-3 * (1 + index), 0.1, 1.0)
+        updates = Updates(8, batch_at, lambda index: OptimizerSettings(1e-3 * (1 + index), 0.1, 1.0))
         return run_updates(trained, CONFIG, updates, Objective(nll), out, 2.0, lora, frozen)
 
     expected, out = pretrain(tmp_path / "unbroken"), tmp_path / "killed"
@@ -187,7 +187,7 @@ def test_a_window_is_totals_over_counts(tmp_path):
         batch["weight"] = np.array([1, 1, 1, 1] if index % 2 == 0 else [1, 0, 0, 0], np.float32)
         return batch
 
-    updates = Updates(40, lambda index: [rows(index)], lambda _: 0.0, 0.0, 1.0)
+    updates = Updates(40, lambda index: [rows(index)], lambda _: OptimizerSettings(0.0, 0.0, 1.0))
     run_updates({"w": jnp.zeros(3)}, CONFIG, updates, Objective(regression), tmp_path)
     for window, line in enumerate(lines(tmp_path)):
         first, second = regression_rows(2 * window)["y"], regression_rows(2 * window + 1)["y"][:1]

@@ -13,7 +13,7 @@ from scaling.config.policy import Lora
 from scaling.model import memory_need
 from scaling.model.layout import ONE_DEVICE
 from scaling.model.memory_need import rows_on_device, sampling_memory, scoring_memory, training_memory
-from scaling.model.sampling import CHUNK_SIZES, PREFILL_SIZES
+from scaling.model.sampling import CHUNK_SIZES
 from scaling.model.sizes import ModelConfig
 from scaling.pricing.lengths import known_shape
 from scaling.training import batching
@@ -114,7 +114,7 @@ def test_a_forward_pass_keeps_one_layer_and_no_cache_whatever_the_depth():
 
 
 def test_what_is_predicted_for_is_what_the_sampler_and_the_batches_do():
-    assert max(CHUNK_SIZES) == memory_need.SAMPLER_ROWS and PREFILL_SIZES == memory_need.PREFILL_PROMPTS
+    assert max(CHUNK_SIZES) == memory_need.SAMPLER_ROWS
     assert batching.BUCKET == memory_need.BUCKET
     assert rows_on_device(tokens_a_row=72, batch_rows=64, tokens_limit=320) == 4
     assert rows_on_device(tokens_a_row=72, batch_rows=3, tokens_limit=8192) == 4

@@ -16,7 +16,7 @@ from scaling.engine.worker import Done, run_stage
 from scaling.stage import Stage
 from scaling.training import checkpoint
 from scaling.training.loop import METRICS_FILE, Updates, run_updates
-from scaling.training.update import Objective, Sum
+from scaling.training.update import Objective, OptimizerSettings, Sum
 
 NUM_UPDATES = 40
 STAGE = Stage("toy", {"text": "fit", "seed": 0})
@@ -46,7 +46,7 @@ def fit(kill_at=None):
                 raise Killed
             return batch_at(index)
 
-        updates = Updates(NUM_UPDATES, batches, lambda index: 0.1, 0.0, 1.0)
+        updates = Updates(NUM_UPDATES, batches, lambda index: OptimizerSettings(0.1, 0.0, 1.0))
         params, numbers = run_updates({"w": jnp.zeros(3)}, CONFIG, updates, Objective(regression), out, 3.0)
         if kill_at == NUM_UPDATES:
             raise Killed

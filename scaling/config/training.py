@@ -4,7 +4,7 @@ In: plain mappings. Out: the frozen settings that the stages in `algorithms` rea
 arXiv 2406.14532) does not state a setting, the default is marked as a substitute.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,7 @@ class Pretrain(Section):
     batch_size: Count = 192
     learning_rate: Positive = 3e-3
     warmup_fraction: Fraction = 0.05
+    schedule: ClassVar[Literal["cosine"]] = "cosine"  # no setting
     weight_decay: NonNegative = 0.0
     max_gradient_norm: Positive = 1.0
     seed: Seed = 0

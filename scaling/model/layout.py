@@ -39,15 +39,8 @@ PARAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 # Target of a `Lora` -> where its matrix is in a layer; the order decides the random numbers, so it must not change.
 PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "query": ("attention", "query"),
-        "key": ("attention", "key"),
-        "value": ("attention", "value"),
-        "output": ("attention", "output"),
-        "gate": ("ffn", "gate"),
-        "up": ("ffn", "up"),
-        "down": ("ffn", "down"),
-    }
+    {name: ("attention", name) for name in ("query", "key", "value", "output")}
+    | {name: ("ffn", name) for name in ("gate", "up", "down")}
 )
 # What a dimension counts -> the axis of the mesh that divides it.
 OVER: Mapping[str, str] = MappingProxyType(
@@ -92,14 +85,12 @@ def param_axes(name: str, config: ModelConfig, axes: Mapping[str, int]) -> tuple
 def params_on_device(config: ModelConfig, axes: Mapping[str, int]) -> float:
     """How many numbers of a decoder's params one device holds."""
     sizes = dimensions(config)
-    divided = {
-        path: math.prod(sizes[kind] for kind in kinds)
-        for path, kinds in PARAMS.items()
-        if (config.untied_head or path != "head.kernel") and (config.qkv_bias or not path.endswith(".bias"))
-    }
     total = held = 0.0
-    for path, size in divided.items():
+    for path, kinds in PARAMS.items():
+        if (path == "head.kernel" and not config.untied_head) or (path.endswith(".bias") and not config.qkv_bias):
+            continue
         copies = config.num_layers if path.startswith(("attention.", "ffn.")) else 1
-        total += copies * size
-        held += copies * size * math.prod(share(kind, config, axes) for kind in PARAMS[path])
+        size = copies * math.prod(sizes[kind] for kind in kinds)
+        total += size
+        held += size * math.prod(share(kind, config, axes) for kind in kinds)
     return held + config.num_params - total

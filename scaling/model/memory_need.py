@@ -45,34 +45,22 @@ def training_memory(
     rows: sequences of a micro-batch on one device, two for a preference pair; length: tokens of each, padding included.
     whole_logits: the loss reads all logits, so that a large vocabulary is not computed in tiles.
     """
-    held, trained = FLOAT32 * params_on_device(config, axes), FLOAT32 * params_on_device(config, axes)
-    if lora is not None:
-        trained = FLOAT32 * adapter_params(config, lora)
+    held = FLOAT32 * params_on_device(config, axes)
+    trained = held if lora is None else FLOAT32 * adapter_params(config, lora)
     activations = rows * length * _activations(config, axes, length, remat)
-    # Logits, their softmax, and the gradients of both.
-    logits = 4 * FLOAT32 * rows * length * config.vocab_size * share("vocab", config, axes)
-    if _is_large(config, axes):
-        projection = config.vocab_size * config.width * share("vocab", config, axes) if whole_logits else 0.0
-        gathered = _layer(config, {**axes, "fsdp": 1}) + projection if axes["fsdp"] > 1 else 0.0
-        tile = 2 * FLOAT32 * rows * length * min(TILE, config.vocab_size) * share("vocab", config, axes)
-        return {
-            "start policy": held,
-            "params": trained,
-            "AdamW moments": 2 * trained,
-            "gradients": trained,
-            "gathered params": _bytes(config) * gathered,
-            "params and gradients as computed with": 2 * _stacked(config, axes),
-            "activations": activations,
-            "logits": logits if whole_logits else tile,
-        }
-    unsummed = _unsummed(config, axes) if lora is None else 0.0
+    tiled = _is_large(config, axes) and not whole_logits
+    # Logits, their softmax, and the gradients of both; of a tile the first two.
+    arrays, words = (2, min(TILE, config.vocab_size)) if tiled else (4, config.vocab_size)
+    logits = arrays * FLOAT32 * rows * length * words * share("vocab", config, axes)
+    unsummed = _unsummed(config, axes) if lora is None and not _is_large(config, axes) else 0.0
     return {
         # The policy that training starts from stays in memory: DPO's reference, what adapters add to, or a copy.
         "start policy": held,
         "params": trained,
         "AdamW moments": 2 * trained,
         "gradients": trained,
-        "gathered params": _gathered(config, axes),
+        "gathered params": _gathered(config, axes, whole_logits),
+        "params and gradients as computed with": 2 * _stacked(config, axes),
         "activations": activations,
         "logits": logits,
         # They are made while activations are freed.
@@ -90,7 +78,7 @@ def sampling_memory(
     return {
         "params": FLOAT32 * held,
         "params as computed with": size * held if config.bfloat16 else 0.0,
-        "gathered params": _gathered(config, axes),
+        "gathered params": _gathered_at_once(config, axes),
         "cache": size * rows * (prompt_tokens + new_tokens) * config.num_layers * 2 * kv_width,
         "activations": prompts * prompt_tokens * _forward_activations(config, axes, prompt_tokens),
     }
@@ -108,8 +96,9 @@ def _layer(config: ModelConfig, axes: Mapping[str, int]) -> float:
 
 
 def _stacked(config: ModelConfig, axes: Mapping[str, int]) -> float:
-    """Bytes of the copies that scanned layers read."""
-    return _bytes(config) * config.num_layers * _layer(config, axes) if config.num_layers >= SCANNED else 0.0
+    """Bytes of the copies that scanned layers read; there are none with a small vocabulary."""
+    scanned = _is_large(config, axes) and config.num_layers >= SCANNED
+    return _bytes(config) * config.num_layers * _layer(config, axes) if scanned else 0.0
 
 
 def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, length: int) -> dict[str, float]:
@@ -122,17 +111,10 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
     large = _is_large(config, axes)
     words = min(TILE, config.vocab_size) if large else config.vocab_size
     logits = 2 * FLOAT32 * tokens * words * share("vocab", config, axes)  # and their log-softmax
-    if large:
-        return {
-            "params": FLOAT32 * params_on_device(config, axes),
-            "gathered params": _bytes(config) * _layer(config, {**axes, "fsdp": 1}) if axes["fsdp"] > 1 else 0.0,
-            "params as computed with": _stacked(config, axes),
-            "activations": activations,
-            "logits": max(0.0, logits - activations),
-        }
     return {
         "params": FLOAT32 * params_on_device(config, axes),
         "gathered params": _gathered(config, axes),
+        **({"params as computed with": _stacked(config, axes)} if large else {}),
         "activations": activations,
         "logits": max(0.0, logits - activations),  # they are made after the last layer's activations are freed
     }
@@ -144,9 +126,9 @@ def rows_on_device(tokens_a_row: int, batch_rows: int, tokens_limit: int) -> int
     return 1 << min(fitting.bit_length() - 1, (batch_rows - 1).bit_length())
 
 
-def padded(length: float) -> int:
+def padded(length: float, bucket: int = BUCKET) -> int:
     """A length padded as in batches."""
-    return max(BUCKET, int(-(-length // BUCKET)) * BUCKET)
+    return max(bucket, int(-(-length // bucket)) * bucket)
 
 
 def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, remat: bool) -> float:
@@ -170,7 +152,15 @@ def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: i
     return _bytes(config) * working + FLOAT32 * heads * length
 
 
-def _gathered(config: ModelConfig, axes: Mapping[str, int]) -> float:
+def _gathered(config: ModelConfig, axes: Mapping[str, int], whole_logits: bool = False) -> float:
+    """Bytes of the gathered params of one layer, and of the output projection where all logits are read, if large."""
+    if not _is_large(config, axes):
+        return _gathered_at_once(config, axes)
+    projection = config.vocab_size * config.width * share("vocab", config, axes) if whole_logits else 0.0
+    return _bytes(config) * (_layer(config, {**axes, "fsdp": 1}) + projection) if axes["fsdp"] > 1 else 0.0
+
+
+def _gathered_at_once(config: ModelConfig, axes: Mapping[str, int]) -> float:
     """Bytes of the params of all layers that come from other devices: XLA on CPU gathers them once for both passes.
 
     For accelerators, where XLA schedules for memory, this is an upper estimate, and even more so with remat.

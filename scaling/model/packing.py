@@ -71,8 +71,8 @@ def largest_call(members: int, sequences: int, length: int, ways: int, limit: in
     """
     count, longest, limit = members * sequences, rounded(length), max(limit, rounded(sequences * length))
     rows = _rows(count * length, longest, ways, limit)
-    in_one_call = rounded(-(-count // (ways * rows)) * length)
-    return rows, min(in_one_call, _rounded_down(limit // rows))
+    in_one_call, widest = rounded(-(-count // (ways * rows)) * length), limit // rows
+    return rows, min(in_one_call, widest // _step(widest) * _step(widest))
 
 
 def calls_of(update: Sequence[Sequence[int]], packing: Packing) -> Iterator[Call]:
@@ -109,10 +109,6 @@ def rounded(width: int) -> int:
     """The next of the widths that calls have before they are made fewer."""
     width = max(1, width)
     return -(-width // _step(width)) * _step(width)
-
-
-def _rounded_down(width: int) -> int:
-    return width // _step(width) * _step(width)
 
 
 def _step(width: int) -> int:

@@ -16,13 +16,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from scaling.config.policy import Lora
 from scaling.config.section import parse
 from scaling.model.lora import merged
-from scaling.model.sharding import placed_params, whole
+from scaling.model.sharding import dotted, placed_params, whole
 from scaling.model.sizes import ModelConfig
 from scaling.model.transformer import Params, architecture
 
@@ -134,19 +135,13 @@ def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def flat(params: Params) -> dict[str, jax.Array]:
     """Dotted name -> array of a nested dict."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {".".join(str(getattr(entry, "key", entry)) for entry in path): leaf for path, leaf in leaves}
+    return {dotted(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
 def nested(arrays: Mapping[str, np.ndarray]) -> dict[Any, Any]:
     """The nested dict of dotted names; a number is the index of a layer."""
-    root: dict[Any, Any] = {}
-    for name, array in arrays.items():
-        *parents, leaf = (int(part) if part.isdigit() else part for part in name.split("."))
-        node = root
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = array
+    paths = {name: tuple(int(part) if part.isdigit() else part for part in name.split(".")) for name in arrays}
+    root: dict[Any, Any] = unflatten_dict({paths[name]: array for name, array in arrays.items()})
     return root
 
 

@@ -14,22 +14,21 @@ once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.model.memory_need import BUCKET, PREFILL_PROMPTS, SAMPLER_ROWS, padded
 from scaling.model.sharding import placed_params, repeated
 from scaling.model.sizes import SMALL_VOCABULARY, ModelConfig
 from scaling.model.transformer import LayerCache, Params, architecture
 
-BUCKET = 8  # tokens; prompts and completions are padded to a multiple of it
-WIDE_BUCKET = 64  # the same above SMALL_VOCABULARY, where a compilation takes longer than the filler
-CHUNK_SIZES = (64, 128)  # rows of one compiled call
+WIDE_BUCKET = 64  # the same as BUCKET above SMALL_VOCABULARY, where a compilation takes longer than the filler
+CHUNK_SIZES = (64, SAMPLER_ROWS)  # rows of one compiled call
 FEW_ROWS = (8, 16, 32)  # of a chunk that is not full, above SMALL_VOCABULARY, where a row of filler is expensive
-PREFILL_SIZES = (16, 64, 256)  # different prompts of one compiled call
 
 PAD, BOS, EOS = 0, 1, 2
 
@@ -84,18 +83,18 @@ def sample(
     bucket, sizes = (WIDE_BUCKET, FEW_ROWS + CHUNK_SIZES) if is_large else (BUCKET, CHUNK_SIZES)
     for rows in _chunks(order):
         longest, most_new = max(len(prompts[row]) for row in rows), int(limits[rows].max())
-        padded, slots = _widths(longest, most_new, bucket, config.max_positions)
+        prompt_width, slots = _widths(longest, most_new, bucket, config.max_positions)
         size = next(size for size in sizes if size >= len(rows))
         # The filler repeats a row: it ends when that row ends and brings no prompt of its own.
         filled = np.concatenate([rows, np.full(size - len(rows), rows[0])])
         prompt_of: np.ndarray | None
         different, prompt_of = np.unique(identity[filled], return_inverse=True)
         # The number of different prompts is rounded up too: each number of them would compile another program.
-        room = min(size, next(size for size in PREFILL_SIZES if size >= len(different)))
+        room = min(size, next(size for size in PREFILL_PROMPTS if size >= len(different)))
         if room == size:  # nothing to share: every row brings its own prompt
             different, prompt_of = filled, None
         different = np.concatenate([different, np.full(room - len(different), different[0])])
-        batch, starts = _left_padded([prompts[row] for row in different], padded)
+        batch, starts = _left_padded([prompts[row] for row in different], prompt_width)
         chunk = _Chunk(
             batch,
             starts,
@@ -161,13 +160,8 @@ def chosen_keys(keys: jax.Array, rows: np.ndarray) -> jax.Array:
 
 @jax.jit
 def _folded(root: jax.Array, ids: jax.Array) -> jax.Array:
-    def fold(row: jax.Array) -> jax.Array:
-        key = root
-        for index in range(ids.shape[1]):
-            key = jax.random.fold_in(key, row[index])
-        return key
-
-    return jax.vmap(fold)(ids)
+    columns = range(ids.shape[1])
+    return jax.vmap(lambda row: reduce(jax.random.fold_in, [row[column] for column in columns], root))(ids)
 
 
 class _Chunk(NamedTuple):
@@ -315,15 +309,11 @@ def _check_room(prompts: Sequence[Sequence[int]], max_new_tokens: Sequence[int],
 
 def _widths(longest: int, most_new: int, bucket: int, room: int | None) -> tuple[int, int]:
     """Slots of a chunk's prompts and completions: multiples of the bucket, if the policy has room for that."""
-    padded, slots = _round_up(longest, bucket), _round_up(most_new, bucket)
-    if room is None or padded + slots <= room or longest + max(1, most_new) > room:
-        return padded, slots
+    width, slots = padded(longest, bucket), padded(most_new, bucket)
+    if room is None or width + slots <= room or longest + max(1, most_new) > room:
+        return width, slots
     slots = min(slots, room - longest)
-    return min(padded, room - slots), slots
-
-
-def _round_up(length: int, bucket: int) -> int:
-    return max(bucket, -(-length // bucket) * bucket)
+    return min(width, room - slots), slots
 
 
 def _chunks(rows: np.ndarray) -> list[np.ndarray]:

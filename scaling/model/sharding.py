@@ -10,7 +10,8 @@ otherwise written for one device. Without a mesh these functions change nothing.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from scaling.model.sizes import ModelConfig
 ROWS = ("data", "fsdp")  # the axes over which the rows of a batch are divided
 
 Tree = TypeVar("Tree")
+dotted = partial(jax.tree_util.keystr, simple=True, separator=".")  # of a param's path in the nested dict
 
 
 @contextlib.contextmanager
@@ -59,7 +61,7 @@ def placed_params(params: Tree, config: ModelConfig) -> Tree:
         on_device: Tree = jax.tree.map(jax.numpy.asarray, params)
         return on_device
     placed: Tree = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(_dotted(path), config, mesh.shape))), params
+        lambda path, leaf: _put(leaf, NamedSharding(mesh, param_spec(dotted(path), config, mesh.shape))), params
     )
     return placed
 
@@ -90,8 +92,7 @@ def constrained_rows(array: jax.Array, last: str | None = None) -> jax.Array:
         return array
     end = None if last is None else axis_of(last, array.shape[-1], axes)
     middle = (None,) * (array.ndim - 2)
-    constrained: jax.Array = _constrained(array, P(*row_spec(array.shape[0], axes), *middle, end))
-    return constrained
+    return _constrained(array, P(*row_spec(array.shape[0], axes), *middle, end))
 
 
 def looked_up(table: jax.Array, tokens: jax.Array, dtype: str) -> jax.Array:
@@ -130,8 +131,7 @@ def constrained_shards(array: jax.Array) -> jax.Array:
         spec = P(axis_of("width", array.shape[0], axes), words, None)
     else:
         spec = P(*row_spec(array.shape[0], axes), None, words, None)
-    divided: jax.Array = _constrained(array, spec)
-    return divided
+    return _constrained(array, spec)
 
 
 def constrained_stack(params: Tree, config: ModelConfig) -> Tree:
@@ -141,10 +141,7 @@ def constrained_stack(params: Tree, config: ModelConfig) -> Tree:
 
 def repeated(tree: Tree) -> Tree:
     """Inside jit: arrays that are whole on every device, so that every process can read them."""
-    if not _ambient_axes():
-        return tree
-    constrained: Tree = _constrained(tree, P())
-    return constrained
+    return _constrained(tree, P()) if _ambient_axes() else tree
 
 
 def row_multiple() -> int:
@@ -198,20 +195,17 @@ def _put(leaf: np.ndarray | jax.Array, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _dotted(path: tuple[Any, ...]) -> str:
-    return ".".join(str(getattr(entry, "key", entry)) for entry in path)
-
-
 def _constrained_as(spec: Callable[[str, Mapping[str, int]], P], params: Tree) -> Tree:
     """spec: of a param, by its dotted path, on a mesh of those sizes."""
     axes = _ambient_axes()
     if not axes:
         return params
     constrained: Tree = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _constrained(leaf, spec(_dotted(path), axes)), params
+        lambda path, leaf: _constrained(leaf, spec(dotted(path), axes)), params
     )
     return constrained
 
 
-def _constrained(leaf: Any, spec: P) -> Any:
-    return jax.lax.with_sharding_constraint(leaf, spec)
+def _constrained(tree: Tree, spec: P) -> Tree:
+    constrained: Tree = jax.lax.with_sharding_constraint(tree, spec)
+    return constrained

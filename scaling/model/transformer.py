@@ -11,19 +11,20 @@ With `config.bfloat16`, matrix products read and write bfloat16 (of params cast 
 arrive in float32), and so do the residual stream and the cache. Norms, rotation, softmax and logits are float32.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from scaling.config.policy import Lora
 from scaling.model.lora import add_adapters
-from scaling.model.rope import rotate, rotation
 from scaling.model.sharding import constrained_rows, constrained_stack, looked_up
-from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, ModelConfig
+from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, ModelConfig, RopeScaling
 from scaling.model.vocabulary import Unprojected, in_tiles
 
 Params = Mapping[str, Any]  # nested
@@ -39,12 +40,9 @@ class LayerCache(NamedTuple):
 
     def widened(self, num_slots: int) -> "LayerCache":
         """The cache with empty slots appended."""
-        room = (0, num_slots)
-        nothing = (0, 0)
-        return LayerCache(
-            jnp.pad(self.keys, (nothing, nothing, nothing, room)),
-            jnp.pad(self.values, (nothing, nothing, room, nothing)),
-        )
+        room, nothing = (0, num_slots), (0, 0)
+        keys = jnp.pad(self.keys, (nothing, nothing, nothing, room))
+        return LayerCache(keys, jnp.pad(self.values, (nothing, nothing, room, nothing)))
 
 
 class Linear(nnx.Module):
@@ -267,13 +265,11 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
             add_adapters(decoder, lora)
         return decoder
 
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))))
-    layerdef, one_layer = nnx.split(nnx.eval_shape(lambda: fresh(nnx.Rngs(0))).layers[0])
+    abstract = nnx.eval_shape(lambda: fresh(nnx.Rngs(0)))
+    graphdef, layerdef = nnx.graphdef(abstract), nnx.graphdef(abstract.layers[0])
 
     def module(params: Params) -> Transformer:
-        state = jax.tree.map(lambda leaf: leaf, abstract)
-        nnx.replace_by_pure_dict(state, dict(params))
-        merged: Transformer = nnx.merge(graphdef, state)
+        merged: Transformer = nnx.merge(graphdef, dict(params))
         return merged
 
     def init(key: jax.Array) -> Params:
@@ -281,9 +277,7 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         return pure
 
     def layer(params: Params) -> Layer:
-        state = jax.tree.map(lambda leaf: leaf, one_layer)
-        nnx.replace_by_pure_dict(state, dict(params))
-        merged: Layer = nnx.merge(layerdef, state)
+        merged: Layer = nnx.merge(layerdef, dict(params))
         return merged
 
     def through_layers(
@@ -344,3 +338,51 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
         return as_read
 
     return Architecture(init, apply, predict, prefill, decode, cast)
+
+
+# Rotary positions (Su et al. 2021, arXiv 2104.09864), with the two scalings for longer contexts that checkpoints use.
+
+
+def rotation(positions: jax.Array, length: int, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines float32 [B, 1, T, E/2] of int32 positions [B, T] below `length`.
+
+    Looked up in a table of constants: otherwise XLA would compute the cosines again in every layer and for every head.
+    """
+    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies(config)
+    table = jnp.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))  # [length, E]
+    cosines, sines = jnp.split(table[positions][:, None], 2, axis=-1)
+    return cosines, sines
+
+
+def rotate(heads: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary embedding of [B, H, T, E]: the first and second halves of E are the pairs (as in Llama)."""
+    cosines, sines = rotation
+    first, second = jnp.split(heads, 2, axis=-1)
+    cosines, sines = jnp.broadcast_to(cosines, first.shape), jnp.broadcast_to(sines, first.shape)
+    return jnp.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
+
+
+def frequencies(config: ModelConfig) -> np.ndarray:
+    """Radians per position, float32 [E/2]."""
+    half = config.head_width // 2
+    plain: np.ndarray = config.rope_theta ** (-np.arange(half, dtype=np.float32) / half)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return plain
+    if scaling.kind == "linear":
+        return plain / scaling.factor
+    return _llama3(plain, scaling)
+
+
+def _llama3(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    """Slow frequencies are divided by the factor, fast ones kept, those between interpolated.
+
+    A frequency is slow when it turns less than `low_frequency_factor` times in the original context, fast when more
+    than `high_frequency_factor` times (Llama 3.1; the rule is in the model's code, in no paper).
+    """
+    low, high, positions = scaling.low_frequency_factor, scaling.high_frequency_factor, scaling.original_max_positions
+    assert low is not None and high is not None and positions is not None  # RopeScaling demands all three
+    turns = positions * plain / (2 * math.pi)
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 0 is slow, 1 is fast
+    scaled: np.ndarray = (1 - kept) * plain / scaling.factor + kept * plain
+    return scaled

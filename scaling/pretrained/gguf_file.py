@@ -34,16 +34,12 @@ _IN_LAYER = {
 
 def load_gguf(path: Path) -> Policy:
     """Read a file; raises ValueError naming what is missing, unexpected, of another shape or not supported."""
-    reader = _reader(path)
+    config, tensors, kind = _opened(path)
     from gguf.quants import dequantize
-
-    fields, tensors = _fields(reader), _tensors(reader)
-    config = _shape(fields, tensors, str(path))
-    grouped = fields["general.architecture"] == "llama"
 
     def read(name: str) -> np.ndarray:
         array: np.ndarray = dequantize(tensors[name].data, tensors[name].tensor_type)
-        if grouped and name.endswith(("q_proj.weight", "k_proj.weight")):
+        if kind == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
             return _halves(array, config.head_width)
         return array
 
@@ -53,8 +49,7 @@ def load_gguf(path: Path) -> Policy:
 
 def read_shape(path: Path) -> ModelConfig:
     """The shape alone."""
-    reader = _reader(path)
-    return _shape(_fields(reader), _tensors(reader), str(path))
+    return _opened(path)[0]
 
 
 def hf_name(name: str) -> str:
@@ -69,7 +64,8 @@ def hf_name(name: str) -> str:
     return name
 
 
-def _reader(path: Path) -> Any:
+def _opened(path: Path) -> tuple[ModelConfig, dict[str, Any], str]:
+    """The shape, the tensors by their Hugging Face names, and the architecture."""
     try:
         from gguf import GGUFReader
     except ImportError as error:
@@ -77,17 +73,11 @@ def _reader(path: Path) -> Any:
             "reading a GGUF file needs the package gguf, which is not installed; install the project with its extra:"
             " pip install --editable '.[hf]'."
         ) from error
-    return GGUFReader(path)
-
-
-def _fields(reader: Any) -> dict[str, Any]:
-    """The scalar fields, and the tokenizer's stop token."""
-    scalar = (name for name in reader.fields if not name.startswith("tokenizer.") or name == _STOP)
-    return {name: reader.fields[name].contents() for name in scalar}
-
-
-def _tensors(reader: Any) -> dict[str, Any]:
-    return {hf_name(tensor.name): tensor for tensor in reader.tensors}
+    reader = GGUFReader(path)
+    scalar = [name for name in reader.fields if not name.startswith("tokenizer.") or name == _STOP]
+    fields = {name: reader.fields[name].contents() for name in scalar}
+    tensors = {hf_name(tensor.name): tensor for tensor in reader.tensors}
+    return _shape(fields, tensors, str(path)), tensors, fields["general.architecture"]
 
 
 def _shape(fields: dict[str, Any], tensors: dict[str, Any], where: str) -> ModelConfig:

@@ -61,9 +61,8 @@ def load_checkpoint(folder: Path) -> Policy:
                     )
                 owners[name] = stored
         shapes = {name: tuple(owner.get_slice(name).get_shape()) for name, owner in owners.items()}
-        dtypes = {name: owner.get_slice(name).get_dtype() for name, owner in owners.items()}
-        for name, dtype in dtypes.items():
-            if dtype not in DTYPES:
+        for name, owner in owners.items():
+            if (dtype := owner.get_slice(name).get_dtype()) not in DTYPES:
                 raise ValueError(f"{folder}: tensor {name!r} is {dtype}; expected one of {', '.join(DTYPES)}.")
         return Policy(read_params(config, shapes, lambda name: owners[name].get_tensor(name), str(folder)), config)
 
@@ -84,13 +83,12 @@ def read_params(
             raise ValueError(f"{where} has an unexpected tensor {name!r}; its config implies no such part.")
     arrays = {}
     for name, own in names.items():
-        expected = ours[own][::-1]  # only vectors and transposed matrices, and the embedding
-        if own == "embedding.embedding":
-            expected = ours[own]
+        is_kernel = own.endswith(".kernel")
+        expected = ours[own][::-1] if is_kernel else ours[own]
         if shapes[name] != expected:
             raise ValueError(f"{where}: tensor {name!r} has shape {shapes[name]}, its config implies {expected}.")
         array = np.asarray(read(name)).astype(np.float32)
-        arrays[own] = array.T if own.endswith(".kernel") else array
+        arrays[own] = array.T if is_kernel else array
     return placed_params(nested(arrays), config)
 
 

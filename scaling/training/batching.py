@@ -96,10 +96,8 @@ class Schedule:
 
 def micro_batch_tokens() -> int:
     """The number of tokens of one compiled call: from the section `memory`, or by the kind of machine."""
-    configured = current_memory().micro_batch_tokens
-    if configured is not None:
-        return configured
-    return CPU_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_TOKENS
+    usual = CPU_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_TOKENS
+    return current_memory().micro_batch_tokens or usual
 
 
 def cutter(
@@ -173,11 +171,12 @@ def micro_batches(
     micro-batch is filled up to its number of rows, with `weight` float32: 1 for a row, 0 for filler.
     """
     width_limit = arrays["tokens"].shape[-1]
-    sequences_a_row = int(np.prod(arrays["tokens"].shape[1:-1]))  # 2 for a pair
+    sequences_a_row, devices = int(np.prod(arrays["tokens"].shape[1:-1])), row_multiple()  # a pair has 2 sequences
     left = rows[np.argsort(-lengths[rows], kind="stable")]
     while len(left):
         width = min(max(1, -(-int(lengths[left[0]]) // BUCKET)) * BUCKET, width_limit)
-        size = _micro_batch_size(width * sequences_a_row, batch_size)
+        # On each of the devices over which rows are divided equally many.
+        size = devices * rows_on_device(width * sequences_a_row, -(-batch_size // devices), micro_batch_tokens())
         cut = {name: array[..., :width] if name in PER_TOKEN else array for name, array in arrays.items()}
         yield left[:size], take(cut, left[:size], size)
         left = left[size:]
@@ -191,12 +190,6 @@ def _as_wide(arrays: Mapping[str, np.ndarray], width: int) -> dict[str, np.ndarr
         return np.pad(cut, [(0, 0)] * (cut.ndim - 1) + [(0, width - cut.shape[-1])])
 
     return {name: widened(array) if name in PER_TOKEN else array for name, array in arrays.items()}
-
-
-def _micro_batch_size(tokens_a_row: int, batch_size: int) -> int:
-    """The rows of all devices over which rows are divided, equally many on each."""
-    devices = row_multiple()
-    return devices * rows_on_device(tokens_a_row, -(-batch_size // devices), micro_batch_tokens())
 
 
 def take(arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:

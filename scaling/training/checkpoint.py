@@ -155,11 +155,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    names = sorted(
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, found in os.walk(folder)
-        for name in found
-        if not name.startswith(_LIST)
-    )
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(_LIST)]
+    names = sorted(os.fspath(path.relative_to(folder)) for path in files)
     with ThreadPoolExecutor(max_workers=_NUM_THREADS) as threads:
         return dict(zip(names, threads.map(lambda name: sha256_of(folder / name), names), strict=True))

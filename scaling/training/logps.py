@@ -116,35 +116,28 @@ def make_forward(config: ModelConfig) -> Callable[..., jax.Array]:
 
 def logps_of_tokens(params: Params, config: ModelConfig, rows: Sequences, temperature: float) -> np.ndarray:
     """Log-probability float32 [N, T] of every token where the mask is 1, and 0 elsewhere, at a temperature."""
-    forward, arrays = _forward_tokens(config), {"tokens": rows.tokens, "mask": rows.mask}
-    logps = np.zeros(rows.tokens.shape, np.float32)
+    arrays, logps = {"tokens": rows.tokens, "mask": rows.mask}, np.zeros(rows.tokens.shape, np.float32)
     for members, batch in micro_batches(arrays, np.arange(len(logps)), rows.lengths, SCORING_ROWS):
         batch = placed_rows(batch)
-        found = whole(forward(params, batch["tokens"], batch["mask"], np.float32(temperature)))
+        found = whole(_forward_tokens(params, batch["tokens"], batch["mask"], np.float32(temperature), config))
         logps[members, : found.shape[1]] = found[: len(members)]
     return logps
 
 
-@cache
-def _forward_tokens(config: ModelConfig) -> Callable[..., jax.Array]:
-    """The compiled log-probabilities of one shape, token by token."""
-    apply = architecture(config).apply
-
-    @jax.jit
-    def forward(params: Params, tokens: jax.Array, mask: jax.Array, temperature: jax.Array) -> jax.Array:
-        return token_logps(apply(params, tokens).astype(jnp.float32) / temperature, tokens) * mask
-
-    return forward
+@partial(jax.jit, static_argnames="config")
+def _forward_tokens(
+    params: Params, tokens: jax.Array, mask: jax.Array, temperature: jax.Array, config: ModelConfig
+) -> jax.Array:
+    logits = architecture(config).apply(params, tokens).astype(jnp.float32)
+    return token_logps(logits / temperature, tokens) * mask
 
 
 def logits_of(policy: Policy, tokens: np.ndarray | jax.Array) -> jax.Array:
     """Logits float32 [B, T, V] of a frozen policy, such as a teacher. tokens: int32 [B, T]."""
-    found: jax.Array = whole(_logits(policy.config)(policy.params, placed_rows(tokens)))
+    found: jax.Array = whole(_logits(policy.params, placed_rows(tokens), policy.config))
     return found
 
 
-@cache
-def _logits(config: ModelConfig) -> Callable[..., jax.Array]:
-    """The compiled logits of one shape."""
-    apply = architecture(config).apply
-    return jax.jit(lambda params, tokens: apply(params, tokens).astype(jnp.float32))
+@partial(jax.jit, static_argnames="config")
+def _logits(params: Params, tokens: jax.Array, config: ModelConfig) -> jax.Array:
+    return architecture(config).apply(params, tokens).astype(jnp.float32)

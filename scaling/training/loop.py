@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,14 +27,7 @@ from scaling.training.batching import Schedule, cutter
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.memory_settings import current_memory
 from scaling.training.snapshots import Snapshots, evenly
-from scaling.training.update import (
-    Objective,
-    OptimizerSettings,
-    Sums,
-    init_state,
-    learning_rate_at,
-    make_update,
-)
+from scaling.training.update import Objective, OptimizerSettings, Sums, init_state, make_update, settings_at
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +42,7 @@ class Updates:
 
     num: int
     batch_at: Callable[[int], Iterable[Mapping[str, np.ndarray]]]  # the micro-batches of an update
-    learning_rate: Callable[[int], float]
-    weight_decay: float
-    max_gradient_norm: float
+    settings_at: Callable[[int], OptimizerSettings]
     snapshots: Snapshots | None = None
 
 
@@ -79,11 +71,7 @@ def train(
     updates = Updates(
         schedule.num_updates,
         batch_at=lambda index: [batch for _, batch in cut(schedule.rows(index))],
-        learning_rate=lambda index: learning_rate_at(
-            optimizer.learning_rate, optimizer.warmup_fraction, optimizer.schedule, schedule.num_updates, index
-        ),
-        weight_decay=optimizer.weight_decay,
-        max_gradient_norm=optimizer.max_gradient_norm,
+        settings_at=partial(settings_at, optimizer, schedule.num_updates),
         snapshots=Snapshots(start, lora, out, evenly(num_snapshots, schedule.num_updates)),
     )
     return run_updates(trained, start.config, updates, objective, out, lora=lora, frozen=frozen)
@@ -123,12 +111,8 @@ def run_updates(
     log_every = max(1, updates.num // NUM_LOGGED)
     with metrics_path.open("a") as metrics_file:
         for index in range(first, updates.num):
-            settings = OptimizerSettings(
-                np.float32(updates.learning_rate(index)),
-                np.float32(updates.weight_decay),
-                np.float32(updates.max_gradient_norm),
-            )
-            state, sums = update(state, map(placed_rows, updates.batch_at(index)), shared, settings, frozen)
+            batches, settings = map(placed_rows, updates.batch_at(index)), updates.settings_at(index)
+            state, sums = update(state, batches, shared, settings, frozen)
             window.append(sums)
             if updates.snapshots is not None:
                 updates.snapshots.maybe_save(state.params, index + 1)

@@ -23,7 +23,9 @@ import numpy as np
 import optax
 from flax import struct
 
+from scaling.config.on_policy import OnPolicy
 from scaling.config.policy import Lora
+from scaling.config.training import Optimizer, Pretrain
 from scaling.model.lora import joined
 from scaling.model.sharding import constrained_params, platform
 from scaling.model.sizes import ModelConfig
@@ -68,9 +70,9 @@ class TrainState:
 class OptimizerSettings(NamedTuple):
     """Scalars of AdamW, traced in the update."""
 
-    learning_rate: jax.Array | np.float32
-    weight_decay: jax.Array | np.float32
-    max_gradient_norm: jax.Array | np.float32
+    learning_rate: float | np.float32 | jax.Array
+    weight_decay: float | np.float32 | jax.Array
+    max_gradient_norm: float | np.float32 | jax.Array
 
 
 # By default XLA's CPU schedule starts what it can as early as it can, so that every layer is computed again before the
@@ -121,7 +123,7 @@ def make_update(
             sums = more if sums is None else _add(sums, more)
         if sums is None:
             raise ValueError("an update has no micro-batches; give at least one.")
-        stepped: tuple[TrainState, Sums] = _step(state, gradients, sums, settings)
+        stepped: tuple[TrainState, Sums] = _step(state, gradients, sums, OptimizerSettings(*map(np.float32, settings)))
         return stepped
 
     return update
@@ -198,6 +200,13 @@ def _step(state: TrainState, gradients: Params, sums: Sums, settings: OptimizerS
     )
     sums = {**sums, "gradient_norm": Sum(norm, jnp.float32(1.0))}
     return TrainState(params, optimizer_state, state.update_index + 1), sums
+
+
+def settings_at(optimizer: Optimizer | OnPolicy | Pretrain, num_updates: int, update_index: int) -> OptimizerSettings:
+    """The scalars of an update of a training run."""
+    peak, warmup_fraction, schedule = optimizer.learning_rate, optimizer.warmup_fraction, optimizer.schedule
+    learning_rate = learning_rate_at(peak, warmup_fraction, schedule, num_updates, update_index)
+    return OptimizerSettings(learning_rate, optimizer.weight_decay, optimizer.max_gradient_norm)
 
 
 def learning_rate_at(peak: float, warmup_fraction: float, schedule: str, num_updates: int, update_index: int) -> float:
