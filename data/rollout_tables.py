@@ -5,7 +5,7 @@ checks that tables that belong together have the same rollouts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import Problem, read_problems
-from data.rewards import reward, spurious_steps, verifier_of
+from data.rewards import reward, verifier_of
 from data.tokens.answer_end import up_to_answer
 from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.tokenizer import Tokenizer, tokenizer_of
@@ -78,7 +78,7 @@ def verdicts(
                 "num_steps": len(check.steps),
                 "num_wrong_facts": check.num_wrong_facts,
                 "num_procedure_errors": check.num_procedure_errors,
-                "spurious_steps": spurious_steps(check, given),
+                "spurious_steps": replace(check, reward=given).spurious_steps,
                 **({} if verifier.is_exact else {"right": check.reward == 1.0}),
             }
         )
