@@ -61,10 +61,7 @@ def policies_of(trained: Path) -> dict[int, Path]:
     metrics = trained / METRICS_FILE
     # On-policy, snapshots come after iterations, which may be several updates each.
     end = read_jsonl(metrics)[-1] if metrics.exists() else {"update": 0}
-    last, moments = (
-        int(end["update"]),
-        end.get("iteration", end["update"]),
-    )
+    last, moments = int(end["update"]), end.get("iteration", end["update"])
     snapshots = {int(folder.name): folder for folder in (trained / SNAPSHOTS).glob("*")}
     if moments > 1 and not snapshots:
         raise ValueError(
