@@ -43,10 +43,6 @@ class Reply:
     endpoint: str
     time: float  # seconds since the epoch
 
-    @property
-    def tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
-
 
 @dataclass(frozen=True)
 class Spent:
