@@ -18,8 +18,7 @@ from data.problems.families import family_of
 from data.records import Problem
 from data.rewards import reward
 from data.sampling.completions import STEP_VALUES, root_key
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.problems import Problems
 from scaling.config.sampling import Verifier
 from scaling.model.sampling import row_keys
@@ -32,7 +31,7 @@ class Source:
     """The settings of continuations."""
 
     settings: Problems  # the family's config
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
     synthetic: Sequence[Problem]
     seed: int
     limit: int  # most new tokens of a completion, the continued prefix included

@@ -18,9 +18,8 @@ from data.problems.families import family_of
 from data.q_values import first_pit
 from data.records import Problem, load_problems, read_problems
 from data.rollout_tables import by_problem, load_step_values, load_verified
-from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.steps import step_cutter
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.problems import Problems
 
 
@@ -80,7 +79,7 @@ class Reader:
     """Turns tokens into steps."""
 
     settings: Problems
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
 
     def written(self, who: str, problem: Problem, text: str, right: bool | None = None, note: str = "") -> Written:
         """A completion from its text; right: its reward, by default that of an exact verifier."""

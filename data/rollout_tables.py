@@ -15,8 +15,7 @@ from data.problems.families import family_of
 from data.records import Problem, read_problems
 from data.rewards import reward, verifier_of
 from data.tokens.answer_end import up_to_answer
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer, tokenizer_of
+from data.tokens.tokenizer import AnyTokenizer, tokenizer_of
 from scaling.config.problems import Problems, problems_of
 
 ROLLOUT_ID = ["problem", "sample"]  # identifies a rollout in every table
@@ -27,7 +26,7 @@ class Verified:
     """D_syn and its verified rollouts: what every stage reads that chooses data for a learner."""
 
     problems: Problems
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
     synthetic: list[Problem]  # with the teacher's solutions
     rollouts: pd.DataFrame  # see load_verified; up to their answers
     ended: Callable[[Sequence[int]], list[int]]  # a completion up to its answer

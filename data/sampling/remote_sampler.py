@@ -25,8 +25,7 @@ from data.sampling.completion_server import CompletionServer, Served, host_of
 from data.sampling.export import export_policy, policy_name
 from data.sampling.journal import Journal
 from data.sampling.server_answers import Answer, ServerError, Wanted, read_answer
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.sampling import TOUCH_SECONDS, WANTED_SUFFIX, Sampler
 from scaling.model.policy import load_shape
 from scaling.model.sampling import PAD, Sampled, stop_tokens
@@ -41,9 +40,7 @@ PROGRESS_SECONDS = 15.0
 class RemoteSampler:
     """A server that samples one policy."""
 
-    def __init__(
-        self, settings: Sampler, inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer
-    ) -> None:
+    def __init__(self, settings: Sampler, inputs: Mapping[str, Path], out: Path, tokenizer: AnyTokenizer) -> None:
         self.shape: ModelConfig = load_shape(inputs["policy"])
         self._settings, self._out, self._tokenizer = settings, out, tokenizer
         self._name = policy_name(inputs)

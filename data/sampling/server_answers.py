@@ -10,22 +10,13 @@ count. Everything that changes the distribution is sent, so that no default of t
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from data.tokens.tokenizer import AnyTokenizer
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
-
-
-class Encoder(Protocol):
-    """The part of a tokenizer that a server's text needs."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class ServerError(RuntimeError):
@@ -78,7 +69,7 @@ class Answer:
     as_json = asdict
 
 
-def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
+def read_answer(wanted: Wanted, response: Any, tokenizer: AnyTokenizer) -> Answer:
     """The completion in a server's answer; raises ServerError on anything else."""
     match response:
         case {"choices": [{"finish_reason": "stop" | "length" as finish, "text": str(text)} as choice]}:
@@ -154,7 +145,7 @@ def _check_tokens(wanted: Wanted, tokens: list[int], finish: str, vocab_size: in
         )
 
 
-def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any], tokenizer: Encoder) -> Answer:
+def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any], tokenizer: AnyTokenizer) -> Answer:
     """The probable ids of a text; a stop token is added if the server says that the policy wrote one."""
     ids = tokenizer.encode(text)
     tokens = ids + ([wanted.stop_tokens[0]] if finish == "stop" else [])

@@ -82,7 +82,10 @@ class Tokenizer:
         return {word: index for index, word in enumerate(self.words, start=len(SPECIALS))}
 
 
-def tokenizer_of(problems: Problems, inputs: Mapping[str, Path]) -> Tokenizer | HfTokenizer:
+AnyTokenizer = Tokenizer | HfTokenizer
+
+
+def tokenizer_of(problems: Problems, inputs: Mapping[str, Path]) -> AnyTokenizer:
     """The tokenizer of a stage: that of the imported policy among its inputs, or else the family's words."""
     if "tokenizer" not in inputs:
         return for_problems(problems)
@@ -96,7 +99,7 @@ def for_problems(config: Problems) -> Tokenizer:
     return Tokenizer(family_of(config).vocabulary(config))
 
 
-def completion_limit(problems: Problems, tokenizer: Tokenizer | HfTokenizer, max_new_tokens: int | None) -> int:
+def completion_limit(problems: Problems, tokenizer: AnyTokenizer, max_new_tokens: int | None) -> int:
     """max_new_tokens; by default the length of the family's longest solution with a stop token.
 
     One limit of a whole completion, its stop token included, for rollouts, for continuations of their prefixes, the
