@@ -7,8 +7,9 @@ Code that comes with a checkpoint is never run.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,7 @@ class HfTokenizer:
         """The text up to the first stop token, other specials left out; U+FFFD for an id that stands for no text."""
         texts: list[str] = []
         run: list[int] = []
-        for token in map(int, ids):
-            if token in self.stop_tokens:
-                break
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(
-                    f"tokenizer: token {token} is outside the vocabulary of {self.vocab_size}; the tokens come from"
-                    " another tokenizer."
-                )
+        for token in before_stop(ids, self.stop_tokens, self.vocab_size):
             if token < len(self.tokenizer):
                 run.append(token)
             else:
@@ -76,6 +70,18 @@ class HfTokenizer:
 
     def _text(self, run: list[int]) -> str:
         return str(self.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def before_stop(ids: Iterable[int], stop_tokens: Collection[int], vocab_size: int) -> list[int]:
+    """The ids up to the first stop token, without it. Raises ValueError for one that is outside the vocabulary."""
+    kept = list(takewhile(lambda token: token not in stop_tokens, map(int, ids)))
+    for token in kept:
+        if not 0 <= token < vocab_size:
+            raise ValueError(
+                f"tokenizer: token {token} is outside the vocabulary of {vocab_size}; the tokens come from another"
+                " tokenizer."
+            )
+    return kept
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> HfTokenizer:

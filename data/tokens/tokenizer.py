@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data.problems.families import family_of
-from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
+from data.tokens.hf_tokenizer import HfTokenizer, before_stop, load_tokenizer
 from scaling.config.problems import Problems
 
 PAD, BOS, EOS = 0, 1, 2
@@ -60,18 +60,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words up to the first EOS, PAD and BOS left out."""
-        words = []
-        for token in map(int, ids):
-            if token == EOS:
-                break
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(
-                    f"tokenizer: token {token} is outside the vocabulary of {self.vocab_size}; the tokens come from"
-                    " another tokenizer."
-                )
-            if token > EOS:
-                words.append(self.words[token - len(SPECIALS)])
-        return " ".join(words)
+        kept = before_stop(ids, (EOS,), self.vocab_size)
+        return " ".join(self.words[token - len(SPECIALS)] for token in kept if token > EOS)
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
         """The most tokens that num_words words take."""
