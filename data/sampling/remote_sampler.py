@@ -130,15 +130,7 @@ class RemoteSampler:
 
     def _digest(self, row: Wanted) -> str:
         """Digest of everything that decides a row's answer."""
-        identity = {
-            "policy": self._name,
-            "prompt": row.prompt,
-            "limit": row.limit,
-            "seed": row.seed,
-            "temperature": row.temperature,
-            "top_p": row.top_p,
-            "stop_tokens": row.stop_tokens,
-        }
+        identity = {"policy": self._name, **vars(row)}
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
 
     def _hint(self, needed: int) -> str:
