@@ -26,7 +26,7 @@ from data.rollout_tables import (
     require_rows,
     verdicts,
 )
-from data.sampling.sampled_rollouts import sample_rollouts
+from data.sampling.completions import sample_rollouts
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.problems import problems_of
 from scaling.model.flops import forward_flops
