@@ -56,7 +56,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             " problems.solvable.samples or num_candidates, check that problems.instruction asks for one of"
             f" answer_forms = {list(problems.answer_forms)}, or take a stronger policy."
         )
-    rows = ({**_row(problems, tried[index]), "num_correct": int(num_correct[index])} for index in kept)
+    steps = {index: num_steps(problems, tried[index]) for index in kept}
+    rows = ({**vars(tried[at]), "num_steps": steps[at], "num_correct": int(num_correct[at])} for at in kept)
     write_kept(out, rows, settings.order, len(tried))
     return {
         "num_candidates": float(len(tried)),
@@ -92,12 +93,3 @@ def num_steps(config: ProblemsInLanguage, problem: Problem) -> int:
     """Steps of the set's own solution."""
     assert problem.solution is not None  # candidates have one
     return len(step_texts(config, problem.solution))
-
-
-def _row(config: ProblemsInLanguage, problem: Problem) -> dict[str, object]:
-    return {
-        "prompt": problem.prompt,
-        "answer": problem.answer,
-        "solution": problem.solution,
-        "num_steps": num_steps(config, problem),
-    }
