@@ -16,7 +16,7 @@ from etils import epath
 
 from data.problems.families import family_of
 from data.q_values import first_pit
-from data.records import Problem, load_problems, read_problems
+from data.records import Problem, load_problems
 from data.rollout_tables import by_problem, load_step_values, load_verified
 from data.tokens.steps import step_cutter
 from data.tokens.tokenizer import AnyTokenizer
@@ -107,14 +107,14 @@ def logged(policy: Path | epath.Path) -> list[dict[str, Any]] | None:
 
 def solutions(reader: Reader, synthetic: Path) -> Iterator[Example]:
     """D_syn: the problems with the teacher's solutions."""
-    for index, problem in enumerate(_synthetic(synthetic)):
+    for index, problem in enumerate(load_problems(synthetic, "synthetic")):
         written = reader.written("teacher", problem, str(problem.solution))
         yield Example(str(index), problem.prompt, problem.answer, (written,))
 
 
 def rollouts(reader: Reader, synthetic: Path, sampled: Path, verification: Path) -> Iterator[Example]:
     """The problems of D_syn with the policy's completions, each as the verifier judged it."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     for index, rows in by_problem(load_verified(sampled, verification)):
         problem = known[index]
         found = [
@@ -128,7 +128,7 @@ def values(
     reader: Reader, synthetic: Path, sampled: Path, verification: Path, step_values: Path, rule: str
 ) -> Iterator[Example]:
     """The traces whose steps have values, with Q and the advantage of each step, and the first pit of negatives."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     table = load_step_values(step_values, load_verified(sampled, verification))
     for index, rows in by_problem(table):
         problem = known[index]
@@ -138,7 +138,7 @@ def values(
 
 def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
     """Preference pairs: context, chosen and rejected."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     for row in pd.read_parquet(folder / "pairs.parquet").itertuples():
         problem = known[int(row.problem)]
         given = list(map(int, row.context))[len(reader.tokenizer.encode_prompt(problem.prompt)) :]
@@ -168,10 +168,6 @@ def wrong(
         texts = complete(failed)
     for problem, text in zip(failed, texts, strict=True):
         yield Example(problem.key, problem.prompt, problem.answer, (reader.written("greedy", problem, text),))
-
-
-def _synthetic(folder: Path) -> list[Problem]:
-    return read_problems(folder / "synthetic.jsonl")
 
 
 def _valued(reader: Reader, problem: Problem, row: Mapping[Hashable, Any], rule: str) -> Written:
