@@ -64,18 +64,8 @@ def export_policy(inputs: Mapping[str, Path], tokenizer: AnyTokenizer, folder: P
 def _save_words(tokenizer: Tokenizer, folder: Path) -> None:
     """The word tokenizer in the files of the package `tokenizers`, which servers need."""
     words = (*SPECIALS, *tokenizer.words)
-    specials = [
-        {
-            "id": index,
-            "content": word,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for index, word in enumerate(SPECIALS)
-    ]
+    flags = {**dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False), "special": True}
+    specials = [{"id": index, "content": word, **flags} for index, word in enumerate(SPECIALS)]
     stated = {
         "version": "1.0",
         "truncation": None,

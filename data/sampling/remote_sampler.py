@@ -47,7 +47,7 @@ class RemoteSampler:
         self._export = Path(settings.folder).absolute() / self._name
         if settings.export:
             export_policy(inputs, tokenizer, self._export.parent, self._name)
-        self._num_rows = self._num_from_text = self._num_not_round_tripped = 0
+        self._counts = dict.fromkeys(("num_server_rows", "num_rows_from_text", "num_rows_not_round_tripped"), 0)
 
     def sample(
         self,
@@ -80,11 +80,7 @@ class RemoteSampler:
 
     def numbers(self) -> dict[str, float]:
         """The numbers of the record on the rows that a server completed."""
-        return {
-            "num_server_rows": float(self._num_rows),
-            "num_rows_from_text": float(self._num_from_text),
-            "num_rows_not_round_tripped": float(self._num_not_round_tripped),
-        }
+        return {name: float(count) for name, count in self._counts.items()}
 
     async def _ask_all(self, missing: dict[str, Wanted], journal: Journal) -> None:
         rows = iter(missing.items())
@@ -150,11 +146,11 @@ class RemoteSampler:
             )
 
     def _count(self, answers: list[Answer]) -> None:
-        self._num_rows += len(answers)
+        self._counts["num_server_rows"] += len(answers)
         from_text = sum(answer.from_text for answer in answers)
         lost = sum(not answer.round_trip for answer in answers)
-        self._num_from_text += from_text
-        self._num_not_round_tripped += lost
+        self._counts["num_rows_from_text"] += from_text
+        self._counts["num_rows_not_round_tripped"] += lost
         if from_text:
             logger.warning(
                 "%d of %d completions came as text without token ids and were encoded again; %d of them surely have"
