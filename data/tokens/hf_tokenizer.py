@@ -9,7 +9,7 @@ Code that comes with a checkpoint is never run.
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,9 @@ class HfTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first stop token, other specials left out; U+FFFD for an id that stands for no text."""
-        texts: list[str] = []
-        run: list[int] = []
-        for token in before_stop(ids, self.stop_tokens, self.vocab_size):
-            if token < len(self.tokenizer):
-                run.append(token)
-            else:
-                texts += [self._text(run), NO_TEXT]
-                run = []
-        return "".join((*texts, self._text(run)))
+        known, kept = len(self.tokenizer), before_stop(ids, self.stop_tokens, self.vocab_size)
+        runs = [(is_text, list(run)) for is_text, run in groupby(kept, lambda token: token < known)]
+        return "".join(self._text(run) if is_text else NO_TEXT * len(run) for is_text, run in runs)
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
         """The most tokens that num_words words of a vocabulary take; without a vocabulary, num_words counts tokens."""
