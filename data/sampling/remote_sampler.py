@@ -10,6 +10,7 @@ a row sampled here has other tokens, but the same tokens at temperature 0, excep
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -63,8 +64,7 @@ class RemoteSampler:
             for prompt, limit, seed in zip(prompts, max_new_tokens, seeds_of(keys), strict=True)
         ]
         requests = [self._digest(row) for row in wanted]
-        journal = Journal(self._out)
-        try:
+        with contextlib.closing(Journal(self._out)) as journal:
             missing = {name: row for name, row in zip(requests, wanted, strict=True) if name not in journal.answers}
             if len(missing) < len(requests):
                 logger.info("%d of %d completions were answered before.", len(requests) - len(missing), len(requests))
@@ -73,8 +73,6 @@ class RemoteSampler:
             answers = [Answer(**journal.answers[name]) for name in requests]
             described = {"sampler": {"policy": self._name, "servers": journal.servers}}
             (self._out / PROVENANCE_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        finally:
-            journal.close()
         self._count(answers)
         return _as_sampled(answers, max(max_new_tokens, default=0))
 

@@ -86,7 +86,9 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: AnyTokenizer) -> Answe
     ids = _stated_ids(choice)
     if ids is None:
         return _from_text(wanted, text, finish, usage, tokenizer)
-    tokens = _up_to_stop(ids, wanted.stop_tokens)
+    # A sampler that stops at a stop token would have written the same ones up to it.
+    end = next((place for place, token in enumerate(ids, start=1) if token in wanted.stop_tokens), len(ids))
+    tokens = ids[:end]
     _check_tokens(wanted, tokens, finish, tokenizer.vocab_size)
     logps = (choice.get("logprobs") or {}).get("token_logprobs")
     if isinstance(logps, list) and len(logps) == len(ids) and all(map(_is_finite, logps)):
@@ -156,9 +158,3 @@ def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any],
     if finish == "length" and count is not None and count < wanted.limit:
         _check_tokens(wanted, tokens[:count], finish, tokenizer.vocab_size)
     return Answer(tokens[: wanted.limit], None, from_text=True, round_trip=round_trip)
-
-
-def _up_to_stop(ids: list[int], stop_tokens: tuple[int, ...]) -> list[int]:
-    """The tokens up to the stop: a sampler that stops there would have written the same ones."""
-    end = next((place for place, token in enumerate(ids, start=1) if token in stop_tokens), len(ids))
-    return ids[:end]
