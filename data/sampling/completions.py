@@ -13,10 +13,11 @@ import jax
 import numpy as np
 import pandas as pd
 
-from data.records import Problem
+from data.problems.families import family_of
+from data.records import Check, Problem
 from data.sampling.sampler import Sampler, sampler_of
-from data.tokens.tokenizer import completion_limit, tokenizer_of
-from scaling.config.problems import problems_of
+from data.tokens.tokenizer import AnyTokenizer, completion_limit, tokenizer_of
+from scaling.config.problems import Problems, problems_of
 from scaling.config.sampling import Rollouts
 from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
@@ -66,6 +67,15 @@ def complete(
         sum(lengths),
         sampling_flops(sampler.shape, map(len, rows), lengths),
     )
+
+
+def checked(found: Completions, config: Problems, problems: Sequence[Problem], tokenizer: AnyTokenizer) -> list[Check]:
+    """The family's verdict on each completion. problems: those whose prompts were completed."""
+    check = family_of(config).check
+    return [
+        check(config, problems[prompt], tokenizer.decode(tokens))
+        for prompt, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
+    ]
 
 
 def sample_rollouts(

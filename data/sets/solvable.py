@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data.problems.text_problems import check, prompt_of, step_texts
+from data.problems.text_problems import prompt_of, step_texts
 from data.records import Problem
-from data.sampling.completions import SOLVABLE, complete, root_key
+from data.sampling.completions import SOLVABLE, checked, complete, root_key
 from data.sampling.sampler import local_sampler
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import write_kept
@@ -43,10 +43,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     root = root_key(_SEED, SOLVABLE)
     sampler = local_sampler(load_policy(inputs["policy"]))  # never a server
     found = complete(sampler, prompts, settings.samples, root, limit, settings.temperature, settings.top_p)
-    checks = [
-        check(problems, tried[index], tokenizer.decode(tokens))
-        for index, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
-    ]
+    checks = checked(found, problems, tried, tokenizer)
     num_correct = np.array([verdict.reward for verdict in checks]).reshape(len(tried), settings.samples).sum(axis=1)
     kept = [index for index, count in enumerate(num_correct) if count >= settings.min_correct]
     if not kept:
