@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 
 from algorithms.dpo import pair_sequences
-from data.positives import positives_by_problem, right_rollouts
 from data.q_values import advantages
-from data.rollout_tables import by_problem, different, read_verified
+from data.rollout_tables import by_problem, different, positives_by_problem, read_verified
 from scaling.config.policy import lora_of
 from scaling.config.section import parse
 from scaling.config.training import Unpaired
@@ -83,8 +82,7 @@ def label_completions(config: Mapping[str, Any], inputs: Mapping[str, Path], out
     """
     verified = read_verified(config, inputs)
     settings, limit = config["labelled"], config["labelled"]["completions_per_problem"]
-    with_teachers = settings.get("teacher_positives", True)
-    right = positives_by_problem(verified, right_rollouts(verified.rollouts), with_teachers)
+    right = positives_by_problem(verified, settings.get("teacher_positives", True))
     negatives = by_problem(verified.rollouts[verified.rollouts["reward"] == 0.0])
     wrong = {problem: different(group["tokens"]) for problem, group in negatives}
     rows = []

@@ -56,8 +56,7 @@ class Start(Generic[Settings]):
 
     def prompts(self, samples: pd.DataFrame) -> list[list[int]]:
         """The prompt of each sample."""
-        source = self.source
-        return [source.tokenizer.encode_prompt(source.synthetic[problem].prompt) for problem in samples["problem"]]
+        return self.source.prompts(samples["problem"].tolist())
 
     def sequences(self, samples: pd.DataFrame) -> Sequences:
         """Each sample after its prompt."""

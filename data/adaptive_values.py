@@ -76,19 +76,15 @@ def continuations_to_pits(
 
 def with_known_values(traces: pd.DataFrame, continuations: pd.DataFrame, num_rollouts: int) -> pd.DataFrame:
     """The traces with q_values, None if unknown, num_continuations and num_correct: one entry a step each."""
-    seen = continuations.groupby(["problem", "sample", "step"])["reward"].agg(["size", "sum"])
-    sizes, sums = seen["size"].to_dict(), seen["sum"].to_dict()
-    table = traces.copy()
-    keys = [
-        [(row.problem, row.sample, step) for step in range(len(row.step_ends))]
+    rewards = continuations.groupby(["problem", "sample", "step"])["reward"]
+    seen = {key: (len(found), int(found.sum())) for key, found in rewards}
+    counts = [
+        [seen.get((row.problem, row.sample, step), (0, 0)) for step in range(len(row.step_ends))]
         for row in traces.itertuples(index=False)
     ]
-    table["num_continuations"] = [[int(sizes.get(key, 0)) for key in steps] for steps in keys]
-    table["num_correct"] = [[int(sums.get(key, 0)) for key in steps] for steps in keys]
-    table["q_values"] = [
-        [0.0 if (size, correct) == (num_rollouts, 0) else None for size, correct in zip(*counts, strict=True)]
-        for counts in zip(table["num_continuations"], table["num_correct"], strict=True)
-    ]
-    for q_values, reward in zip(table["q_values"], table["reward"], strict=True):
-        q_values[-1] = reward
-    return table
+    q_values = [[0.0 if count == (num_rollouts, 0) else None for count in steps[:-1]] for steps in counts]
+    return traces.assign(
+        num_continuations=[[size for size, _ in steps] for steps in counts],
+        num_correct=[[correct for _, correct in steps] for steps in counts],
+        q_values=[[*known, reward] for known, reward in zip(q_values, traces["reward"], strict=True)],
+    )

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data.problems.families import family_of
 from data.records import load_problems, read_jsonl, write_jsonl
-from data.sampling.completions import EVALUATION, complete, root_key
+from data.sampling.completions import EVALUATION, checked, complete, root_key
 from data.sampling.sampler import local_sampler
 from data.tokens.tokenizer import completion_limit, tokenizer_of
 from scaling.config.problems import problems_of
@@ -28,7 +27,7 @@ from scaling.training.snapshots import SNAPSHOTS
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:
     """Compare. config: problems, evaluation; inputs: policy, problems, base of adapters, and tokenizer if imported."""
     settings, folders = problems_of(config), policies_of(inputs["policy"])
-    tokenizer, family = tokenizer_of(settings, inputs), family_of(settings)
+    tokenizer = tokenizer_of(settings, inputs)
     problems = load_problems(inputs["problems"], "validation")
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
     limit = completion_limit(settings, tokenizer, parse(Evaluation, config["evaluation"]).max_new_tokens)
@@ -36,10 +35,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     for update, folder in folders.items():
         sampler = local_sampler(load_policy(folder, inputs.get("base")))
         found = complete(sampler, prompts, 1, root_key(0, EVALUATION), limit, temperature=0.0, top_p=1.0)
-        wrong = [
-            family.check(settings, problem, tokenizer.decode(tokens)).reward != 1.0
-            for problem, tokens in zip(problems, found.tokens, strict=True)
-        ]
+        wrong = [check.reward != 1.0 for check in checked(found, settings, problems, tokenizer)]
         rows.append({"update": update, "error": float(np.mean(wrong))})
         flops += found.flops
     write_jsonl(out / "checkpoints.jsonl", rows)
@@ -61,10 +57,7 @@ def policies_of(trained: Path) -> dict[int, Path]:
     metrics = trained / METRICS_FILE
     # On-policy, snapshots come after iterations, which may be several updates each.
     end = read_jsonl(metrics)[-1] if metrics.exists() else {"update": 0}
-    last, moments = (
-        int(end["update"]),
-        end.get("iteration", end["update"]),
-    )
+    last, moments = int(end["update"]), end.get("iteration", end["update"])
     snapshots = {int(folder.name): folder for folder in (trained / SNAPSHOTS).glob("*")}
     if moments > 1 and not snapshots:
         raise ValueError(

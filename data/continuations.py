@@ -18,8 +18,7 @@ from data.problems.families import family_of
 from data.records import Problem
 from data.rewards import reward
 from data.sampling.completions import STEP_VALUES, root_key
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.problems import Problems
 from scaling.config.sampling import Verifier
 from scaling.model.sampling import row_keys
@@ -32,11 +31,16 @@ class Source:
     """The settings of continuations."""
 
     settings: Problems  # the family's config
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
     synthetic: Sequence[Problem]
     seed: int
     limit: int  # most new tokens of a completion, the continued prefix included
     verifier: Verifier
+
+    def prompts(self, problems: Sequence[int]) -> list[list[int]]:
+        """The tokens of the prompts of these rows of D_syn."""
+        known = {row: self.tokenizer.encode_prompt(self.synthetic[row].prompt) for row in set(problems)}
+        return [known[row] for row in problems]
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,10 @@ def requests(
         found.append((row.problem, row.sample, step, index, end, row.tokens[:end]))
     prefixes = pd.DataFrame(found, columns=[*COLUMNS, "written"])
     ids = prefixes[["problem", "sample", "step", "index"]].to_numpy().astype(np.uint32)
-    prompts = {
-        problem: source.tokenizer.encode_prompt(source.synthetic[problem].prompt)
-        for problem in set(prefixes["problem"])
-    }
+    prompts = source.prompts(prefixes["problem"].tolist())
     return Requests(
         prefixes,
-        [prompts[problem] + written for problem, written in zip(prefixes["problem"], prefixes["written"], strict=True)],
+        [prompt + written for prompt, written in zip(prompts, prefixes["written"], strict=True)],
         row_keys(root, ids),
         [max(1, source.limit - end) for end in prefixes["end"]],
     )

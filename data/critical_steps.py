@@ -18,15 +18,9 @@ import numpy as np
 import pandas as pd
 
 from data.q_values import first_pit
-from data.records import load_problems, read_problems, write_jsonl
-from data.rollout_tables import (
-    ROLLOUT_ID,
-    load_step_values,
-    load_verified,
-    require_rows,
-    verdicts,
-)
-from data.sampling.sampled_rollouts import sample_rollouts
+from data.records import load_problems, write_jsonl
+from data.rollout_tables import ROLLOUT_ID, load_step_values, load_verified, require_rows, verdicts
+from data.sampling.completions import sample_rollouts
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.problems import problems_of
 from scaling.model.flops import forward_flops
@@ -61,7 +55,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """Q and the chance of the pit. config: problems; inputs: policy, traces, pits and values (both step values)."""
     tokenizer = tokenizer_of(problems_of(config), inputs)
     policy = policy_of(inputs, "policy")
-    problems = read_problems(inputs["traces"] / "synthetic.jsonl")
+    problems = load_problems(inputs["traces"], "synthetic")
     verified = load_verified(inputs["traces"], inputs["traces"])
     pits, values = (load_step_values(inputs[name], verified) for name in ("pits", "values"))
     pits["pit"] = [first_pit(row.q_values, row.prompt_value) for row in pits.itertuples(index=False)]

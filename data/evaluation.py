@@ -17,7 +17,7 @@ import pandas as pd
 from data.problems.families import family_of
 from data.q_values import best_of_k
 from data.records import Check, load_problems
-from data.sampling.completions import EVALUATION, Completions, complete, root_key
+from data.sampling.completions import EVALUATION, Completions, checked, complete, root_key
 from data.sampling.sampler import sampler_of
 from data.tokens.tokenizer import completion_limit, tokenizer_of
 from scaling.config.problems import Problems, problems_of
@@ -34,7 +34,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """
     settings, evaluation = problems_of(config), parse(Evaluation, config["evaluation"])
     trained_on = problems_of({"problems": config["trained_on"]}) if "trained_on" in config else settings
-    tokenizer, family = tokenizer_of(trained_on, inputs), family_of(settings)
+    tokenizer = tokenizer_of(trained_on, inputs)
     sampler = sampler_of(config, inputs, out, tokenizer)
     problems = load_problems(inputs["problems"], config["split"])
     prompts = [tokenizer.encode_prompt(problem.prompt) for problem in problems]
@@ -45,11 +45,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     def measure(count: int, temperature: float, top_p: float) -> tuple[list[Check], Completions]:
         """The checks of `count` completions of each problem, problem by problem, and the completions."""
         found = complete(sampler, prompts, count, root, limit, temperature, top_p)
-        checks = [
-            family.check(settings, problems[problem], tokenizer.decode(tokens))
-            for problem, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
-        ]
-        return checks, found
+        return checked(found, settings, problems, tokenizer), found
 
     greedy, found = measure(1, temperature=0.0, top_p=1.0)
     truncated, flops = found.truncated_fraction, found.flops

@@ -115,16 +115,16 @@ def _completed(
         start = seen[problem] * draws.num_samples
         ids += [(problem, start + index) for index in range(draws.num_samples)]
         seen[problem] += 1
-    prompts = {problem: source.tokenizer.encode_prompt(source.synthetic[problem].prompt) for problem in set(problems)}
     keyed = np.array([(iteration, *row) for row in ids], np.uint32)
+    rows = [problem for problem, _ in ids]
     sampled = sample(
         params,
         draws.shape,
-        [prompts[problem] for problem, _ in ids],
+        source.prompts(rows),
         row_keys(root_key(source.seed, ON_POLICY), keyed),
         [source.limit] * len(ids),
         draws.temperature,
     )
     columns = dict(zip(("problem", "sample"), np.array(ids).T, strict=True))
-    found = rewards(source, [problem for problem, _ in ids], sampled.completions)
+    found = rewards(source, rows, sampled.completions)
     return pd.DataFrame({**columns, "tokens": sampled.completions, "logp": sampled.logps, "reward": found})

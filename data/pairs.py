@@ -29,9 +29,16 @@ import numpy as np
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
-from data.positives import positives_by_problem, rewarded, right_rollouts
 from data.q_values import first_pit
-from data.rollout_tables import by_problem, different, read_verified, with_tokens
+from data.rollout_tables import (
+    by_problem,
+    different,
+    positives_by_problem,
+    read_verified,
+    rewarded,
+    right_rollouts,
+    with_tokens,
+)
 from data.tokens.steps import step_cutter
 
 _PAIRS = 0xBA125  # keeps the pairing's generators apart from other uses of the seed
@@ -41,8 +48,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     """Pairs of full completions. config: problems, pairs, seed; inputs: synthetic, rollouts, verification."""
     verified = read_verified(config, inputs)
     pairing, per_problem = config["pairs"]["pairing"], config["pairs"]["pairs_per_problem"]
-    with_teachers = config["pairs"].get("teacher_positives", True)
-    positives = positives_by_problem(verified, right_rollouts(verified.rollouts), with_teachers)
+    positives = positives_by_problem(verified, config["pairs"].get("teacher_positives", True))
     rows = []
     for problem, negatives in by_problem(verified.rollouts[verified.rollouts["reward"] == 0.0]):
         if not positives[problem]:
@@ -63,8 +69,7 @@ def run_at_pits(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path
     settings = config["pairs"]
     mode, rule = settings["pair_mode"], settings["pit_rule"]
     right_after, own = rewarded(continuations, ["problem", "sample", "step"]), right_rollouts(verified.rollouts)
-    with_teachers = settings.get("teacher_positives", True)
-    positives = positives_by_problem(verified, own, with_teachers)
+    positives = positives_by_problem(verified, settings.get("teacher_positives", True))
     if settings.get("chosen") == "highest_value":
         cut = step_cutter(verified.problems, verified.tokenizer)
         own = {key: best_begun(group, cut) for key, group in by_problem(verified.rollouts)}

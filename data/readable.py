@@ -16,11 +16,10 @@ from etils import epath
 
 from data.problems.families import family_of
 from data.q_values import first_pit
-from data.records import Problem, load_problems, read_problems
+from data.records import Problem, load_problems
 from data.rollout_tables import by_problem, load_step_values, load_verified
-from data.tokens.hf_tokenizer import HfTokenizer
 from data.tokens.steps import step_cutter
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.problems import Problems
 
 
@@ -82,7 +81,7 @@ class Reader:
     """Turns tokens into steps."""
 
     settings: Problems
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
 
     def written(self, who: str, problem: Problem, text: str, right: bool | None = None, note: str = "") -> Written:
         """A completion from its text; right: its reward, by default that of an exact verifier."""
@@ -110,14 +109,14 @@ def logged(policy: Path | epath.Path) -> list[dict[str, Any]] | None:
 
 def solutions(reader: Reader, synthetic: Path) -> Iterator[Example]:
     """D_syn: the problems with the teacher's solutions."""
-    for index, problem in enumerate(_synthetic(synthetic)):
+    for index, problem in enumerate(load_problems(synthetic, "synthetic")):
         written = reader.written("teacher", problem, str(problem.solution))
         yield Example(str(index), problem.prompt, problem.answer, (written,))
 
 
 def rollouts(reader: Reader, synthetic: Path, sampled: Path, verification: Path) -> Iterator[Example]:
     """The problems of D_syn with the policy's completions, each as the verifier judged it."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     for index, rows in by_problem(load_verified(sampled, verification)):
         problem = known[index]
         found = [
@@ -131,7 +130,7 @@ def values(
     reader: Reader, synthetic: Path, sampled: Path, verification: Path, step_values: Path, rule: str
 ) -> Iterator[Example]:
     """The traces whose steps have values, with Q and the advantage of each step, and the first pit of negatives."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     table = load_step_values(step_values, load_verified(sampled, verification))
     for index, rows in by_problem(table):
         problem = known[index]
@@ -141,7 +140,7 @@ def values(
 
 def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
     """Preference pairs: context, chosen and rejected."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     for row in pd.read_parquet(folder / "pairs.parquet").itertuples():
         problem = known[int(row.problem)]
         given = list(map(int, row.context))[len(reader.tokenizer.encode_prompt(problem.prompt)) :]
@@ -155,7 +154,7 @@ def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
 
 def learned(reader: Reader, synthetic: Path, rows: Path) -> Iterator[Example]:
     """What a learner without pairs trains on: completions with a weight a step, or desirable and undesirable ones."""
-    known = _synthetic(synthetic)
+    known = load_problems(synthetic, "synthetic")
     for index, group in by_problem(pd.read_parquet(rows)):
         problem = known[index]
         length = len(reader.tokenizer.encode_prompt(problem.prompt))
@@ -181,10 +180,6 @@ def wrong(
         texts = complete(failed)
     for problem, text in zip(failed, texts, strict=True):
         yield Example(problem.key, problem.prompt, problem.answer, (reader.written("greedy", problem, text),))
-
-
-def _synthetic(folder: Path) -> list[Problem]:
-    return read_problems(folder / "synthetic.jsonl")
 
 
 def _learned(reader: Reader, prompt_length: int, row: Mapping[Hashable, Any]) -> Written:

@@ -31,11 +31,6 @@ def reward(verifier: Verifier, problem: Problem, completion: str, check: Check) 
     return float(_uniform(problem.prompt, completion) < verifier.false_positive)
 
 
-def spurious_steps(check: Check, reward: float) -> int | None:
-    """Wrong steps of a completion that the verifier accepts; None where steps are not judged."""
-    return check.wrong_steps if reward == 1.0 or not check.steps_are_judged else 0
-
-
 def _alike(given: str, right: str, classes: int) -> bool:
     numbers = [int(text.replace(",", "")) for text in (given, right) if _INTEGER.fullmatch(text)]
     return len(numbers) == 2 and numbers[0] % classes == numbers[1] % classes

@@ -1,11 +1,11 @@
-"""Tables with one row a rollout: verified, and read back from the artifacts that hold them.
+"""Tables with one row a rollout: verified, read back from the artifacts that hold them, and the right ones of them.
 
 In: rollouts and problems, or artifacts. Out: data frames, whose `problem` and `sample` name the rollout. Reading
 checks that tables that belong together have the same rollouts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ import pandas as pd
 
 from data.problems.families import family_of
 from data.records import Problem, read_problems
-from data.rewards import reward, spurious_steps, verifier_of
+from data.rewards import reward, verifier_of
 from data.tokens.answer_end import up_to_answer
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer, tokenizer_of
+from data.tokens.tokenizer import AnyTokenizer, tokenizer_of
 from scaling.config.problems import Problems, problems_of
 
 ROLLOUT_ID = ["problem", "sample"]  # identifies a rollout in every table
@@ -27,7 +26,7 @@ class Verified:
     """D_syn and its verified rollouts: what every stage reads that chooses data for a learner."""
 
     problems: Problems
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
     synthetic: list[Problem]  # with the teacher's solutions
     rollouts: pd.DataFrame  # see load_verified; up to their answers
     ended: Callable[[Sequence[int]], list[int]]  # a completion up to its answer
@@ -78,7 +77,7 @@ def verdicts(
                 "num_steps": len(check.steps),
                 "num_wrong_facts": check.num_wrong_facts,
                 "num_procedure_errors": check.num_procedure_errors,
-                "spurious_steps": spurious_steps(check, given),
+                "spurious_steps": replace(check, reward=given).spurious_steps,
                 **({} if verifier.is_exact else {"right": check.reward == 1.0}),
             }
         )
@@ -111,6 +110,29 @@ def load_step_values(directory: Path, verified: pd.DataFrame) -> pd.DataFrame:
     if "tokens" in table:  # they end before those of the rollouts
         return with_tokens(table, lambda tokens: list(map(int, tokens)))
     return table.merge(verified[[*ROLLOUT_ID, "tokens"]], on=ROLLOUT_ID, validate="one_to_one")
+
+
+def right_rollouts(verified: pd.DataFrame) -> dict[int, list[list[int]]]:
+    """The different correct rollouts of each problem that has any, in order."""
+    return {problem: different(tokens) for problem, tokens in rewarded(verified, "problem").items()}
+
+
+def positives_by_problem(verified: Verified, with_teachers: bool = True) -> list[list[list[int]]]:
+    """For each problem its correct rollouts and the teacher's solution, unless that is wrong or one of them."""
+    family, own = family_of(verified.problems), right_rollouts(verified.rollouts)
+
+    def teachers(problem: Problem) -> list[list[int]]:
+        assert problem.solution is not None  # those of D_syn have one
+        right = with_teachers and family.check(verified.problems, problem, problem.solution).reward
+        return [verified.tokenizer.encode_completion(problem.solution)] if right else []
+
+    return [different([*own.get(index, []), *teachers(problem)]) for index, problem in enumerate(verified.synthetic)]
+
+
+def rewarded(table: pd.DataFrame, by: str | list[str]) -> dict[Any, list[list[int]]]:
+    """The tokens of rewarded rows, by key."""
+    right = table[table["reward"] == 1.0]
+    return {key: [list(map(int, tokens)) for tokens in found] for key, found in right.groupby(by)["tokens"]}
 
 
 def by_problem(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

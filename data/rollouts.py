@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.records import read_problems
-from data.sampling.sampled_rollouts import sample_rollouts
+from data.sampling.completions import sample_rollouts
 
 
 def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dict[str, float]:

@@ -97,10 +97,7 @@ def choose_traces(verified: pd.DataFrame, which: str, per_problem: int, seed: in
     pool = verified[verified["reward"] == 0.0] if which == "negatives" else verified
     kept: list[Any] = []
     for problem, group in by_problem(pool):
-        first_seen = {
-            tuple(tokens): index for index, tokens in zip(group.index[::-1], group["tokens"][::-1], strict=True)
-        }
-        different = np.array(sorted(first_seen.values()))
+        different = group.index[~group["tokens"].map(tuple).duplicated()].to_numpy()
         order = np.random.default_rng([_TRACES, seed, problem]).permutation(len(different))
         kept.extend(sorted(different[order[:per_problem]]))
     return pool.loc[kept, ["problem", "sample", "reward", "tokens"]].reset_index(drop=True)
@@ -123,9 +120,6 @@ def with_q_values(traces: pd.DataFrame, continuations: pd.DataFrame, values: Ste
 
 def with_prompt_value(table: pd.DataFrame, verified: pd.DataFrame, best_of: int) -> pd.DataFrame:
     """The traces with prompt_value: best-of-K of the problem's own rollouts."""
-    by_problem = verified.groupby("problem")["reward"].agg(["sum", "size"])
-    prompt_values = [
-        best_of_k(int(by_problem["sum"][problem]), int(by_problem["size"][problem]), best_of)
-        for problem in table["problem"]
-    ]
-    return table.assign(prompt_value=prompt_values)
+    by_problem = verified.groupby("problem")["reward"]
+    values = {problem: best_of_k(int(rewards.sum()), len(rewards), best_of) for problem, rewards in by_problem}
+    return table.assign(prompt_value=[values[problem] for problem in table["problem"]])

@@ -28,8 +28,7 @@ from scaling.planning.which_run import left_open, runs_with, stated
 
 if TYPE_CHECKING:  # these bring jax
     from data.sampling.sampler import Sampler
-    from data.tokens.hf_tokenizer import HfTokenizer
-    from data.tokens.tokenizer import Tokenizer
+    from data.tokens.tokenizer import AnyTokenizer
 
 __all__ = ["Completion", "LoadedPolicy", "PolicyError", "load_policy"]
 
@@ -60,7 +59,7 @@ class LoadedPolicy:
 
     name: str
     _sampler: "Sampler"
-    _tokenizer: "Tokenizer | HfTokenizer"
+    _tokenizer: "AnyTokenizer"
     _limit: int  # new tokens by default
     _inputs: Mapping[str, Path]  # as a stage that samples has them
     _problems: Problems | None
@@ -245,7 +244,7 @@ def _loaded(name: str, inputs: Mapping[str, Path], problems: Problems | None) ->
     from data.tokens.tokenizer import completion_limit, for_problems
     from scaling.model.policy import load_shape, policy_of
 
-    tokenizer: Tokenizer | HfTokenizer
+    tokenizer: AnyTokenizer
     if "tokenizer" in inputs:
         tokenizer = load_tokenizer(inputs["tokenizer"], load_shape(inputs["tokenizer"]))
     else:

@@ -8,8 +8,7 @@ from tiny_chain import PROBLEMS, SYNTHETIC, TOKENIZER, by_hand, tokens_of, value
 
 from data import pairs
 from data.pairs import best_begun
-from data.positives import positives_by_problem, right_rollouts
-from data.rollout_tables import read_verified
+from data.rollout_tables import positives_by_problem, read_verified, right_rollouts
 
 TEACHERS = [tokens_of(row["completion"]) for row in SYNTHETIC]
 PROMPTS = [TOKENIZER.encode_prompt(row["prompt"]) for row in SYNTHETIC]
@@ -144,11 +143,10 @@ def test_positives_are_different_correct_rollouts_and_the_teachers_solution_wher
     completions = {0: [SHORT, WRONG, ANOTHER, SHORT], 1: [SYNTHETIC[1]["completion"]], 2: ["# 1"]}
     inputs = by_hand(tmp_path, completions, synthetic)
     verified = read_verified({"problems": {"family": "modular_sum", "modulus": 11, "operands": 3}}, inputs)
-    own = right_rollouts(verified.rollouts)
-    assert own == {0: [tokens_of(SHORT), tokens_of(ANOTHER)], 1: [TEACHERS[1]]}
-    positives = positives_by_problem(verified, own)
+    assert right_rollouts(verified.rollouts) == {0: [tokens_of(SHORT), tokens_of(ANOTHER)], 1: [TEACHERS[1]]}
+    positives = positives_by_problem(verified)
     assert positives == [[tokens_of(SHORT), tokens_of(ANOTHER), TEACHERS[0]], [TEACHERS[1]], []]
-    positives = positives_by_problem(verified, own, with_teachers=False)
+    positives = positives_by_problem(verified, with_teachers=False)
     assert positives == [[tokens_of(SHORT), tokens_of(ANOTHER)], [TEACHERS[1]], []]
 
 

@@ -1,12 +1,14 @@
 """Verifiers that let wrong answers pass: which, how often, and in which stages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from data.problems.families import family_of
 from data.problems.modular_sum import teacher_offsets
 from data.records import Problem
-from data.rewards import reward, spurious_steps, verifier_of
+from data.rewards import reward, verifier_of
 from scaling.config.problems import ModularSum
 from scaling.config.sampling import Verifier
 from scaling.config.sweep import Cell
@@ -20,7 +22,7 @@ FAMILY = family_of(SUMS)
 def judged(verifier, last, first="8"):
     completion = f"3 5 = {first} 7 ; {first} 7 = {last} ; # {last}"
     check = FAMILY.check(SUMS, PROBLEM, completion)
-    return reward(verifier, PROBLEM, completion, check), spurious_steps(check, check.reward), check
+    return reward(verifier, PROBLEM, completion, check), check.spurious_steps, check
 
 
 def test_classes_accept_what_is_equal_modulo_them():
@@ -58,7 +60,7 @@ def test_false_positives_have_their_rate_and_are_the_same_each_time():
 
 def test_wrong_steps_of_an_accepted_completion_are_spurious():
     given, _, check = judged(Verifier(classes=8), 23)
-    assert (given, check.reward, spurious_steps(check, given), check.spurious_steps) == (1.0, 0.0, 1, 0)
+    assert (given, check.reward, replace(check, reward=given).spurious_steps, check.spurious_steps) == (1.0, 0.0, 1, 0)
 
 
 def test_a_stage_without_the_key_is_exact():

@@ -103,7 +103,7 @@ _LOOSE_BLANK = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 _APART = re.compile(r"(?<![_^\d.])\d[\d.]*[ '][\d.]")  # two numbers, which math-verify would multiply or join
 _ABOUT = re.compile(r"\\(?:approx|sim|simeq|ldots|dots)|^~|\.\.\.|…")
 _BASED = re.compile(r"^[-+]?\d[0-9A-Za-z]*_")
-_MONEY = re.compile(rf"{COIN}")
+_MONEY = re.compile(COIN)
 _CLOCK = re.compile(r"^\d+:0\d")
 _TIMES = re.compile(r"(?<=\d)\s+x\s+(?=\d)")
 _NAMED = re.compile(r"^\\?[A-Za-z]+(?:_(?:\{\w+\}|\w))?'*(?:\([^()=]*\))?\s*(?:=|\\in\b)\s*|=\s*\\?[A-Za-z](?:_\w)?$")
@@ -306,10 +306,8 @@ def _lists(text: str) -> Counter[str]:
 
 def _variables(text: str, with_name: bool) -> set[str]:
     """The letters of a formula that are no constants, with or without the name of its value."""
-    return set(_LETTER.findall(_COMMAND.sub("", text if with_name else _NAMES.sub("", _NAMED.sub("", text))))) - {
-        "e",
-        "i",
-    }
+    formula = text if with_name else _NAMES.sub("", _NAMED.sub("", text))
+    return set(_LETTER.findall(_COMMAND.sub("", formula))) - {"e", "i"}
 
 
 def _has_letters(text: str) -> bool:

@@ -118,7 +118,9 @@ def _gsm8k(config: Gsm8k, row: Mapping[str, object], where: str) -> SetRow:
     answer = final_answer(solution, ("hashes",))
     if answer is None:
         raise ValueError(f"{where} has no line of #### and an answer: {solution[-60:]!r}; it is not a row of GSM8K.")
-    return SetRow(_text(row, "question", where), answer, solution if config.calculator_marks else _unmarked(solution))
+    if not config.calculator_marks:
+        solution = _MARKS.sub("", solution)
+    return SetRow(_text(row, "question", where), answer, solution)
 
 
 def _math(config: Math, row: Mapping[str, object], where: str) -> SetRow:
@@ -174,7 +176,3 @@ def _digits(number: float | Decimal) -> str:
     """A number in plain digits, 0.00001 for 1e-05, unless they would be very many."""
     plain = f"{Decimal(str(number)):f}"
     return plain if len(plain) <= _MAX_DIGITS else str(number)
-
-
-def _unmarked(solution: str) -> str:
-    return _MARKS.sub("", solution)

@@ -1,16 +1,25 @@
 """Completions of prompts, several of each, and the uses of a seed: no two uses share a random key.
 
 In: a sampler, prompts, and the root key of one use of a seed. Out: `Completions`, each keyed by (prompt, sample), so it
-is the same in any batch.
+is the same in any batch. Rollouts are several completions of each problem from a policy, as a table with a row each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 
-from data.sampling.sampler import Sampler
+from data.problems.families import family_of
+from data.records import Check, Problem
+from data.sampling.sampler import Sampler, sampler_of
+from data.tokens.tokenizer import AnyTokenizer, completion_limit, tokenizer_of
+from scaling.config.problems import Problems, problems_of
+from scaling.config.sampling import Rollouts
+from scaling.config.section import parse
 from scaling.model.flops import sampling_flops
 from scaling.model.sampling import row_keys, stop_tokens
 
@@ -58,6 +67,48 @@ def complete(
         sum(lengths),
         sampling_flops(sampler.shape, map(len, rows), lengths),
     )
+
+
+def checked(found: Completions, config: Problems, problems: Sequence[Problem], tokenizer: AnyTokenizer) -> list[Check]:
+    """The family's verdict on each completion. problems: those whose prompts were completed."""
+    check = family_of(config).check
+    return [
+        check(config, problems[prompt], tokenizer.decode(tokens))
+        for prompt, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
+    ]
+
+
+def sample_rollouts(
+    config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, synthetic: Sequence[Problem]
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Columns problem, sample, tokens, and logp if the sampler reports it; and the numbers of a record.
+
+    config: problems, rollouts, seed; inputs: policy, and tokenizer if imported. out: a stage's working directory.
+    """
+    problems, settings = problems_of(config), parse(Rollouts, config["rollouts"])
+    tokenizer = tokenizer_of(problems, inputs)
+    sampler = sampler_of(config, inputs, out, tokenizer)
+    found = complete(
+        sampler,
+        [tokenizer.encode_prompt(problem.prompt) for problem in synthetic],
+        settings.samples_per_problem,
+        root_key(config["seed"], ROLLOUTS),
+        completion_limit(problems, tokenizer, settings.max_new_tokens),
+        settings.temperature,
+        settings.top_p,
+    )
+    table = pd.DataFrame({"problem": found.ids[:, 0], "sample": found.ids[:, 1]})
+    table["tokens"] = found.tokens
+    if found.logps is not None:
+        table["logp"] = found.logps
+    numbers = {
+        "num_rollouts": float(len(table)),
+        "truncated_fraction": found.truncated_fraction,
+        "num_generated_tokens": float(found.num_tokens),
+        "generation_flops": found.flops,
+        **sampler.numbers(),
+    }
+    return table, numbers
 
 
 def truncated_fraction(completions: Iterable[Sequence[int]], stop_tokens: Sequence[int]) -> float:

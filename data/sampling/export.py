@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import SPECIALS, Tokenizer
+from data.tokens.tokenizer import SPECIALS, AnyTokenizer, Tokenizer
 from scaling.model.policy import ADAPTERS_FILE, LORA_FILE, PARAMS_FILE, SHAPE_FILE, policy_of
 from scaling.pretrained.hf import save_checkpoint
 
@@ -38,7 +38,7 @@ def policy_name(inputs: Mapping[str, Path]) -> str:
     return f"policy-{digest.hexdigest()[:DIGEST_LENGTH]}"
 
 
-def export_policy(inputs: Mapping[str, Path], tokenizer: Tokenizer | HfTokenizer, folder: Path, name: str) -> Path:
+def export_policy(inputs: Mapping[str, Path], tokenizer: AnyTokenizer, folder: Path, name: str) -> Path:
     """Write the checkpoint, adapters merged, unless it is there; returns its folder."""
     target = folder / name
     if target.exists():
@@ -64,18 +64,8 @@ def export_policy(inputs: Mapping[str, Path], tokenizer: Tokenizer | HfTokenizer
 def _save_words(tokenizer: Tokenizer, folder: Path) -> None:
     """The word tokenizer in the files of the package `tokenizers`, which servers need."""
     words = (*SPECIALS, *tokenizer.words)
-    specials = [
-        {
-            "id": index,
-            "content": word,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for index, word in enumerate(SPECIALS)
-    ]
+    flags = {**dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False), "special": True}
+    specials = [{"id": index, "content": word, **flags} for index, word in enumerate(SPECIALS)]
     stated = {
         "version": "1.0",
         "truncation": None,

@@ -10,6 +10,7 @@ a row sampled here has other tokens, but the same tokens at temperature 0, excep
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -25,8 +26,7 @@ from data.sampling.completion_server import CompletionServer, Served, host_of
 from data.sampling.export import export_policy, policy_name
 from data.sampling.journal import Journal
 from data.sampling.server_answers import Answer, ServerError, Wanted, read_answer
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.sampling import TOUCH_SECONDS, WANTED_SUFFIX, Sampler
 from scaling.model.policy import load_shape
 from scaling.model.sampling import PAD, Sampled, stop_tokens
@@ -41,16 +41,14 @@ PROGRESS_SECONDS = 15.0
 class RemoteSampler:
     """A server that samples one policy."""
 
-    def __init__(
-        self, settings: Sampler, inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer
-    ) -> None:
+    def __init__(self, settings: Sampler, inputs: Mapping[str, Path], out: Path, tokenizer: AnyTokenizer) -> None:
         self.shape: ModelConfig = load_shape(inputs["policy"])
         self._settings, self._out, self._tokenizer = settings, out, tokenizer
         self._name = policy_name(inputs)
         self._export = Path(settings.folder).absolute() / self._name
         if settings.export:
             export_policy(inputs, tokenizer, self._export.parent, self._name)
-        self._num_rows = self._num_from_text = self._num_not_round_tripped = 0
+        self._counts = dict.fromkeys(("num_server_rows", "num_rows_from_text", "num_rows_not_round_tripped"), 0)
 
     def sample(
         self,
@@ -66,8 +64,7 @@ class RemoteSampler:
             for prompt, limit, seed in zip(prompts, max_new_tokens, seeds_of(keys), strict=True)
         ]
         requests = [self._digest(row) for row in wanted]
-        journal = Journal(self._out)
-        try:
+        with contextlib.closing(Journal(self._out)) as journal:
             missing = {name: row for name, row in zip(requests, wanted, strict=True) if name not in journal.answers}
             if len(missing) < len(requests):
                 logger.info("%d of %d completions were answered before.", len(requests) - len(missing), len(requests))
@@ -76,18 +73,12 @@ class RemoteSampler:
             answers = [Answer(**journal.answers[name]) for name in requests]
             described = {"sampler": {"policy": self._name, "servers": journal.servers}}
             (self._out / PROVENANCE_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        finally:
-            journal.close()
         self._count(answers)
         return _as_sampled(answers, max(max_new_tokens, default=0))
 
     def numbers(self) -> dict[str, float]:
         """The numbers of the record on the rows that a server completed."""
-        return {
-            "num_server_rows": float(self._num_rows),
-            "num_rows_from_text": float(self._num_from_text),
-            "num_rows_not_round_tripped": float(self._num_not_round_tripped),
-        }
+        return {name: float(count) for name, count in self._counts.items()}
 
     async def _ask_all(self, missing: dict[str, Wanted], journal: Journal) -> None:
         rows = iter(missing.items())
@@ -133,15 +124,7 @@ class RemoteSampler:
 
     def _digest(self, row: Wanted) -> str:
         """Digest of everything that decides a row's answer."""
-        identity = {
-            "policy": self._name,
-            "prompt": row.prompt,
-            "limit": row.limit,
-            "seed": row.seed,
-            "temperature": row.temperature,
-            "top_p": row.top_p,
-            "stop_tokens": row.stop_tokens,
-        }
+        identity = {"policy": self._name, **vars(row)}
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
 
     def _hint(self, needed: int) -> str:
@@ -161,11 +144,11 @@ class RemoteSampler:
             )
 
     def _count(self, answers: list[Answer]) -> None:
-        self._num_rows += len(answers)
+        self._counts["num_server_rows"] += len(answers)
         from_text = sum(answer.from_text for answer in answers)
         lost = sum(not answer.round_trip for answer in answers)
-        self._num_from_text += from_text
-        self._num_not_round_tripped += lost
+        self._counts["num_rows_from_text"] += from_text
+        self._counts["num_rows_not_round_tripped"] += lost
         if from_text:
             logger.warning(
                 "%d of %d completions came as text without token ids and were encoded again; %d of them surely have"

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.sampling import Sampler as Settings
 from scaling.config.section import parse
 from scaling.model.policy import Policy, policy_of
@@ -38,9 +37,7 @@ def local_sampler(policy: Policy) -> Sampler:
     return Sampler(policy.config, partial(sample, policy.params, policy.config))
 
 
-def sampler_of(
-    config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, tokenizer: Tokenizer | HfTokenizer
-) -> Sampler:
+def sampler_of(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, tokenizer: AnyTokenizer) -> Sampler:
     """The sampler of the stage's input `policy`: the server in config["server"], or, without one, this process."""
     if "server" not in config:
         return local_sampler(policy_of(inputs, "policy"))

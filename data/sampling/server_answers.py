@@ -10,22 +10,13 @@ count. Everything that changes the distribution is sent, so that no default of t
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from data.tokens.tokenizer import AnyTokenizer
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
-
-
-class Encoder(Protocol):
-    """The part of a tokenizer that a server's text needs."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class ServerError(RuntimeError):
@@ -78,7 +69,7 @@ class Answer:
     as_json = asdict
 
 
-def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
+def read_answer(wanted: Wanted, response: Any, tokenizer: AnyTokenizer) -> Answer:
     """The completion in a server's answer; raises ServerError on anything else."""
     match response:
         case {"choices": [{"finish_reason": "stop" | "length" as finish, "text": str(text)} as choice]}:
@@ -95,7 +86,9 @@ def read_answer(wanted: Wanted, response: Any, tokenizer: Encoder) -> Answer:
     ids = _stated_ids(choice)
     if ids is None:
         return _from_text(wanted, text, finish, usage, tokenizer)
-    tokens = _up_to_stop(ids, wanted.stop_tokens)
+    # A sampler that stops at a stop token would have written the same ones up to it.
+    end = next((place for place, token in enumerate(ids, start=1) if token in wanted.stop_tokens), len(ids))
+    tokens = ids[:end]
     _check_tokens(wanted, tokens, finish, tokenizer.vocab_size)
     logps = (choice.get("logprobs") or {}).get("token_logprobs")
     if isinstance(logps, list) and len(logps) == len(ids) and all(map(_is_finite, logps)):
@@ -154,7 +147,7 @@ def _check_tokens(wanted: Wanted, tokens: list[int], finish: str, vocab_size: in
         )
 
 
-def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any], tokenizer: Encoder) -> Answer:
+def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any], tokenizer: AnyTokenizer) -> Answer:
     """The probable ids of a text; a stop token is added if the server says that the policy wrote one."""
     ids = tokenizer.encode(text)
     tokens = ids + ([wanted.stop_tokens[0]] if finish == "stop" else [])
@@ -165,9 +158,3 @@ def _from_text(wanted: Wanted, text: str, finish: str, usage: Mapping[str, Any],
     if finish == "length" and count is not None and count < wanted.limit:
         _check_tokens(wanted, tokens[:count], finish, tokenizer.vocab_size)
     return Answer(tokens[: wanted.limit], None, from_text=True, round_trip=round_trip)
-
-
-def _up_to_stop(ids: list[int], stop_tokens: tuple[int, ...]) -> list[int]:
-    """The tokens up to the stop: a sampler that stops there would have written the same ones."""
-    end = next((place for place, token in enumerate(ids, start=1) if token in stop_tokens), len(ids))
-    return ids[:end]

@@ -9,17 +9,19 @@ A seed shuffles the pool, so the sizes of a seed are nested.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data.problems.text_problems import prompt_of
 from data.records import Problem, read_jsonl
-from data.sets.problem_files import ALL, SPLITS, set_files
+from data.sets.problem_files import ALL, set_files
 from scaling.config.problems import ProblemsInLanguage
 from scaling.config.text_problems import HubProblems
 
-_SHUFFLES: Mapping[str, int] = {"train": 0xF171, "validation": 0xF172, "test": 0xF173}
+_SHUFFLES: Mapping[str, int] = {ALL: 0xF173, "train": 0xF171, "validation": 0xF172, "test": 0xF173}  # file -> key
 _STREAM = 0xF174
+Item = TypeVar("Item")
 # Rows of the families' default sets, so that a plan knows them without the hub.
 _HUB_ROWS: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("openai/gsm8k", "main"): {"train": 7473, "test": 1319},
@@ -38,20 +40,15 @@ class Parts:
 
 def parts(config: ProblemsInLanguage, source: Path) -> Parts:
     """Split an imported set. A part with its own file is complete; its configured size is applied later."""
-    rows = {split: _problems(config, source / f"{split}.jsonl") for split in (ALL, *SPLITS)}
+    rows = {name: shuffled(_problems(config, source / f"{name}.jsonl"), key) for name, key in _SHUFFLES.items()}
     counts = {split: len(found) for split, found in rows.items() if found}
     _check_carved(config, counts)
     if rows[ALL]:
-        shuffled = _shuffled(rows[ALL], "test")
-        test, rest = shuffled[: config.num_test], shuffled[config.num_test :]
-        validation, train = rest[: config.num_validation], rest[config.num_validation :]
+        test, train, validation = rows[ALL][: config.num_test], rows[ALL][config.num_test :], []
     else:
-        test = _shuffled(rows["test"], "test")
-        train = _shuffled(rows["train"], "train")
-        if rows["validation"]:
-            validation = _shuffled(rows["validation"], "validation")
-        else:
-            validation, train = train[: config.num_validation], train[config.num_validation :]
+        test, train, validation = rows["test"], rows["train"], rows["validation"]
+    if not validation:
+        validation, train = train[: config.num_validation], train[config.num_validation :]
     keys = [{problem.key for problem in part} for part in (train, validation, test)]
     if sum(map(len, keys)) != len(set.union(*keys)):
         raise ValueError(f"{source}: a problem is in two of train, validation and test; the artifact was edited.")
@@ -98,10 +95,14 @@ def check_held_out(split: str, count: int, there: int) -> None:
         raise ValueError(f"problems.num_{split} is {count}, but the set has {there} {split} problems; lower it.")
 
 
-def in_order_of(seed: int, problems: Sequence[Problem]) -> list[Problem]:
-    """The problems in a seed's order."""
-    order = np.random.default_rng([_STREAM, seed]).permutation(len(problems))
-    return [problems[index] for index in order]
+def in_order_of(seed: int, items: Sequence[Item]) -> list[Item]:
+    """Problems, or their rows, in a seed's order."""
+    return shuffled(items, [_STREAM, seed])
+
+
+def shuffled(items: Sequence[Item], key: int | Sequence[int]) -> list[Item]:
+    """The items in the order of a key's generator."""
+    return [items[index] for index in np.random.default_rng(key).permutation(len(items))]
 
 
 def _check_carved(config: ProblemsInLanguage, rows: Mapping[str, int]) -> None:
@@ -116,11 +117,6 @@ def _check_carved(config: ProblemsInLanguage, rows: Mapping[str, int]) -> None:
             f"problems.num_validation is {config.num_validation}, to be taken from {rows['train']} training problems;"
             " lower it, so that some are left to train on."
         )
-
-
-def _shuffled(problems: Sequence[Problem], split: str) -> list[Problem]:
-    order = np.random.default_rng(_SHUFFLES[split]).permutation(len(problems))
-    return [problems[index] for index in order]
 
 
 def _problems(config: ProblemsInLanguage, path: Path) -> list[Problem]:

@@ -5,7 +5,7 @@ its training problems. Out: the training problems of a seed, and the held-out pr
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from data.records import Problem, read_jsonl, write_jsonl
@@ -44,15 +44,12 @@ def held_out_problems(config: Problems, inputs: Mapping[str, Path]) -> dict[Spli
     if not isinstance(config, TextProblems):
         return held_out(config)
     found = parts(config, inputs["source"])
-    kept: dict[Split, list[Problem]] = {}
-    sized: tuple[tuple[Split, Sequence[Problem], int], ...] = (
-        ("validation", found.validation, config.num_validation),
-        ("test", found.test, config.num_test),
-    )
-    for split, problems, count in sized:
-        check_held_out(split, count, len(problems))
-        kept[split] = list(problems[:count])
-    return kept
+    check_held_out("validation", config.num_validation, len(found.validation))
+    check_held_out("test", config.num_test, len(found.test))
+    return {
+        "validation": list(found.validation[: config.num_validation]),
+        "test": list(found.test[: config.num_test]),
+    }
 
 
 def write_kept(out: Path, rows: Iterable[Mapping[str, object]], order: str, num_tried: int) -> None:
@@ -69,11 +66,8 @@ def kept_problems(folder: Path, seed: int) -> tuple[list[Problem], int]:
 
     With `fewest_steps` those with the fewest steps come first, and the seed breaks ties; with `random` it shuffles.
     """
-    rows = read_jsonl(folder / ROWS_FILE, keys=_KEYS)
+    rows = in_order_of(seed, read_jsonl(folder / ROWS_FILE, keys=_KEYS))
     written = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
-    problems = [Problem(row["prompt"], row["answer"], row["solution"]) for row in rows]
-    num_steps = {problem.key: row["num_steps"] for problem, row in zip(problems, rows, strict=True)}
-    ordered = in_order_of(seed, problems)
     if written["order"] == "fewest_steps":
-        ordered.sort(key=lambda problem: num_steps[problem.key])  # stable
-    return ordered, int(written["num_tried"])
+        rows.sort(key=lambda row: row["num_steps"])  # stable
+    return [Problem(row["prompt"], row["answer"], row["solution"]) for row in rows], int(written["num_tried"])

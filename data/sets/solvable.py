@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data.problems.text_problems import check, prompt_of, step_texts
+from data.problems.text_problems import prompt_of, step_texts
 from data.records import Problem
-from data.sampling.completions import SOLVABLE, complete, root_key
+from data.sampling.completions import SOLVABLE, checked, complete, root_key
 from data.sampling.sampler import local_sampler
 from data.sets.finite_splits import parts
 from data.sets.problem_pool import write_kept
@@ -43,10 +43,7 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
     root = root_key(_SEED, SOLVABLE)
     sampler = local_sampler(load_policy(inputs["policy"]))  # never a server
     found = complete(sampler, prompts, settings.samples, root, limit, settings.temperature, settings.top_p)
-    checks = [
-        check(problems, tried[index], tokenizer.decode(tokens))
-        for index, tokens in zip(found.ids[:, 0], found.tokens, strict=True)
-    ]
+    checks = checked(found, problems, tried, tokenizer)
     num_correct = np.array([verdict.reward for verdict in checks]).reshape(len(tried), settings.samples).sum(axis=1)
     kept = [index for index, count in enumerate(num_correct) if count >= settings.min_correct]
     if not kept:
@@ -56,7 +53,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
             " problems.solvable.samples or num_candidates, check that problems.instruction asks for one of"
             f" answer_forms = {list(problems.answer_forms)}, or take a stronger policy."
         )
-    rows = ({**_row(problems, tried[index]), "num_correct": int(num_correct[index])} for index in kept)
+    steps = {index: num_steps(problems, tried[index]) for index in kept}
+    rows = ({**vars(tried[at]), "num_steps": steps[at], "num_correct": int(num_correct[at])} for at in kept)
     write_kept(out, rows, settings.order, len(tried))
     return {
         "num_candidates": float(len(tried)),
@@ -92,12 +90,3 @@ def num_steps(config: ProblemsInLanguage, problem: Problem) -> int:
     """Steps of the set's own solution."""
     assert problem.solution is not None  # candidates have one
     return len(step_texts(config, problem.solution))
-
-
-def _row(config: ProblemsInLanguage, problem: Problem) -> dict[str, object]:
-    return {
-        "prompt": problem.prompt,
-        "answer": problem.answer,
-        "solution": problem.solution,
-        "num_steps": num_steps(config, problem),
-    }

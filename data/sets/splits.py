@@ -19,7 +19,7 @@ import numpy as np
 
 from data.problems.families import family_of
 from data.records import Problem
-from data.sets.finite_splits import set_sizes
+from data.sets.finite_splits import set_sizes, shuffled
 from scaling.config.problems import DrawnProblems, Problems
 from scaling.config.text_problems import TextProblems
 
@@ -46,9 +46,8 @@ def held_out(config: DrawnProblems) -> dict[Split, list[Problem]]:
         return {split: _distinct(config, (split,), [_DOMAINS[split], 0], count) for split, count in sizes.items()}
     key = [_DOMAINS["held_out"], config.held_out_seed]
     drawn = _distinct(config, tuple(sizes), key, sum(sizes.values()))
-    order = np.random.default_rng([*key, 1]).permutation(len(drawn))
-    shuffled = [drawn[index] for index in order]
-    return {"validation": shuffled[: config.num_validation], "test": shuffled[config.num_validation :]}
+    mixed = shuffled(drawn, [*key, 1])
+    return {"validation": mixed[: config.num_validation], "test": mixed[config.num_validation :]}
 
 
 def stream(config: DrawnProblems, seed: int, count: int) -> list[Problem]:

@@ -9,22 +9,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from data.http_requests import JsonServer, Refused
 from data.teacher.budget import Budget
 from data.teacher.ledger import Ledger, Reply, request_key
 from data.teacher.protocol import TeacherError, body_of, read_response
 from scaling.config.teacher import NamedTeacher, Teacher
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The connection to one teacher."""
-
-    settings: NamedTeacher
-    server: JsonServer
-    slots: asyncio.Semaphore
 
 
 class ChatClient:
@@ -34,14 +24,12 @@ class ChatClient:
         self._ledger = ledger
         self._budget = budget
         self._seed = seed
-        self._lines = {
-            name: _Line(
-                settings,
-                JsonServer(settings, f"teacher.teachers.{name}" if teacher.teachers else "teacher", self._pause),
-                asyncio.Semaphore(settings.max_concurrency),
-            )
-            for name, settings in teacher.named.items()
+        self._settings = teacher.named
+        self._servers = {
+            name: JsonServer(settings, f"teacher.teachers.{name}" if teacher.teachers else "teacher", self._pause)
+            for name, settings in self._settings.items()
         }
+        self._slots = {name: asyncio.Semaphore(one.max_concurrency) for name, one in self._settings.items()}
         self._stopped: TeacherError | None = None
         self._stopping = asyncio.Event()  # ends every pause
         self.num_paid = 0  # replies that were not in the ledger before
@@ -50,26 +38,26 @@ class ChatClient:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for line in self._lines.values():
-            await line.server.close()
+        for server in self._servers.values():
+            await server.close()
 
     @property
     def num_sent(self) -> int:
         """Requests that were sent, retries included."""
-        return sum(line.server.num_sent for line in self._lines.values())
+        return sum(server.num_sent for server in self._servers.values())
 
     async def ask(self, name: str, prompt: str, use: Mapping[str, object]) -> Reply:
         """The reply of a teacher to a prompt; use: distinguishes equal prompts whose replies should differ."""
-        line = self._lines[name]
-        written = {key: getattr(line.settings, key) for key in ("model", "temperature", "max_tokens", "request")}
+        settings = self._settings[name]
+        written = {key: getattr(settings, key) for key in ("model", "temperature", "max_tokens", "request")}
         key = request_key({**written, "prompt": prompt, "seed": self._seed, "use": use})
         found = self._ledger.find(key)
         if found is not None:
             return found
-        async with line.slots:
+        async with self._slots[name]:
             try:
-                async with self._budget.room_for(line.settings, prompt, self._stop_if_stopped):
-                    return await self._paid(line, name, key, prompt)
+                async with self._budget.room_for(settings, prompt, self._stop_if_stopped):
+                    return await self._paid(name, settings, key, prompt)
             except TeacherError as error:
                 self.stop(error)
                 raise
@@ -79,11 +67,10 @@ class ChatClient:
         self._stopped = self._stopped or reason
         self._stopping.set()
 
-    async def _paid(self, line: _Line, name: str, key: str, prompt: str) -> Reply:
+    async def _paid(self, name: str, settings: NamedTeacher, key: str, prompt: str) -> Reply:
         self._stop_if_stopped()
-        settings = line.settings
         try:
-            fields = await line.server.ask(
+            fields = await self._servers[name].ask(
                 "POST",
                 f"{settings.endpoint}/chat/completions",
                 lambda response: read_response(response, settings, prompt),

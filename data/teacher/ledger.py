@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,10 +42,6 @@ class Reply:
     cost_usd: float | None  # None without prices
     endpoint: str
     time: float  # seconds since the epoch
-
-    @property
-    def tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
 
 
 @dataclass(frozen=True)
@@ -108,11 +104,8 @@ def opened(folder: Path, seed: int) -> Iterator[Ledger]:
             logger.warning("%s ends in a line that a crash cut off; its %d bytes are dropped.", path, num_dropped)
         replies = {reply.key: reply for reply in _read(path)} if path.exists() else {}
         others = (reply for other in sorted(folder.glob("*.jsonl")) if other != path for reply in _read(other))
-        ledger = Ledger(path, replies, _sum([*replies.values()], _sum(others)))
-        try:
+        with closing(Ledger(path, replies, _sum([*replies.values()], _sum(others)))) as ledger:
             yield ledger
-        finally:
-            ledger.close()
 
 
 def ledger_path(folder: Path, seed: int) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from data.teacher.attempts import Attempt, Planned, Reason, attempt, planned_attempts
+from data.teacher.attempts import Attempt, Reason, attempt, planned_attempts
 from data.teacher.budget import Budget
 from data.teacher.client import ChatClient
 from data.teacher.ledger import Ledger, Spent, opened
@@ -72,15 +72,12 @@ async def _judged(
     under_way: dict[int, asyncio.Task[Attempt]] = {}
     logger.info("%d problems by %s; %s has %d replies.", data_size, ", ".join(teacher.named), ledger.path, len(ledger))
     async with ChatClient(teacher, ledger, budget, seed) as client:
-
-        def start(planned: Planned) -> None:
-            made = attempt(client, teacher, subject, held_out, copies, planned)
-            under_way[planned.index] = asyncio.create_task(made)
-
         try:
             while len(judged.rows) < data_size:
                 while len(under_way) < min(data_size - len(judged.rows), most_ahead):
-                    start(next(attempts))
+                    planned = next(attempts)
+                    made = attempt(client, teacher, subject, held_out, copies, planned)
+                    under_way[planned.index] = asyncio.create_task(made)
                 _judge(judged, await under_way.pop(judged.num_attempts), copies, subject)
                 _stop_if_hopeless(teacher, judged, ledger)
                 if time.monotonic() - last_log > TELL_SECONDS:

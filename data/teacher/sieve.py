@@ -72,22 +72,17 @@ class HeldOut:
 
     def __init__(self, problems: Mapping[str, Sequence[Problem]], ngram: int) -> None:
         self._ngram = ngram
-        self._runs: dict[Words, tuple[str, int]] = {}
-        self._short: dict[Words, tuple[str, int]] = {}
+        self._runs: dict[Words, tuple[str, int]] = {}  # run, or all words of a shorter problem -> split and index
         for split, held_out in problems.items():
             for index, problem in enumerate(held_out):
                 words = words_of(problem.prompt)
-                if len(words) < ngram:
-                    self._short.setdefault(words, (split, index))
-                for run in _runs(words, ngram):
+                for run in _runs(words, min(ngram, len(words))):
                     self._runs.setdefault(run, (split, index))
 
     def find(self, text: str) -> Overlap | None:
         """The problem that a question repeats, or shares n words in a row with; None if there is no such problem."""
         words = words_of(text)
-        if words in self._short:
-            return Overlap(*self._short[words], " ".join(words))
-        for run in _runs(words, self._ngram):
+        for run in (words, *_runs(words, self._ngram)):
             if run in self._runs:
                 return Overlap(*self._runs[run], " ".join(run))
         return None

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from data.answers.final_answer import final_answer
 from data.problems.text_problems import answer_end
 from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import Tokenizer
+from data.tokens.tokenizer import AnyTokenizer
 from scaling.config.problems import Problems
 from scaling.config.text_problems import Gsm8k, Jsonl, Math, TextProblems
 
 
-def up_to_answer(problems: Problems, tokenizer: Tokenizer | HfTokenizer) -> Callable[[Sequence[int]], list[int]]:
+def up_to_answer(problems: Problems, tokenizer: AnyTokenizer) -> Callable[[Sequence[int]], list[int]]:
     """Tokens of a completion -> those up to its answer."""
     if not isinstance(problems, TextProblems) or not isinstance(tokenizer, HfTokenizer):
         return list

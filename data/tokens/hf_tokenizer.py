@@ -7,8 +7,9 @@ Code that comes with a checkpoint is never run.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +52,9 @@ class HfTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first stop token, other specials left out; U+FFFD for an id that stands for no text."""
-        texts: list[str] = []
-        run: list[int] = []
-        for token in map(int, ids):
-            if token in self.stop_tokens:
-                break
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(
-                    f"tokenizer: token {token} is outside the vocabulary of {self.vocab_size}; the tokens come from"
-                    " another tokenizer."
-                )
-            if token < len(self.tokenizer):
-                run.append(token)
-            else:
-                texts += [self._text(run), NO_TEXT]
-                run = []
-        return "".join((*texts, self._text(run)))
+        known, kept = len(self.tokenizer), before_stop(ids, self.stop_tokens, self.vocab_size)
+        runs = [(is_text, list(run)) for is_text, run in groupby(kept, lambda token: token < known)]
+        return "".join(self._text(run) if is_text else NO_TEXT * len(run) for is_text, run in runs)
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
         """The most tokens that num_words words of a vocabulary take; without a vocabulary, num_words counts tokens."""
@@ -76,6 +64,18 @@ class HfTokenizer:
 
     def _text(self, run: list[int]) -> str:
         return str(self.tokenizer.decode(run, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def before_stop(ids: Iterable[int], stop_tokens: Collection[int], vocab_size: int) -> list[int]:
+    """The ids up to the first stop token, without it. Raises ValueError for one that is outside the vocabulary."""
+    kept = list(takewhile(lambda token: token not in stop_tokens, map(int, ids)))
+    for token in kept:
+        if not 0 <= token < vocab_size:
+            raise ValueError(
+                f"tokenizer: token {token} is outside the vocabulary of {vocab_size}; the tokens come from another"
+                " tokenizer."
+            )
+    return kept
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> HfTokenizer:

@@ -13,12 +13,12 @@ from functools import cache, partial
 from data.problems.families import family_of
 from data.problems.text_cuts import CUTS, TextCuts, word_cuts
 from data.tokens.hf_tokenizer import HfTokenizer
-from data.tokens.tokenizer import EOS, Tokenizer
+from data.tokens.tokenizer import EOS, AnyTokenizer
 from scaling.config.problems import DrawnProblems, Problems
 from scaling.config.text_problems import TextProblems
 
 
-def step_cutter(problems: Problems, tokenizer: Tokenizer | HfTokenizer) -> Callable[[Sequence[int]], list[int]]:
+def step_cutter(problems: Problems, tokenizer: AnyTokenizer) -> Callable[[Sequence[int]], list[int]]:
     """Tokens of a completion -> the offset at which each of its steps ends, in tokens."""
     if isinstance(tokenizer, HfTokenizer):
         return partial(text_step_ends, cuts=text_cuts(problems), tokenizer=tokenizer)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data.problems.families import family_of
-from data.tokens.hf_tokenizer import HfTokenizer, load_tokenizer
+from data.tokens.hf_tokenizer import HfTokenizer, before_stop, load_tokenizer
 from scaling.config.problems import Problems
 
 PAD, BOS, EOS = 0, 1, 2
@@ -60,18 +60,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words up to the first EOS, PAD and BOS left out."""
-        words = []
-        for token in map(int, ids):
-            if token == EOS:
-                break
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(
-                    f"tokenizer: token {token} is outside the vocabulary of {self.vocab_size}; the tokens come from"
-                    " another tokenizer."
-                )
-            if token > EOS:
-                words.append(self.words[token - len(SPECIALS)])
-        return " ".join(words)
+        kept = before_stop(ids, (EOS,), self.vocab_size)
+        return " ".join(self.words[token - len(SPECIALS)] for token in kept if token > EOS)
 
     def room_for(self, num_words: int, vocabulary: Sequence[str]) -> int:
         """The most tokens that num_words words take."""
@@ -82,7 +72,10 @@ class Tokenizer:
         return {word: index for index, word in enumerate(self.words, start=len(SPECIALS))}
 
 
-def tokenizer_of(problems: Problems, inputs: Mapping[str, Path]) -> Tokenizer | HfTokenizer:
+AnyTokenizer = Tokenizer | HfTokenizer
+
+
+def tokenizer_of(problems: Problems, inputs: Mapping[str, Path]) -> AnyTokenizer:
     """The tokenizer of a stage: that of the imported policy among its inputs, or else the family's words."""
     if "tokenizer" not in inputs:
         return for_problems(problems)
@@ -96,7 +89,7 @@ def for_problems(config: Problems) -> Tokenizer:
     return Tokenizer(family_of(config).vocabulary(config))
 
 
-def completion_limit(problems: Problems, tokenizer: Tokenizer | HfTokenizer, max_new_tokens: int | None) -> int:
+def completion_limit(problems: Problems, tokenizer: AnyTokenizer, max_new_tokens: int | None) -> int:
     """max_new_tokens; by default the length of the family's longest solution with a stop token.
 
     One limit of a whole completion, its stop token included, for rollouts, for continuations of their prefixes, the
