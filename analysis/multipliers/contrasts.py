@@ -82,7 +82,7 @@ def band(design: Design, errors: np.ndarray, point: Fit, replicates: Fit, algori
 
     errors: float64 [P] of the reference and the algorithm, NaN where not fitted.
     """
-    log_size = np.sort(design.log_size[(design.arm == 1) & ~np.isnan(errors)])
+    log_size = design.log_size[design.cells_of(1, errors)]
     centred = log_size - design.log_center
     estimate = point.log_multiplier(1)[0] + point.delta(1)[0] * centred
     drawn = replicates.log_multiplier(1)[:, None] + replicates.delta(1)[:, None] * centred

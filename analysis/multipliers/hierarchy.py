@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.fitting.fits import Fit, fit_point, fit_replicates
-from analysis.fitting.joint import Design, Hypothesis, num_parameters, own_floor_logit
+from analysis.fitting.joint import Design, Hypothesis, own_floor_logit
 
 NUM_REPLICATES = 500  # of the null distribution; p = 5 % is then known to 1 %
 
@@ -43,8 +43,6 @@ def lack_of_fit(design: Design, errors: np.ndarray, draws: np.ndarray, fit: Fit)
 
 def compare_models(design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit) -> tuple[Comparison, ...]:
     """H0 against H1, then H1 against all that contain it; H3 only if the form has a floor. constant: H1's point fit."""
-    if design.num_arms < 2:
-        return ()
     form = constant.form
     same = fit_point(design, errors, form, "H0", min_sizes=0)
     null = recentred(errors, draws, same, NUM_REPLICATES)
@@ -62,7 +60,7 @@ def _compare(
     """null: data [B, P] that follow the smaller fit; missed: its deviances [B] from them."""
     large = fit_point(design, errors, small.form, larger, min_sizes=0)
     # Data made from the smaller fit are best fitted from that fit, written in the larger model's parameters.
-    theta, added = small.theta, num_parameters(design, small.form, larger) - small.num_parameters
+    theta, added = small.theta, large.num_parameters - small.num_parameters
     if larger == "H3":
         floor = small.form.parameters.index("floor")
         tail = np.repeat(own_floor_logit(theta[:, floor : floor + 1], design.c_max), added, axis=1)
