@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.curves.points import PointsError
+
 MIN_BUDGETS = 3
 
 
@@ -57,7 +59,7 @@ class IsoFlopDraws(NamedTuple):
 
 
 def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights: np.ndarray) -> IsoFlop:
-    """Fit points [P]. Raises ValueError with the cure if fewer than three budgets have a minimum."""
+    """Fit points [P]. Raises PointsError with the cure if fewer than three budgets have a minimum."""
     weights = weights / weights.mean()
     kept, left_out = [], []
     fitted = np.full(len(loss), np.nan)
@@ -82,7 +84,7 @@ def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights
         kept.append(_Parabola(float(budget), rows, center, ends, solve, fitted[rows]))
     if len(kept) < MIN_BUDGETS:
         reasons = "; ".join(left_out[:3]) + ("; and so on" if len(left_out) > 3 else "")
-        raise ValueError(
+        raise PointsError(
             f"{len(kept)} budgets of compute have a minimum, and an exponent needs {MIN_BUDGETS}"
             + (f" ({reasons})" if reasons else "")
             + ". Rows of one budget need the same value of compute: round it. Add sizes on both sides of the minimum."
@@ -90,7 +92,7 @@ def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights
     rows = np.concatenate([parabola.rows for parabola in kept])
     freedom = len(rows) - 3 * len(kept)
     if freedom < 1:
-        raise ValueError("every budget has 3 points, through which a parabola always goes: add sizes for an interval.")
+        raise PointsError("every budget has 3 points, through which a parabola always goes: add sizes for an interval.")
     budgets = np.array([parabola.budget for parabola in kept])
     minima = [_minimum(parabola, loss[parabola.rows][None]) for parabola in kept]
     log_best = np.concatenate([best for best, _, _ in minima])

@@ -1,15 +1,18 @@
 """Points of a curve or a surface, checked: what cannot be fitted is an error that names the row and the cure.
 
-In: a user's table and the names of its columns. Out: columns of positive numbers, every row kept.
+In: a user's table and what they ask for, a `Request`. Out: columns of positive numbers, every row kept.
 """
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.curves.surface import MIN_POINTS
+from analysis.curves.surface import MIN_POINTS, SURFACES, Loss
 from analysis.tables.cells import ungrouped
+from scaling.plugins import loaded_plugins
 
 _TOO_ALIKE = 0.999  # correlation of log N and log D from which on their effects cannot be separated
 NO_EFFECT = 2.0  # standard errors of a slope, below which the points show no effect of a column
@@ -20,6 +23,30 @@ MIN_PROBLEMS = 3  # of pass@k
 
 class PointsError(ValueError):
     """A table of points is wrong; the message names the row and the cure."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; the defaults are those of the command."""
+
+    x: tuple[str, ...]  # columns; for pass@k, those of samples and of right samples
+    y: str | None  # None: pass@k
+    form: str = "auto"
+    loss: Loss = "huber"
+    weights: str | None = None
+    predict: tuple[str, ...] = ()
+    num_draws: int = 2000
+    seed: int = 0
+
+    def command(self, name: str) -> str:
+        columns = ",".join(self.x)
+        words = ["--pass-at-k", columns] if self.y is None else ["--x", columns, "--y", self.y]
+        words += ["--form", self.form, *(["--loss", self.loss] if self.form in SURFACES else [])]
+        words += ["--weights", self.weights] if self.weights else []
+        words += [word for text in self.predict for word in ("--predict", text)]
+        words += ["--draws", str(self.num_draws), "--seed", str(self.seed)]
+        words += [word for plugin in loaded_plugins() for word in ("--import", f"{plugin.name}.py")]
+        return f"python -m analysis.fit {shlex.join([name, *words])}"
 
 
 def read_points(
