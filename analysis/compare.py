@@ -153,10 +153,8 @@ def _compared(studies: Mapping[str, Study], first: str, second: str) -> list[tup
 
 def _log_m(study: Study, algorithm: str) -> tuple[float, np.ndarray] | None:
     """The log of the single multiplier and its draws [B], if one number is given."""
-    if study.overall(algorithm) is None:
-        return None
-    model = study.models[algorithm]
-    return float(model.constant.log_multiplier(1)[0]), model.constant_draws.log_multiplier(1)
+    model = study.described(algorithm)
+    return None if model is None else model.log_m
 
 
 def _at(algorithm: str, sweep: str) -> str:
