@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.measures.base_plots import base_sections
-from analysis.measures.base_table import COLUMNS as base_table_columns
-from analysis.measures.base_table import base_table
+from analysis.measures.base_policies import COLUMNS as base_columns
+from analysis.measures.base_policies import base_sections, base_table
 from analysis.measures.critical_plots import critical_sections
 from analysis.measures.critical_table import COLUMNS as critical_columns
 from analysis.measures.critical_table import critical_table, traces_of
@@ -56,7 +55,7 @@ def measures_in_folder(folder: Path, tables: Tables) -> Measures:
         table = pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
         return table.fillna({"panel": ""}) if "panel" in table else table
 
-    base = read("base.csv", base_table_columns)
+    base = read("base.csv", base_columns)
     return Measures(base, trend_table(tables.runs), read("critical_steps.csv", critical_columns))
 
 
