@@ -28,26 +28,25 @@ class Comparison:
     p: float
 
 
-def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit, num_replicates: int | None = None) -> np.ndarray:
+def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit) -> np.ndarray:
     """float64 [B, P], data that truly follow the fit, with the replicates' scatter; NaN where errors are NaN."""
-    moved: np.ndarray = np.clip(fit.fitted + draws[:num_replicates] - errors, 0.0, 1.0)
+    moved: np.ndarray = np.clip(fit.fitted + draws[:NUM_REPLICATES] - errors, 0.0, 1.0)
     return moved
 
 
 def lack_of_fit(design: Design, errors: np.ndarray, draws: np.ndarray, fit: Fit) -> float:
     """p: how often data that truly follow the fit would deviate from it by as much as the errors do."""
-    return float(
-        np.mean(fit_replicates(design, recentred(errors, draws, fit, NUM_REPLICATES), fit).deviance >= fit.deviance[0])
-    )
+    deviances = fit_replicates(design, recentred(errors, draws, fit), fit).deviance
+    return float(np.mean(deviances >= fit.deviance[0]))
 
 
 def compare_models(design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit) -> tuple[Comparison, ...]:
     """H0 against H1, then H1 against all that contain it; H3 only if the form has a floor. constant: H1's point fit."""
     form = constant.form
     same = fit_point(design, errors, form, "H0", min_sizes=0)
-    null = recentred(errors, draws, same, NUM_REPLICATES)
+    null = recentred(errors, draws, same)
     found = [_compare(design, errors, null, same, fit_replicates(design, null, same).deviance, "H1")]
-    null = recentred(errors, draws, constant, NUM_REPLICATES)
+    null = recentred(errors, draws, constant)
     missed = fit_replicates(design, null, constant).deviance
     for larger in ("H2", "H3") if form.has_floor else ("H2",):
         found.append(_compare(design, errors, null, constant, missed, larger))
