@@ -27,7 +27,6 @@ from analysis.curves.numbers import (
     scatter,
     spread,
 )
-from analysis.curves.passes import passes
 from analysis.curves.plots import curve_figure
 from analysis.curves.points import (
     NO_EFFECT,
@@ -36,6 +35,7 @@ from analysis.curves.points import (
     before_turning,
     check_falls,
     is_flat,
+    passes,
     read_counts,
     read_points,
     slopes,
