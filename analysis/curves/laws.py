@@ -210,8 +210,7 @@ def _power_units(theta: np.ndarray, units: Units) -> np.ndarray:
 
 def _floors(log_c: np.ndarray, units: Units) -> np.ndarray:
     """c in the units of y; 0 where the data see no difference."""
-    floors: np.ndarray = np.where(log_c <= _COMMON[2].nearly_low + 1e-6, 0.0, np.exp(log_c + units.log_y))
-    return floors
+    return np.where(log_c <= _COMMON[2].nearly_low + 1e-6, 0.0, np.exp(log_c + units.log_y))
 
 
 def _hill_units(theta: np.ndarray, units: Units) -> np.ndarray:

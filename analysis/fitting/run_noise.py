@@ -59,8 +59,7 @@ class RunNoise:
         if not seen.any() or self.freedom <= 0:
             return np.zeros(len(q))
         falling = (self.squares[seen, None] / (_GRID + self.luck[seen, None])).sum(axis=0)
-        variance: np.ndarray = np.interp(-q, -falling, _GRID)
-        return variance
+        return np.interp(-q, -falling, _GRID)
 
 
 def run_noise(outcomes: Cells, algorithm: str) -> RunNoise:

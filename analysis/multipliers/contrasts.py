@@ -88,10 +88,6 @@ def band(design: Design, errors: np.ndarray, point: Fit, replicates: Fit, algori
     drawn = replicates.log_multiplier(1)[:, None] + replicates.delta(1)[:, None] * centred
     spread = np.maximum(drawn.std(axis=0), 1e-12)
     reach = np.quantile(np.abs((drawn - estimate) / spread).max(axis=1), 1 - 2 * _TAIL)
-
-    def plain(log_m: np.ndarray) -> tuple[float, ...]:
-        return tuple(float(value) for value in np.exp(np.clip(log_m, -700, 700)))
-
     sizes = tuple(round(float(size)) for size in np.exp(log_size))
-    half = reach * spread
-    return Band(algorithm, sizes, plain(estimate), plain(estimate - half), plain(estimate + half))
+    limits = (estimate, estimate - reach * spread, estimate + reach * spread)
+    return Band(algorithm, sizes, *(tuple(np.exp(np.clip(log_m, -700, 700)).tolist()) for log_m in limits))
