@@ -59,7 +59,8 @@ class RunNoise:
         if not seen.any() or self.freedom <= 0:
             return np.zeros(len(q))
         falling = (self.squares[seen, None] / (_GRID + self.luck[seen, None])).sum(axis=0)
-        return np.interp(-q, -falling, _GRID)
+        variance: np.ndarray = np.interp(-q, -falling, _GRID)
+        return variance
 
 
 def run_noise(outcomes: Cells, algorithm: str) -> RunNoise:

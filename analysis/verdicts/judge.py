@@ -99,8 +99,8 @@ def _sentence(code: Code, e: Evidence) -> str:
             f"{name} matches {reference} trained on {number(e.multiplier)}x as many problems ({_interval(e)}; {base})."
         )
         if max(e.extrapolation) > 1:
-            farthest = number(max(e.extrapolation))
-            text += f" At its largest D this takes the curve of {reference} to {farthest} times its data, if the form"
+            times = number(max(e.extrapolation))
+            text += f" At its largest D this takes the curve of {reference} to {times} times its data, if the form"
             text += " holds there."
         return text
     if code == "NULL":
