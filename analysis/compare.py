@@ -8,6 +8,7 @@ keep their shared effects, because D_syn is the same.
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +20,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from scipy.optimize import brentq
+from scipy.stats import t
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.multipliers.estimates import percentile_interval
-from analysis.multipliers.replication import Summary, random_effects
 from analysis.page.rendering import write_csv
 from analysis.reporting.results_folder import ResultsError, open_folder
 from analysis.tables.outcomes import Outcomes
@@ -38,6 +40,18 @@ from scaling.plugins import add_imports, load_plugins
 
 FILE = "comparison.csv"
 COLUMNS = ("what", "algorithm", "data_size", "first", "second", "estimate", "low", "high")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One multiplier measured in K studies, on the scale of the input."""
+
+    mean: float
+    low: float  # 95 % interval of the mean
+    high: float
+    between: float  # variance of the studies' true values
+    predicted_low: float  # 95 % interval of another study's true value; infinite with fewer than three studies
+    predicted_high: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,37 @@ def compare(
     return Comparison(tuple(outcomes), reference, len(problems) == 1, table, summaries)
 
 
+def random_effects(values: np.ndarray, variances: np.ndarray) -> Summary:
+    """The summary of values with variances, each float64 [K], that lets true values differ.
+
+    The variance between studies is that of Paule and Mandel (1982), at which the weighted sum of squares equals its
+    expectation; the interval is that of Hartung, Knapp, Sidik and Jonkman, which holds with few studies (IntHout et al.
+    2014, doi 10.1186/1471-2288-14-25). The prediction interval is that of Higgins et al. 2009 (doi
+    10.1111/j.1467-985X.2008.00552.x). Raises ValueError for fewer than two, or a variance that is not above 0.
+    """
+    count = len(values)
+    if count < 2 or not (variances > 0).all():
+        raise ValueError(f"a summary needs two studies with variances above 0; there are {count}: {variances}.")
+    between = _between(values, variances)
+    weight = 1 / (variances + between)
+    mean = float(np.average(values, weights=weight))
+    spread = float((weight * (values - mean) ** 2).sum() / (count - 1))
+    error = math.sqrt(max(spread, 1.0) / weight.sum())  # never smaller than if the variance between studies were known
+    half = float(t.ppf(0.975, count - 1)) * error
+    apart = float(t.ppf(0.975, count - 2)) * math.hypot(error, math.sqrt(between)) if count > 2 else math.inf
+    return Summary(mean, mean - half, mean + half, between, mean - apart, mean + apart)
+
+
+def _between(values: np.ndarray, variances: np.ndarray) -> float:
+    def excess(between: float) -> float:
+        weight = 1 / (variances + between)
+        return float((weight * (values - np.average(values, weights=weight)) ** 2).sum()) - (len(values) - 1)
+
+    if excess(0.0) <= 0:
+        return 0.0
+    return float(brentq(excess, 0.0, float(np.ptp(values)) ** 2 * len(values)))
+
+
 def _compared(studies: Mapping[str, Study], first: str, second: str) -> list[tuple[object, ...]]:
     ours, theirs = studies[first], studies[second]
     rows: list[tuple[object, ...]] = []
@@ -153,10 +198,8 @@ def _compared(studies: Mapping[str, Study], first: str, second: str) -> list[tup
 
 def _log_m(study: Study, algorithm: str) -> tuple[float, np.ndarray] | None:
     """The log of the single multiplier and its draws [B], if one number is given."""
-    if study.overall(algorithm) is None:
-        return None
-    model = study.models[algorithm]
-    return float(model.constant.log_multiplier(1)[0]), model.constant_draws.log_multiplier(1)
+    model = study.described(algorithm)
+    return None if model is None else model.log_m
 
 
 def _at(algorithm: str, sweep: str) -> str:

@@ -19,9 +19,9 @@ from rich.console import Console
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.curves.laws import AUTO, LAWS
-from analysis.curves.points import PointsError
-from analysis.curves.report import Request, fit_points
-from analysis.curves.surface_report import SURFACES
+from analysis.curves.points import PointsError, Request
+from analysis.curves.report import fit_points
+from analysis.curves.surface import SURFACES
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, write_report
 from analysis.page.wording import TABLE, is_paired

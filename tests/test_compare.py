@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from planted import SIZES, planted
 
-from analysis.compare import compare, main
-from analysis.multipliers.replication import random_effects
+from analysis.compare import compare, main, random_effects
 from analysis.reporting.results_folder import FILES, ResultsError
 from analysis.tables.outcomes import from_table
 

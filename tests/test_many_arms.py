@@ -13,7 +13,7 @@ from analysis.figures import diagnostics, overview
 from analysis.figures.compute import cost_figure
 from analysis.figures.looks import looks
 from analysis.figures.style import blank, cut, styled
-from analysis.measures.base_plots import base_figure
+from analysis.measures.base_policies import base_figure
 from analysis.measures.critical_plots import critical_figure
 from analysis.measures.trend_plots import trend_figure
 from analysis.measures.trends import TRACES

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import beta as beta_function
 
 from analysis.curves.choice import choose
-from analysis.curves.passes import all_wrong, passes
+from analysis.curves.points import all_wrong, passes
 
 
 def test_the_estimator_counts_the_draws_without_a_right_sample():

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from plugin_page import ORPO, PARITY, block, forgetting, on_workers, planned
 
-from analysis.measures.base_table import base_table
+from analysis.measures.base_policies import base_table
 from analysis.report import is_current
 from scaling.engine.results_dir import open_store
 from scaling.planning.sweep_file import load_sweep

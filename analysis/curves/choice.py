@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.curves.laws import AUTO, Curve, auto_names, fit_curve, num_parameters, rmsle
+from analysis.curves.points import PointsError
 
 FEW, MANY = 7, 12  # distinct sizes between which the hold-out decides
 MAX_EXTRAPOLATION = 4.0  # times the largest size; nothing is predicted beyond
@@ -43,14 +44,17 @@ class ChosenCurve:
 
 
 def choose(x: np.ndarray, y: np.ndarray, form: str = "auto", weights: np.ndarray | None = None) -> ChosenCurve:
-    """Fit every form that has fewer parameters than there are sizes, and choose one, or take the form asked for."""
+    """Fit every form that has fewer parameters than there are sizes, and choose one, or take the form asked for.
+
+    Raises PointsError with too few sizes.
+    """
     num_sizes = len(np.unique(x))
     names = dict.fromkeys(auto_names() if form == "auto" else (*auto_names(), form))
     allowed = [name for name in names if num_sizes > num_parameters(name)]
     if not allowed or (form != "auto" and form not in allowed):
         name = AUTO[0] if form == "auto" else form
         needed = num_parameters(name) + 1
-        raise ValueError(f"there are {num_sizes} distinct sizes, and {name} needs {needed}. Add sizes.")
+        raise PointsError(f"there are {num_sizes} distinct sizes, and {name} needs {needed}. Add sizes.")
     curves = tuple(fit_curve(x, y, name, weights) for name in allowed)
     scores = hold_out(x, y, allowed, weights)
     if form != "auto":

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.curves.points import PointsError
+
 MIN_BUDGETS = 3
 
 
@@ -57,9 +59,9 @@ class IsoFlopDraws(NamedTuple):
 
 
 def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights: np.ndarray) -> IsoFlop:
-    """Fit points [P]. Raises ValueError with the cure if fewer than three budgets have a minimum."""
+    """Fit points [P]. Raises PointsError with the cure if fewer than three budgets have a minimum."""
     weights = weights / weights.mean()
-    kept, left_out = [], []
+    kept, minima, left_out = [], [], []
     fitted = np.full(len(loss), np.nan)
     for budget in np.unique(compute):
         rows = np.flatnonzero(compute == budget)
@@ -72,17 +74,18 @@ def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights
         root = np.sqrt(weights[rows])
         columns = np.vander(log_size - center, 3, increasing=True)
         solve = np.linalg.pinv(columns * root[:, None]) * root
-        coefficients = solve @ loss[rows]
         ends = (float(log_size.min()), float(log_size.max()))
-        best = center - coefficients[1] / (2 * coefficients[2]) if coefficients[2] > 0 else np.nan
-        if not ends[0] < best < ends[1]:
+        parabola = _Parabola(float(budget), rows, center, ends, solve, columns @ (solve @ loss[rows]))
+        (log_best,), (least,), (outside,) = _minimum(parabola, loss[rows][None])
+        if outside:
             left_out.append(f"{budget:g} has no minimum between its sizes")
             continue
-        fitted[rows] = columns @ coefficients
-        kept.append(_Parabola(float(budget), rows, center, ends, solve, fitted[rows]))
+        fitted[rows] = parabola.fitted
+        kept.append(parabola)
+        minima.append((log_best, least))
     if len(kept) < MIN_BUDGETS:
         reasons = "; ".join(left_out[:3]) + ("; and so on" if len(left_out) > 3 else "")
-        raise ValueError(
+        raise PointsError(
             f"{len(kept)} budgets of compute have a minimum, and an exponent needs {MIN_BUDGETS}"
             + (f" ({reasons})" if reasons else "")
             + ". Rows of one budget need the same value of compute: round it. Add sizes on both sides of the minimum."
@@ -90,15 +93,13 @@ def fit_isoflop(compute: np.ndarray, size: np.ndarray, loss: np.ndarray, weights
     rows = np.concatenate([parabola.rows for parabola in kept])
     freedom = len(rows) - 3 * len(kept)
     if freedom < 1:
-        raise ValueError("every budget has 3 points, through which a parabola always goes: add sizes for an interval.")
+        raise PointsError("every budget has 3 points, through which a parabola always goes: add sizes for an interval.")
     budgets = np.array([parabola.budget for parabola in kept])
-    minima = [_minimum(parabola, loss[parabola.rows][None]) for parabola in kept]
-    log_best = np.concatenate([best for best, _, _ in minima])
-    exponent, log_coefficient = np.polyfit(np.log(budgets), log_best, 1).tolist()
+    log_sizes, losses = (np.array(values) for values in zip(*minima, strict=True))
+    exponent, log_coefficient = np.polyfit(np.log(budgets), log_sizes, 1).tolist()
     squares = weights[rows] @ (loss[rows] - fitted[rows]) ** 2
-    losses = np.concatenate([value for _, value, _ in minima])
     return IsoFlop(
-        budgets, np.exp(log_best), losses, exponent, log_coefficient, fitted, tuple(left_out), tuple(kept),
+        budgets, np.exp(log_sizes), losses, exponent, log_coefficient, fitted, tuple(left_out), tuple(kept),
         float(np.sqrt(squares / freedom)), freedom,
     )  # fmt: skip
 

@@ -210,8 +210,7 @@ def _power_units(theta: np.ndarray, units: Units) -> np.ndarray:
 
 def _floors(log_c: np.ndarray, units: Units) -> np.ndarray:
     """c in the units of y; 0 where the data see no difference."""
-    floors: np.ndarray = np.where(log_c <= _COMMON[2].nearly_low + 1e-6, 0.0, np.exp(log_c + units.log_y))
-    return floors
+    return np.where(log_c <= _COMMON[2].nearly_low + 1e-6, 0.0, np.exp(log_c + units.log_y))
 
 
 def _hill_units(theta: np.ndarray, units: Units) -> np.ndarray:
@@ -223,10 +222,6 @@ def _hill_units(theta: np.ndarray, units: Units) -> np.ndarray:
 def _broken_units(theta: np.ndarray, units: Units) -> np.ndarray:
     bends = (theta[:, 3], np.exp(theta[:, 4] + units.log_x), np.exp(theta[:, 5]))
     return np.column_stack([_power_units(theta[:, :3], units), *bends])
-
-
-def _shift_starts(log_x: np.ndarray) -> np.ndarray:
-    return _LOG_SHIFTS[:, None]
 
 
 def _middle_starts(log_x: np.ndarray) -> np.ndarray:
@@ -247,7 +242,7 @@ _FORMS = {
         _shifted,
         _power_units,
         (Bounds(-12.0, 7.0, -9.0, 7.0),),
-        _shift_starts,
+        lambda log_x: _LOG_SHIFTS[:, None],
     ),
     "hill": Law(
         "c + (e0 - c) / (1 + (x / x_mid)^b)",
@@ -341,7 +336,11 @@ def fit_curve(x: np.ndarray, y: np.ndarray, form: str, weights: np.ndarray | Non
     if num_sizes < num_parameters(form):
         raise ValueError(f"{form} has {num_parameters(form)} parameters and there are {num_sizes} distinct sizes.")
     units = Units(float(np.log(x).mean()), float(np.log(y).mean()))
-    law = law_of(form, x, y, units)
+    law: Law | RegisteredLaw
+    if form in LAWS:
+        law = LAWS[form]
+    else:  # a plug-in's is made for these points
+        law = RegisteredLaw(FORMS[form], units, float(np.unique(np.log(x)).mean()), float(y.min()))
     log_x, log_y = np.log(x) - units.log_x, np.log(y) - units.log_y
     share = np.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
     begin = law.starts(log_x, log_y, share)
@@ -349,13 +348,6 @@ def fit_curve(x: np.ndarray, y: np.ndarray, form: str, weights: np.ndarray | Non
     best = int(objective.argmin())
     agree = int((objective <= objective[best] * (1 + _AGREE) + 1e-15).sum())
     return Curve(form, law, units, theta[best : best + 1], objective[best : best + 1], len(x), len(begin), agree)
-
-
-def law_of(form: str, x: np.ndarray, y: np.ndarray, units: Units) -> Law | RegisteredLaw:
-    """The law of that name; a plug-in's is made for these points."""
-    if form in LAWS:
-        return LAWS[form]
-    return RegisteredLaw(FORMS[form], units, float(np.unique(np.log(x)).mean()), float(y.min()))
 
 
 def bootstrap_curve(

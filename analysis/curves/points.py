@@ -1,15 +1,21 @@
 """Points of a curve or a surface, checked: what cannot be fitted is an error that names the row and the cure.
 
-In: a user's table and the names of its columns. Out: columns of positive numbers, every row kept.
+In: a user's table and what they ask for, a `Request`. Out: columns of positive numbers, every row kept; or, from
+counts of samples and right ones, `Passes`: unbiased estimates of pass@k.
 """
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import gammaln
 
-from analysis.curves.surface import MIN_POINTS
+from analysis.curves.surface import MIN_POINTS, SURFACES, Loss
 from analysis.tables.cells import ungrouped
+from scaling.plugins import loaded_plugins
 
 _TOO_ALIKE = 0.999  # correlation of log N and log D from which on their effects cannot be separated
 NO_EFFECT = 2.0  # standard errors of a slope, below which the points show no effect of a column
@@ -20,6 +26,39 @@ MIN_PROBLEMS = 3  # of pass@k
 
 class PointsError(ValueError):
     """A table of points is wrong; the message names the row and the cure."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; the defaults are those of the command."""
+
+    x: tuple[str, ...]  # columns; for pass@k, those of samples and of right samples
+    y: str | None  # None: pass@k
+    form: str = "auto"
+    loss: Loss = "huber"
+    weights: str | None = None
+    predict: tuple[str, ...] = ()
+    num_draws: int = 2000
+    seed: int = 0
+
+    def command(self, name: str) -> str:
+        columns = ",".join(self.x)
+        words = ["--pass-at-k", columns] if self.y is None else ["--x", columns, "--y", self.y]
+        words += ["--form", self.form, *(["--loss", self.loss] if self.form in SURFACES else [])]
+        words += ["--weights", self.weights] if self.weights else []
+        words += [word for text in self.predict for word in ("--predict", text)]
+        words += ["--draws", str(self.num_draws), "--seed", str(self.seed)]
+        words += [word for plugin in loaded_plugins() for word in ("--import", f"{plugin.name}.py")]
+        return f"python -m analysis.fit {shlex.join([name, *words])}"
+
+
+class Passes(NamedTuple):
+    """pass@k as points of a curve: errors at each k at which some error is left."""
+
+    k: np.ndarray  # float64 [K]
+    error: np.ndarray  # float64 [K], 1 - pass@k, the mean over problems
+    draws: np.ndarray  # float64 [B, K], over problems drawn with replacement
+    num_problems: int
 
 
 def read_points(
@@ -75,6 +114,33 @@ def read_counts(table: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray
             else "every sample is right, so that there is no curve. Measure on harder problems."
         )
     return n, c
+
+
+def passes(num_samples: np.ndarray, num_correct: np.ndarray, num_draws: int, seed: int) -> Passes:
+    """The errors of P problems at k = 1, 2, 4, ... up to the fewest samples; num_samples, num_correct: float64 [P]."""
+    largest = int(num_samples.min())
+    doublings = 2.0 ** np.arange(int(np.log2(largest)) + 1)
+    k = np.union1d(doublings, [largest])
+    each = all_wrong(num_samples, num_correct, k)
+    error = each.mean(axis=0)
+    k, each, error = k[error > 0], each[:, error > 0], error[error > 0]
+    generator = np.random.default_rng([seed, 0x9A55])
+    num_problems = len(each)
+    counts = generator.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=num_draws)
+    return Passes(k, error, counts @ each / num_problems, num_problems)
+
+
+def all_wrong(num_samples: np.ndarray, num_correct: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """float64 [P, K], the unbiased chance that k samples are all wrong; k at most num_samples [P].
+
+    If c of n samples are right, k of them drawn without replacement are all wrong with probability C(n - c, k) /
+    C(n, k). Its mean over draws of the n samples is (1 - p)^k (Chen et al. 2021, arXiv 2107.03374, eq. 1); 1 - (1 - c /
+    n)^k is biased.
+    """
+    n, wrong = num_samples[:, None], (num_samples - num_correct)[:, None]
+    left = np.maximum(wrong - k, 0)
+    log_chance = gammaln(wrong + 1) - gammaln(left + 1) + gammaln(n - k + 1) - gammaln(n + 1)
+    return np.where(wrong >= k, np.exp(log_chance), 0.0)
 
 
 def is_flat(y: np.ndarray) -> bool:

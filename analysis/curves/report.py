@@ -4,9 +4,7 @@ In: a table and a `Request`. Out: fits.json, fit.csv, figures/, report.md and re
 """
 
 import hashlib
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,51 +27,27 @@ from analysis.curves.numbers import (
     scatter,
     spread,
 )
-from analysis.curves.passes import passes
 from analysis.curves.plots import curve_figure
 from analysis.curves.points import (
     NO_EFFECT,
     PointsError,
+    Request,
     before_turning,
     check_falls,
     is_flat,
+    passes,
     read_counts,
     read_points,
     slopes,
 )
-from analysis.curves.surface import Loss
-from analysis.curves.surface_report import SURFACES, fit_budgets, fit_losses
+from analysis.curves.surface import SURFACES
+from analysis.curves.surface_report import fit_budgets, fit_losses
 from analysis.figures.overview import save
 from analysis.page.rendering import Section, TextTable, picture, write_csv, write_report
 from analysis.reporting.fits_file import SCHEMA_VERSION, dump
 from scaling.engine.output import Output
-from scaling.plugins import loaded_plugins
 
 _OVER_PROBLEMS = "95 % percentile, bootstrap over problems"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asks for; the defaults are those of the command."""
-
-    x: tuple[str, ...]  # columns; for pass@k, those of samples and of right samples
-    y: str | None  # None: pass@k
-    form: str = "auto"
-    loss: Loss = "huber"
-    weights: str | None = None
-    predict: tuple[str, ...] = ()
-    num_draws: int = 2000
-    seed: int = 0
-
-    def command(self, name: str) -> str:
-        columns = ",".join(self.x)
-        words = ["--pass-at-k", columns] if self.y is None else ["--x", columns, "--y", self.y]
-        words += ["--form", self.form, *(["--loss", self.loss] if self.form in SURFACES else [])]
-        words += ["--weights", self.weights] if self.weights else []
-        words += [word for text in self.predict for word in ("--predict", text)]
-        words += ["--draws", str(self.num_draws), "--seed", str(self.seed)]
-        words += [word for plugin in loaded_plugins() for word in ("--import", f"{plugin.name}.py")]
-        return f"python -m analysis.fit {shlex.join([name, *words])}"
 
 
 def fit_points(table: pd.DataFrame, name: str, request: Request, output: Output) -> tuple[str, ...]:
@@ -118,21 +92,17 @@ def _points(table: pd.DataFrame, request: Request, y: str) -> tuple[list[np.ndar
     columns = [*at, values, *([] if request.weights is None else [weights])]
     if form == "isoflop":
         check_falls(at[:1], x[:1], values, y)
-        return columns, fit_budgets(at, x, values, weights, request.predict, request.num_draws, request.seed)
+        return columns, fit_budgets(at, values, weights, request)
     falling = before_turning(at[0], values) if form == "bnsl1" else slice(None)  # its break may turn a curve upwards
     check_falls([column[falling] for column in at], x, values[falling], y)
     where = places(request.predict, x, at)
     if form in SURFACES:
-        draws = (request.num_draws, request.seed)
-        return columns, fit_losses(at, x, (values, y, weights), form, request.loss, where, *draws)
-    try:
-        choice = choose(at[0], values, form, weights)
-    except ValueError as error:
-        raise PointsError(str(error)) from error
-    draws_ = bootstrap_curve(at[0], values, choice.curve, request.num_draws, request.seed, weights)
+        return columns, fit_losses(at, values, y, weights, where, request)
+    choice = choose(at[0], values, form, weights)
     curve = choice.curve
+    draws = bootstrap_curve(at[0], values, curve, request.num_draws, request.seed, weights)
     about = scatter(values, curve.predict(at[0])[0], weights, curve.theta.shape[1])
-    return columns, _curve(at[0], values, (x[0], y), choice, draws_, about, request, INTERVAL, weights)
+    return columns, _curve(at[0], values, (x[0], y), choice, draws, about, request, INTERVAL, weights)
 
 
 def _passes(table: pd.DataFrame, request: Request) -> tuple[list[np.ndarray], Fitted, str]:
@@ -149,7 +119,7 @@ def _passes(table: pd.DataFrame, request: Request) -> tuple[list[np.ndarray], Fi
         )
     try:
         choice = choose(found.k, found.error, request.form)
-    except ValueError as error:
+    except PointsError as error:
         cure = f"{error} The sizes are k = 1, 2, 4 ... up to {num_samples.min():g}, the fewest samples of a problem."
         raise PointsError(cure) from error
     kept = found.draws > 0  # where a draw has no error left at some k, there is no logarithm

@@ -20,6 +20,7 @@ from analysis.curves.descent import DRAW_TOLERANCE, TOLERANCE, minimise
 from analysis.curves.laws import rmsle
 
 Loss = Literal["huber", "squares"]
+SURFACES = ("chinchilla", "chinchilla_shared")  # forms; the second has one exponent for both terms
 HUBER_DELTA = 1e-3
 MIN_POINTS = 6  # one more than parameters
 _EXPONENTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.9, 1.4)
@@ -56,7 +57,6 @@ class SurfaceFit:
 
     surface: Surface
     objective: float  # sum over points
-    num_points: int
     num_starts: int
     num_agree: int  # starts whose objective is within 1e-6 of the best
     shared: bool = False  # whether alpha and beta are one exponent
@@ -100,7 +100,7 @@ def fit_surface(
     ends = (_full(theta)[best] - _NEARLY_LOW < 1e-2) | (_HIGH - _full(theta)[best] < 1e-2)
     at_bounds = tuple(name for name, at_end in zip(Surface._fields, ends, strict=True) if at_end)
     surface = Surface(*_natural(theta[best : best + 1], data)[0].tolist())
-    return SurfaceFit(surface, float(objectives[best]), len(loss), len(begin), agree, shared, at_bounds)
+    return SurfaceFit(surface, float(objectives[best]), len(begin), agree, shared, at_bounds)
 
 
 def bootstrap_surface(

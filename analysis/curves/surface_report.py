@@ -23,46 +23,41 @@ from analysis.curves.numbers import (
     spread,
 )
 from analysis.curves.plots import isoflop_figure, surface_figure
-from analysis.curves.points import NO_EFFECT, PointsError, check_surface, slopes
-from analysis.curves.surface import Loss, Surface, SurfaceFit, bootstrap_surface, fit_surface, hold_out_surface
+from analysis.curves.points import NO_EFFECT, Request, check_surface, slopes
+from analysis.curves.surface import SURFACES, Surface, SurfaceFit, bootstrap_surface, fit_surface, hold_out_surface
 from analysis.page.rendering import TextTable
 
-SURFACES = ("chinchilla", "chinchilla_shared")  # the second has one exponent for both terms
 _FORMULA = "E + A / N^alpha + B / D^beta"
 _NEW_RUN = "95 % interval: of the surface; of a new run: with the scatter of a point."
 
 
 def fit_losses(
     at: Sequence[np.ndarray],
-    names: Sequence[str],
-    losses: tuple[np.ndarray, str, np.ndarray],
-    form: str,
-    loss: Loss,
+    y: np.ndarray,
+    y_name: str,
+    weights: np.ndarray,
     where: Sequence[Place],
-    num_draws: int,
-    seed: int,
+    request: Request,
 ) -> Fitted:
-    """The surface, compared with that of the other choice of exponents; losses: values, their name and weights."""
-    y, y_name, weights = losses
+    """The surface, compared with that of the other choice of exponents."""
+    names, form, loss = request.x, request.form, request.loss
     check_surface(at, names)
     n, d = at
     fits = {name: fit_surface(n, d, y, kind=loss, weights=weights, shared=name != "chinchilla") for name in SURFACES}
     held = {name: hold_out_surface(n, d, y, loss, weights, shared=name != "chinchilla") for name in SURFACES}
     fit, mine = fits[form], held[form]
-    draws = _collected(bootstrap_surface(n, d, y, fit, num_draws, seed, loss, weights), num_draws)
-    found = intervals(Surface._fields, np.array(fit.surface), draws)
-    exponent = draws[:, 4] / (draws[:, 3] + draws[:, 4])
-    found["compute_exponent"] = intervals(("a",), np.array([fit.surface.compute_exponent]), exponent[:, None])["a"]
-    difference = draws[:, 3:4] - draws[:, 4:]
-    gap = intervals(("gap",), np.array([fit.surface.alpha - fit.surface.beta]), difference)["gap"]
+    blocks = bootstrap_surface(n, d, y, fit, request.num_draws, request.seed, loss, weights)
+    draws = Surface(*_collected(blocks, request.num_draws).T)
+    point, drawn = (np.stack([*one, one.compute_exponent, one.alpha - one.beta]) for one in (fit.surface, draws))
+    found = intervals((*Surface._fields, "compute_exponent", "gap"), point, drawn.T)
+    gap = found.pop("gap")
     fitted = fit.surface.predict(n, d)
     about = scatter(y, fitted, weights, 4 if fit.shared else 5)
-    generator = np.random.default_rng([seed, 0x4EA5])
+    generator = np.random.default_rng([request.seed, 0x4EA5])
     ahead = []
     for one in where:
-        at_n, at_d = np.array(list(one.at.values()))
-        drawn = draws[:, 2] + draws[:, 0] * at_n ** -draws[:, 3] + draws[:, 1] * at_d ** -draws[:, 4]
-        ahead.append(predicted(one, float(fit.surface.predict(at_n, at_d)), drawn, about, generator))
+        estimate, in_draws = (surface.predict(*np.array(list(one.at.values()))) for surface in (fit.surface, draws))
+        ahead.append(predicted(one, float(estimate), in_draws, about, generator))
     of = "Huber's loss, delta 1e-3, of log loss" if loss == "huber" else "squares of the loss"
     objective = f"weighted sum of {of}"
     compared = [
@@ -150,29 +145,18 @@ def _exponents(gap: dict[str, float], shared: SurfaceFit) -> str:
     return f"alpha - beta is {spread(gap)}, so that one exponent for both does not describe the points."
 
 
-def fit_budgets(
-    at: Sequence[np.ndarray],
-    names: Sequence[str],
-    losses: np.ndarray,
-    weights: np.ndarray,
-    asked: Sequence[str],
-    num_draws: int,
-    seed: int,
-) -> Fitted:
+def fit_budgets(at: Sequence[np.ndarray], losses: np.ndarray, weights: np.ndarray, request: Request) -> Fitted:
     """The best size for each budget of compute, and its exponent."""
-    compute, size = names
-    try:
-        fit = fit_isoflop(at[0], at[1], losses, weights)
-    except ValueError as error:
-        raise PointsError(str(error)) from error
-    draws = bootstrap_isoflop(fit, losses, weights, num_draws, seed)
+    compute, size = request.x
+    fit = fit_isoflop(at[0], at[1], losses, weights)
+    draws = bootstrap_isoflop(fit, losses, weights, request.num_draws, request.seed)
     columns = np.column_stack([draws.exponents, np.exp(draws.log_coefficients)])
     found = intervals(("a", "G"), np.array([fit.exponent, np.exp(fit.log_coefficient)]), columns)
     low, high = np.quantile(draws.sizes, [0.025, 0.975], axis=0)
     best = {compute: fit.budgets, size: fit.sizes, "low": low, "high": high, "loss": fit.losses}
     minima = pd.DataFrame(best)
-    where = places(asked, [compute], [fit.budgets])
-    generator = np.random.default_rng([seed, 0x4EA5])
+    where = places(request.predict, [compute], [fit.budgets])
+    generator = np.random.default_rng([request.seed, 0x4EA5])
     ahead = []
     for one in where:
         (budget,) = one.at.values()

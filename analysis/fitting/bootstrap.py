@@ -86,8 +86,7 @@ def _moved(means: np.ndarray, effects: np.ndarray) -> np.ndarray:
     """means moved by effects on their logits; an error of 0 or 1 stays."""
     inside = (means > 0) & (means < 1)
     safe = np.where(inside, means, 0.5)
-    moved: np.ndarray = np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
-    return moved
+    return np.where(inside, 1 / (1 + (1 - safe) / safe * np.exp(-np.clip(effects, -50, 50))), means)
 
 
 def _on_shared_problems(outcomes: Outcomes, num_draws: int, seed: int) -> np.ndarray:

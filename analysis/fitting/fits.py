@@ -7,7 +7,6 @@ finite.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,16 +93,12 @@ def fit_replicates(design: Design, errors: np.ndarray, point: Fit) -> Fit:
     for start in _begin(point):
         theta = np.broadcast_to(start, (len(errors), len(start)))
         found.append(polish(design, errors, point.form, point.hypothesis, theta, _REPLICATE_TOLERANCE))
-    if len(found) == 1:
-        return found[0]
-    first, second = found
-    better = second.objective < first.objective - 1e-9
-
-    def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.where(better.reshape(-1, *[1] * (a.ndim - 1)), b, a)
-
-    better_ones: dict[str, Any] = {name: pick(getattr(first, name), getattr(second, name)) for name in _OF_ROWS}
-    return replace(first, **better_ones, num_starts=2)
+    best, *others = found
+    for other in others:
+        better = other.objective < best.objective - 1e-9
+        for name in _OF_ROWS:
+            getattr(best, name)[better] = getattr(other, name)[better]
+    return replace(best, num_starts=len(found))
 
 
 def _begin(point: Fit) -> list[np.ndarray]:

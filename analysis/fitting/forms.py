@@ -17,6 +17,7 @@ trial step leaves them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
@@ -82,13 +83,9 @@ class Form:
 
 def m4(ceiling: float) -> Form:
     """The form m4 with e0 fixed to chance or the base policy's error; 1 if neither is known."""
-
-    def evaluate(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:
-        return _m4(theta, log_x, c_max, ceiling)
-
     formula = f"e with (e - c) / ({ceiling:g} - e)^alpha = a x^-b"
     starts = tuple((float(np.log(alpha)),) for alpha in (0.1, 0.5, 1.0, 2.0))
-    return Form("m4", formula, ("log_a", "log_b", "floor", "log_alpha"), 8, evaluate, starts)
+    return Form("m4", formula, ("log_a", "log_b", "floor", "log_alpha"), 8, partial(_m4, ceiling=ceiling), starts)
 
 
 def _pow2(theta: np.ndarray, log_x: np.ndarray, c_max: float) -> Values:

@@ -39,10 +39,11 @@ class Design:
         """log D0, of the geometric mean of the distinct sizes."""
         return float(np.unique(self.log_size).mean())
 
-
-def num_parameters(design: Design, form: Form, hypothesis: Hypothesis) -> int:
-    """Length of theta."""
-    return form.num_parameters + {"H0": 0, "H1": 1, "H2": 2, "H3": 2}[hypothesis] * (design.num_arms - 1)
+    def cells_of(self, arm: int, errors: np.ndarray) -> np.ndarray:
+        """int [J], an arm's cells by growing size, without those whose error is NaN."""
+        cells = np.flatnonzero((self.arm == arm) & ~np.isnan(errors))
+        by_size: np.ndarray = cells[np.argsort(self.log_size[cells])]
+        return by_size
 
 
 def prior_precision(design: Design, form: Form, hypothesis: Hypothesis) -> np.ndarray:

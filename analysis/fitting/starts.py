@@ -34,18 +34,15 @@ def starts(design: Design, errors: np.ndarray, form: Form, hypothesis: Hypothesi
         share = np.clip(c / design.c_max, 0.02, 0.98)
         grid[:, 2] = np.log(share / (1 - share))
     best = grid[np.argsort(residual, kind="stable")[:_NUM_POLISHED]]
-    others = np.zeros(design.num_arms - 1)
-    lead = {
-        "H0": np.zeros(0),
-        "H1": log_m[1:],
-        "H2": np.concatenate([log_m[1:], others]),
-        "H3": log_m[1:],
-    }[hypothesis]
-    best = np.concatenate([best, np.broadcast_to(lead, (len(best), len(lead)))], axis=1)
-    if hypothesis != "H3":
-        return best
-    floor = own_floor_logit(best[:, 2:3], design.c_max)
-    return np.concatenate([best, np.repeat(floor, len(others), axis=1)], axis=1)
+    others = (len(best), design.num_arms - 1)
+    columns = [best]
+    if hypothesis != "H0":
+        columns.append(np.broadcast_to(log_m[1:], others))
+    if hypothesis == "H2":
+        columns.append(np.zeros(others))
+    if hypothesis == "H3":
+        columns.append(np.broadcast_to(own_floor_logit(best[:, 2:3], design.c_max), others))
+    return np.concatenate(columns, axis=1)
 
 
 def _non_negative(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,13 +64,11 @@ def _non_negative(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
 
 def rough_log_multipliers(design: Design, errors: np.ndarray) -> np.ndarray:
     """[1 + K] mean horizontal distance to the reference's polyline in log-log, clamped at its ends."""
-    used = ~np.isnan(errors)
-    reference = np.flatnonzero((design.arm == 0) & used)
-    reference = reference[np.argsort(design.log_size[reference])]
+    reference = design.cells_of(0, errors)
     levels = np.minimum.accumulate(np.clip(errors[reference], _CLIP, None))
     log_m = np.zeros(design.num_arms)
     for arm in range(1, design.num_arms):
-        cells = np.flatnonzero((design.arm == arm) & used)
+        cells = design.cells_of(arm, errors)
         if len(cells):
             wanted = np.log(np.clip(errors[cells], _CLIP, None))
             at = np.interp(-wanted, -np.log(levels), design.log_size[reference])

@@ -5,14 +5,16 @@ its 95 % interval, and the difference to the reference on the same traces with i
 crossed with test problems, as those of errors do. docs/results.md explains the columns.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from analysis.fitting.bootstrap import MIN_SEEDS
+from analysis.tables.runs import label_axes, label_of, of_critical_steps, panel_axes, panel_of
+from scaling.config.sweep import Sweep
 from scaling.engine.store import Store
-from scaling.planning.plan import Plan, Run
+from scaling.planning.plan import Plan
 
 COLUMNS = (
     *("panel", "algorithm", "data_size", "measure", "at", "num_seeds", "num_problems", "num_traces"),
@@ -20,11 +22,14 @@ COLUMNS = (
 )
 
 
-def traces_of(plan: Plan, store: Store, panel_of: Callable[[Run], str], label_of: Callable[[Run], str]) -> pd.DataFrame:
+def traces_of(sweep: Sweep, plan: Plan, store: Store) -> pd.DataFrame:
     """Every measured step of every run: panel, algorithm, data_size, seed and the columns of its artifact."""
+    panel_keys = panel_axes(sweep, plan, of_critical_steps)
+    label_keys = label_axes(sweep, plan, of_critical_steps)
     parts, seen = [], set()
     for run in plan.settled:
-        name = (panel_of(run), label_of(run), run.cell.data_size, run.seed)
+        label = label_of(run, label_keys[run.cell.algorithm])
+        name = (panel_of(run, panel_keys), label, run.cell.data_size, run.seed)
         path = None if run.measured is None else store.checked(run.measured)
         if path is None or name in seen:
             continue

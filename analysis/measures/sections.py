@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.measures.base_plots import base_sections
-from analysis.measures.base_table import COLUMNS as base_table_columns
-from analysis.measures.base_table import base_table
+from analysis.measures.base_policies import COLUMNS as base_columns
+from analysis.measures.base_policies import base_sections, base_table
 from analysis.measures.critical_plots import critical_sections
 from analysis.measures.critical_table import COLUMNS as critical_columns
 from analysis.measures.critical_table import critical_table, traces_of
@@ -21,7 +20,7 @@ from analysis.measures.trend_plots import trend_sections
 from analysis.measures.trends import trend_table
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, write_csv
-from analysis.tables.runs import Tables, label_axes, label_of, of_critical_steps, panel_axes, panel_of
+from analysis.tables.runs import Tables
 from scaling.config.sweep import Sweep
 from scaling.config.text_problems import Solvable, TextProblems
 from scaling.engine.store import Store
@@ -42,14 +41,7 @@ class Measures:
 def measures_in_store(sweep: Sweep, plan: Plan, store: Store, tables: Tables) -> Measures:
     """The measures of the runs in a store."""
     settings = sweep.analysis
-    panel_keys = panel_axes(sweep, plan, of_critical_steps)
-    label_keys = label_axes(sweep, plan, of_critical_steps)
-    traces = traces_of(
-        plan,
-        store,
-        panel_of=lambda run: panel_of(run, panel_keys),
-        label_of=lambda run: label_of(run, label_keys[run.cell.algorithm]),
-    )
+    traces = traces_of(sweep, plan, store)
     critical = critical_table(traces, settings.reference, settings.bootstrap_draws, settings.seed)
     return Measures(base_table(plan, store), trend_table(tables.runs), critical)
 
@@ -63,7 +55,7 @@ def measures_in_folder(folder: Path, tables: Tables) -> Measures:
         table = pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
         return table.fillna({"panel": ""}) if "panel" in table else table
 
-    base = read("base.csv", base_table_columns)
+    base = read("base.csv", base_columns)
     return Measures(base, trend_table(tables.runs), read("critical_steps.csv", critical_columns))
 
 

@@ -82,16 +82,12 @@ def band(design: Design, errors: np.ndarray, point: Fit, replicates: Fit, algori
 
     errors: float64 [P] of the reference and the algorithm, NaN where not fitted.
     """
-    log_size = np.sort(design.log_size[(design.arm == 1) & ~np.isnan(errors)])
+    log_size = design.log_size[design.cells_of(1, errors)]
     centred = log_size - design.log_center
     estimate = point.log_multiplier(1)[0] + point.delta(1)[0] * centred
     drawn = replicates.log_multiplier(1)[:, None] + replicates.delta(1)[:, None] * centred
     spread = np.maximum(drawn.std(axis=0), 1e-12)
     reach = np.quantile(np.abs((drawn - estimate) / spread).max(axis=1), 1 - 2 * _TAIL)
-
-    def plain(log_m: np.ndarray) -> tuple[float, ...]:
-        return tuple(float(value) for value in np.exp(np.clip(log_m, -700, 700)))
-
     sizes = tuple(round(float(size)) for size in np.exp(log_size))
-    half = reach * spread
-    return Band(algorithm, sizes, plain(estimate), plain(estimate - half), plain(estimate + half))
+    limits = (estimate, estimate - reach * spread, estimate + reach * spread)
+    return Band(algorithm, sizes, *(tuple(np.exp(np.clip(log_m, -700, 700)).tolist()) for log_m in limits))

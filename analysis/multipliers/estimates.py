@@ -6,7 +6,7 @@ counts as +inf, one above its highest as 0. Quantiles include both, so that an u
 replicate says only that m is beyond the reference's range, so the other limit is the bound.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,16 +73,14 @@ def pointwise(
     draws: float64 [B, P], replicates of the errors; falling: the isotonic fit, or the running minimum where the
     reference gets worse with more data; flat: data sizes without m.
     """
-    curve, found = _falling(outcomes, reference, draws, falling), list[Multiplier]()
+    curve, found = falling_curve(outcomes, reference, draws, falling), list[Multiplier]()
     for algorithm in outcomes.algorithms:
         if algorithm == reference:
             continue
         sizes = _at_sizes(outcomes, algorithm, draws, curve, flat)
-        found += [_at_size(algorithm, at, len(sizes)) for at in sizes]
-        # A few censored replicates enter the mean at the bound; many would turn it into a statement about the range.
-        in_range = [(at.estimate, at.within) for at in sizes if at.in_range]
-        if in_range:
-            found.append(_mean(algorithm, in_range))
+        found += [_at_size(algorithm, size, at, len(sizes)) for size, at in sizes.items()]
+        if (mean := mean_in_range(sizes.values())) is not None:
+            found.append(Multiplier(algorithm, "mean", None, *mean, 0.0, 0.0, at_least=mean[1], extrapolation=1.0))
     return found
 
 
@@ -98,45 +96,39 @@ def slope_without_form(
     names: the reference and the algorithm; draws, falling and flat as for `pointwise`. None if fewer than two sizes are
     in the reference's range. The slope of a joint fit also absorbs what its form lacks; this one needs no form.
     """
-    curve = _falling(outcomes, names[0], draws, falling)
-    in_range = [at for at in _at_sizes(outcomes, names[1], draws, curve, flat) if at.in_range]
+    curve = falling_curve(outcomes, names[0], draws, falling)
+    in_range = {s: at for s, at in _at_sizes(outcomes, names[1], draws, curve, flat).items() if at.in_range}
     if len(in_range) < 2:
         return None
-    log_size = np.array([np.log(at.size) for at in in_range])
+    log_size = np.array([np.log(size) for size in in_range])
     centred = log_size - np.mean(log_size)
-    log_m = np.stack([[at.estimate, *at.within] for at in in_range])
+    log_m = np.stack([[at.estimate, *at.within] for at in in_range.values()])
     slopes = centred @ log_m / (centred @ centred)
     return float(slopes[0]), *percentile_interval(slopes[1:])
 
 
 @dataclass(frozen=True)
-class _Falling:
-    """The reference without a form."""
+class Matched:
+    """log m at a data size, or at the cost of a run."""
 
-    log_size: np.ndarray  # [J], ascending
-    at_data: np.ndarray  # [1, J]
-    in_draws: np.ndarray  # [B, J]
-
-
-@dataclass(frozen=True)
-class _AtSize:
-    """log m at a data size."""
-
-    size: int
     estimate: float
     draws: np.ndarray  # [B], infinite where censored
-    ends: tuple[float, float]  # logs of the reference's smallest and largest size
+    range_of_m: tuple[float, float]  # logs of the smallest and the largest m that the reference's sizes can show
+
+    @property
+    def right_censored(self) -> float:
+        """Share of draws that beat every reference cell."""
+        return float(np.mean(np.isposinf(self.draws)))
+
+    @property
+    def left_censored(self) -> float:
+        """Share of draws that every reference cell beats."""
+        return float(np.mean(np.isneginf(self.draws)))
 
     @property
     def in_range(self) -> bool:
-        censored = max(np.mean(np.isposinf(self.draws)), np.mean(np.isneginf(self.draws)))
-        return bool(censored < MAX_CENSORED and np.isfinite(self.estimate))
-
-    @property
-    def range_of_m(self) -> tuple[float, float]:
-        """Logs of the smallest and the largest m that the reference's sizes can show."""
-        smallest, largest = (end - float(np.log(self.size)) for end in self.ends)
-        return smallest, largest
+        few = max(self.right_censored, self.left_censored) < MAX_CENSORED
+        return few and bool(np.isfinite(self.estimate))
 
     @property
     def within(self) -> np.ndarray:
@@ -144,57 +136,76 @@ class _AtSize:
         clipped: np.ndarray = np.clip(self.draws, *self.range_of_m)
         return clipped
 
+    @property
+    def m(self) -> tuple[float, float, float]:
+        """m with its 95 % interval."""
+        return float(np.exp(self.estimate)), *censored_interval(self.draws, self.range_of_m)
 
-def _falling(
+
+@dataclass(frozen=True)
+class FallingCurve:
+    """The reference without a form, by data size or by the cost of a run."""
+
+    log_size: np.ndarray  # [J], ascending
+    at_data: np.ndarray  # [1, J]
+    in_draws: np.ndarray  # [B, J]
+
+    def matched(self, log_size: float, error: float, draws: np.ndarray) -> Matched:
+        """log m at a size with this error, whose draws are [B]."""
+        (reached,) = log_size_reaching(self.at_data, self.log_size, np.array([error]))
+        in_draws = log_size_reaching(self.in_draws, self.log_size, draws)
+        ends = float(self.log_size[0]) - log_size, float(self.log_size[-1]) - log_size
+        return Matched(float(reached) - log_size, in_draws - log_size, ends)
+
+
+def falling_curve(
     outcomes: Cells, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
-) -> _Falling:
+) -> FallingCurve:
+    """The reference's levels by data size; falling: as for `pointwise`."""
     cells = outcomes.cells_of(reference)
-    return _Falling(np.log(outcomes.data_size[cells]), falling(outcomes.errors[None, cells]), falling(draws[:, cells]))
+    levels, drawn = falling(outcomes.errors[None, cells]), falling(draws[:, cells])
+    return FallingCurve(np.log(outcomes.data_size[cells]), levels, drawn)
+
+
+def mean_in_range(found: Iterable[Matched]) -> tuple[float, float, float] | None:
+    """The geometric mean of m with its interval, over where the reference's range has it; None if nowhere.
+
+    A few censored draws enter at the bound; many would turn the mean into a statement about the range.
+    """
+    in_range = [at for at in found if at.in_range]
+    if not in_range:
+        return None
+    drawn = np.exp(np.mean([at.within for at in in_range], axis=0))
+    return float(np.exp(np.mean([at.estimate for at in in_range]))), *percentile_interval(drawn)
 
 
 def _at_sizes(
-    outcomes: Cells, algorithm: str, draws: np.ndarray, curve: _Falling, flat: Collection[int]
-) -> list[_AtSize]:
+    outcomes: Cells, algorithm: str, draws: np.ndarray, curve: FallingCurve, flat: Collection[int]
+) -> dict[int, Matched]:
     """log m at every size of an algorithm but the flat ones."""
-    found = []
-    for cell in outcomes.cells_of(algorithm):
-        size = int(outcomes.data_size[cell])
-        if size in flat:
-            continue
-        own = np.log(size)
-        (estimate,) = log_size_reaching(curve.at_data, curve.log_size, outcomes.errors[cell : cell + 1]) - own
-        log_m = log_size_reaching(curve.in_draws, curve.log_size, draws[:, cell]) - own
-        found.append(_AtSize(size, float(estimate), log_m, (curve.log_size[0], curve.log_size[-1])))
-    return found
+    cells = {int(outcomes.data_size[cell]): cell for cell in outcomes.cells_of(algorithm)}
+    return {
+        size: curve.matched(float(np.log(size)), outcomes.errors[cell], draws[:, cell])
+        for size, cell in cells.items()
+        if size not in flat
+    }
 
 
-def _at_size(algorithm: str, at: _AtSize, num_sizes: int) -> Multiplier:
+def _at_size(algorithm: str, size: int, at: Matched, num_sizes: int) -> Multiplier:
     """The point-wise multiplier with its limits."""
-    log_m = at.draws
-    low, high = censored_interval(log_m, at.range_of_m)
-    low_at_once, high_at_once = censored_interval(log_m, at.range_of_m, 1 - (1 - LEVEL) / num_sizes)  # Bonferroni
+    low_at_once, high_at_once = censored_interval(at.draws, at.range_of_m, 1 - (1 - LEVEL) / num_sizes)  # Bonferroni
     return Multiplier(
         algorithm,
         "pointwise",
-        at.size,
-        float(np.exp(at.estimate)),
-        low,
-        high,
-        right_censored=float(np.mean(np.isposinf(log_m))),
-        left_censored=float(np.mean(np.isneginf(log_m))),
-        at_least=float(np.quantile(np.minimum(np.exp(log_m), np.exp(at.range_of_m[1])), (1 - LEVEL) / 2)),
+        size,
+        *at.m,
+        at.right_censored,
+        at.left_censored,
+        at_least=float(np.quantile(np.minimum(np.exp(at.draws), np.exp(at.range_of_m[1])), (1 - LEVEL) / 2)),
         extrapolation=1.0,
         low_at_once=low_at_once,
         high_at_once=high_at_once,
     )
-
-
-def _mean(algorithm: str, in_range: list[tuple[float, np.ndarray]]) -> Multiplier:
-    """The geometric mean of point-wise multipliers; in_range: log estimate and log draws [B] of each."""
-    drawn = np.exp(np.mean([log_m for _, log_m in in_range], axis=0))
-    estimate = float(np.exp(np.mean([value for value, _ in in_range])))
-    low, high = percentile_interval(drawn)
-    return Multiplier(algorithm, "mean", None, estimate, low, high, 0.0, 0.0, at_least=low, extrapolation=1.0)
 
 
 def differences(outcomes: Cells, reference: str, draws: np.ndarray) -> list[Difference]:

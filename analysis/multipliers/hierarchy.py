@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.fitting.fits import Fit, fit_point, fit_replicates
-from analysis.fitting.joint import Design, Hypothesis, num_parameters, own_floor_logit
+from analysis.fitting.joint import Design, Hypothesis, own_floor_logit
 
 NUM_REPLICATES = 500  # of the null distribution; p = 5 % is then known to 1 %
 
@@ -28,28 +28,25 @@ class Comparison:
     p: float
 
 
-def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit, num_replicates: int | None = None) -> np.ndarray:
+def recentred(errors: np.ndarray, draws: np.ndarray, fit: Fit) -> np.ndarray:
     """float64 [B, P], data that truly follow the fit, with the replicates' scatter; NaN where errors are NaN."""
-    moved: np.ndarray = np.clip(fit.fitted + draws[:num_replicates] - errors, 0.0, 1.0)
+    moved: np.ndarray = np.clip(fit.fitted + draws[:NUM_REPLICATES] - errors, 0.0, 1.0)
     return moved
 
 
 def lack_of_fit(design: Design, errors: np.ndarray, draws: np.ndarray, fit: Fit) -> float:
     """p: how often data that truly follow the fit would deviate from it by as much as the errors do."""
-    return float(
-        np.mean(fit_replicates(design, recentred(errors, draws, fit, NUM_REPLICATES), fit).deviance >= fit.deviance[0])
-    )
+    deviances = fit_replicates(design, recentred(errors, draws, fit), fit).deviance
+    return float(np.mean(deviances >= fit.deviance[0]))
 
 
 def compare_models(design: Design, errors: np.ndarray, draws: np.ndarray, constant: Fit) -> tuple[Comparison, ...]:
     """H0 against H1, then H1 against all that contain it; H3 only if the form has a floor. constant: H1's point fit."""
-    if design.num_arms < 2:
-        return ()
     form = constant.form
     same = fit_point(design, errors, form, "H0", min_sizes=0)
-    null = recentred(errors, draws, same, NUM_REPLICATES)
+    null = recentred(errors, draws, same)
     found = [_compare(design, errors, null, same, fit_replicates(design, null, same).deviance, "H1")]
-    null = recentred(errors, draws, constant, NUM_REPLICATES)
+    null = recentred(errors, draws, constant)
     missed = fit_replicates(design, null, constant).deviance
     for larger in ("H2", "H3") if form.has_floor else ("H2",):
         found.append(_compare(design, errors, null, constant, missed, larger))
@@ -62,7 +59,7 @@ def _compare(
     """null: data [B, P] that follow the smaller fit; missed: its deviances [B] from them."""
     large = fit_point(design, errors, small.form, larger, min_sizes=0)
     # Data made from the smaller fit are best fitted from that fit, written in the larger model's parameters.
-    theta, added = small.theta, num_parameters(design, small.form, larger) - small.num_parameters
+    theta, added = small.theta, large.num_parameters - small.num_parameters
     if larger == "H3":
         floor = small.form.parameters.index("floor")
         tail = np.repeat(own_floor_logit(theta[:, floor : floor + 1], design.c_max), added, axis=1)

@@ -114,10 +114,10 @@ def hold_out_headline(
     constant: the fit to everything. A replicate redraws the runs and problems of the cell as well as those of the fit,
     so that the scatter of its prediction error includes both.
     """
-    cells = np.flatnonzero((design.arm == arm) & ~np.isnan(errors))
+    cells = design.cells_of(arm, errors)
     if len(cells) < 2:
         return None
-    cell = cells[np.argmax(design.log_size[cells])]
+    cell = cells[-1]
     seen, drawn = errors.copy(), draws[:NUM_REPLICATES].copy()
     observed, redrawn = errors[cell], drawn[:, cell].copy()
     seen[cell] = np.nan
@@ -135,8 +135,7 @@ def _largest(design: Design, errors: np.ndarray, num_dropped: int) -> np.ndarray
     """bool [P], the largest sizes of every algorithm that keeps two."""
     held = np.zeros(len(errors), bool)
     for arm in range(design.num_arms):
-        cells = np.flatnonzero((design.arm == arm) & ~np.isnan(errors))
-        cells = cells[np.argsort(design.log_size[cells])]
+        cells = design.cells_of(arm, errors)
         if len(cells) >= num_dropped + 2:
             held[cells[-num_dropped:]] = True
     return held if held[design.arm == 0].any() else np.zeros(len(errors), bool)
@@ -146,8 +145,7 @@ def _last(design: Design, seen: np.ndarray) -> np.ndarray:
     """float64 [P], the error at the largest size seen of each cell's algorithm."""
     found = np.full(len(seen), np.nan)
     for arm in range(design.num_arms):
-        cells = np.flatnonzero((design.arm == arm) & ~np.isnan(seen))
-        found[design.arm == arm] = seen[cells[np.argmax(design.log_size[cells])]]
+        found[design.arm == arm] = seen[design.cells_of(arm, seen)[-1]]
     return found
 
 

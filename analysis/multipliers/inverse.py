@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.isotonic import log_size_reaching
-from analysis.multipliers.estimates import censored_interval, percentile_interval, rise_after_best
+from analysis.multipliers.estimates import falling_curve, percentile_interval, rise_after_best
 from analysis.tables.cells import Cells
 
 
@@ -32,23 +31,19 @@ def inversions(
     outcomes: Cells, reference: str, draws: np.ndarray, falling: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[Inversion, ...]:
     """Every flagged algorithm, the reference included; falling: makes the reference's levels non-increasing."""
-    found = []
+    found, curve = [], falling_curve(outcomes, reference, draws, falling)
     for name in outcomes.algorithms:
         rise = rise_after_best(outcomes, name, draws)
         if rise[1] <= 0:
             continue
         cells = outcomes.cells_of(name)
-        sizes = outcomes.data_size[cells]
-        errors = outcomes.errors[cells]
-        drawn = draws[:, cells]
-        turns = sizes[drawn.argmin(axis=1)]
-        low, high = (int(value) for value in percentile_interval(turns))
+        sizes, errors, drawn = outcomes.data_size[cells], outcomes.errors[cells], draws[:, cells]
+        low, high = (int(value) for value in percentile_interval(sizes[drawn.argmin(axis=1)]))
         envelope = last = None
-        if name != reference and reference in outcomes.algorithms:
-            envelope, last = (
-                _at_last(outcomes, reference, draws, falling, float(np.log(sizes[-1])), at_data, in_draws)
-                for at_data, in_draws in ((errors.min(), drawn.min(axis=1)), (errors[-1], drawn[:, -1]))
-            )
+        if name != reference:
+            log_last = float(np.log(sizes[-1]))
+            envelope = curve.matched(log_last, errors.min(), drawn.min(axis=1)).m
+            last = curve.matched(log_last, errors[-1], drawn[:, -1]).m
         found.append(Inversion(name, rise, int(sizes[errors.argmin()]), low, high, envelope, last))
     return tuple(found)
 
@@ -59,23 +54,3 @@ def before_turning(outcomes: Cells, found: tuple[Inversion, ...]) -> np.ndarray:
     for item in found:
         used &= (outcomes.algorithm != item.algorithm) | (outcomes.data_size <= item.turning_point)
     return used
-
-
-def _at_last(
-    outcomes: Cells,
-    reference: str,
-    draws: np.ndarray,
-    falling: Callable[[np.ndarray], np.ndarray],
-    log_last: float,
-    error: float,
-    drawn: np.ndarray,
-) -> tuple[float, float, float]:
-    """(m, low, high) at the last data size of an error and its draws [B]."""
-    cells = outcomes.cells_of(reference)
-    log_size = np.log(outcomes.data_size[cells])
-    at_data = falling(outcomes.errors[None, cells])
-    in_draws = falling(draws[:, cells])
-    (estimate,) = log_size_reaching(at_data, log_size, np.array([error]))
-    log_m = log_size_reaching(in_draws, log_size, drawn) - log_last
-    range_of_m = float(log_size[0]) - log_last, float(log_size[-1]) - log_last
-    return float(np.exp(estimate - log_last)), *censored_interval(log_m, range_of_m)

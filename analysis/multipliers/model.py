@@ -75,10 +75,15 @@ class Model:
         return used
 
     @property
+    def log_m(self) -> tuple[float, np.ndarray]:
+        """H1's log m with its draws [B]."""
+        return float(self.constant.log_multiplier(_ARM)[0]), self.constant_draws.log_multiplier(_ARM)
+
+    @property
     def multiplier(self) -> tuple[float, float, float]:
         """H1's m with its 95 % percentile interval."""
-        low, high = percentile_interval(self.constant_draws.log_multiplier(_ARM))
-        estimate = self.constant.log_multiplier(_ARM)[0]
+        estimate, draws = self.log_m
+        low, high = percentile_interval(draws)
         with np.errstate(over="ignore"):  # what overflows is infinite
             return float(np.exp(estimate)), float(np.exp(low)), float(np.exp(high))
 

@@ -96,8 +96,8 @@ def _without_smallest(design: Design, errors: np.ndarray, constant: Fit) -> np.n
     """log m [K] without the smallest size of every algorithm that has three."""
     kept = errors.copy()
     for arm in range(design.num_arms):
-        cells = np.flatnonzero((design.arm == arm) & ~np.isnan(errors))
+        cells = design.cells_of(arm, errors)
         if len(cells) > 2:
-            kept[cells[np.argmin(design.log_size[cells])]] = np.nan
+            kept[cells[0]] = np.nan
     fit = fit_point(design, kept, constant.form, "H1", min_sizes=0)
     return fit.theta[0, constant.form.num_parameters :]

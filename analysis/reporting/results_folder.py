@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.overview import figure_suffix, multiplier_table
 from analysis.figures.style import Place
-from analysis.measures.base_plots import base_figure
+from analysis.measures.base_policies import base_figure
 from analysis.measures.critical_plots import critical_figure, shown_size
 from analysis.measures.trend_plots import trend_figure
 from analysis.measures.trends import TRENDS

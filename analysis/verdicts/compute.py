@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.multipliers.estimates import Multiplier
 from analysis.verdicts.evidence import MAX_EXTRAPOLATION
 from analysis.verdicts.study import Study
 
@@ -30,9 +31,6 @@ CURRENCIES: Mapping[str, tuple[str, ...]] = {  # name -> the columns of runs.csv
     "samples": ("samples",),
     "verifier_calls": ("verifier_calls",),
 }
-COLUMNS = (
-    *("algorithm", "kind", "currency", "data_size", "cost", "estimate", "low", "high", "extrapolation", "break_even"),
-)
 Costs = Mapping[tuple[str, int], float]  # (algorithm, data size) -> cost of one run
 
 
@@ -77,16 +75,12 @@ def compute_multipliers(
     costs: of one run of each cell, by currency; problem_flops: the teacher's price of a problem. Multipliers that need
     more than four times the reference's data are left out.
     """
-    asked: list[tuple[str, str, int, tuple[float, float, float]]] = []
-    for item in study.multipliers:
-        if item.data_size is not None:
-            asked.append((item.algorithm, item.kind, item.data_size, (item.estimate, item.low, item.high)))
+    asked = [(item, item.data_size) for item in study.multipliers if item.data_size is not None]
     farthest = MAX_EXTRAPOLATION * max(study.outcomes.sizes_of(study.reference), default=0)
-    for verdict in study.verdicts:
-        overall = study.overall(verdict.algorithm)
-        if overall is not None and overall.estimate * study.sizes_of(verdict.algorithm)[-1] <= farthest:
-            m = (overall.estimate, overall.low, overall.high)
-            asked.append((verdict.algorithm, "overall", study.sizes_of(verdict.algorithm)[-1], m))
+    for item in study.multipliers:
+        largest = max(study.sizes_of(item.algorithm))
+        if item.kind == "overall" and item.estimate * largest <= farthest:
+            asked.append((item, largest))
     return tuple(
         _priced(*one, currency, of_cells, study.reference, problem_flops if currency == FLOPS else 0.0)
         for currency, of_cells in costs.items()
@@ -102,7 +96,7 @@ def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) 
 
 def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
     """One row each, for compute_multipliers.csv."""
-    return pd.DataFrame([vars(item) for item in multipliers], columns=list(COLUMNS))
+    return pd.DataFrame([vars(item) for item in multipliers], columns=list(ComputeMultiplier.__dataclass_fields__))
 
 
 def reference_cost(of_reference: Mapping[int, float], size: float) -> float:
@@ -116,18 +110,11 @@ def reference_cost(of_reference: Mapping[int, float], size: float) -> float:
 
 
 def _priced(
-    algorithm: str,
-    kind: str,
-    size: int,
-    multipliers: tuple[float, float, float],
-    currency: str,
-    costs: Costs,
-    reference: str,
-    price: float,
+    item: Multiplier, size: int, currency: str, costs: Costs, reference: str, price: float
 ) -> ComputeMultiplier:
-    """One multiplier in a currency. multipliers: estimate, low and high of m; price: of a problem, in that currency."""
+    """One multiplier at a size, in a currency. price: of a problem, in that currency."""
     of_reference = {known: value for (name, known), value in costs.items() if name == reference}
-    own, m = costs[algorithm, size], multipliers[0]
+    own, m = costs[item.algorithm, size], item.estimate
 
     def theirs(problems: float) -> float:
         return reference_cost(of_reference, problems) + price * problems
@@ -135,9 +122,11 @@ def _priced(
     spent = own + price * size
     is_free = spent == 0 or max(of_reference.values()) + price == 0
     estimate, low, high = (
-        np.nan if is_free else one if one == 0 or np.isinf(one) else theirs(one * size) / spent for one in multipliers
+        np.nan if is_free else one if one == 0 or np.isinf(one) else theirs(one * size) / spent
+        for one in (item.estimate, item.low, item.high)
     )
     more = own - reference_cost(of_reference, m * size) if 1 < m < np.inf else np.nan
     break_even = max(more, 0.0) / ((m - 1) * size) if 1 < m < np.inf else np.nan
     reach = m * size / max(of_reference)
-    return ComputeMultiplier(algorithm, kind, currency, size, spent, estimate, low, high, reach, float(break_even))
+    named = (item.algorithm, item.kind, currency, size)
+    return ComputeMultiplier(*named, spent, estimate, low, high, reach, float(break_even))

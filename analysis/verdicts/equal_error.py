@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.isotonic import log_size_reaching, non_increasing
-from analysis.multipliers.estimates import MAX_CENSORED, censored_interval, percentile_interval
+from analysis.fitting.isotonic import non_increasing
+from analysis.multipliers.estimates import FallingCurve, mean_in_range
 from analysis.verdicts.study import Study
 
 MIN_BUDGETS = 3  # of the reference; fewer make no curve
@@ -49,31 +49,21 @@ def equal_errors(study: Study, flops: Mapping[tuple[str, int], float]) -> tuple[
     cells = zip(outcomes.algorithm, outcomes.data_size, strict=True)
     log_flops = np.log([flops[str(name), int(size)] for name, size in cells])
     whose = learner_of(study.reference)
-    reference = _by_cost(names == whose, log_flops)
-    if len(np.unique(log_flops[reference])) < MIN_BUDGETS:
+    of_reference = _by_cost(names == whose, log_flops)
+    if len(np.unique(log_flops[of_reference])) < MIN_BUDGETS:
         return ()
-    at_data, in_draws = (non_increasing(errors[:, reference]) for errors in (outcomes.errors[None], draws))
+    levels, drawn_levels = (non_increasing(errors[:, of_reference]) for errors in (outcomes.errors[None], draws))
+    reference = FallingCurve(log_flops[of_reference], levels, drawn_levels)
     found = list[EqualError]()
     for learner in dict.fromkeys(names[names != whose].tolist()):
         own = _by_cost(names == learner, log_flops)
         errors, drawn = non_increasing(outcomes.errors[None, own])[0], non_increasing(draws[:, own])
-        inside = []
-        for place, cell in enumerate(own):
-            (log_ratio,) = log_size_reaching(at_data, log_flops[reference], errors[place : place + 1]) - log_flops[cell]
-            log_ratios = log_size_reaching(in_draws, log_flops[reference], drawn[:, place]) - log_flops[cell]
-            smallest, largest = log_flops[reference[[0, -1]]] - log_flops[cell]
-            low, high = censored_interval(log_ratios, (smallest, largest))
-            above, below = float(np.isposinf(log_ratios).mean()), float(np.isneginf(log_ratios).mean())
+        at = [reference.matched(log_flops[cell], errors[j], drawn[:, j]) for j, cell in enumerate(own)]
+        for cell, error, one in zip(own, errors.tolist(), at, strict=True):
             spent = float(np.exp(log_flops[cell]))
-            estimate = float(np.exp(log_ratio))
-            found.append(EqualError(learner, "budget", spent, float(errors[place]), estimate, low, high, above))
-            if max(above, below) < MAX_CENSORED and np.isfinite(log_ratio):
-                # The few censored draws count at the range's end.
-                inside.append((log_ratio, np.clip(log_ratios, smallest, largest)))
-        if inside:
-            estimate = float(np.exp(np.mean([one for one, _ in inside])))
-            low, high = percentile_interval(np.exp(np.mean([drawn for _, drawn in inside], axis=0)))
-            found.append(EqualError(learner, "mean", np.nan, np.nan, estimate, low, high, 0.0))
+            found.append(EqualError(learner, "budget", spent, error, *one.m, one.right_censored))
+        if (mean := mean_in_range(at)) is not None:
+            found.append(EqualError(learner, "mean", np.nan, np.nan, *mean, 0.0))
     return tuple(found)
 
 

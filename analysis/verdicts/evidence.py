@@ -124,8 +124,6 @@ class Evidence:
     @property
     def quoted(self) -> tuple[float, float]:
         """The interval to quote: the 95 % interval, widened to hold the spread over forms if that exceeds it."""
-        if self.spread_inside:
-            return self.low, self.high
         return min(self.low, self.form_spread[0]), max(self.high, self.form_spread[1])
 
     @property

@@ -71,7 +71,7 @@ def headline(code: Code, e: Evidence) -> Headline | None:
 
 def ends(e: Evidence) -> tuple[Point, ...]:
     """m at the smallest and the largest size."""
-    places = (0, -1) if len(e.at_sizes) > 1 else (0,)[: len(e.at_sizes)]
+    places = (0, -1)[: len(e.at_sizes)]
     return tuple(Point(e.sizes[place], *e.at_sizes[place]) for place in places)
 
 

@@ -98,13 +98,11 @@ def _sentence(code: Code, e: Evidence) -> str:
         text = (
             f"{name} matches {reference} trained on {number(e.multiplier)}x as many problems ({_interval(e)}; {base})."
         )
-        farthest = max(e.extrapolation)
-        return (
-            text
-            if farthest <= 1
-            else f"{text} At its largest D this takes the curve of {reference} to"
-            + (f" {number(farthest)} times its data, if the form holds there.")
-        )
+        if max(e.extrapolation) > 1:
+            times = number(max(e.extrapolation))
+            text += f" At its largest D this takes the curve of {reference} to {times} times its data, if the form"
+            text += " holds there."
+        return text
     if code == "NULL":
         return f"{name} is equivalent to {reference} within 25 %: {number(e.multiplier)}x ({_interval(e)}; {base})."
     if code == "DIRECTION_ONLY":

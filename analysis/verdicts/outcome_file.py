@@ -182,19 +182,15 @@ def parse_sizes(texts: Sequence[str]) -> tuple[int, ...]:
 
 def parse_ceiling(text: str, outcomes: Cells, reference: str) -> Mapping[int, float]:
     """4.6, or 32=3.5,512=4.6, to the largest m by data size. Raises OutcomesError."""
+    pairs = [part.split("=") for part in text.split(",")]
     try:
-        if "=" not in text:
-            return checked_ceiling(float(text), outcomes, reference)
-        pairs = [part.split("=") for part in text.split(",")]
-        found = {int(size): float(m) for size, m in pairs}
-        _check_once([size for size, _ in pairs], "--ceiling")
-        return checked_ceiling(found, outcomes, reference)
+        found = {int(size): float(m) for size, m in pairs} if "=" in text else float(text)
     except ValueError as error:
-        if isinstance(error, OutcomesError):
-            raise
         raise OutcomesError(
             f"--ceiling is {text!r}; give one number, or D=M for data sizes: 32=3.5,512=4.6."
         ) from error
+    _check_once([size for size, *_ in pairs], "--ceiling")
+    return checked_ceiling(found, outcomes, reference)
 
 
 def checked_ceiling(ceiling: float | Mapping[int, float], outcomes: Cells, reference: str) -> Mapping[int, float]:

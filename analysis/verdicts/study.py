@@ -96,19 +96,16 @@ class Study:
     @property
     def adjusted(self) -> tuple[Adjusted, ...]:
         """The tests of every algorithm's multiplier, adjusted for their number; no verdict depends on them."""
-        draws = [
-            (model.constant_draws.log_multiplier(1), model.varying_draws.delta(1)) for model in self.models.values()
-        ]
+        draws = [(model.log_m[1], model.varying_draws.delta(1)) for model in self.models.values()]
         return adjusted(list(self.models), *zip(*draws, strict=True)) if draws else ()
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
         """The ratio of every two algorithms that have a single number."""
-        given = [model for name, model in self.models.items() if self.overall(name) is not None]
-        logs = [(float(model.constant.log_multiplier(1)[0]), model.constant_draws.log_multiplier(1)) for model in given]
+        given = [model for name in self.models if (model := self.described(name)) is not None]
         return tuple(
-            ratio(given[i].algorithm, given[j].algorithm, (logs[i][0], logs[j][0]), (logs[i][1], logs[j][1]))
-            for i, j in combinations(range(len(given)), 2)
+            ratio(a.algorithm, b.algorithm, (a.log_m[0], b.log_m[0]), (a.log_m[1], b.log_m[1]))
+            for a, b in combinations(given, 2)
         )
 
     @cached_property
@@ -214,7 +211,7 @@ def _overall(study: Study, found: Verdict, model: Model | None) -> list[Multipli
     (point,) = found.headline.points
     of_reference, sizes = study.outcomes.sizes_of(study.reference), study.sizes_of(found.algorithm)
     smallest, largest = float(of_reference[0]), float(of_reference[-1])
-    m = np.exp(np.minimum(model.constant_draws.log_multiplier(1), 700.0))
+    m = np.exp(np.minimum(model.log_m[1], 700.0))
     return [
         Multiplier(
             found.algorithm,

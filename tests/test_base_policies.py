@@ -1,4 +1,4 @@
-"""analysis.measures.base_table: a learning curve of pretraining, from a sweep whose axis is the length of it."""
+"""analysis.measures.base_policies: a learning curve of pretraining, from a sweep whose axis is the length of it."""
 
 import json
 
@@ -10,8 +10,7 @@ from scipy.special import entr
 from test_tables import write
 
 from analysis import fit
-from analysis.measures.base_plots import base_figure, base_sections
-from analysis.measures.base_table import base_table
+from analysis.measures.base_policies import base_figure, base_sections, base_table
 from analysis.report import report
 from data.problems.modular_sum import web_facts
 from scaling.engine.store import Store
