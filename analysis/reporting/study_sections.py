@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.figures.overview import figure_suffix, has_arrows
+from analysis.figures.overview import error_table, figure_suffix, has_arrows
 from analysis.multipliers.prediction import Predicted
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable, picture
@@ -132,26 +132,13 @@ def _figures(
 
 
 def _errors(study: Study, wording: Wording) -> TextTable:
-    outcomes = study.outcomes
+    outcomes, shown = study.outcomes, {}
+    for cell in error_table(study).itertuples():
+        text = percent(cell.error, getattr(cell, "error_low", None), getattr(cell, "error_high", None))
+        few = "" if cell.num_runs == len(outcomes.seeds) else f", {cell.num_runs} runs"
+        shown[cell.algorithm, cell.data_size] = text + few
     sizes = sorted(set(outcomes.data_size.tolist()))
-    rows = []
-    for name in outcomes.algorithms:
-        cells = {int(outcomes.data_size[cell]): cell for cell in outcomes.cells_of(name)}
-        row = [label(name)]
-        for size in sizes:
-            if size not in cells:
-                row.append("-")
-                continue
-            cell = cells[size]
-            low, high = (
-                (study.error_low[cell], study.error_high[cell])
-                if study.error_low is not None and study.error_high is not None
-                else (None, None)
-            )
-            text = percent(outcomes.errors[cell], low, high)
-            count = int(outcomes.present[cell].sum())
-            row.append(text if count == len(outcomes.seeds) else f"{text}, {count} runs")
-        rows.append(tuple(row))
+    rows = [(label(name), *(shown.get((name, size), "-") for size in sizes)) for name in outcomes.algorithms]
     columns = ("algorithm", *(f"D = {size:,}" for size in sizes))
     note = f"{wording.error_title} in percent of the test problems, mean over seeds"
     note += f", with the 95 % interval by {interval_kind(outcomes)}." if study.error_low is not None else "."
