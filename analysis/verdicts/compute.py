@@ -30,9 +30,6 @@ CURRENCIES: Mapping[str, tuple[str, ...]] = {  # name -> the columns of runs.csv
     "samples": ("samples",),
     "verifier_calls": ("verifier_calls",),
 }
-COLUMNS = (
-    *("algorithm", "kind", "currency", "data_size", "cost", "estimate", "low", "high", "extrapolation", "break_even"),
-)
 Costs = Mapping[tuple[str, int], float]  # (algorithm, data size) -> cost of one run
 
 
@@ -98,11 +95,6 @@ def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) 
     """An algorithm's overall multiplier per FLOP, if it has one."""
     wanted = (algorithm, "overall", FLOPS)
     return next((item for item in multipliers if (item.algorithm, item.kind, item.currency) == wanted), None)
-
-
-def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
-    """One row each, for compute_multipliers.csv."""
-    return pd.DataFrame([vars(item) for item in multipliers], columns=list(COLUMNS))
 
 
 def reference_cost(of_reference: Mapping[int, float], size: float) -> float:
