@@ -19,7 +19,7 @@ from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
 
 
-def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> Section:
+def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> list[Section]:
     """The setting of the sweep, for a reader who has not seen its file."""
     cells = [run.cell for run in current.runs]
     policies = dict.fromkeys(cell.policy.hf or f"{cell.policy.size}, {cell.policy.base}" for cell in cells)
@@ -36,7 +36,7 @@ def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> S
         ("test problems", ", ".join(sorted({f"{cell.problems.num_test:,}" for cell in cells}))),
         ("sweep file", file.name),
     ]
-    return Section("What was run", tables=(TextTable(("", ""), tuple(rows)),))
+    return [Section("What was run", tables=(TextTable(("", ""), tuple(rows)),))]
 
 
 def sample_sections(samples: Samples) -> list[Section]:

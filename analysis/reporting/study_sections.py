@@ -25,11 +25,10 @@ _FIRST_FIGURES = ("error", "multiplier")
 
 def main_sections(name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts) -> list[Section]:
     """What a reader sees first: the figures of errors and multipliers, and the verdicts."""
-    found = list[Section]()
-    with parts.part(f"Figures{_of(name)}"):
-        found += _figures(name, panel, directory, wording, _FIRST_FIGURES, "Figures")
-    with parts.part(f"Verdicts{_of(name)}"):
-        found.append(Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),)))
+    of = _of(name)
+    found = parts.made(f"Figures{of}", _figures, name, panel, directory, wording, _FIRST_FIGURES, "Figures")
+    with parts.part(f"Verdicts{of}"):
+        found.append(Section(f"Verdicts{of}", tables=(verdict_table(panel),)))
     return found
 
 
@@ -37,20 +36,14 @@ def study_sections(
     name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
     """Errors, multipliers, and the other figures, from `directory`/figures; more_tables follow the errors."""
-    study, found = panel.study, list[Section]()
-    with parts.part(f"Test error{_of(name)}"):
-        found.append(Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables)))
-    with parts.part(f"Multipliers{_of(name)}"):
-        found += _multipliers(name, panel)
-    with parts.part(f"Compute at equal error{_of(name)}"):
-        found += _equal_errors(name, panel)
-    with parts.part(f"Algorithms compared with each other{_of(name)}"):
-        found += _comparisons(name, panel)
-    with parts.part(f"More figures{_of(name)}"):
-        found += _figures(name, panel, directory, wording, None, "More figures")
-    with parts.part(f"Can the multipliers be believed?{_of(name)}"):
-        found += question_sections(name, panel)
-    return found
+    found, of = list[Section](), _of(name)
+    with parts.part(f"Test error{of}"):
+        found.append(Section(f"Test error{of}", tables=(_errors(panel.study, wording), *more_tables)))
+    found += parts.made(f"Multipliers{of}", _multipliers, name, panel)
+    found += parts.made(f"Compute at equal error{of}", _equal_errors, name, panel)
+    found += parts.made(f"Algorithms compared with each other{of}", _comparisons, name, panel)
+    found += parts.made(f"More figures{of}", _figures, name, panel, directory, wording, None, "More figures")
+    return found + parts.made(f"Can the multipliers be believed?{of}", question_sections, name, panel)
 
 
 def prediction_section(found: Sequence[Predicted], reference: str) -> list[Section]:
