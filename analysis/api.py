@@ -27,9 +27,9 @@ from analysis.figures.style import OWN, Place
 from analysis.multipliers.prediction import Predicted
 from analysis.page.rendering import as_table
 from analysis.page.wording import TABLE
+from analysis.reporting.conclusions import summary
 from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, ResultsFolder, open_folder
-from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
 from analysis.tables.eval_logs import read_logs
 from analysis.tables.printing import Printing, printing

@@ -1,10 +1,12 @@
-"""The opening of a report: the verdicts in plain sentences, and how they were measured.
+"""The opening of a report: the verdicts in plain sentences, and how they were measured; in a terminal, as a table.
 
-In: `Panel`s of finished numbers. Out: text and `Section`s.
+In: `Panel`s of finished numbers. Out: text, `Section`s, and the summary table of the terminal and of notebooks.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
 
 from analysis.multipliers.contrasts import Adjusted
 from analysis.page.rendering import Section, TextTable
@@ -18,6 +20,7 @@ from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
 NOISY = 1.5  # a report warns if run noise exceeds luck by this factor
+MULTIPLIER = "multiplier (95 % limits)"
 
 
 def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Section]:
@@ -91,6 +94,22 @@ def measurement(name: str, study: Study) -> str:
 def where(name: str) -> str:
     """A panel's name, as the start of a sentence."""
     return f"[{name}] " if name else ""
+
+
+def summary(
+    errors: pd.DataFrame, headlines: Mapping[str, str | None], reference: str, sizes: Sequence[int]
+) -> pd.DataFrame:
+    """One row per algorithm of one panel, with the mean test error in percent for each size.
+
+    errors: as errors.csv has them. headlines: algorithm -> its verdict's multiplier; None if it cannot be
+    estimated. "-" marks what was not measured.
+    """
+    cells = zip(errors["algorithm"], errors["data_size"], errors["error"].tolist(), strict=True)
+    shown = {(name, size): f"{100 * error:.1f}" for name, size, error in cells}
+    names = list(dict.fromkeys(errors["algorithm"]))
+    table = {f"D={size}": [shown.get((name, size), "-") for name in names] for size in sizes}
+    table[MULTIPLIER] = ["reference" if name == reference else (headlines.get(name) or "-") for name in names]
+    return pd.DataFrame(table, index=pd.Index([label(name) for name in names], name="algorithm"))
 
 
 def verdict_table(panel: Panel) -> TextTable:
