@@ -71,11 +71,11 @@ def error_table(study: Study) -> pd.DataFrame:
     if study.error_low is not None:
         table["error_low"], table["error_high"] = study.error_low, study.error_high
     if study.curve is not None:
-        table["fitted"] = fitted_errors(study)
+        table["fitted"] = _fitted(study)
     return table
 
 
-def fitted_errors(study: Study) -> np.ndarray:
+def _fitted(study: Study) -> np.ndarray:
     """float64 [P]: an algorithm's errors from its joint fit with the reference, the reference's from its own curve."""
     outcomes, found = study.outcomes, np.full(len(study.outcomes.data_size), np.nan)
     if study.curve is not None:
