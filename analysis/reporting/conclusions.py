@@ -75,20 +75,19 @@ def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def measurement(name: str, study: Study) -> str:
     """n, the kind of interval, the forms, and how noisy runs are."""
-    text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
+    text = f"{where(name)}{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
     if study.models:
         forms = ", ".join(dict.fromkeys(model.constant.form.formula for model in study.models.values()))
         text += f"; forms, chosen for each algorithm: {forms}"
-    if study.draws is None or math.isnan(study.noise_over_luck):
-        return f"{where(name)}{text}."
-    noise = study.noise_over_luck
-    text += f"; run noise over luck: {noise:.2f}"
-    if noise <= NOISY:
-        return f"{where(name)}{text}."
-    return (
-        f"{where(name)}{text}. Warning: runs differ {noise:.1f} times as much as luck with the test problems explains,"
-        " so more seeds narrow the intervals and more test problems hardly do."
-    )
+    noise = math.nan if study.draws is None else study.noise_over_luck
+    if not math.isnan(noise):
+        text += f"; run noise over luck: {noise:.2f}"
+    if noise > NOISY:
+        text += (
+            f". Warning: runs differ {noise:.1f} times as much as luck with the test problems explains, so more seeds"
+            " narrow the intervals and more test problems hardly do"
+        )
+    return f"{text}."
 
 
 def where(name: str) -> str:
