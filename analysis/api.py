@@ -10,7 +10,7 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -25,10 +25,11 @@ from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.overview import error_table, multiplier_table
 from analysis.figures.style import OWN, Place
 from analysis.multipliers.prediction import Predicted
+from analysis.page.rendering import as_table
 from analysis.page.wording import TABLE
+from analysis.reporting.conclusions import summary
 from analysis.reporting.fits_file import verdict_document
 from analysis.reporting.results_folder import ResultsError, ResultsFolder, open_folder
-from analysis.reporting.summary import summary
 from analysis.tables.cells import OutcomesError
 from analysis.tables.eval_logs import read_logs
 from analysis.tables.printing import Printing, printing
@@ -148,8 +149,7 @@ class Results:
         """
         if isinstance(data_size, bool) or not isinstance(data_size, int | np.integer) or data_size < 1:
             raise ValueError(f"data_size is {data_size!r}; it is a whole number of problems, such as 4096.")
-        found = self._source.study.predicted(data_size, seed)
-        return pd.DataFrame([vars(one) for one in found], columns=[field.name for field in fields(Predicted)])
+        return as_table(Predicted, self._source.study.predicted(data_size, seed))
 
     def table(self) -> pd.DataFrame:
         """The terminal's table as text: one row per algorithm, mean error in percent by size, the multiplier."""

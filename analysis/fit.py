@@ -9,10 +9,8 @@ docs/results.md explains everything.
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -78,18 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sentences = fit_points(table, arguments.table.name, request, output)
         else:
             with Console(stderr=True).status("bootstrap, fits and figures"):  # on a terminal only
-                sentences = fit_outcomes(
-                    arguments.table,
-                    arguments.reference,
-                    arguments.claims,
-                    output,
-                    arguments.draws,
-                    arguments.seed,
-                    arguments.compare,
-                    arguments.ceiling,
-                    tuple(arguments.predict),
-                    vars(arguments),
-                )
+                sentences = _fit_outcomes(arguments, output)
     except (ConfigError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -124,35 +111,23 @@ def _columns(text: str, table: pd.DataFrame) -> tuple[str, ...]:
     return (text,) if text in table else tuple(name.strip() for name in text.split(","))
 
 
-def fit_outcomes(
-    file: Path,
-    reference: str,
-    claims: str,
-    output: Output,
-    num_draws: int = 2000,
-    seed: int = 0,
-    compare: Sequence[Sequence[str]] = (),
-    ceiling: str | None = None,
-    predict: Sequence[str] = (),
-    options: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[str, ...]:
-    """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table.
-
-    options: what to take of logs, if the table lists logs.
-    """
-    outcomes = read_outcomes(file, reference, options)
-    claimed = parse_claims(claims, outcomes.algorithms, reference)
-    pairs = checked_pairs(compare, outcomes.algorithms)
-    question = Question(reference, claimed, num_draws, seed, 0.0, parse_sizes(predict), pairs)
-    panel = analysed(outcomes, question, ceiling=parse_ceiling(ceiling, outcomes, reference) if ceiling else {})
+def _fit_outcomes(arguments: argparse.Namespace, output: Output) -> tuple[str, ...]:
+    """Analyse a table of outcomes into a folder; the verdicts' sentences. Raises OutcomesError for a bad table."""
+    file, reference, limits = arguments.table, arguments.reference, arguments.ceiling
+    outcomes = read_outcomes(file, reference, vars(arguments))
+    claimed = parse_claims(arguments.claims, outcomes.algorithms, reference)
+    pairs = checked_pairs(arguments.compare, outcomes.algorithms)
+    predict = parse_sizes(arguments.predict)
+    question = Question(reference, claimed, arguments.draws, arguments.seed, predict=predict, compare=pairs)
+    panel = analysed(outcomes, question, ceiling=parse_ceiling(limits, outcomes, reference) if limits else {})
     check_sense(panel.study)
     parts = Parts()
     with output.writing() as directory:
         write_study_files(directory, {"": panel}, question, TABLE, parts)
         found = main_sections("", panel, directory, TABLE, parts)
         found += study_sections("", panel, directory, TABLE, parts)
-        origin = _provenance(panel.study, file.name, claims, question, ceiling, options)
-        ahead = [one for size in question.predict for one in panel.predicted(size, seed)]
+        origin = _provenance(panel.study, arguments)
+        ahead = [one for size in question.predict for one in panel.predicted(size, question.seed)]
         found += prediction_section(ahead, reference) if question.predict else []
         write_report(
             directory, f"{file.stem}: data multipliers", [*_conclusions(panel), *parts.section(), *found, origin]
@@ -179,17 +154,16 @@ def _conclusions(panel: Panel) -> list[Section]:
     return opening({"": panel}, (data,))
 
 
-def _provenance(
-    study: Study, name: str, claims: str, question: Question, ceiling: str | None, options: Mapping[str, Any]
-) -> Section:
+def _provenance(study: Study, asked: argparse.Namespace) -> Section:
+    name = asked.table.name
     command = f"python -m analysis.fit {name} --reference {shlex.quote(study.reference)}"
-    command += f" --claims {shlex.quote(claims)}" if claims else ""
-    command += f" --ceiling {ceiling}" if ceiling else ""
-    command += "".join(f" --predict {size}" for size in question.predict)
-    command += "".join(f" --compare {shlex.join(pair)}" for pair in question.compare)
-    taken = {key: options.get(key) for key in ("metric", "filter", "epoch")}
+    command += f" --claims {shlex.quote(asked.claims)}" if asked.claims else ""
+    command += f" --ceiling {asked.ceiling}" if asked.ceiling else ""
+    command += "".join(f" --predict {int(size)}" for size in asked.predict)
+    command += "".join(f" --compare {shlex.join(pair)}" for pair in asked.compare)
+    taken = {key: getattr(asked, key) for key in ("metric", "filter", "epoch")}
     command += "".join(f" --{key} {shlex.quote(str(value))}" for key, value in taken.items() if value is not None)
-    command += f" --draws {question.num_draws} --seed {question.seed} --out DIR"
+    command += f" --draws {asked.draws} --seed {asked.seed} --out DIR"
     return Section("Provenance", bullets=(f"data: {name}, hash {data_hash(study.outcomes)}", f"regenerate: {command}"))
 
 

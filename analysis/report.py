@@ -24,7 +24,7 @@ from analysis.measures.sections import more_sections
 from analysis.page.parts import Parts
 from analysis.page.rendering import write_csv, write_report
 from analysis.page.wording import SWEEP
-from analysis.reporting.conclusions import where
+from analysis.reporting.conclusions import MULTIPLIER, summary, where
 from analysis.reporting.fits_file import SCHEMA_VERSION
 from analysis.reporting.material import PROVENANCE, Material, material_in_folder, material_in_store
 from analysis.reporting.report_files import report_output
@@ -32,7 +32,6 @@ from analysis.reporting.results_folder import ResultsError
 from analysis.reporting.samples import samples_in_folder, write_samples
 from analysis.reporting.sections import Story, sections
 from analysis.reporting.study_files import write_study_files
-from analysis.reporting.summary import MULTIPLIER, summary
 from analysis.tables.ceilings import ceilings_of
 from analysis.tables.outcomes import from_table
 from analysis.tables.printing import Printing, printing

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.fit import fit_outcomes
+from analysis import fit
 from analysis.planner.simulation import Noise, simulate
 from analysis.tables.runs import tabulate
-from scaling.engine.output import Output
 from scaling.engine.store import Store
 from scaling.engine.worker import run_stage
 from scaling.planning.plan import plan
@@ -67,7 +66,8 @@ def study_seconds(num_draws: int = 2000) -> dict[str, float]:
         file = Path(folder) / "outcomes.parquet"
         pd.concat(tables, ignore_index=True).to_parquet(file)
         start = time.perf_counter()
-        fit_outcomes(file, "sft", "rft=2,step_dpo=8", Output(Path(folder) / "out", "analysis.fit", ()), num_draws)
+        claims = ["--reference", "sft", "--claims", "rft=2,step_dpo=8"]
+        fit.main([str(file), *claims, "--draws", str(num_draws), "--out", str(Path(folder) / "out")])
         seconds = time.perf_counter() - start
     print(f"study of {len(tables)} runs with {num_draws} draws, figures included: {seconds:.1f} s")
     return {"runs": len(tables), "draws": num_draws, "seconds": seconds, "target": 60.0}

@@ -5,11 +5,12 @@ import pytest
 from planted import planted
 
 from analysis.page.parts import Parts
+from analysis.page.rendering import as_table
 from analysis.page.wording import SWEEP
 from analysis.reporting.study_sections import study_sections
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.compute import FLOPS
-from analysis.verdicts.equal_error import equal_error_table, equal_errors, learner_of
+from analysis.verdicts.equal_error import EqualError, equal_errors, learner_of
 from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import analyse
 
@@ -87,6 +88,6 @@ def test_the_report_has_a_table_of_it(tmp_path):
     (table,) = (section.tables[0] for section in shown if section.title == "Compute at equal error")
     assert {len(row) for row in table.rows} == {len(table.columns)} == {6}
     assert ("RFT", "mean") in [row[:2] for row in table.rows] and "not reached" in {row[3] for row in table.rows}
-    assert len(equal_error_table(panel.equal_errors)) == len(panel.equal_errors) == len(table.rows)
+    assert len(as_table(EqualError, panel.equal_errors)) == len(panel.equal_errors) == len(table.rows)
     without = study_sections("", Panel(study), tmp_path, SWEEP, Parts())
     assert "Compute at equal error" not in [section.title for section in without]

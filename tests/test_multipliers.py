@@ -16,12 +16,12 @@ def exact_outcomes(curves) -> Outcomes:
     for index, error in enumerate(error for curve in curves.values() for error in curve):
         wrong[index, :, : round(1000 * error)] = 1
     return Outcomes(
-        np.array(names, dtype=object),
-        np.tile(SIZES, len(curves)),
-        (0, 1, 2),
-        tuple(f"p{index:04d}" for index in range(1000)),
-        wrong,
-        np.ones((len(names), 3), bool),
+        algorithm=np.array(names, dtype=object),
+        data_size=np.tile(SIZES, len(curves)),
+        seeds=(0, 1, 2),
+        problems=tuple(f"p{index:04d}" for index in range(1000)),
+        wrong=wrong,
+        present=np.ones((len(names), 3), bool),
     )
 
 

@@ -18,16 +18,14 @@ Claims = Mapping[str, float | str]
 Drawing = Callable[[Panel, Claims, Wording, Place], Figure | None]  # None: the study has no such figure
 
 
-def _cost_figure(panel: Panel, _: Claims, wording: Wording, place: Place) -> Figure | None:
-    return cost_figure(panel.study, panel.flops, wording.error_axis, place) if panel.flops else None
-
-
 STUDY_FIGURES: Mapping[str, Drawing] = MappingProxyType(
     {
         "error": lambda panel, _, words, place: overview.error_figure(panel.study, words, panel.base_error, place),
         "collapsed": lambda panel, _, words, place: overview.collapsed_figure(panel.study, words, place),
         "multiplier": lambda panel, _, words, place: overview.multiplier_figure(panel.study, words, place),
-        "compute": _cost_figure,
+        "compute": lambda panel, _, words, place: (
+            cost_figure(panel.study, panel.flops, words.error_axis, place) if panel.flops else None
+        ),
         "holdout": lambda panel, _, __, place: diagnostics.holdout_figure(panel.study, place),
         "density": lambda panel, claims, _, place: diagnostics.density_figure(panel.study, claims, place),
         "spread": lambda panel, _, __, place: diagnostics.spread_figure(panel, place),

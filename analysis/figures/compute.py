@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.looks import Look
+from analysis.figures.overview import error_table
 from analysis.figures.style import (
     OWN,
     Place,
@@ -31,12 +32,9 @@ def cost_table(study: Study, flops: Mapping[tuple[str, int], float]) -> pd.DataF
 
     The Pareto front: no other cell has a smaller mean error for the same FLOPs or fewer.
     """
-    outcomes = study.outcomes
-    table = pd.DataFrame({"algorithm": outcomes.algorithm, "data_size": outcomes.data_size})
-    table["flops"] = [flops[str(name), int(size)] for name, size in table.itertuples(index=False)]
-    table["error"] = outcomes.errors
-    table["error_low"] = np.nan if study.error_low is None else study.error_low
-    table["error_high"] = np.nan if study.error_high is None else study.error_high
+    columns = ["algorithm", "data_size", "flops", "error", "error_low", "error_high"]
+    table = error_table(study).reindex(columns=columns)  # NaN where a study has no intervals
+    table["flops"] = [flops[cell] for cell in zip(table["algorithm"], table["data_size"], strict=True)]
     by_cost = table.sort_values(["flops", "error"], kind="stable")["error"]
     table["on_front"] = by_cost < by_cost.cummin().shift(fill_value=np.inf)
     return table

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.looks import HOLLOW, Look
-from analysis.figures.overview import fitted_errors
+from analysis.figures.overview import error_table
 from analysis.figures.style import (
     FARTHEST,
     OWN,
@@ -89,19 +89,10 @@ def residual_table(study: Study) -> pd.DataFrame:
     """Error minus the joint fit's at every cell, with the error's interval."""
     if study.curve is None or study.error_low is None or study.error_high is None:
         return pd.DataFrame(columns=list(_RESIDUAL))
-    outcomes, fitted = study.outcomes, fitted_errors(study)
-    table = pd.DataFrame(
-        {
-            "algorithm": outcomes.algorithm,
-            "data_size": outcomes.data_size,
-            "observed": outcomes.errors,
-            "fitted": fitted,
-            "low": study.error_low - fitted,
-            "high": study.error_high - fitted,
-            "used": study.used,
-        }
-    )
-    return table[~np.isnan(fitted)].reset_index(drop=True)
+    table = error_table(study).rename(columns={"error": "observed"})
+    low, high = (table[name] - table["fitted"] for name in ("error_low", "error_high"))
+    table = table.assign(low=low, high=high, used=study.used)
+    return table.loc[table["fitted"].notna(), list(_RESIDUAL)].reset_index(drop=True)
 
 
 def holdout_figure(study: Study, place: Place = OWN) -> Figure | None:

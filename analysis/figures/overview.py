@@ -4,7 +4,6 @@ In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 
@@ -42,8 +41,8 @@ from analysis.figures.style import (
 from analysis.fitting.fits import Fit
 from analysis.fitting.joint import Design
 from analysis.multipliers.estimates import Multiplier
+from analysis.page.rendering import as_table
 from analysis.page.wording import Wording
-from analysis.tables.cells import Cells
 from analysis.tables.printing import label
 from analysis.verdicts.headline import number
 from analysis.verdicts.study import Study
@@ -72,11 +71,11 @@ def error_table(study: Study) -> pd.DataFrame:
     if study.error_low is not None:
         table["error_low"], table["error_high"] = study.error_low, study.error_high
     if study.curve is not None:
-        table["fitted"] = fitted_errors(study)
+        table["fitted"] = _fitted(study)
     return table
 
 
-def fitted_errors(study: Study) -> np.ndarray:
+def _fitted(study: Study) -> np.ndarray:
     """float64 [P]: an algorithm's errors from its joint fit with the reference, the reference's from its own curve."""
     outcomes, found = study.outcomes, np.full(len(study.outcomes.data_size), np.nan)
     if study.curve is not None:
@@ -88,8 +87,7 @@ def fitted_errors(study: Study) -> np.ndarray:
 
 def multiplier_table(study: Study) -> pd.DataFrame:
     """Every multiplier with its interval and censoring: the content of the multiplier figure."""
-    columns = [field.name for field in fields(Multiplier)]
-    return pd.DataFrame([vars(item) for item in study.multipliers], columns=columns)
+    return as_table(Multiplier, study.multipliers)
 
 
 def band_table(study: Study) -> pd.DataFrame:
@@ -313,7 +311,7 @@ def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = Non
         look, shade = looks[name], looks[name].colour
         points = [item for item in study.multipliers if item.algorithm == name and item.kind == "pointwise"]
         offset = beside(index, len(names), 1.05)
-        sizes = outcomes_sizes(study.outcomes, study.reference)
+        sizes = study.outcomes.sizes_of(study.reference)
         for item in points:
             assert item.data_size is not None
             at = item.data_size * offset
@@ -353,12 +351,6 @@ def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = Non
     if low > bottom or high < top:
         say_cut(axes)
     multipliers_on(axes.yaxis)
-
-
-def outcomes_sizes(outcomes: Cells, algorithm: str) -> np.ndarray:
-    """Data sizes of an algorithm in ascending order."""
-    sizes: np.ndarray = outcomes.data_size[outcomes.cells_of(algorithm)]
-    return sizes
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -63,15 +63,11 @@ def _draw(axes: Axes, grid: pd.DataFrame, most: float) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)
         if chosen[row, column] is True or chosen[row, column] == 1:
             axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, linewidth=1.2))
-    columns = [f"{size:,}" + (f"\n{wrapped(at, _ROW_LETTERS)}" if at else "") for at, size in _columns(grid)]
+    places = grid["validation_error"].columns  # (axis values, data size)
+    columns = [f"{size:,}" + (f"\n{wrapped(at, _ROW_LETTERS)}" if at else "") for at, size in places]
     axes.set_xticks(range(len(columns)), columns)
     names = [settings_text(str(settings).split(", ")) for settings in grid.index]
     axes.set_yticks(range(len(names)), [wrapped(name, _ROW_LETTERS) for name in names])
     axes.tick_params(length=0, labelsize=6)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("synthetic problems D")
-
-
-def _columns(grid: pd.DataFrame) -> list[tuple[str, int]]:
-    """(axis values, data size) of the columns."""
-    return [(str(at), int(size)) for at, size in grid["validation_error"].columns]

@@ -65,14 +65,11 @@ def more_sections(directory: Path, measures: Measures, parts: Parts) -> tuple[Se
     _write(base if len(base) > 1 else base.iloc[:0], directory / "base.csv")
     _write(trends, directory / "trends.csv")
     _write(critical, directory / "critical_steps.csv")
-    found: list[Section] = []
-    with parts.part("Trends"):
-        found += trend_sections(trends, directory)
-    with parts.part("Critical steps"):
-        found += critical_sections(critical, directory)
-    with parts.part("Base policies"):
-        found += base_sections(base, directory)
-    return tuple(found)
+    return (
+        *parts.made("Trends", trend_sections, trends, directory),
+        *parts.made("Critical steps", critical_sections, critical, directory),
+        *parts.made("Base policies", base_sections, base, directory),
+    )
 
 
 def solvable_section(plan: Plan, runs: pd.DataFrame) -> list[Section]:

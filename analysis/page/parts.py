@@ -5,14 +5,17 @@ the section that says so. A figure that fails does not cost hours of compute.
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from analysis.page.rendering import Section
 
 _ANALYSIS = Path(__file__).parents[1]
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class Parts:
             place = next((one for one in reversed(frames) if _ANALYSIS in Path(one.filename).parents), frames[-1])
             text = " ".join(f"{type(error).__name__}: {error}".split())
             self.failed.append(f"{name}: {text} ({Path(place.filename).name}, line {place.lineno})")
+
+    def made(
+        self, name: str, make: Callable[_Given, Iterable[_Made]], *args: _Given.args, **kwargs: _Given.kwargs
+    ) -> list[_Made]:
+        """What one part consists of; nothing if it could not be made."""
+        found: list[_Made] = []
+        with self.part(name):
+            found += make(*args, **kwargs)
+        return found
 
     def section(self) -> list[Section]:
         """The section that lists what is missing; empty if nothing is."""

@@ -7,9 +7,10 @@ computed here.
 import base64
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -105,6 +106,11 @@ def write_report(directory: Path, title: str, sections: Sequence[Section]) -> No
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Numbers to ten digits."""
     table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def as_table(kind: type[Any], records: Iterable[Any]) -> pd.DataFrame:
+    """A row for each record of a dataclass, a column for each of its fields, even without any record."""
+    return pd.DataFrame([vars(item) for item in records], columns=[field.name for field in fields(kind)])
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -108,12 +108,9 @@ def default_assumptions(
 
 def claimed_multipliers(grid: Grid, reference: str, claims: Mapping[str, float | str]) -> dict[str, Assumed]:
     """The multipliers if every claim is true; the bound where only a bound is claimed."""
-    found: dict[str, Assumed] = {}
-    for name in grid.sizes:
-        claim = claim_of(name, claims)
-        k = UNCLAIMED if claim is None else float(value_of(claim))
-        found[name] = 1.0 if name == reference else k
-    return found
+    claimed = {name: claim_of(name, claims) for name in grid.sizes}
+    assumed = {name: UNCLAIMED if claim is None else float(value_of(claim)) for name, claim in claimed.items()}
+    return {**assumed, reference: 1.0}
 
 
 def first_run(directory: Path, panel: str) -> Outcomes | None:

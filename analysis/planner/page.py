@@ -69,11 +69,12 @@ def design_page(
         tables[_title(grid, assumptions)] = [_expected_row(one) for one in of_panel]
         design = {"panel": grid.panel, "num_seeds": grid.num_seeds, "num_problems": grid.num_problems}
         rows += [{**design, **asdict(one), "reach": one.reach} for one in of_panel]
-    counts = " and ".join(str(count) for count in sorted({one.num_studies for found in expected for one in found}))
+    counts = sorted({one.num_studies for found in expected for one in found})
+    worst_error = 0.5 / math.sqrt(counts[0])  # of a share of one half
     about = (
-        f"{counts} simulated studies, {num_draws} draws each, seed {seed}. Width: upper limit over lower in the median"
-        f" study; shares of studies have standard errors of up to {100 * _worst_error(expected):.0f} points."
-        f" Made by {command}; docs/design.md explains it."
+        f"{' and '.join(map(str, counts))} simulated studies, {num_draws} draws each, seed {seed}. Width: upper limit"
+        f" over lower in the median study; shares of studies have standard errors of up to {100 * worst_error:.0f}"
+        f" points. Made by {command}; docs/design.md explains it."
     )
     heading = f"What {name} can be expected to show"
     return Page(heading, tuple(sentences), _EXPECTED, tables, about, pd.DataFrame(rows))
@@ -117,11 +118,6 @@ def suggestion_page(
     numbers = pd.DataFrame([{**asdict(one), "gain_per_flop": one.gain_per_flop} for one in candidates])
     tables = {_title(grid, assumptions): rows}
     return Page(f"What to add to {name}", tuple(sentences) or (nothing,), _SUGGESTED, tables, about, numbers)
-
-
-def _worst_error(expected: Sequence[Sequence[Expected]]) -> float:
-    """Standard error of a share of one half."""
-    return 0.5 / math.sqrt(min(one.num_studies for found in expected for one in found))
 
 
 def _title(grid: Grid, assumptions: Assumptions) -> str:

@@ -123,7 +123,8 @@ def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Additio
     doubled = _twice_the_problems(sweep, before)
     if doubled is not None:
         options.append((PROBLEMS, doubled))
-    known = _known_evaluations(before, numbers_of)
+    tried = [run.stage for run in before.search_runs]
+    known = {_evaluation_key(stage): numbers for stage in tried if (numbers := numbers_of(stage))}
 
     def or_known(stage: Stage) -> Mapping[str, float] | None:
         """More test problems rename the validation stages too, but do not change their results."""
@@ -133,7 +134,8 @@ def additions(sweep: Sweep, before: Plan, numbers_of: NumbersOf) -> list[Additio
     found = []
     for what, larger in options:
         after = plan(larger, or_known)
-        work = [cost(stage) for stage in _new(after, there, numbers_of)]
+        new = (stage for stage in after.stages if stage.digest not in there and numbers_of(stage) is None)
+        work = [cost(stage) for stage in new]
         found.append(Addition(what, larger, after, sum(item.flops + item.server_flops for item in work)))
     return found
 
@@ -234,12 +236,3 @@ def _evaluation_key(stage: Stage) -> tuple[object, ...] | None:
     if stage.kind != "evaluation":
         return None
     return stage.inputs["policy"].digest, stage.config["split"], stage.config["seed"]
-
-
-def _known_evaluations(before: Plan, numbers_of: NumbersOf) -> dict[tuple[object, ...] | None, Mapping[str, float]]:
-    evaluations = [run.stage for run in before.search_runs]
-    return {_evaluation_key(stage): numbers for stage in evaluations if (numbers := numbers_of(stage))}
-
-
-def _new(after: Plan, there: set[str], numbers_of: Callable[[Stage], object]) -> list[Stage]:
-    return [stage for stage in after.stages if stage.digest not in there and numbers_of(stage) is None]

@@ -1,10 +1,12 @@
-"""The opening of a report: the verdicts in plain sentences, and how they were measured.
+"""The opening of a report: the verdicts in plain sentences, and how they were measured; in a terminal, as a table.
 
-In: `Panel`s of finished numbers. Out: text and `Section`s.
+In: `Panel`s of finished numbers. Out: text, `Section`s, and the summary table of the terminal and of notebooks.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
 
 from analysis.multipliers.contrasts import Adjusted
 from analysis.page.rendering import Section, TextTable
@@ -18,6 +20,7 @@ from analysis.verdicts.panel import Panel
 from analysis.verdicts.study import Study
 
 NOISY = 1.5  # a report warns if run noise exceeds luck by this factor
+MULTIPLIER = "multiplier (95 % limits)"
 
 
 def opening(panels: Mapping[str, Panel], paragraphs: tuple[str, ...]) -> list[Section]:
@@ -72,25 +75,40 @@ def _not_estimable(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def measurement(name: str, study: Study) -> str:
     """n, the kind of interval, the forms, and how noisy runs are."""
-    text = f"{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
+    text = f"{where(name)}{sample_size(study.outcomes)}; intervals: 95 %, {interval_kind(study.outcomes)}"
     if study.models:
         forms = ", ".join(dict.fromkeys(model.constant.form.formula for model in study.models.values()))
         text += f"; forms, chosen for each algorithm: {forms}"
-    if study.draws is None or math.isnan(study.noise_over_luck):
-        return f"{where(name)}{text}."
-    noise = study.noise_over_luck
-    text += f"; run noise over luck: {noise:.2f}"
-    if noise <= NOISY:
-        return f"{where(name)}{text}."
-    return (
-        f"{where(name)}{text}. Warning: runs differ {noise:.1f} times as much as luck with the test problems explains,"
-        " so more seeds narrow the intervals and more test problems hardly do."
-    )
+    noise = math.nan if study.draws is None else study.noise_over_luck
+    if not math.isnan(noise):
+        text += f"; run noise over luck: {noise:.2f}"
+    if noise > NOISY:
+        text += (
+            f". Warning: runs differ {noise:.1f} times as much as luck with the test problems explains, so more seeds"
+            " narrow the intervals and more test problems hardly do"
+        )
+    return f"{text}."
 
 
 def where(name: str) -> str:
     """A panel's name, as the start of a sentence."""
     return f"[{name}] " if name else ""
+
+
+def summary(
+    errors: pd.DataFrame, headlines: Mapping[str, str | None], reference: str, sizes: Sequence[int]
+) -> pd.DataFrame:
+    """One row per algorithm of one panel, with the mean test error in percent for each size.
+
+    errors: as errors.csv has them. headlines: algorithm -> its verdict's multiplier; None if it cannot be
+    estimated. "-" marks what was not measured.
+    """
+    cells = zip(errors["algorithm"], errors["data_size"], errors["error"].tolist(), strict=True)
+    shown = {(name, size): f"{100 * error:.1f}" for name, size, error in cells}
+    names = list(dict.fromkeys(errors["algorithm"]))
+    table = {f"D={size}": [shown.get((name, size), "-") for name in names] for size in sizes}
+    table[MULTIPLIER] = ["reference" if name == reference else (headlines.get(name) or "-") for name in names]
+    return pd.DataFrame(table, index=pd.Index([label(name) for name in names], name="algorithm"))
 
 
 def verdict_table(panel: Panel) -> TextTable:

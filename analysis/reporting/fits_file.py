@@ -7,8 +7,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 
+from analysis.figures.overview import error_table
 from analysis.fitting.fits import Fit
 from analysis.multipliers.model import Model
 from analysis.multipliers.robustness import Questions
@@ -32,16 +33,16 @@ def fits_document(panels: Mapping[str, Panel], question: Question, wording: Word
         "bootstrap_draws": question.num_draws,
         "seed": question.seed,
         "claims": dict(question.claims),
-        **({"problem_flops": question.problem_flops} if question.problem_flops else {}),
-        **({"compare": [list(pair) for pair in question.compare]} if question.compare else {}),
-        **({"labels": dict(current().labels)} if current().labels else {}),
-        **({"figure_width": current().width} if current().width else {}),
+        "problem_flops": question.problem_flops or None,
+        "compare": question.compare or None,
+        "labels": dict(current().labels) or None,
+        "figure_width": current().width,
         "panels": {name: _panel(panel, wording, question.predict, question.seed) for name, panel in panels.items()},
     }
 
 
 def dump(document: Mapping[str, object]) -> str:
-    """Canonical text of a document."""
+    """Canonical text of a document, without what is None or NaN; dataclasses become objects."""
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
 
 
@@ -58,46 +59,32 @@ def data_hash(outcomes: Cells) -> str:
 
 def _panel(panel: Panel, wording: Wording, predict: Sequence[int], seed: int) -> dict[str, object]:
     study, outcomes = panel.study, panel.study.outcomes
+    cells = error_table(study).rename(columns={"error_low": "low", "error_high": "high"})
     document: dict[str, object] = {
         "data_hash": data_hash(outcomes),
         "reference": study.reference,
         "base_error": panel.base_error,
-        **({"ceiling": dict(panel.ceiling)} if panel.ceiling else {}),
-        **({"flat": dict(study.flat)} if study.flat else {}),
+        "ceiling": dict(panel.ceiling) or None,
+        "flat": dict(study.flat) or None,
         "D_definition": wording.size_definition,
         "pairing": pairing(outcomes),
-        "seeds": list(outcomes.seeds),
+        "seeds": outcomes.seeds,
         "num_problems": outcomes.num_problems,
         "num_missing_runs": outcomes.num_missing,
         "refusal": study.refusal,
-        "cells": [
-            {
-                "algorithm": str(outcomes.algorithm[cell]),
-                "data_size": int(outcomes.data_size[cell]),
-                "num_runs": int(outcomes.present[cell].sum()),
-                "error": float(outcomes.errors[cell]),
-                **(
-                    {"low": float(study.error_low[cell]), "high": float(study.error_high[cell])}
-                    if study.error_low is not None and study.error_high is not None
-                    else {}
-                ),
-            }
-            for cell in range(len(outcomes.data_size))
-        ],
-        "multipliers": [asdict(item) for item in study.multipliers],
-        "differences": [asdict(item) for item in study.differences],
-        "multipliers_per_flop": [asdict(item) for item in panel.compute if item.currency == FLOPS],
+        "cells": cells.drop(columns="fitted", errors="ignore").to_dict("records"),
+        "multipliers": study.multipliers,
+        "differences": study.differences,
+        "multipliers_per_flop": [item for item in panel.compute if item.currency == FLOPS],
         "verdicts": [verdict_document(item) for item in study.verdicts],
+        "predictions": [one for size in predict for one in panel.predicted(size, seed)] if predict else None,
     }
-    if predict:
-        found = [one for size in predict for one in panel.predicted(size, seed)]
-        document["predictions"] = [asdict(one) for one in found]
     if panel.comparisons:
         document["comparisons"] = [
             {
                 "reference": one.reference,
-                "multipliers": [asdict(item) for item in one.multipliers],
-                "differences": [asdict(item) for item in one.differences],
+                "multipliers": one.multipliers,
+                "differences": one.differences,
                 "verdicts": [verdict_document(item) for item in one.verdicts],
             }
             for one in panel.comparisons
@@ -107,8 +94,8 @@ def _panel(panel: Panel, wording: Wording, predict: Sequence[int], seed: int) ->
         document["models"] = {
             name: model_document(model, panel.questions[name]) for name, model in study.models.items()
         }
-        document["ratios"] = [asdict(item) for item in study.ratios]
-        document["adjusted"] = [asdict(item) for item in study.adjusted]
+        document["ratios"] = study.ratios
+        document["adjusted"] = study.adjusted
         document["monotonicity"] = monotonicity_document(study)
     return document
 
@@ -140,17 +127,14 @@ def model_document(model: Model, asked: Questions) -> dict[str, object]:
         "H1": _joint_fit(model.constant, model.design.c_max),
         "H2": _joint_fit(model.varying, model.design.c_max),
         "lack_of_fit_p": {"H1": model.lack_of_fit, "H2": model.lack_of_fit_varying},
-        "slopes": [asdict(item) for item in model.slopes],
-        "forms": [asdict(item) for item in model.scores],
-        "form_spread": list(model.form_spread),
-        "holdout": {
-            "scores": [asdict(item) for item in model.holdout.scores],
-            "predictions": [asdict(item) for item in model.holdout.predictions],
-        },
+        "slopes": model.slopes,
+        "forms": model.scores,
+        "form_spread": model.form_spread,
+        "holdout": {"scores": model.holdout.scores, "predictions": model.holdout.predictions},
         "held_out": asdict(model.held_out) | {"passed": model.held_out.passed} if model.held_out else None,
-        "band": _listed(asdict(model.band)),
-        "comparisons": [asdict(item) for item in asked.comparisons],
-        "variants": [asdict(item) for item in asked.variants],
+        "band": model.band,
+        "comparisons": asked.comparisons,
+        "variants": asked.variants,
     }
 
 
@@ -158,12 +142,8 @@ def monotonicity_document(study: Study) -> dict[str, object]:
     """The `monotonicity` entry of a panel: what more data make worse, and which error of the reference then counts."""
     return {
         "reference_levels": "running minimum" if study.best_so_far else "isotonic",
-        "inversions": [_listed(asdict(item)) for item in study.inversions],
+        "inversions": study.inversions,
     }
-
-
-def _listed(record: Mapping[str, object]) -> dict[str, object]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}
 
 
 def _joint_fit(fit: Fit, c_max: float) -> dict[str, object]:
@@ -179,6 +159,8 @@ def _joint_fit(fit: Fit, c_max: float) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items() if not _is_nan(item) and item is not None}
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.looks import looks
 from analysis.figures.overview import save
-from analysis.figures.style import HEIGHT, OWN, WIDTH, Place, legend_above, pictures, styled
+from analysis.figures.style import HEIGHT, WIDTH, legend_above, pictures, styled
 from analysis.page.rendering import Group, Line, Sample, Section, TextTable, picture
 from analysis.reporting.samples import METRICS, Samples
 from analysis.tables.printing import label
@@ -19,7 +19,7 @@ from scaling.config.sweep import Sweep
 from scaling.planning.plan import Plan
 
 
-def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> Section:
+def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> list[Section]:
     """The setting of the sweep, for a reader who has not seen its file."""
     cells = [run.cell for run in current.runs]
     policies = dict.fromkeys(cell.policy.hf or f"{cell.policy.size}, {cell.policy.base}" for cell in cells)
@@ -36,7 +36,7 @@ def what_was_run(file: Path, sweep: Sweep, current: Plan, samples: Samples) -> S
         ("test problems", ", ".join(sorted({f"{cell.problems.num_test:,}" for cell in cells}))),
         ("sweep file", file.name),
     ]
-    return Section("What was run", tables=(TextTable(("", ""), tuple(rows)),))
+    return [Section("What was run", tables=(TextTable(("", ""), tuple(rows)),))]
 
 
 def sample_sections(samples: Samples) -> list[Section]:
@@ -55,22 +55,22 @@ def sample_sections(samples: Samples) -> list[Section]:
     return [Section("Samples", (text,), groups=tuple(groups))]
 
 
-def training_sections(samples: Samples, directory: Path, reference: str = "sft") -> list[Section]:
+def training_sections(samples: Samples, directory: Path, reference: str) -> list[Section]:
     """Loss, gradient norm and, for learners from pairs, margins and accuracies, of every algorithm."""
     if samples.curves.empty:
         return []
     file = "figures/training.png"
-    save(training_figure(samples.curves, reference=reference), directory / file)
+    save(_training_figure(samples.curves, reference), directory / file)
     caption = f"Training of {samples.where}; of several rounds the last. Means over windows of updates; training.csv."
     return [Section("Training", figures=(picture(directory, file, caption),))]
 
 
-def training_figure(curves: pd.DataFrame, place: Place = OWN, reference: str = "sft") -> Figure:
+def _training_figure(curves: pd.DataFrame, reference: str) -> Figure:
     """One picture per metric, one line per algorithm, against the share of its updates."""
     metrics = [name for name in METRICS if name in set(curves["metric"])]
     of = looks(list(dict.fromkeys(curves["algorithm"])), reference)
     with styled():
-        figure, row = pictures(len(metrics), (max(WIDTH, 0.62 * WIDTH * len(metrics)), HEIGHT), place)
+        figure, row = pictures(len(metrics), (max(WIDTH, 0.62 * WIDTH * len(metrics)), HEIGHT))
         for axes, metric in zip(row, metrics, strict=True):
             of_metric = curves[curves["metric"] == metric]
             for name in of:
@@ -80,7 +80,7 @@ def training_figure(curves: pd.DataFrame, place: Place = OWN, reference: str = "
                     axes.plot(at, part["value"], color=of[name].colour, linestyle=of[name].dash, label=of[name].name)
             axes.set_xlabel("share of the updates")
             axes.set_ylabel(METRICS[metric])
-        legend_above(figure, place=place)
+        legend_above(figure)
         return figure
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from analysis.tables.runs import label_axes, label_of, panel_axes, panel_of
 from data import readable
-from data.readable import Example, Reader, Step, Written
+from data.readable import Example, Reader
 from data.records import load_problems
 from data.tokens.tokenizer import tokenizer_of
 from scaling.config.sweep import Sweep
@@ -33,6 +33,7 @@ METRICS = {  # logged metrics -> what a figure calls them
     "rewards/accuracies": "accuracy on pairs",
 }
 _GROUPS = ("taught", "solved", "values", "pairs")
+_EXAMPLES = TypeAdapter(tuple[Example, ...])
 _COLUMNS = ["algorithm", "data_size", "seed", "update", "metric", "value"]
 
 
@@ -78,7 +79,7 @@ def samples_in_folder(folder: Path) -> Samples:
     """The samples that an earlier report kept; empty if the report predates them."""
     kept, curves = folder / FILE, folder / CURVES
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    groups = {name: tuple(map(_example, found.get(name, ()))) for name in _GROUPS}
+    groups = {name: _EXAMPLES.validate_python(found.get(name, ())) for name in _GROUPS}
     table = pd.read_csv(curves) if curves.is_file() else Samples().curves
     return Samples(found.get("where", ""), curves=table, **groups)
 
@@ -191,12 +192,3 @@ def _reader(run: Run, store: Store) -> Reader:
     folder = store.find(run.by_kind["pretrain"]) if run.cell.policy.hf is not None else None
     inputs = {} if folder is None else {"tokenizer": Path(store.local(folder))}
     return Reader(run.cell.problems, tokenizer_of(run.cell.problems, inputs))
-
-
-def _example(plain: Mapping[str, Any]) -> Example:
-    completions = tuple(_written(item) for item in plain["completions"])
-    return Example(**{**plain, "completions": completions})
-
-
-def _written(plain: Mapping[str, Any]) -> Written:
-    return Written(**{**plain, "steps": tuple(Step(**step) for step in plain["steps"])})

@@ -52,28 +52,20 @@ def sections(story: Story, directory: Path, parts: Parts) -> list[Section]:
 
     Figures are read from `directory`/figures.
     """
-    first, details = list[Section](), list[Section]()
-    with parts.part("Conclusions"):
-        first += _conclusions(story)
+    first, details = parts.made("Conclusions", _conclusions, story), list[Section]()
     for name, panel in story.panels.items():
-        rates: list[TextTable] = []
-        with parts.part(f"{where(name)}pass@k"):
-            rates += _pass_rates(story.tables, name)
+        rates = parts.made(f"{where(name)}pass@k", _pass_rates, story.tables, name)
         first += main_sections(name, panel, directory, SWEEP, parts)
         details += study_sections(name, panel, directory, SWEEP, parts, rates)
-    with parts.part("What was run"):
-        first.append(what_was_run(story.file, story.sweep, story.plan, story.samples))
-    with parts.part("Samples"):
-        first += sample_sections(story.samples)
-    with parts.part("Training"):
-        details += training_sections(story.samples, directory, story.sweep.analysis.reference)
-    with parts.part("Training problems"):
-        details += solvable_section(story.plan, story.tables.runs)
+    first += parts.made("What was run", what_was_run, story.file, story.sweep, story.plan, story.samples)
+    first += parts.made("Samples", sample_sections, story.samples)
+    details += parts.made("Training", training_sections, story.samples, directory, story.sweep.analysis.reference)
+    details += parts.made("Training problems", solvable_section, story.plan, story.tables.runs)
     details += story.more
-    ends = {"Settings": lambda of: _settings(of, directory), "Costs": _costs, "Runs": _runs, "Provenance": _provenance}
-    for name, make in ends.items():
-        with parts.part(name):
-            details.append(make(story))
+    details += parts.made("Settings", _settings, story, directory)
+    details += parts.made("Costs", _costs, story)
+    details += parts.made("Runs", _runs, story)
+    details += parts.made("Provenance", _provenance, story)
     return [*first, *parts.section(), *(replace(section, is_detail=True) for section in details)]
 
 
@@ -146,14 +138,14 @@ def _by_cell(runs: pd.DataFrame, column: str, note: str, times: float, decimals:
     return TextTable(("algorithm", *(f"D = {size:,}" for size in table.columns)), rows, note)
 
 
-def _settings(story: Story, directory: Path) -> Section:
+def _settings(story: Story, directory: Path) -> list[Section]:
     choices, drawn = story.tables.choices, list[Picture]()
     if choices.empty:
         text = (
             "All settings are fixed in the sweep file; nothing was selected. Every interval is conditional on these"
             " settings: what choosing them might have cost or gained is not in it."
         )
-        return Section("Settings", (text,), tables=(_search(story),))
+        return [Section("Settings", (text,), tables=(_search(story),))]
     rows = []
     cells = choices.assign(at=choices["at"].fillna("")).groupby(["algorithm", "data_size", "at"], sort=False)
     for (algorithm, size, at), group in cells:
@@ -187,7 +179,7 @@ def _settings(story: Story, directory: Path) -> Section:
         drawn.append(picture(directory, _SELECT, f"{_SELECT_CAPTION} Selection seeds: {seeds}."))
     columns = ("algorithm", "D", "chosen", "validation error (%)", "candidates")
     tables = (TextTable(columns, tuple(rows), note), _search(story))
-    return Section("Chosen settings", figures=tuple(drawn), tables=tables)
+    return [Section("Chosen settings", figures=tuple(drawn), tables=tables)]
 
 
 def _search(story: Story) -> TextTable:
@@ -248,7 +240,7 @@ def _end(num_candidates: int) -> str:
     return " (of two)" if num_candidates == 2 else " (at an end)"
 
 
-def _costs(story: Story) -> Section:
+def _costs(story: Story) -> list[Section]:
     rows = []
     for row in story.costs.itertuples():
         name = label(row.algorithm) if isinstance(row.algorithm, str) else "-"
@@ -267,22 +259,23 @@ def _costs(story: Story) -> Section:
         " completions of policies, verifier calls those and the teacher's solutions, without the evaluation; seconds"
         " are those of one worker."
     )
-    return Section("Costs", tables=(TextTable(columns, tuple(rows), note),))
+    return [Section("Costs", tables=(TextTable(columns, tuple(rows), note),))]
 
 
-def _runs(story: Story) -> Section:
+def _runs(story: Story) -> list[Section]:
     failures = story.tables.runs[story.tables.runs["status"] != "done"]
     if failures.empty:
-        return Section("Runs", ("Every run of the grid finished; runs.csv has a row for each.",))
+        return [Section("Runs", ("Every run of the grid finished; runs.csv has a row for each.",))]
     rows = tuple(
         (label(row.algorithm), f"{row.data_size:,}", str(row.seed), row.status, str(getattr(row, "failure", "") or "-"))
         for row in failures.itertuples()
     )
-    return Section("Runs without a result", tables=(TextTable(("algorithm", "D", "seed", "status", "failure"), rows),))
+    shown = TextTable(("algorithm", "D", "seed", "status", "failure"), rows)
+    return [Section("Runs without a result", tables=(shown,))]
 
 
-def _provenance(story: Story) -> Section:
+def _provenance(story: Story) -> list[Section]:
     origin = story.tables.provenance
     bullets = [f"{name}: {', '.join(values) if values else 'not recorded'}" for name, values in origin.items()]
     bullets.append(f"regenerate: python -m analysis.report {story.file}")
-    return Section("Provenance", bullets=tuple(bullets))
+    return [Section("Provenance", bullets=tuple(bullets))]

@@ -15,12 +15,12 @@ from analysis.figures.catalogue import STUDY_FIGURES
 from analysis.figures.compute import cost_table
 from analysis.figures.style import OWN
 from analysis.page.parts import Parts
-from analysis.page.rendering import to_latex, write_csv
+from analysis.page.rendering import as_table, to_latex, write_csv
 from analysis.page.wording import Wording
 from analysis.reporting.fits_file import dump, fits_document
 from analysis.reporting.study_sections import paper_tables
-from analysis.verdicts.compute import compute_table
-from analysis.verdicts.equal_error import equal_error_table
+from analysis.verdicts.compute import ComputeMultiplier
+from analysis.verdicts.equal_error import EqualError
 from analysis.verdicts.panel import Panel, Question
 
 # Tables beside the figures: their numbers.
@@ -47,12 +47,15 @@ def write_study_files(
         with parts.part(file):
             write_csv(table(), directory / file)
 
-    write("errors.csv", lambda: over_panels(panels, lambda panel: overview.error_table(panel.study)))
-    write("multipliers.csv", lambda: over_panels(panels, lambda panel: overview.multiplier_table(panel.study)))
+    def write_all(file: str, make: Callable[[Panel], pd.DataFrame]) -> None:
+        write(file, lambda: _over_panels(panels, make))
+
+    write_all("errors.csv", _NUMBERS["error"])
+    write_all("multipliers.csv", _NUMBERS["multiplier"])
     if any(panel.flops for panel in panels.values()):
-        write("compute_multipliers.csv", lambda: over_panels(panels, lambda panel: compute_table(panel.compute)))
+        write_all("compute_multipliers.csv", lambda panel: as_table(ComputeMultiplier, panel.compute))
     if any(panel.equal_errors for panel in panels.values()):
-        write("equal_error.csv", lambda: over_panels(panels, lambda panel: equal_error_table(panel.equal_errors)))
+        write_all("equal_error.csv", lambda panel: as_table(EqualError, panel.equal_errors))
     with parts.part("fits.json"):
         (directory / "fits.json").write_text(dump(fits_document(panels, question, wording)), encoding="utf-8")
     with parts.part("tables.tex"):
@@ -70,11 +73,6 @@ def write_study_files(
                 write(f"figures/{table}{suffix}.csv", partial(make, panel))
 
 
-def over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
+def _over_panels(panels: Mapping[str, Panel], make: Callable[[Panel], pd.DataFrame]) -> pd.DataFrame:
     """The tables of all panels in one, with the panel's name as the first column."""
-    tables = []
-    for name, panel in panels.items():
-        table = make(panel)
-        table.insert(0, "panel", name)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat({name: make(panel) for name, panel in panels.items()}, names=["panel"]).reset_index(level=0)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.figures.overview import figure_suffix, has_arrows
+from analysis.figures.overview import error_table, figure_suffix, has_arrows
 from analysis.multipliers.prediction import Predicted
 from analysis.page.parts import Parts
 from analysis.page.rendering import Section, TextTable, picture
@@ -25,11 +25,10 @@ _FIRST_FIGURES = ("error", "multiplier")
 
 def main_sections(name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts) -> list[Section]:
     """What a reader sees first: the figures of errors and multipliers, and the verdicts."""
-    found = list[Section]()
-    with parts.part(f"Figures{_of(name)}"):
-        found += _figures(name, panel, directory, wording, _FIRST_FIGURES, "Figures")
-    with parts.part(f"Verdicts{_of(name)}"):
-        found.append(Section(f"Verdicts{_of(name)}", tables=(verdict_table(panel),)))
+    of = _of(name)
+    found = parts.made(f"Figures{of}", _figures, name, panel, directory, wording, _FIRST_FIGURES, "Figures")
+    with parts.part(f"Verdicts{of}"):
+        found.append(Section(f"Verdicts{of}", tables=(verdict_table(panel),)))
     return found
 
 
@@ -37,20 +36,14 @@ def study_sections(
     name: str, panel: Panel, directory: Path, wording: Wording, parts: Parts, more_tables: Sequence[TextTable] = ()
 ) -> list[Section]:
     """Errors, multipliers, and the other figures, from `directory`/figures; more_tables follow the errors."""
-    study, found = panel.study, list[Section]()
-    with parts.part(f"Test error{_of(name)}"):
-        found.append(Section(f"Test error{_of(name)}", tables=(_errors(study, wording), *more_tables)))
-    with parts.part(f"Multipliers{_of(name)}"):
-        found += _multipliers(name, panel)
-    with parts.part(f"Compute at equal error{_of(name)}"):
-        found += _equal_errors(name, panel)
-    with parts.part(f"Algorithms compared with each other{_of(name)}"):
-        found += _comparisons(name, panel)
-    with parts.part(f"More figures{_of(name)}"):
-        found += _figures(name, panel, directory, wording, None, "More figures")
-    with parts.part(f"Can the multipliers be believed?{_of(name)}"):
-        found += question_sections(name, panel)
-    return found
+    found, of = list[Section](), _of(name)
+    with parts.part(f"Test error{of}"):
+        found.append(Section(f"Test error{of}", tables=(_errors(panel.study, wording), *more_tables)))
+    found += parts.made(f"Multipliers{of}", _multipliers, name, panel)
+    found += parts.made(f"Compute at equal error{of}", _equal_errors, name, panel)
+    found += parts.made(f"Algorithms compared with each other{of}", _comparisons, name, panel)
+    found += parts.made(f"More figures{of}", _figures, name, panel, directory, wording, None, "More figures")
+    return found + parts.made(f"Can the multipliers be believed?{of}", question_sections, name, panel)
 
 
 def prediction_section(found: Sequence[Predicted], reference: str) -> list[Section]:
@@ -132,26 +125,13 @@ def _figures(
 
 
 def _errors(study: Study, wording: Wording) -> TextTable:
-    outcomes = study.outcomes
+    outcomes, shown = study.outcomes, {}
+    for cell in error_table(study).itertuples():
+        text = percent(cell.error, getattr(cell, "error_low", None), getattr(cell, "error_high", None))
+        few = "" if cell.num_runs == len(outcomes.seeds) else f", {cell.num_runs} runs"
+        shown[cell.algorithm, cell.data_size] = text + few
     sizes = sorted(set(outcomes.data_size.tolist()))
-    rows = []
-    for name in outcomes.algorithms:
-        cells = {int(outcomes.data_size[cell]): cell for cell in outcomes.cells_of(name)}
-        row = [label(name)]
-        for size in sizes:
-            if size not in cells:
-                row.append("-")
-                continue
-            cell = cells[size]
-            low, high = (
-                (study.error_low[cell], study.error_high[cell])
-                if study.error_low is not None and study.error_high is not None
-                else (None, None)
-            )
-            text = percent(outcomes.errors[cell], low, high)
-            count = int(outcomes.present[cell].sum())
-            row.append(text if count == len(outcomes.seeds) else f"{text}, {count} runs")
-        rows.append(tuple(row))
+    rows = [(label(name), *(shown.get((name, size), "-") for size in sizes)) for name in outcomes.algorithms]
     columns = ("algorithm", *(f"D = {size:,}" for size in sizes))
     note = f"{wording.error_title} in percent of the test problems, mean over seeds"
     note += f", with the 95 % interval by {interval_kind(outcomes)}." if study.error_low is not None else "."

@@ -7,8 +7,9 @@ quantities that both provide, computed in the same way.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ class OutcomesError(ValueError):
     """A table of outcomes is wrong; the message names the row or cell and the cure."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Cells(ABC):
     """P cells (algorithm, data size) x R seeds. A run that is missing has present = False and no number."""
 
@@ -31,7 +33,7 @@ class Cells(ABC):
     data_size: np.ndarray  # int [P], unique synthetic problems
     seeds: tuple[int, ...]  # R
     present: np.ndarray  # bool [P, R]
-    seed_group: np.ndarray | None  # int [P]; cells of different groups share no seed; None: one group
+    seed_group: np.ndarray | None = None  # int [P]; cells of different groups share no seed; None: one group
 
     @property
     @abstractmethod
@@ -171,25 +173,11 @@ def first(mask: pd.Series) -> int:
     return int(np.argmax(mask.to_numpy()))
 
 
-class Layout(NamedTuple):
-    """The layout of a table: P cells by algorithm and size, R seeds, and the place of each of the n runs."""
+def arrange(runs: pd.DataFrame, order: Sequence[str]) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
+    """Arrange n runs, one per row: the fields of `Cells`, and int [n] twice, each run's cell and its seed's place.
 
-    algorithm: np.ndarray  # str [P]
-    data_size: np.ndarray  # int [P]
-    seeds: tuple[int, ...]  # R
-    present: np.ndarray  # bool [P, R]
-    seed_group: np.ndarray | None  # int [P]
-    rows: np.ndarray  # int [n], the cell of each run
-    columns: np.ndarray  # int [n], the place of its seed
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The fields of `Cells`."""
-        return dict(zip(self._fields[:-2], self[:-2], strict=True))
-
-
-def arrange(runs: pd.DataFrame, order: Sequence[str]) -> Layout:
-    """Arrange runs, one per row. Where there are several groups of cells, seeds are numbered anew within each."""
+    Where there are several groups of cells, seeds are numbered anew within each.
+    """
     pairs = list(zip(runs["algorithm"], runs["data_size"].tolist(), strict=True))
     cells = sorted(set(pairs), key=lambda cell: (order.index(cell[0]), cell[1]))
     place = {cell: index for index, cell in enumerate(cells)}
@@ -201,9 +189,14 @@ def arrange(runs: pd.DataFrame, order: Sequence[str]) -> Layout:
         columns = places[group[rows], columns]
         seeds = tuple(range(int(columns.max()) + 1))
         present = _present(rows, columns, (len(cells), len(seeds)))
-    algorithm = np.array([name for name, _ in cells], dtype=object)
-    sizes = np.array([size for _, size in cells], dtype=np.int64)
-    return Layout(algorithm, sizes, seeds, present, group, rows, columns)
+    layout = {
+        "algorithm": np.array([name for name, _ in cells], dtype=object),
+        "data_size": np.array([size for _, size in cells], dtype=np.int64),
+        "seeds": seeds,
+        "present": present,
+        "seed_group": group,
+    }
+    return layout, (rows, columns)
 
 
 def _present(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

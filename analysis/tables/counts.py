@@ -23,17 +23,12 @@ from analysis.tables.cells import (
 COLUMNS = ("algorithm", "data_size", "seed", "num_problems", "num_wrong")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Counts(Cells):
     """P cells (algorithm, data size) x R seeds, each run with how many of its N problems it got wrong."""
 
-    algorithm: np.ndarray  # str [P]
-    data_size: np.ndarray  # int [P], unique synthetic problems
-    seeds: tuple[int, ...]  # R
     num_wrong: np.ndarray  # int [P, R]
     problems_per_run: int  # N
-    present: np.ndarray  # bool [P, R]
-    seed_group: np.ndarray | None = None  # int [P], groups of cells that share seeds; None: one group
 
     @property
     def num_problems(self) -> int:
@@ -74,7 +69,7 @@ def from_counts(table: pd.DataFrame) -> Counts:
             f" problems, most have {num_problems}. All runs must be measured on the same problems: measure it again, or"
             " leave the run out."
         )
-    found = arrange(table, tuple(dict.fromkeys(table["algorithm"])))
-    num_wrong = np.zeros(found.present.shape, np.int64)
-    num_wrong[found.rows, found.columns] = table["num_wrong"].to_numpy()
-    return Counts(num_wrong=num_wrong, problems_per_run=num_problems, **found.fields)
+    layout, places = arrange(table, tuple(dict.fromkeys(table["algorithm"])))
+    num_wrong = np.zeros(layout["present"].shape, np.int64)
+    num_wrong[places] = table["num_wrong"].to_numpy()
+    return Counts(num_wrong=num_wrong, problems_per_run=num_problems, **layout)

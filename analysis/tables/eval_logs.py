@@ -82,6 +82,8 @@ def _outcomes(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
 def _lm_eval(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
     task = re.sub(r"^samples_|_\d{4}-\d\d-\d\dT[\d:.-]+$", "", file.stem)
     samples = list(_lines(file))
+    if not samples:
+        raise OutcomesError("line 1: the file is empty; run lm-eval with --log_samples and --output_path.")
     filters = list(dict.fromkeys(str(sample.get("filter", "none")) for _, sample in samples))
     wanted = _only(filters, choice.filter, "filter", "line 1")
     for where, sample in samples:
@@ -95,8 +97,7 @@ def _lm_eval(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, sample) of every nonempty line. Raises OutcomesError if there is none."""
-    found = False
+    """(place, sample) of every nonempty line."""
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
             try:
@@ -105,7 +106,6 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise OutcomesError(f"line {number}: it is not UTF-8 text ({error}); convert it.") from error
             if not line:
                 continue
-            found = True
             try:
                 sample = json.loads(line)
             except ValueError as error:
@@ -118,8 +118,6 @@ def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     " samples_TASK_DATE.jsonl, not results_DATE.json."
                 )
             yield f"line {number}", sample
-    if not found:
-        raise OutcomesError("line 1: the file is empty; run lm-eval with --log_samples and --output_path.")
 
 
 def _inspect(file: Path, choice: Choice) -> Iterator[tuple[str, int]]:

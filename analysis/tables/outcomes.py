@@ -24,20 +24,15 @@ COLUMNS = ("algorithm", "data_size", "seed", "problem", "wrong")
 _UNSEEN = 2  # stands for an outcome that no row has given yet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcomes(Cells):
     """P cells (algorithm, data size) x R seeds x N problems.
 
     A run that is missing has present = False and zeros in wrong, which nothing reads.
     """
 
-    algorithm: np.ndarray  # str [P]
-    data_size: np.ndarray  # int [P], unique synthetic problems
-    seeds: tuple[int, ...]  # R
     problems: tuple[str, ...]  # N
     wrong: np.ndarray  # uint8 [P, R, N]
-    present: np.ndarray  # bool [P, R]
-    seed_group: np.ndarray | None = None  # int [P], cells that have runs in common; None: all
 
     @property
     def num_problems(self) -> int:
@@ -74,14 +69,16 @@ def _from_checked(parts: Callable[[], Iterable[pd.DataFrame]], algorithms: Seque
     if not found:
         raise OutcomesError("the table has no rows.")
     runs = pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
-    at = arrange(runs, tuple(algorithms) if algorithms is not None else tuple(dict.fromkeys(runs["algorithm"])))
-    problems = tuple(sorted(names))
-    wrong = np.full((*at.present.shape, len(problems)), _UNSEEN, np.uint8)
-    places = dict(zip(runs.itertuples(index=False, name=None), zip(at.rows, at.columns, strict=True), strict=True))
+    layout, cells = arrange(
+        runs, tuple(algorithms) if algorithms is not None else tuple(dict.fromkeys(runs["algorithm"]))
+    )
+    problems, present = tuple(sorted(names)), layout["present"]
+    wrong = np.full((*present.shape, len(problems)), _UNSEEN, np.uint8)
+    places = dict(zip(runs.itertuples(index=False, name=None), zip(*cells, strict=True), strict=True))
     _fill(wrong, parts(), places, problems)
     _check_problems(wrong, places, problems)
-    wrong[~at.present] = 0
-    return Outcomes(problems=problems, wrong=wrong, **at.fields)
+    wrong[~present] = 0
+    return Outcomes(problems=problems, wrong=wrong, **layout)
 
 
 def _numbered(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -94,11 +94,6 @@ def overall_compute(multipliers: tuple[ComputeMultiplier, ...], algorithm: str) 
     return next((item for item in multipliers if (item.algorithm, item.kind, item.currency) == wanted), None)
 
 
-def compute_table(multipliers: tuple[ComputeMultiplier, ...]) -> pd.DataFrame:
-    """One row each, for compute_multipliers.csv."""
-    return pd.DataFrame([vars(item) for item in multipliers], columns=list(ComputeMultiplier.__dataclass_fields__))
-
-
 def reference_cost(of_reference: Mapping[int, float], size: float) -> float:
     """C(D) at any size, from the costs of the sizes that were run; it never falls with D."""
     sizes = sorted(of_reference)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from analysis.fitting.isotonic import non_increasing
 from analysis.multipliers.estimates import FallingCurve, mean_in_range
@@ -71,11 +70,6 @@ def learner_of(name: str) -> str:
     """The algorithm's name without the settings that only set its budget; others make another learner of it."""
     algorithm, *settings = name.split(", ")
     return ", ".join([algorithm, *(one for one in settings if one.partition("=")[0] not in BUDGETS)])
-
-
-def equal_error_table(found: tuple[EqualError, ...]) -> pd.DataFrame:
-    """One row each, for equal_error.csv."""
-    return pd.DataFrame([vars(item) for item in found], columns=list(EqualError.__dataclass_fields__))
 
 
 def _by_cost(members: np.ndarray, log_flops: np.ndarray) -> np.ndarray:
