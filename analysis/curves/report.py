@@ -98,7 +98,10 @@ def _points(table: pd.DataFrame, request: Request, y: str) -> tuple[list[np.ndar
     where = places(request.predict, x, at)
     if form in SURFACES:
         return columns, fit_losses(at, values, y, weights, where, request)
-    choice = choose(at[0], values, form, weights)
+    try:
+        choice = choose(at[0], values, form, weights)
+    except ValueError as error:  # of numpy or of a form from outside too
+        raise PointsError(str(error)) from error
     curve = choice.curve
     draws = bootstrap_curve(at[0], values, curve, request.num_draws, request.seed, weights)
     about = scatter(values, curve.predict(at[0])[0], weights, curve.theta.shape[1])
