@@ -118,7 +118,8 @@ def run(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path) -> dic
         arrays["label"] = smoothed(pairs.get("label", np.ones(len(pairs))), settings.label_smoothing)
     loss = loss_of(settings.loss, settings.per_token or settings.loss == "simpo")
     kept = config.get("snapshots", 0)
-    numbers = fit_pairs(reference, rows, arrays, loss, constants, settings, config["seed"], out, lora, kept, packs=True)
+    objective = Objective(loss, constants, packs=True)
+    numbers = fit_pairs(reference, rows, arrays, objective, settings, config["seed"], out, lora, kept)
     return {**numbers, "training_flops": numbers["training_flops"] + scoring}
 
 
@@ -131,23 +132,20 @@ def fit_pairs(
     start: Policy,
     rows: Sequences,
     arrays: Mapping[str, np.ndarray],
-    loss: Loss,
-    constants: Mapping[str, float],
+    objective: Objective,
     settings: Optimizer,
     seed: int,
     out: Path,
     lora: Lora | None = None,
     num_snapshots: int = 0,
-    packs: bool = False,
 ) -> dict[str, float]:
     """Minimise a loss over pairs from a start policy, save the policy, and return the numbers of a record.
 
-    rows: as `pair_sequences` gives them, N pairs. arrays: [N, ...] each, what the loss reads beside tokens and mask;
-    constants: scalars that it reads; packs: see `Objective`.
+    rows: as `pair_sequences` gives them, N pairs. arrays: [N, ...] each, what the loss reads beside tokens and mask.
     """
     num_pairs, lengths = len(rows.lengths) // 2, rows.lengths.tolist()
     batch = {name: getattr(rows, name).reshape(num_pairs, 2, -1) for name in ("tokens", "mask")}
-    objective, of_pairs = Objective(loss, constants, packs=packs), rows.lengths.reshape(-1, 2)
+    of_pairs = rows.lengths.reshape(-1, 2)
     trained, metrics = train(start, {**batch, **arrays}, of_pairs, objective, settings, seed, out, lora, num_snapshots)
     save_trained(start, trained, lora, out)
     return {

@@ -8,6 +8,7 @@ from toy_stages import toy
 
 from scaling.engine.eta import Calibration, seconds_to_go, spoken
 from scaling.engine.progress import Progress, format_failures
+from scaling.stage import Stage
 
 FAILURE = {"error": "ValueError: no", "log": "store/log.txt", "traceback": "store/traceback.txt"}
 
@@ -117,6 +118,20 @@ def test_a_first_small_stage_does_not_tell_what_its_kind_takes_since_it_compiles
     for _ in range(4):
         calibration.observe(toy("a", kind="mortal"), 8.0)
     assert calibration.seconds(toy("b", kind="mortal")) == pytest.approx(8.0)
+
+
+def test_evaluations_on_validation_problems_do_not_tell_how_long_those_on_test_problems_take():
+    """The first are greedy and done long before the others, which sample too."""
+    greedy, sampled, other = (Stage("evaluation", {"split": split, "seed": 0}) for split in ("validation", "test", "x"))
+    calibration = Calibration(lambda stage: 10.0)
+    for _ in range(9):
+        calibration.observe(greedy, 3.0)
+        calibration.observe(toy("a", kind="toy"), 12.0)
+    assert calibration.seconds(greedy) == pytest.approx(3.0)
+    assert calibration.seconds(other) > 9.0  # as all stages do
+    for _ in range(9):
+        calibration.observe(sampled, 10.0)
+    assert calibration.seconds(sampled) == pytest.approx(10.0)
 
 
 def test_small_stages_do_not_tell_how_long_the_others_take():

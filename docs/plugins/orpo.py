@@ -61,16 +61,17 @@ def run(config: Mapping, inputs: Mapping[str, Path], out: Path) -> dict[str, flo
     from algorithms.dpo import fit_pairs, pair_sequences
     from scaling.config.policy import lora_of
     from scaling.model.policy import passed_on, policy_of
+    from scaling.training.update import Objective
 
     settings, start = parse(Orpo, config["orpo"]), policy_of(inputs, "start")
     table = pd.read_parquet(inputs["pairs"] / "pairs.parquet")
     if table.empty:
         return {**passed_on(start, out), "num_pairs": 0.0}
-    constants = {"odds_weight": settings.odds_weight}
+    objective = Objective(orpo_loss, {"odds_weight": settings.odds_weight}, packs=True)
     rows = pair_sequences(table)
     kept = config.get("snapshots", 0)  # for checkpoint.keep: best
     lora, seed = lora_of(config), config["seed"]
-    return fit_pairs(start, rows, {}, orpo_loss, constants, settings, seed, out, lora, kept, packs=True)
+    return fit_pairs(start, rows, {}, objective, settings, seed, out, lora, kept)
 
 
 WORK, MEMORY = "scaling.pricing.work:training_on_pairs", "scaling.pricing.programs:training_on_pairs"

@@ -19,32 +19,39 @@ _ENOUGH, _ENOUGH_STAGES = 30.0, 3
 
 @dataclass
 class Calibration:
-    """Seconds taken per second planned, by kind of stage.
+    """Seconds taken per second planned, by group of stages.
 
-    The ratio is a median of stages, weighted by their planned seconds: the first stages of a kind compile its programs,
-    which a mean would expect of all. What is expected takes part as one more stage: of all kinds the plan, of a kind
-    the ratio of all.
+    The ratio is a median of stages, weighted by their planned seconds: the first stages of a group compile its
+    programs, which a mean would expect of all. What is expected takes part as one more stage: of all groups the plan,
+    of a group the ratio of all.
     """
 
     cost: Callable[[Stage], float]
-    _seen: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # kind -> ratio, planned seconds
-    _ratios: dict[str, float] = field(default_factory=dict)  # of the kinds asked for since the last observation
+    _seen: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # group -> ratio, planned seconds
+    _ratios: dict[str, float] = field(default_factory=dict)  # of the groups asked for since the last observation
 
     def observe(self, stage: Stage, seconds: float) -> None:
         """Add the seconds that a stage took."""
         planned = self.cost(stage)
         if planned > 0:
-            self._seen.setdefault(stage.kind, []).append((seconds / planned, planned))
+            self._seen.setdefault(_group(stage), []).append((seconds / planned, planned))
             self._ratios.clear()
 
     def seconds(self, stage: Stage) -> float:
         """Seconds that a stage will take."""
-        if stage.kind not in self._ratios:
-            of_all = _median([(1.0, _ENOUGH), *(one for kind in self._seen.values() for one in kind)])
-            seen = self._seen.get(stage.kind, [(of_all, _ENOUGH)])
+        group = _group(stage)
+        if group not in self._ratios:
+            of_all = _median([(1.0, _ENOUGH), *(one for seen in self._seen.values() for one in seen)])
+            seen = self._seen.get(group, [(of_all, _ENOUGH)])
             expected = min(_ENOUGH, _ENOUGH_STAGES * sum(planned for _, planned in seen) / len(seen))
-            self._ratios[stage.kind] = _median([(of_all, expected), *seen])
-        return self.cost(stage) * self._ratios[stage.kind]
+            self._ratios[group] = _median([(of_all, expected), *seen])
+        return self.cost(stage) * self._ratios[group]
+
+
+def _group(stage: Stage) -> str:
+    """Stages of one kind, evaluation on validation and on test problems apart: sampling takes longer than greedy does
+    for as many FLOPs."""
+    return f"{stage.kind} {stage.config.get('split', '')}"
 
 
 def _median(weighted: Iterable[tuple[float, float]]) -> float:
