@@ -57,14 +57,14 @@ def main(address: str, index: int, size: int, folder: Path, kill_at: int | None)
 
 def _kill(at: int) -> None:
     """End the process, as a lost machine would, before an update."""
-    real = loop.learning_rate_at
+    real = loop.settings_at
 
-    def rate(*arguments):
+    def settings_at(*arguments):
         if arguments[-1] == at:
             os._exit(9)
         return real(*arguments)
 
-    loop.learning_rate_at = rate
+    loop.settings_at = settings_at
 
 
 if __name__ == "__main__":

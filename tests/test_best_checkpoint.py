@@ -91,7 +91,7 @@ def test_a_policy_without_training_is_kept_and_one_without_snapshots_is_refused(
 
 def test_a_killed_stage_ends_with_the_snapshots_of_the_unbroken_one(chain, tmp_path, monkeypatch):
     looking_every(monkeypatch, 100)  # each look brings a checkpoint
-    real, out = loop.learning_rate_at, tmp_path / "out"
+    real, out = loop.settings_at, tmp_path / "out"
     out.mkdir()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
 
@@ -100,7 +100,7 @@ def test_a_killed_stage_ends_with_the_snapshots_of_the_unbroken_one(chain, tmp_p
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        patch.setattr(loop, "learning_rate_at", dies)
+        patch.setattr(loop, "settings_at", dies)
         train(chain, out)
     for path in out.iterdir():  # as the store does before a stage starts again
         if path.name != CHECKPOINTS:
