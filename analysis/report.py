@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
+from rich.table import Column, Table
 from rich.text import Text
 
 import analysis.origins  # noqa: F401  (first, since it says why the others cannot be imported)
@@ -56,7 +56,7 @@ class Summary:
     """What the command line shows of a report."""
 
     path: Path  # report.html
-    table: Table
+    table: Group  # a table a panel
     sentences: tuple[str, ...]
 
 
@@ -145,7 +145,7 @@ def _report(file: Path, sweep: Sweep, output: Output, from_results: bool) -> Sum
     sentences = tuple(
         f"{where(name)}{verdict.sentence}" for name, study in studies.items() for verdict in study.verdicts
     )
-    return Summary(output.folder / "report.html", _summary_table(studies), (*sentences, *parts.warning()))
+    return Summary(output.folder / "report.html", _summary_tables(studies), (*sentences, *parts.warning()))
 
 
 def is_current(file: Path, overrides: Sequence[str], out: Path | None = None) -> Path | None:
@@ -194,16 +194,19 @@ def _write_tables(directory: Path, material: Material) -> None:
     outcomes.astype({"wrong": "int8", **categories}).to_parquet(directory / "outcomes.parquet", compression="zstd")
 
 
-def _summary_table(studies: dict[str, Study]) -> Table:
-    """Mean test error in percent by algorithm and data size, with what is given of the multiplier."""
-    sizes = sorted({int(size) for study in studies.values() for size in study.outcomes.data_size})
-    table = Table("algorithm", *(f"D={size}" for size in sizes), MULTIPLIER, box=None)
+def _summary_tables(studies: dict[str, Study]) -> Group:
+    """A table a panel, under its name: mean test error in percent, and what is given of the multiplier."""
+    tables = []
     for panel, study in studies.items():
+        sizes = sorted(map(int, set(study.outcomes.data_size)))
+        name_column = Column("algorithm", overflow="fold")  # nothing of a name is cut
+        table = Table(name_column, *(f"D={size}" for size in sizes), MULTIPLIER, box=None, title_justify="left")
+        table.title = Text(panel) if panel else None
         headlines = {item.algorithm: item.headline.text if item.headline else None for item in study.verdicts}
-        rows = summary(error_table(study), headlines, study.reference, sizes)
-        for name, *cells in rows.itertuples():
-            table.add_row(Text(f"{name}{f' [{panel}]' if panel else ''}"), *cells)  # as text: brackets are markup
-    return table
+        for name, *cells in summary(error_table(study), headlines, study.reference, sizes).itertuples():
+            table.add_row(Text(name), *cells)  # as text: brackets are markup
+        tables.append(table)
+    return Group(*tables)
 
 
 if __name__ == "__main__":

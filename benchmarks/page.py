@@ -87,9 +87,11 @@ def _times(found: Mapping) -> str:
         "Planned by `--plan` before anything is stored, and taken by the stages of the shipped results, in seconds of"
         " one worker, without base policies. The rate of small policies is fitted to the first kind of sweeps. Half of"
         " all samples are assumed to be right; the star graph's policy stays at chance, and its stages find little to"
-        " learn from. Below: sweeps run from an empty store, on one core, with what the ETA announced at a quarter of"
-        " the time and later, over what was then to go, replayed from the times of their records; of some only a part"
-        " (`--only`), or the tutorial's (`python -m benchmarks.plan_times`).\n\n" + plan_times.tables(found)
+        " learn from.\n\nBelow: sweeps run from an empty store on one core, with tests running on the other, and from"
+        " paper_collapse on with tests on both, so that times are up to twice those of an idle machine. At a share of"
+        " the time gone by: the seconds to go as announced over those that they were, replayed from the times of the"
+        " records. Short sweeps are mostly compilation, which no plan counts (`python -m benchmarks.plan_times`).\n\n"
+        + plan_times.tables(found)
     )
 
 

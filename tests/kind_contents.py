@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -79,8 +80,20 @@ Contents = dict[str, object]
 
 
 def environment() -> dict[str, str]:
-    """What the numbers rest on beside the code."""
-    return {name: version(name) for name in ("jax", "numpy")} | {"machine": platform.machine()}
+    """What the numbers rest on beside the code: a processor with other vector units sums in another order, which
+    training amplifies beyond any tolerance.
+    """
+    versions = {name: version(name) for name in ("jax", "numpy")}
+    return versions | {"machine": platform.machine(), "vector_units": _vector_units()}
+
+
+def _vector_units() -> str:
+    """Those of Linux's list of a processor's features; elsewhere its name."""
+    listed = Path("/proc/cpuinfo")
+    found = re.search(r"^flags\s*:(.*)", listed.read_text(), re.M) if listed.exists() else None
+    if found is None:
+        return platform.processor()
+    return " ".join(sorted({name for name in found[1].split() if name.startswith(("avx", "amx", "fma"))}))
 
 
 def computed(folder: Path) -> dict[str, dict[str, object]]:

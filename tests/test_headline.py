@@ -1,5 +1,6 @@
 """One multiplier everywhere: table, terminal, legend, sentence, files and planner state the same headline."""
 
+import io
 import json
 import math
 import re
@@ -8,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted import SIZES, planted, power_law
+from rich.console import Console
 
+from analysis import report
 from analysis.api import fit_table
 from analysis.figures.overview import multiplier_figure, multiplier_table
 from analysis.multipliers.model import why_no_curve
@@ -133,3 +136,14 @@ def test_a_reason_has_the_name_that_tables_have():
     with printing(Printing({"sft": "plain"})):
         why = why_no_curve(outcomes, "sft", np.ones(2, bool))
     assert why is not None and why.startswith("plain has 2 data sizes, and the smallest form needs")
+
+
+def test_the_terminal_cuts_no_name_and_heads_each_panel_by_its_own():
+    study = fit_table(table_of("constant"), "sft", {}, draws=50)._source.study
+    panels = ["problems.flaw_rate=0.0, checkpoint.keep=last", "problems.flaw_rate=0.5, checkpoint.keep=last"]
+    console = Console(width=80, file=io.StringIO())
+    console.print(report._summary_tables(dict.fromkeys(panels, study)))
+    shown = console.file.getvalue()
+    assert "\u2026" not in shown
+    assert all(shown.count(panel) == 1 for panel in panels)
+    assert shown.count(label("rft")) == 2

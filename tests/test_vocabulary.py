@@ -19,7 +19,7 @@ SMALL = ModelConfig(
     vocab_size=4160, width=16, num_layers=10, num_heads=2, num_kv_heads=1, head_width=8, ffn_width=24, untied_head=True
 )
 TOKENS = np.random.default_rng(0).integers(0, SMALL.vocab_size, (2, 6)).astype(np.int32)
-TOLERANCE = 2e-5  # of float32 sums in another order, relative to the largest number of an array
+TOLERANCE = 1e-4  # of float32 sums in another order, relative to the largest number of an array
 
 
 def params_of(config: ModelConfig):

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import TypeAdapter
-
 ROPE_SCALINGS = ("linear", "llama3")
 # V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger.
 SMALL_VOCABULARY = 4096
@@ -109,7 +107,12 @@ class ModelConfig:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "ModelConfig":
         """The config that `as_json` wrote."""
-        return TypeAdapter(cls).validate_python(fields, extra="forbid")
+        scaling, stop_tokens = fields.get("rope_scaling"), fields.get("stop_tokens")
+        parsed: dict[str, Any] = {
+            "rope_scaling": None if scaling is None else RopeScaling(**scaling),
+            "stop_tokens": None if stop_tokens is None else tuple(stop_tokens),
+        }
+        return cls(**{**fields, **parsed})
 
 
 # Width doubles from rung to rung, so parameters grow about fivefold; the feed-forward width is 8/3 of the width.
