@@ -139,7 +139,7 @@ def test_a_reason_has_the_name_that_tables_have():
 
 
 def test_the_terminal_cuts_no_name_and_heads_each_panel_by_its_own():
-    study = fit_table(table_of("constant"), "sft", {}, draws=200)._source.study
+    study = fit_table(table_of("constant"), "sft", {}, draws=200)._source.study.study
     panels = ["problems.flaw_rate=0.0, checkpoint.keep=last", "problems.flaw_rate=0.5, checkpoint.keep=last"]
     console = Console(width=80, file=io.StringIO())
     console.print(report._summary_tables(dict.fromkeys(panels, study)))
