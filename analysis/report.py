@@ -199,9 +199,9 @@ def _summary_tables(studies: dict[str, Study]) -> Group:
     tables = []
     for panel, study in studies.items():
         sizes = sorted(map(int, set(study.outcomes.data_size)))
-        name_column = Column("algorithm", overflow="fold")  # nothing of a name is cut
-        table = Table(name_column, *(f"D={size}" for size in sizes), MULTIPLIER, box=None, title_justify="left")
-        table.title = Text(panel) if panel else None
+        name_column, at_sizes = Column("algorithm", overflow="fold"), (f"D={size}" for size in sizes)  # no name is cut
+        title = Text(panel) if panel else None
+        table = Table(name_column, *at_sizes, MULTIPLIER, title=title, title_justify="left", box=None)
         headlines = {item.algorithm: item.headline.text if item.headline else None for item in study.verdicts}
         for name, *cells in summary(error_table(study), headlines, study.reference, sizes).itertuples():
             table.add_row(Text(name), *cells)  # as text: brackets are markup

@@ -6,7 +6,7 @@ is the first pit.
 """
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,18 @@ class Reader:
         steps = tuple(Step(step.text, None if step.correct is None else not step.correct) for step in check.steps)
         return Written(who, steps, check.reward == 1.0 if right is None else right, check.answer, note)
 
+    def ends(self, tokens: Sequence[int]) -> list[int]:
+        """The offset at which each step of a completion ends."""
+        return step_cutter(self.settings, self.tokenizer)(tokens)
+
+    def begun(self, problem: Problem, context: Iterable[int]) -> tuple[list[int], list[str]]:
+        """What a context has behind the problem's prompt: the tokens, and the texts of their steps."""
+        tokens = list(map(int, context))[len(self.tokenizer.encode_prompt(problem.prompt)) :]
+        return tokens, self.cut(tokens) if tokens else []
+
     def cut(self, tokens: Sequence[int]) -> list[str]:
         """The texts of the steps of a completion."""
-        ends = step_cutter(self.settings, self.tokenizer)(tokens)
+        ends = self.ends(tokens)
         return [self.tokenizer.decode(tokens[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -143,11 +152,11 @@ def pairs(reader: Reader, synthetic: Path, folder: Path) -> Iterator[Example]:
     known = load_problems(synthetic, "synthetic")
     for row in pd.read_parquet(folder / "pairs.parquet").itertuples():
         problem = known[int(row.problem)]
-        given = list(map(int, row.context))[len(reader.tokenizer.encode_prompt(problem.prompt)) :]
-        shared = (Written("both begin", tuple(map(Step, reader.cut(given)))),) if given else ()
+        given, begun = reader.begun(problem, row.context)
+        shared = (Written("both begin", tuple(map(Step, begun))),) if given else ()
         sides = []
         for who, tokens in (("chosen", row.chosen), ("rejected", row.rejected)):
-            texts = reader.cut([*given, *map(int, tokens)])[len(reader.cut(given)) if given else 0 :]
+            texts = reader.cut([*given, *map(int, tokens)])[len(begun) :]
             sides.append(Written(who, tuple(map(Step, texts))))
         yield Example(str(row.problem), problem.prompt, problem.answer, (*shared, *sides))
 
@@ -157,8 +166,7 @@ def learned(reader: Reader, synthetic: Path, rows: Path) -> Iterator[Example]:
     known = load_problems(synthetic, "synthetic")
     for index, group in by_problem(pd.read_parquet(rows)):
         problem = known[index]
-        length = len(reader.tokenizer.encode_prompt(problem.prompt))
-        found = [_learned(reader, length, row) for row in group.to_dict("records")]
+        found = [_learned(reader, problem, row) for row in group.to_dict("records")]
         yield Example(str(index), problem.prompt, problem.answer, tuple(found))
 
 
@@ -182,21 +190,18 @@ def wrong(
         yield Example(problem.key, problem.prompt, problem.answer, (reader.written("greedy", problem, text),))
 
 
-def _learned(reader: Reader, prompt_length: int, row: Mapping[Hashable, Any]) -> Written:
+def _learned(reader: Reader, problem: Problem, row: Mapping[Hashable, Any]) -> Written:
     if "desirable" in row:  # a completion, or one step and what comes before it
-        given = list(map(int, row["context"]))[prompt_length:]
-        num_given = len(reader.cut(given)) if given else 0
-        steps = [
-            Step(text, weight=0.0 if place < num_given else None)
-            for place, text in enumerate(reader.cut([*given, *map(int, row["completion"])]))
-        ]
+        given, begun = reader.begun(problem, row["context"])
+        texts = reader.cut([*given, *map(int, row["completion"])])
+        steps = [Step(text, weight=0.0 if place < len(begun) else None) for place, text in enumerate(texts)]
         return Written("desirable" if row["desirable"] else "undesirable", tuple(steps))
     tokens = list(map(int, row["tokens"]))
-    texts = reader.cut(tokens)
     if "mask" not in row:
-        return Written("positive", tuple(map(Step, texts)))
-    weights = [float(row["mask"][end - 1]) for end in step_cutter(reader.settings, reader.tokenizer)(tokens)]
-    return Written("trace", tuple(Step(text, weight=weight) for text, weight in zip(texts, weights, strict=True)))
+        return Written("positive", tuple(map(Step, reader.cut(tokens))))
+    weights = [float(row["mask"][end - 1]) for end in reader.ends(tokens)]
+    steps = [Step(text, weight=weight) for text, weight in zip(reader.cut(tokens), weights, strict=True)]
+    return Written("trace", tuple(steps))
 
 
 def _valued(reader: Reader, problem: Problem, row: Mapping[Hashable, Any], rule: str) -> Written:
