@@ -114,7 +114,9 @@ def test_every_set_is_a_panel_with_pass_at_k_and_diversity(tmp_path, monkeypatch
         {one for ids in problems for one in ids}
     ) > 16  # prompts of other moduli may be alike
     shown = capsys.readouterr().out
-    assert all(f" SFT{panel} " in shown for panel in ("", " [test set longer]", " [test set smaller]"))
+    titled = [line.strip() for line in shown.splitlines() if line.startswith(("test set", " SFT "))]
+    assert [line.split()[0] for line in titled] == ["SFT", "test", "SFT", "test", "SFT"]
+    assert titled[1::2] == ["test set longer", "test set smaller"]
     text = (tmp_path / "results/sets/report.md").read_text()
     assert text.count("Diversity: different right samples") == 3 and text.count("pass@2: percent") == 3
     assert report(path, (), from_results=True) is not None
