@@ -31,6 +31,9 @@ METRICS = {  # logged metrics -> what a figure calls them
     "train/gradient_norm": "norm of the gradient",
     "rewards/margins": "margin of rewards",
     "rewards/accuracies": "accuracy on pairs",
+    "rewards/mean": "mean reward",
+    "groups/without_gradient_fraction": "groups without a gradient",
+    "train/entropy": "entropy per token (nats)",
 }
 _GROUPS = ("taught", "solved", "values", "pairs")
 _EXAMPLES = TypeAdapter(tuple[Example, ...])
