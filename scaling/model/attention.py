@@ -102,6 +102,6 @@ def _by_jax(
             implementation="cudnn" if config.attention == CUDNN else "xla",
         )
 
-    by_token = (heads.transpose(0, 2, 1, 3) for heads in (queries, keys, values))  # [B, T, H, E]
-    mixed = with_own_heads(of_heads, *by_token, mask)
+    queries, keys, values = (heads.transpose(0, 2, 1, 3) for heads in (queries, keys, values))  # [B, T, H, E]
+    mixed = with_own_heads(of_heads, queries, keys, values, mask)
     return mixed.reshape(*mixed.shape[:2], -1)

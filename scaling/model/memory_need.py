@@ -19,7 +19,7 @@ from dataclasses import replace
 from scaling.config.policy import Lora
 from scaling.model.flops import adapter_params
 from scaling.model.layout import params_on_device, share
-from scaling.model.sizes import CUDNN, SCANNED, SMALL_VOCABULARY, TILE, ModelConfig
+from scaling.model.sizes import CUDNN, SCANNED, SMALL_VOCABULARY, TILE, XLA, ModelConfig
 
 FLOAT32 = 4  # bytes
 # Tokens of a micro-batch on one device, padding included, unless a sweep's `memory` sets them. A CPU core's caches
@@ -153,8 +153,9 @@ def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: i
     """Bytes per token that a forward pass holds at once."""
     heads = config.num_heads * share("heads", config, axes)
     working = 3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width
-    mask = _bytes(config) * length if config.attention == CUDNN else 0.0
-    return _bytes(config) * working + _logits(config, heads, length) + mask
+    arrays = 2 if config.attention == XLA else 1
+    mask = _bytes(config) * length if config.attention == CUDNN else 0.0  # of left-padded or packed rows
+    return _bytes(config) * working + arrays * _logits(config, heads, length) + mask
 
 
 def _logits(config: ModelConfig, heads: float, length: int) -> float:
