@@ -22,6 +22,7 @@ from scaling.config.policy import Policy as PolicySettings
 from scaling.config.problems import drawn_problems_of
 from scaling.config.section import parse
 from scaling.config.training import Pretrain
+from scaling.model.ambient import as_in_force
 from scaling.model.flops import training_flops
 from scaling.model.policy import Policy, save_policy
 from scaling.model.sizes import model_config
@@ -64,7 +65,7 @@ def run_oracle(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Path)
 def _fresh(config: Mapping[str, Any], seed: int) -> Policy:
     policy = parse(PolicySettings, config["policy"])
     vocab_size = for_problems(drawn_problems_of(config)).vocab_size
-    shape = replace(model_config(policy.size, vocab_size), bfloat16=policy.compute_dtype == "bfloat16")
+    shape = replace(as_in_force(model_config(policy.size, vocab_size)), bfloat16=policy.compute_dtype == "bfloat16")
     return Policy(architecture(shape).init(jax.random.key(seed)), shape)
 
 

@@ -55,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         load_plugins(arguments.imports)
         sweep = load_sweep(arguments.file, arguments.set)
+        if sweep.memory.attention == "cudnn":
+            raise ConfigError(
+                "memory.attention is 'cudnn', which a TPU does not have; give --set memory.attention=xla or einsum."
+            )
         if importlib.util.find_spec("libtpu") is None:
             raise ConfigError("the TPU compiler is not installed; install the extra tpu: pip install '.[tpu]'.")
         os.environ.update(ENVIRONMENT)  # before jax is imported, here and in the processes

@@ -6,6 +6,7 @@ Out, on standard output: a JSON list of [name, predicted, allocated]. Compiled o
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 from scaling.lowering import lowered
 from scaling.model.sharding import on_mesh
@@ -60,6 +61,9 @@ def programs() -> Iterator[tuple[str, Program]]:
     for name in ("attention", "vocabulary", "feed-forward", "data", "fsdp"):
         mesh, rows, length, decoder = TRAINING[name]
         yield f"scoring, {name}", Program("scoring", decoder, mesh, rows, length)
+    mesh, rows, length, decoder = TRAINING["attention"]
+    for work in ("training", "scoring"):
+        yield f"{work}, jax's attention", Program(work, replace(decoder, attention="xla"), mesh, rows, length)
 
 
 def compared(program: Program) -> tuple[float, int]:

@@ -5,14 +5,18 @@ gradients and tokens, and the policies of a tiny SFT and DPO in FOLDER/MESH/.
 """
 
 import json
+import re
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax import default_backend
+from jax._src.cudnn import fused_attention_stablehlo
 from stage_config import whole
 from tiny_policy import CONFIG, nll, random_params, random_rows
 
@@ -40,7 +44,7 @@ def main(folder: Path, name: str) -> None:
     with on_mesh(axes):
         out = folder / name
         out.mkdir()
-        facts = {**gradients(), **packed(), **updates(axes), **tokens(), **stages(out)}
+        facts = {**gradients(), **packed(), **attention(), **updates(axes), **tokens(), **stages(out)}
     (folder / f"{name}.json").write_text(json.dumps(facts))
 
 
@@ -52,6 +56,31 @@ def gradients() -> dict[str, object]:
     loss, gradient = (executable := compiled.compile())(params)
     flattened = {key: np.asarray(leaf).ravel().tolist() for key, leaf in flat(gradient).items()}
     return {"loss": float(loss), "gradient": flattened, "flops": executable.cost_analysis()["flops"]}
+
+
+def attention() -> dict[str, object]:
+    """The loss and gradient by jax's own attention, with and without a mask, and the shapes that cuDNN's gets."""
+    config = replace(CONFIG, num_heads=8, head_width=8, sliding_window=5, attention="xla")
+    params, batch = random_params(0, jax.eval_shape(architecture(config).init, jax.random.key(0))), random_rows(0)
+    batch = placed_rows(batch)
+    starts = np.broadcast_to(np.where(np.arange(16) < 7, 0, 7), (8, 16)).astype(np.int32)  # two sequences a row
+    found: dict[str, object] = {}
+    for name, begins in (("xla", {}), ("xla_shared", {"starts": placed_rows(starts)})):
+
+        def loss(params, begins=begins):
+            predict = partial(architecture(config).predict, **begins)
+            return nll(predict, params, batch)["loss"].total
+
+        total, gradient = jax.jit(jax.value_and_grad(loss))(placed_params(params, config))
+        flattened = {key: np.asarray(leaf).ravel().tolist() for key, leaf in flat(gradient).items()}
+        found |= {f"{name}_loss": float(total), f"{name}_gradient": flattened}
+    jax.default_backend = lambda: "gpu"  # lowered for one, and not run
+    fused_attention_stablehlo.check_cudnn_version = lambda: 91_002
+    half = replace(config, attention="cudnn", bfloat16=True)
+    forward = jax.jit(architecture(half).apply).trace(placed_params(params, half), batch["tokens"])
+    jax.default_backend = default_backend
+    text = forward.lower(lowering_platforms=("cuda",)).as_text()
+    return found | {"cudnn": sorted(set(re.findall(r"@__cudnn\$fmhaSoftmax.*?: \(tensor<(\w+)xbf16>", text)))}
 
 
 def packed() -> dict[str, object]:

@@ -231,7 +231,7 @@ def test_the_order_of_keys_axes_values_and_seeds_in_a_file_changes_no_digest(tmp
         {"question": "Another?"},
         {"expectation": "This one."},
         {"resources": {"train": {"gpu": 0.25}, "rollouts": {"tpu": 4}, "host": {"cpu": 2}}},
-        {"memory": {"remat": "layers", "micro_batch_tokens": 4096}},
+        {"memory": {"remat": "layers", "micro_batch_tokens": 4096, "packing": False, "attention": "xla"}},
         {"store": "s3://bucket/store"},
         {"analysis": {"claims": {"step_dpo": 8}, "bootstrap_draws": 500, "seed": 3}},
         {"sft": {"epochs": 3, "learning_rate": 0.001, "schedule": "cosine"}},  # the default, written out

@@ -140,6 +140,25 @@ def test_sequences_that_share_rows_have_the_loss_and_gradient_of_one_device(fold
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("rows", ["xla", "xla_shared"])
+def test_jaxs_attention_has_the_loss_and_gradient_of_one_device(folder, name, rows):
+    one, many = facts(folder, ONE), facts(folder, name)
+    assert many[f"{rows}_loss"] == pytest.approx(one[f"{rows}_loss"], rel=1e-6)
+    for key, expected in one[f"{rows}_gradient"].items():
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(many[f"{rows}_gradient"][key], expected, rtol=0, atol=1e-5 * scale, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", (ONE, *MESHES))
+def test_cudnns_attention_gets_the_rows_and_heads_of_one_device(folder, name):
+    """Eight rows of 16 tokens with eight heads of width 8."""
+    data, fsdp, tensor = map(int, name.split("x"))
+    assert facts(folder, name)["cudnn"] == [f"{8 // (data * fsdp)}x16x{8 // tensor}x8"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
 def test_updates_have_the_same_losses_and_leave_params_and_moments_where_the_table_puts_them(folder, name):
     one, many = facts(folder, ONE), facts(folder, name)
     np.testing.assert_allclose(many["losses"], one["losses"], rtol=1e-5)

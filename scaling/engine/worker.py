@@ -202,7 +202,9 @@ def run_stage(
                 return Spoiled(changed, damaged=True)
             own = work_dir / PROVENANCE_FILE
             stated = json.loads(own.read_text(encoding="utf-8")) if own.exists() else {}
-            record["provenance"] = {**stated, **provenance(), **checkout}
+            changed_memory = memory.model_dump(exclude_defaults=True)  # which may have moved a last digit
+            settings = {"memory": changed_memory} if changed_memory else {}
+            record["provenance"] = {**stated, **provenance(), **checkout, **settings}
             return Done(store.commit(stage, work_dir, record))
         finally:
             log = store.partial_log(stage)

@@ -3,9 +3,10 @@
 In: a decoder's shape, the sizes of a mesh, and how much is computed at once. Out: bytes by purpose; their sum is the
 peak. tests/test_memory.py compares the sums with what XLA allocates on CPU (`memory_analysis`), in float32, over
 many shapes and meshes: within a quarter. The factors of activations are counts of the arrays that XLA keeps there.
-bfloat16 and remat are counted, not checked: XLA on CPU computes both away. One prediction is too low by more, up to 2.6
-times the cache: sampling with a single key head on each of eight `tensor` devices, whose cache XLA on CPU keeps in two
-layouts. An accelerator's own needs (its context, its library's workspaces, fragmentation) are not included.
+bfloat16 and remat are counted, not checked: XLA on CPU computes both away; nor is cuDNN's attention, which needs a GPU.
+One prediction is too low by more, up to 2.6 times the cache: sampling with a single key head on each of eight `tensor`
+devices, whose cache XLA on CPU keeps in two layouts. An accelerator's own needs (its context, its library's workspaces,
+fragmentation) are not included.
 
 A checkpoint's vocabulary in bfloat16 or on several devices is counted as the TPU compiler treats it (docs/cluster.md):
 one layer's params are gathered at a time, a tile of the vocabulary is computed at a time, and scanned layers are
@@ -18,7 +19,7 @@ from dataclasses import replace
 from scaling.config.policy import Lora
 from scaling.model.flops import adapter_params
 from scaling.model.layout import params_on_device, share
-from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, TILE, ModelConfig
+from scaling.model.sizes import CUDNN, SCANNED, SMALL_VOCABULARY, TILE, XLA, ModelConfig
 
 FLOAT32 = 4  # bytes
 # Tokens of a micro-batch on one device, padding included, unless a sweep's `memory` sets them. A CPU core's caches
@@ -138,8 +139,11 @@ def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, rema
     kv_width = config.num_kv_heads * config.head_width * share("kv_heads", config, axes)
     ffn = config.ffn_width * share("ffn", config, axes)
     layer = size * (8 * config.width + heads * config.head_width + 3 * kv_width + 5 * ffn)
-    layer += FLOAT32 * 3 * heads * length  # attention logits, weights and a gradient
-    ends = FLOAT32 * (heads * length + 4 * config.width)
+    layer += 3 * _logits(config, heads, length)  # attention logits, weights and a gradient
+    ends = _logits(config, heads, length) + FLOAT32 * 4 * config.width
+    if config.attention == CUDNN:
+        layer += FLOAT32 * heads  # the logarithm of each softmax's sum
+        ends += 2 * size * length  # the mask of packed rows, which all layers share, and its gradient
     if remat:
         return config.num_layers * size * config.width + layer + ends
     return config.num_layers * layer + ends
@@ -149,7 +153,14 @@ def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: i
     """Bytes per token that a forward pass holds at once."""
     heads = config.num_heads * share("heads", config, axes)
     working = 3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width
-    return _bytes(config) * working + FLOAT32 * heads * length
+    arrays = 2 if config.attention == XLA else 1
+    mask = _bytes(config) * length if config.attention == CUDNN else 0.0  # of left-padded or packed rows
+    return _bytes(config) * working + arrays * _logits(config, heads, length) + mask
+
+
+def _logits(config: ModelConfig, heads: float, length: int) -> float:
+    """Bytes per token of attention logits, of which cuDNN holds none in memory."""
+    return 0.0 if config.attention == CUDNN else FLOAT32 * heads * length
 
 
 def _gathered(config: ModelConfig, axes: Mapping[str, int], whole_logits: bool = False) -> float:

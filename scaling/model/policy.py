@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from scaling.config.policy import Lora
 from scaling.config.section import parse
+from scaling.model.ambient import as_in_force
 from scaling.model.lora import merged
 from scaling.model.sharding import dotted, placed_params, whole
 from scaling.model.sizes import ModelConfig
@@ -123,8 +124,8 @@ def load_adapters(directory: Path) -> tuple[Adapters, ...]:
 
 
 def load_shape(directory: Path) -> ModelConfig:
-    """The shape alone."""
-    return ModelConfig.from_json(json.loads((directory / SHAPE_FILE).read_text()))
+    """The shape alone, with the implementation of attention in force here."""
+    return as_in_force(ModelConfig.from_json(json.loads((directory / SHAPE_FILE).read_text())))
 
 
 def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

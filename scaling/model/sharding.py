@@ -109,6 +109,32 @@ def looked_up(table: jax.Array, tokens: jax.Array, dtype: str) -> jax.Array:
     return constrained_rows(_constrained(found, P(rows, None, axis_of("width", table.shape[1], axes))))
 
 
+def with_own_heads(
+    function: Callable[..., jax.Array],
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array | None,
+) -> jax.Array:
+    """Inside jit: `function(queries, keys, values, mask)`, on each device for its own rows and heads.
+
+    queries [B, T, H, E], which the result is like; keys, values [B, T, H_kv, E]; mask [B, 1, T, T] or None. A kernel
+    that XLA cannot see into is not divided by XLA. Key heads fewer than the `tensor` axis are repeated.
+    """
+    axes = _ambient_axes()
+    if not axes:
+        return function(queries, keys, values, mask)
+    num_heads, num_kv_heads = queries.shape[2], keys.shape[2]
+    over = axis_of("heads", num_heads, axes)
+    if over is not None and axis_of("kv_heads", num_kv_heads, axes) is None:
+        keys, values = (jnp.repeat(array, num_heads // num_kv_heads, axis=2) for array in (keys, values))
+    rows = row_spec(queries.shape[0], axes)
+    heads = P(*rows, None, over, None)
+    divided = jax.shard_map(function, in_specs=(heads, heads, heads, P(*rows)), out_specs=heads)
+    mixed: jax.Array = divided(queries, keys, values, mask)
+    return mixed
+
+
 def is_divided() -> bool:
     """Whether there is an ambient mesh."""
     return bool(_ambient_axes())

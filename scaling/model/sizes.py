@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 ROPE_SCALINGS = ("linear", "llama3")
+EINSUM, XLA, CUDNN = ATTENTIONS = ("einsum", "xla", "cudnn")  # implementations, see scaling.model.attention
 # V up to which a row of logits is cheap; an embedded policy's is smaller, a checkpoint's larger.
 SMALL_VOCABULARY = 4096
 TILE = 16_384  # most words of a larger vocabulary whose logits are computed at once
@@ -60,6 +61,7 @@ class ModelConfig:
     qk_norm: bool = False  # RMSNorm on each head's queries and keys
     stop_tokens: tuple[int, ...] | None = None  # ids that end a completion; None: EOS of the word tokenizer
     bfloat16: bool = False  # compute in bfloat16; params, softmax, norms and logits stay float32
+    attention: str = EINSUM  # one of ATTENTIONS: how it is computed here, and no part of a policy on disk
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -68,6 +70,8 @@ class ModelConfig:
             )
         if self.head_width % 2:
             raise ValueError(f"head_width is {self.head_width}; rotary positions need an even number.")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention is {self.attention!r}; the decoder knows {', '.join(ATTENTIONS)}.")
 
     @property
     def compute_dtype(self) -> str:
@@ -102,7 +106,8 @@ class ModelConfig:
 
     def as_json(self) -> dict[str, object]:
         """The fields that are set, so that a policy is written as it was before later fields existed."""
-        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+        fields = {name: value for name, value in asdict(self).items() if name != "attention"}
+        return {name: value for name, value in fields.items() if value is not None and value is not False}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "ModelConfig":

@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 
 from scaling.config.policy import Lora
+from scaling.model.attention import MASKED, attend, knows_causality, mask_of
 from scaling.model.lora import add_adapters
 from scaling.model.sharding import constrained_rows, constrained_stack, looked_up
 from scaling.model.sizes import SCANNED, SMALL_VOCABULARY, ModelConfig, RopeScaling
@@ -29,7 +30,6 @@ from scaling.model.vocabulary import Unprojected, in_tiles
 
 Params = Mapping[str, Any]  # nested
 Rotation = tuple[jax.Array, jax.Array]  # cosines and sines
-MASKED = -1e30  # added to a masked attention logit: exp underflows to exactly zero, and a fully masked row gives no NaN
 
 
 class LayerCache(NamedTuple):
@@ -83,21 +83,12 @@ class Attention(nnx.Module):
             self.query_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
             self.key_norm = nnx.RMSNorm(config.head_width, epsilon=config.norm_epsilon, rngs=rngs)
 
-    def full(self, hidden: jax.Array, rotation: Rotation, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Every token attends to the tokens that `mask` float32 [B or 1, 1, T, T] allows; returns keys and values."""
+    def full(
+        self, hidden: jax.Array, rotation: Rotation, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Every token attends to the tokens before it that `mask` allows (see `attend`); returns keys and values."""
         queries, keys, values = self._project(hidden, rotation)  # [B, H, T, E]
-        groups = self.config.num_heads // self.config.num_kv_heads
-        batch, heads, length, head_width = queries.shape
-        # The queries of a group share their keys: as extra rows they stay one plain batched matmul.
-        rows = queries.reshape(batch, heads // groups, groups * length, head_width)
-        logits = jnp.einsum(
-            "bhrd,bhsd->bhrs", rows, keys, precision=self.config.precision, preferred_element_type=jnp.float32
-        )
-        logits = logits.reshape(batch, heads, length, length)
-        weights = jax.nn.softmax(logits + jnp.broadcast_to(mask, logits.shape), axis=-1)
-        weights = weights.reshape(batch, heads // groups, groups * length, length).astype(values.dtype)
-        mixed = jnp.einsum("bhrs,bhsd->bhrd", weights, values).reshape(batch, heads, length, head_width)
-        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)), keys, values
+        return self.output(attend(queries, keys, values, mask, self.config)), keys, values
 
     def decode(
         self, hidden: jax.Array, rotation: Rotation, slot: jax.Array, mask: jax.Array, layer_cache: LayerCache
@@ -148,7 +139,9 @@ class Layer(nnx.Module):
         self.ffn_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.ffn = FeedForward(config, rngs)
 
-    def full(self, hidden: jax.Array, rotation: Rotation, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def full(
+        self, hidden: jax.Array, rotation: Rotation, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The next hidden states, and the attention's keys and values."""
         mixed, keys, values = self.attention.full(self.attention_norm(hidden), rotation, mask)
         hidden = constrained_rows(hidden + mixed)
@@ -156,7 +149,7 @@ class Layer(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """The decoder. Rows may be padded on the left; `starts` int32 [B] counts the padding.
+    """The decoder. Rows may be padded on the left; `starts` int32 [B] counts the padding, None says that there is none.
 
     Without a cache a row may hold several sequences: `starts` int32 [B, T] has the slot at which each token's begins.
     """
@@ -172,7 +165,7 @@ class Transformer(nnx.Module):
             self.head = Linear(config.width, config.vocab_size, config.compute_dtype, rngs)
 
     def full(
-        self, tokens: jax.Array, starts: jax.Array, remat: bool = False
+        self, tokens: jax.Array, starts: jax.Array | None, remat: bool = False
     ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
         """Hidden states float32 [B, T, D] of int32 tokens [B, T], and every layer's keys and values [B, H, T, E].
 
@@ -186,18 +179,22 @@ class Transformer(nnx.Module):
             kept.append((keys, values))
         return self.final_norm(hidden), kept
 
-    def begun(self, tokens: jax.Array, starts: jax.Array) -> tuple[jax.Array, Rotation, jax.Array]:
+    def begun(self, tokens: jax.Array, starts: jax.Array | None) -> tuple[jax.Array, Rotation, jax.Array | None]:
         """The input of the layers: hidden states [B, T, D], rotation and mask of `Attention.full`."""
+        unmasked = starts is None and knows_causality(self.config)
+        starts = jnp.zeros(tokens.shape[0], jnp.int32) if starts is None else starts
         length, shared = tokens.shape[1], starts.ndim == 2
         if not shared:  # there positions begin anew in each sequence, whose length is checked where rows are packed
             self.config.check_room(length)
         slots = jnp.arange(length)
         positions = slots[None, :] - (starts if shared else starts[:, None])
         turned = rotation(jnp.maximum(positions, 0), length, self.config)
+        if unmasked:
+            return self._embedded(tokens), turned, None
         in_reach = self._in_reach(slots[:, None] - slots[None, :])  # [T, T]
         # [B, T, T]
         visible = in_reach[None] & (slots[None, None, :] >= (starts[:, :, None] if shared else starts[:, None, None]))
-        return self._embedded(tokens), turned, jnp.where(visible, 0.0, MASKED)[:, None]
+        return self._embedded(tokens), turned, mask_of(visible, self.config)
 
     def decode(
         self, token: jax.Array, slot: jax.Array, starts: jax.Array, caches: list[LayerCache]
@@ -285,7 +282,6 @@ def architecture(config: ModelConfig, lora: Lora | None = None) -> Architecture:
     ) -> jax.Array:
         """What `Transformer.full` gives for tokens that are padded on the right; with SCANNED layers or more, one is
         compiled for many."""
-        starts = jnp.zeros(tokens.shape[0], jnp.int32) if starts is None else starts
         if config.num_layers < SCANNED or config.vocab_size <= SMALL_VOCABULARY:
             return decoder.full(tokens, starts, remat)[0]
         hidden, turned, mask = decoder.begun(tokens, starts)

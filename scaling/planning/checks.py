@@ -188,6 +188,27 @@ def _check_sets_of_files(cell: Cell) -> None:
             )
 
 
+def check_attention(sweep: Sweep) -> Iterator[str]:
+    """Reject cuDNN's attention for policies in float32, and for workers without a GPU."""
+    if sweep.memory.attention != "cudnn":
+        return
+    cure = "or take memory.attention: xla"
+    if any(cell.policy.compute_dtype == "float32" for cell in cells(sweep)):
+        yield (
+            "memory.attention is 'cudnn', but policy.compute_dtype is 'float32'; cuDNN's attention reads bfloat16: set"
+            f" policy.compute_dtype: bfloat16, {cure}."
+        )
+    sampled_here = any(cell.sampler is None for cell in cells(sweep))
+    for name in ("train", "rollouts") if sampled_here else ("train",):
+        amounts = sweep.resources.amounts[name]
+        if "gpu" not in amounts:
+            asked = ", ".join(f"{resource}: {amount:g}" for resource, amount in amounts.items())
+            yield (
+                f"memory.attention is 'cudnn', but resources.{name} is {{{asked}}}; cuDNN needs an NVIDIA GPU: ask for"
+                f" one there, such as resources.{name}: {{gpu: 1}}, {cure}."
+            )
+
+
 def check_sampler(sweep: Sweep) -> Iterator[str]:
     """Reject hosts and meshes for stages that a server samples: each member would request every completion."""
     hosts, mesh = sweep.resources.hosts.rollouts, sweep.resources.mesh.rollouts.num_devices

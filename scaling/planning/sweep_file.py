@@ -20,7 +20,7 @@ from scaling.config.section import Section
 from scaling.config.sweep import Cell, Sweep, cell_schema, sweep_schema
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Rft, StepDpo
-from scaling.planning.checks import check_analysis, check_sampler, check_set, check_test_sets
+from scaling.planning.checks import check_analysis, check_attention, check_sampler, check_set, check_test_sets
 from scaling.planning.explain import explained, known_beside, unknown_key
 from scaling.planning.grid import axes, cell_at, cells, dotted_keys
 from scaling.planning.written_paths import placed, placed_at
@@ -395,5 +395,6 @@ _CHECKS: Sequence[tuple[Callable[[Sweep], Iterable[str]], set[object]]] = (
     (_check_pool, {"grid", "data_size", "problems", "policy", "teacher"}),
     (check_test_sets, {"grid", "problems", "policy", "evaluation"}),
     (check_sampler, {"grid", "resources", "sampler"}),
+    (check_attention, {"grid", "memory", "policy", "resources", "sampler"}),
     (check_analysis, {"grid", "algorithm", "analysis", "labels"}),
 )

@@ -25,7 +25,7 @@ from scaling.model.memory_need import (
     training_memory,
 )
 from scaling.model.packing import is_packed, largest_call, rounded
-from scaling.model.sizes import ModelConfig
+from scaling.model.sizes import EINSUM, ModelConfig
 from scaling.pricing.lengths import longest, setting
 from scaling.stage import Stage
 
@@ -40,6 +40,7 @@ class Device:
     tokens_limit: int  # of one micro-batch
     remat: bool
     packs: bool = True  # sequences of a checkpoint's policy share rows
+    attention: str = EINSUM
 
     @property
     def mesh(self) -> tuple[int, ...]:

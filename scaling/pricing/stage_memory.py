@@ -7,7 +7,7 @@ scaling.pricing.costs.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scaling.config.memory import Memory
 from scaling.config.resources import Hardware, Mesh, Meshes, Resources
@@ -55,7 +55,7 @@ def programs(stage: Stage, device: Device) -> tuple[Program, ...]:
     if memory is None or cost(stage).flops == 0:
         return ()
     calls: tuple[Program, ...] = loaded(memory)(stage, device)
-    return calls
+    return tuple(replace(call, shape=replace(call.shape, attention=device.attention)) for call in calls)
 
 
 def device_of(stage: Stage, resources: Resources, memory: Memory, hardware: Hardware | None = None) -> Device:
@@ -64,7 +64,7 @@ def device_of(stage: Stage, resources: Resources, memory: Memory, hardware: Hard
     axes = resources.meshes_on(hardware).get(resource_class, ONE_DEVICE)
     accelerated = hardware is not None or bool({"gpu", "tpu"} & resources.amounts[resource_class].keys())
     limit = memory.micro_batch_tokens or (ACCELERATOR_TOKENS if accelerated else CPU_TOKENS)
-    return Device(axes, limit, memory.remat == "layers", memory.packing)
+    return Device(axes, limit, memory.remat == "layers", memory.packing, memory.attention)
 
 
 def memory_lines(stages: Sequence[Stage], resources: Resources, memory: Memory) -> list[str]:
