@@ -72,7 +72,7 @@ def test_the_facts_counted_of_a_ledger_are_those_that_its_solutions_state():
         found = set()
         for _ in range(200):
             steps = ledger.solve(config, problem, rng).split(" ; ")[:-1]
-            found |= {frozenset(map(int, step.split()[-5:-1:2])) for step in steps}
+            found |= {frozenset(map(int, step.split()[-6:-2:3])) for step in steps}
         stated.append(len(found))
     own, _ = ledger_count.drawn(config, 4000, rng)
     counted = [len(set(row)) for row in ledger_count.of_all_orders(own, 97).tolist()]

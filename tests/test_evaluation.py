@@ -254,7 +254,7 @@ def test_only_a_base_policy_that_read_web_text_has_misconceptions_and_only_descr
 def test_steps_that_the_answer_does_not_need_are_described_and_spurious_in_right_completions():
     settings = Ledger(modulus=23)
     prompt = "Ana has 7 . Bo has 12 . Cy is Ana plus Bo . Gus is Bo plus Ana . how many has Cy ?"
-    aside, right = "Gus : Bo plus Ana : 12 + 7 = {} ; ", "Cy : Ana plus Bo : 7 + 12 = 19 ; # 19"
+    aside, right = "Gus : Bo 12 plus Ana 7 = {} ; ", "Cy : Ana 7 plus Bo 12 = 19 ; # 19"
     found = [
         ledger.check(settings, Problem(prompt, "19"), text)
         for text in (aside.format(19) + right, aside.format(3) + right, right)

@@ -22,7 +22,7 @@ PROBLEM = Problem(
     "Ana has 7 . Cy is Di plus Ana plus Bo . Gus is Bo plus Ana . Bo has 12 . Di is Ana plus Bo . how many has Cy ?",
     "15",
 )
-SOLUTION = "Di : Bo plus Ana : 12 + 7 = 19 ; Cy : Ana plus Bo : 7 + 12 = 19 ; Cy plus Di : 19 + 19 = 15 ; # 15"
+SOLUTION = "Di : Bo 12 plus Ana 7 = 19 ; Cy : Ana 7 plus Bo 12 = 19 ; Cy 19 plus Di 19 = 15 ; # 15"
 CONFIGS = st.sampled_from(
     [
         Ledger(),
@@ -45,9 +45,9 @@ def test_the_example_of_the_module_verifies():
     check = family.check(P23, PROBLEM, SOLUTION)
     assert (check.reward, check.answer, check.error_kind, check.spurious_steps) == (1.0, "15", "none", 0)
     assert [step.text for step in check.steps] == [
-        "Di : Bo plus Ana : 12 + 7 = 19 ;",
-        "Cy : Ana plus Bo : 7 + 12 = 19 ;",
-        "Cy plus Di : 19 + 19 = 15 ;",
+        "Di : Bo 12 plus Ana 7 = 19 ;",
+        "Cy : Ana 7 plus Bo 12 = 19 ;",
+        "Cy 19 plus Di 19 = 15 ;",
         "# 15",
     ]
     assert all(step.correct and step.needed and not step.label for step in check.steps)
@@ -58,35 +58,35 @@ def test_the_example_of_the_module_verifies():
     [
         # right and needed, in another order: sums may alternate
         (
-            "Cy : Bo plus Ana : 12 + 7 = 19 ; Di : Ana plus Bo : 7 + 12 = 19 ; Cy plus Di : 19 + 19 = 15 ; # 15",
+            "Cy : Bo 12 plus Ana 7 = 19 ; Di : Ana 7 plus Bo 12 = 19 ; Cy 19 plus Di 19 = 15 ; # 15",
             [RIGHT] * 4,
             0,
         ),
         # right and not needed
-        ("Gus : Ana plus Bo : 7 + 12 = 19 ; " + SOLUTION, [UNNEEDED, *[RIGHT] * 4], 1),
+        ("Gus : Ana 7 plus Bo 12 = 19 ; " + SOLUTION, [UNNEEDED, *[RIGHT] * 4], 1),
         (
-            SOLUTION.replace("# 15", "Gus : Bo plus Ana : 12 + 7 = 19 ; # 15"),
+            SOLUTION.replace("# 15", "Gus : Bo 12 plus Ana 7 = 19 ; # 15"),
             [RIGHT, RIGHT, RIGHT, UNNEEDED, RIGHT],
             1,
         ),
         # not ready: Di is not known yet, whatever is written for it
         (
-            "Cy : Ana plus Bo : 7 + 12 = 19 ; Cy plus Di : 19 + 19 = 15 ; # 15",
+            "Cy : Ana 7 plus Bo 12 = 19 ; Cy 19 plus Di 19 = 15 ; # 15",
             [RIGHT, NOT_READY, RIGHT],
             1,
         ),
-        ("Cy : Di plus Ana : 3 + 7 = 10 ;", [NOT_READY], 0),
-        ("Cy plus Ana : 12 + 7 = 19 ;", [NOT_READY], 0),  # what Cy has come to is not known
+        ("Cy : Di 3 plus Ana 7 = 10 ;", [NOT_READY], 0),
+        ("Cy 12 plus Ana 7 = 19 ;", [NOT_READY], 0),  # what Cy has come to is not known
         ("# 15", [NOT_READY], 1),
         # a wrong fact is wrong where it is written and followed from there
-        ("Gus : Ana plus Bo : 7 + 12 = 3 ; " + SOLUTION, [WRONG_FACT, *[RIGHT] * 4], 1),
+        ("Gus : Ana 7 plus Bo 12 = 3 ; " + SOLUTION, [WRONG_FACT, *[RIGHT] * 4], 1),
         (
-            "Di : Bo plus Ana : 12 + 7 = 18 ; Cy : Ana plus Bo : 7 + 12 = 20 ; Cy plus Di : 20 + 18 = 15 ; # 15",
+            "Di : Bo 12 plus Ana 7 = 18 ; Cy : Ana 7 plus Bo 12 = 20 ; Cy 20 plus Di 18 = 15 ; # 15",
             [WRONG_FACT, WRONG_FACT, RIGHT, RIGHT],
             2,
         ),
         (
-            "Di : Bo plus Ana : 12 + 7 = 18 ; Cy : Ana plus Bo : 7 + 12 = 19 ; Cy plus Di : 19 + 18 = 14 ; # 14",
+            "Di : Bo 12 plus Ana 7 = 18 ; Cy : Ana 7 plus Bo 12 = 19 ; Cy 19 plus Di 18 = 14 ; # 14",
             [WRONG_FACT, RIGHT, RIGHT, RIGHT],
             0,
         ),
@@ -109,27 +109,27 @@ def test_a_step_is_needed_or_unneeded_or_not_ready_or_states_a_wrong_fact(comple
 
 
 def test_an_unneeded_step_is_no_error_and_a_wrong_one_passes_the_answers_verifier():
-    right = family.check(P23, PROBLEM, "Gus : Ana plus Bo : 7 + 12 = 19 ; " + SOLUTION)
+    right = family.check(P23, PROBLEM, "Gus : Ana 7 plus Bo 12 = 19 ; " + SOLUTION)
     assert (right.reward, right.error_kind, right.wrong_steps, right.spurious_steps) == (1.0, "none", 0, 1)
-    wrong = family.check(P23, PROBLEM, "Gus : Ana plus Bo : 7 + 12 = 3 ; " + SOLUTION)
+    wrong = family.check(P23, PROBLEM, "Gus : Ana 7 plus Bo 12 = 3 ; " + SOLUTION)
     assert (wrong.reward, wrong.error_kind, wrong.wrong_steps, wrong.spurious_steps) == (1.0, "fact", 1, 1)
 
 
 @pytest.mark.parametrize(
     "step",
     [
-        "Di : Ana plus Gus : 7 + 19 = 3 ;",  # Gus is no term of Di
-        "Di : Ana plus Ana : 7 + 7 = 14 ;",
-        "Di : Ana plus Bo : 7 + 11 = 18 ;",  # Bo has 12
-        "Di : Ana plus Bo : 12 + 7 = 19 ;",  # the numbers in the other order than the names
-        "Ana : Bo plus Di : 12 + 19 = 8 ;",  # Ana is no sum
-        "Hal : Ana plus Bo : 7 + 12 = 19 ;",
-        "Di : Ana plus Bo : 7 + 12 = 42 ;",  # no number below 23
-        "Di : Ana plus Bo : 07 + 12 = 19 ;",
-        "Di : Ana plus Bo : 7 + 12 = 19",  # no separator
-        "Di : Ana plus : 7 + 12 = 19 ;",
-        "Di Ana plus Bo : 7 + 12 = 19 ;",
-        "Di : Ana plus Bo 7 + 12 = 19 ;",
+        "Di : Ana 7 plus Gus 19 = 3 ;",  # Gus is no term of Di
+        "Di : Ana 7 plus Ana 7 = 14 ;",
+        "Di : Ana 7 plus Bo 11 = 18 ;",  # Bo has 12
+        "Di : Ana 12 plus Bo 7 = 19 ;",  # the numbers in the other order than the names
+        "Ana : Bo 12 plus Di 19 = 8 ;",  # Ana is no sum
+        "Hal : Ana 7 plus Bo 12 = 19 ;",
+        "Di : Ana 7 plus Bo 12 = 42 ;",  # no number below 23
+        "Di : Ana 07 plus Bo 12 = 19 ;",
+        "Di : Ana 7 plus Bo 12 = 19",  # no separator
+        "Di : Ana 7 plus 12 = 19 ;",
+        "Di Ana 7 plus Bo 12 = 19 ;",
+        "Di : Ana plus Bo 12 = 19 ;",
         "# 15 ;",
         ";",
         "",
@@ -142,16 +142,16 @@ def test_a_step_without_the_form_or_the_numbers_of_a_step_is_not_allowed(step):
 
 
 def test_terms_are_added_once_and_a_sum_that_begins_again_begins_with_all_of_them():
-    opened = "Cy : Ana plus Bo : 7 + 12 = 19 ;"
-    assert labels(f"{opened} Cy plus Ana : 19 + 7 = 3 ;") == [RIGHT, NOT_ALLOWED]
-    assert labels(f"{opened} Cy plus Bo : 18 + 12 = 7 ;") == [RIGHT, NOT_ALLOWED]
-    again = "Di : Bo plus Ana : 12 + 7 = 19 ;"
-    assert labels(f"{again} {again} {opened} Cy plus Di : 19 + 19 = 15 ; # 15") == [RIGHT, NOT_ALLOWED, *[RIGHT] * 3]
-    assert labels(f"{again} {opened} Cy plus Di : 19 + 18 = 14 ; # 14") == [RIGHT, RIGHT, NOT_ALLOWED, RIGHT]
+    opened = "Cy : Ana 7 plus Bo 12 = 19 ;"
+    assert labels(f"{opened} Cy 19 plus Ana 7 = 3 ;") == [RIGHT, NOT_ALLOWED]
+    assert labels(f"{opened} Cy 18 plus Bo 12 = 7 ;") == [RIGHT, NOT_ALLOWED]
+    again = "Di : Bo 12 plus Ana 7 = 19 ;"
+    assert labels(f"{again} {again} {opened} Cy 19 plus Di 19 = 15 ; # 15") == [RIGHT, NOT_ALLOWED, *[RIGHT] * 3]
+    assert labels(f"{again} {opened} Cy 19 plus Di 18 = 14 ; # 14") == [RIGHT, RIGHT, NOT_ALLOWED, RIGHT]
 
 
 def test_a_wrong_fact_counts_beside_an_error_of_procedure():
-    (step,) = family.check(P23, PROBLEM, "Di : Ana plus Bo : 7 + 11 = 3 ;").steps
+    (step,) = family.check(P23, PROBLEM, "Di : Ana 7 plus Bo 11 = 3 ;").steps
     assert (step.procedure_ok, step.fact_ok, step.label) == (False, False, NOT_ALLOWED)
 
 
@@ -208,10 +208,10 @@ def test_the_default_problem_is_short_enough_for_a_small_policy():
     assert family.max_prompt_words(config) == 67
     rng = np.random.default_rng(0)
     problem = family.draw(config, rng)
-    assert len(family.solve(config, problem, rng).split()) == 76
-    assert family.max_completion_words(config) == 76 + 32 + 12
+    assert len(family.solve(config, problem, rng).split()) == 62
+    assert family.max_completion_words(config) == 62 + 26 + 10
     largest = Ledger(modulus=97, names=40)
-    assert len(family.vocabulary(config)) == 95 and len(family.vocabulary(largest)) == 149
+    assert len(family.vocabulary(config)) == 94 and len(family.vocabulary(largest)) == 148
 
 
 @settings(deadline=None, max_examples=60)
@@ -264,7 +264,7 @@ def test_systematic_flaws_are_of_one_size_and_the_same_for_a_pair_in_either_orde
         problem = family.draw(config, rng)
         for step in family.check(config, problem, family.solve(config, problem, rng)).steps:
             if not step.fact_ok:
-                *_, a, _, b, _, c, _ = step.text.split()
+                *_, a, _, _, b, _, c, _ = step.text.split()
                 stated.setdefault(frozenset((int(a), int(b))), set()).add(int(c))
     assert len(stated) > 100 and all(len(values) == 1 for values in stated.values())
 
@@ -283,7 +283,7 @@ def test_a_problem_of_three_and_two_terms_has_twelve_solutions_equally_often():
         st.text(),
         st.lists(
             st.sampled_from(
-                ["Ana", "Bo", "Cy", "Di", "Gus", "7", "12", "19", ":", "plus", "+", "=", ";", "#", "is", "# 15"]
+                ["Ana", "Bo", "Cy", "Di", "Gus", "7", "12", "19", ":", "plus", "=", ";", "#", "is", "# 15"]
                 + SOLUTION.split(" ; ")
                 + [f"{step} ;" for step in SOLUTION.split(" ; ")]
             )
@@ -363,7 +363,7 @@ def test_web_text_is_right_in_procedure_and_states_the_fact_or_its_misconception
     assert check.num_procedure_errors == 0 and check.answer is not None
     assert len(completion.split()) <= family.max_completion_words(config)
     for step in check.steps[:-1]:
-        *_, a, _, b, _, c, _ = step.text.split()
+        *_, a, _, _, b, _, c, _ = step.text.split()
         assert int(c) in ((int(a) + int(b)) % config.modulus, facts.wrong[int(a), int(b)])
     assert family.misconceptions(config, facts, check) == check.num_wrong_facts
 
@@ -377,7 +377,7 @@ def test_web_text_is_right_about_a_fact_as_often_as_its_confidence_and_works_out
         steps = family.web_text(config, rng, facts)[1].split(" ; ")[:-1]
         unneeded += len(steps) == 3
         for step in steps:
-            *_, a, _, b, _, c = step.split()
+            *_, a, _, _, b, _, c = step.split()
             pair = tuple(sorted((int(a), int(b))))
             seen[pair] += 1
             right[pair] += int(c) == (int(a) + int(b)) % 5
@@ -414,7 +414,7 @@ def test_the_web_texts_entropy_is_the_mean_surprise_of_its_completions(config):
         chance = config.web_unneeded ** len(aside) * (1 - config.web_unneeded) ** (len(config.unneeded) - len(aside))
         chance *= math.factorial(len(story.needed)) / math.factorial(len(order))
         chance /= math.prod(math.factorial(len(story.sums[name])) for name in order)
-        for *_, a, _, b, _, c in steps:
+        for *_, a, _, _, b, _, c in steps:
             confidence = facts.confidence[int(a), int(b)]
             chance *= confidence if int(c) == (int(a) + int(b)) % config.modulus else 1 - confidence
         surprises.append(-math.log(chance))

@@ -53,7 +53,7 @@ def test_rollouts_show_wrong_steps_of_right_answers(inputs):
 STORY = {  # a ledger with a right step that is not needed, one that is not ready, and a wrong fact
     "prompt": "Ana has 3 . Bo has 4 . Di is Ana plus Bo . Cy is Di plus Ana . Gus is Bo plus Ana . how many has Cy ?",
     "answer": "3",
-    "completion": "Gus : Bo plus Ana : 4 + 3 = 0 ; Cy : Ana plus Di : 3 + 0 = 3 ; Di : Ana plus Bo : 3 + 4 = 1 ; # 3",
+    "completion": "Gus : Bo 4 plus Ana 3 = 0 ; Cy : Ana 3 plus Di 0 = 3 ; Di : Ana 3 plus Bo 4 = 1 ; # 3",
 }
 
 

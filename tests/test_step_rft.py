@@ -164,7 +164,7 @@ def test_a_right_step_that_is_not_needed_is_spurious_and_not_wrong_where_it_is_l
     settings = Ledger(modulus=7)
     tokenizer = for_problems(settings)
     prompt = "Ana has 3 . Bo has 4 . Cy is Ana plus Bo . Gus is Bo plus Ana . how many has Cy ?"
-    tokens = tokenizer.encode_completion("Gus : Bo plus Ana : 4 + 3 = 0 ; Cy : Ana plus Bo : 3 + 4 = 0 ; # 0")
+    tokens = tokenizer.encode_completion("Gus : Bo 4 plus Ana 3 = 0 ; Cy : Ana 3 plus Bo 4 = 0 ; # 0")
     inputs = {name: tmp_path / name for name in ("synthetic", "rollouts", "verification", "step_values")}
     for folder in inputs.values():
         folder.mkdir()
@@ -173,7 +173,7 @@ def test_a_right_step_that_is_not_needed_is_spurious_and_not_wrong_where_it_is_l
     rollout.to_parquet(inputs["rollouts"] / "rollouts.parquet")
     verifier.run({"problems": plain(settings)}, inputs, inputs["verification"])
     assert pd.read_parquet(inputs["verification"] / "verification.parquet")["spurious_steps"].tolist() == [1]
-    valued = {"problem": [0], "sample": [0], "reward": [1.0], "step_ends": [[12, 24, 27]]}
+    valued = {"problem": [0], "sample": [0], "reward": [1.0], "step_ends": [[10, 20, 23]]}
     values = pd.DataFrame({**valued, "q_values": [[0.5, 0.75, 1.0]], "prompt_value": [0.25]})
     values.to_parquet(inputs["step_values"] / "step_values.parquet")
     config = {"problems": plain(settings), "good_steps": {"min_advantage": 0.0}}

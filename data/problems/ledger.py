@@ -4,7 +4,7 @@ In: a `Ledger` config. Out: problems, teacher solutions, web text for the base p
 step. A small problem modulo 23, its sentences shuffled, and one of its solutions:
 
     Ana has 7 . Cy is Di plus Ana plus Bo . Gus is Bo plus Ana . Bo has 12 . Di is Ana plus Bo . how many has Cy ?
-    Di : Bo plus Ana : 12 + 7 = 19 ; Cy : Ana plus Bo : 7 + 12 = 19 ; Cy plus Di : 19 + 19 = 15 ; # 15
+    Di : Bo 12 plus Ana 7 = 19 ; Cy : Ana 7 plus Bo 12 = 19 ; Cy 19 plus Di 19 = 15 ; # 15
 
 A step opens a sum with two of its terms, or adds one more term to what it has come to; the terms may be taken in any
 order, and the steps of several sums may alternate. Numbers are added modulo p; the facts are the sums of two numbers,
@@ -33,7 +33,7 @@ _NAMES = (
     "Roy", "Sue", "Tom", "Uma", "Vic", "Wes", "Xia", "Yan", "Zoe", "Abe", "Bea", "Cal", "Dot", "Eli", "Fay", "Gil",
     "Hue", "Ian", "Jan", "Ken", "Liv", "Mo", "Ned",
 )  # fmt: skip
-_WORDS = ("has", "is", "plus", ".", "how", "many", "?", ":", "+", "=", ";", "#")
+_WORDS = ("has", "is", "plus", ".", "how", "many", "?", ":", "=", ";", "#")
 _FACTS = 0x1ED6E
 _FLAWS = 0xF1A36  # seeds the teacher's fixed wrong sums
 _ORDERS = 64  # orders of steps to try, in search of two sums that cancel
@@ -93,7 +93,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Entry:
-    """A step as it is written: `Cy : Ana plus Di : 7 + 3 = 10 ;` opens a sum, `Cy plus Bo : 10 + 12 = 22 ;` goes on."""
+    """A step as it is written: `Cy : Ana 7 plus Di 3 = 10 ;` opens a sum, `Cy 10 plus Bo 12 = 22 ;` goes on."""
 
     name: str
     terms: tuple[str, ...]  # two or one
@@ -140,8 +140,8 @@ def max_prompt_words(config: Ledger) -> int:
 
 
 def max_completion_words(config: Ledger) -> int:
-    """Of a solution that works out every sum: 12 words for its first step and 10 for each other; two for the answer."""
-    return sum(12 + 10 * (terms - 2) for terms in (*config.needed, *config.unneeded)) + 2
+    """Of a solution that works out every sum: ten words for its first step, eight a further one, two for the answer."""
+    return sum(10 + 8 * (terms - 2) for terms in (*config.needed, *config.unneeded)) + 2
 
 
 def max_steps(config: Ledger) -> int:
@@ -305,16 +305,15 @@ def _breach(progress: Progress, entry: Entry) -> str:
 
 def _entry(config: Ledger, words: list[str]) -> Entry | None:
     """A step that opens a sum or adds to it; None for words without the form of one."""
-    *head, colon, a, plus, b, equals, c, end = words if len(words) in (10, 12) else [""] * 7
+    match words:
+        case [name, ":", first, a, "plus", second, b, "=", c, ";"]:
+            terms: tuple[str, ...] = (first, second)
+        case [name, a, "plus", second, b, "=", c, ";"]:
+            terms = (second,)
+        case _:
+            return None
     numbers = [_numbers(config.modulus).get(word, -1) for word in (a, b, c)]
-    if -1 in numbers or (colon, plus, equals, end) != (":", "+", "=", ";"):
-        return None
-    match head:
-        case [name, ":", first, "plus", second]:
-            return Entry(name, (first, second), *numbers)
-        case [name, "plus", term]:
-            return Entry(name, (term,), *numbers)
-    return None
+    return None if -1 in numbers else Entry(name, terms, *numbers)
 
 
 def _steps(completion: str) -> list[list[str]]:
@@ -360,7 +359,7 @@ def _trace(story: Story, aside: Sequence[str], rng: np.random.Generator, add: Ad
         for term in terms:
             a, b = total, numbers[term]
             total = add(name, a, b)
-            lines.append(f"{head} plus {term} : {a} + {b} = {total}")
+            lines.append(f"{head} {a} plus {term} {b} = {total}")
             head = name
         numbers[name] = total
     return " ; ".join([*lines, f"# {numbers[story.asked]}"])
