@@ -29,15 +29,15 @@ def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Pat
     problems, synthetic, tokenizer = verified.problems, verified.synthetic, verified.tokenizer
     family, rows, num_steps, num_kept = family_of(problems), [], 0, 0
     wrong: list[int | None] = []  # kept steps of each trace that are wrong
-    spurious: list[int | None] = []  # the same of each right one
+    spurious: list[int] = []  # kept steps of each right one that are wrong or not needed
     for trace in verified.traces(inputs["step_values"]).itertuples(index=False):
         gains = advantages(trace.q_values, trace.prompt_value)
         kept = [gain > config["good_steps"]["min_advantage"] for gain in gains]
         num_steps, num_kept = num_steps + len(kept), num_kept + sum(kept)
         steps = family.check(problems, synthetic[trace.problem], tokenizer.decode(trace.tokens)).steps
         wrong.append(num_wrong_kept(kept, steps))
-        if trace.reward == 1.0:
-            spurious.append(wrong[-1])
+        if trace.reward == 1.0 and wrong[-1] is not None:
+            spurious.append(sum(keep and bool(step.spurious) for keep, step in zip(kept, steps, strict=True)))
         if any(kept):
             prompt = verified.prompt(trace.problem)
             rows.append((int(trace.problem), prompt, trace.tokens, step_mask(trace.step_ends, kept)))
@@ -51,7 +51,7 @@ def select_steps(config: Mapping[str, Any], inputs: Mapping[str, Path], out: Pat
     }
     if wrong and None not in wrong:
         numbers["num_wrong_steps"] = float(sum(count or 0 for count in wrong))
-        numbers["num_spurious_steps"] = float(sum(count or 0 for count in spurious))
+        numbers["num_spurious_steps"] = float(sum(spurious))
         numbers["num_spurious_traces"] = float(sum(bool(count) for count in spurious))
     return numbers
 

@@ -4,7 +4,7 @@ In: a policy and the fixed problems. Out: `outcomes.parquet`, one row a problem:
 error_kind (none, fact, procedure, unknown), num_correct of num_samples sampled completions; and `completions.parquet`,
 the tokens of the greedy completions, for display. Samples are keyed by (seed,
 problem, sample). pass@k is the unbiased estimate 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). On
-request it also describes the sampled completions: spurious steps, wrong facts, misconceptions, diversity.
+request it also describes the sampled completions: spurious and unneeded steps, wrong facts, misconceptions, diversity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,10 @@ def describe(
     if right:
         numbers["spurious_fraction"] = float(np.mean([bool(check.spurious_steps) for check in right]))
     num_wrong = sum(check.num_wrong_facts or 0 for check in checks)
-    numbers["wrong_fact_fraction"] = num_wrong / sum(len(check.steps) for check in checks)
+    num_steps = sum(len(check.steps) for check in checks)
+    numbers["wrong_fact_fraction"] = num_wrong / num_steps
+    if unneeded := sum(not step.needed for check in checks for step in check.steps):
+        numbers["unneeded_fraction"] = unneeded / num_steps  # absent without any, as of families that have none
     if base_seed is None or isinstance(settings, TextProblems):
         return numbers
     family = family_of(settings)

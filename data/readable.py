@@ -1,13 +1,13 @@
 """The contents of artifacts as readable text: problems, solutions, rollouts, step values, pairs.
 
 In: a family's config, a tokenizer, and artifacts. Out: `Example`s, each a problem with completions cut into steps. A
-step says whether it is wrong, if the family judges steps; its Q and advantage, if they were estimated; and whether it
-is the first pit.
+step says whether it is wrong, if the family judges steps, and what is amiss with it, if the family tells; its Q and
+advantage, if they were estimated; and whether it is the first pit.
 """
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ class Step:
     advantage: float | None = None  # what the step adds to that chance
     pit: bool = False  # the first pit of a negative
     weight: float | None = None  # in the learner's loss; 0: it is read, not learned
+    label: str = ""  # what is amiss with it, where the family tells: such as "unneeded", of a right step
+
+    @property
+    def flawed(self) -> bool:
+        """Whether it is known to be wrong or not needed."""
+        return bool(self.wrong or self.label)
 
 
 @dataclass(frozen=True)
@@ -56,23 +62,30 @@ class Example:
     completions: tuple[Written, ...] = ()
 
 
+def as_json(example: Example) -> dict[str, Any]:
+    """The example as plain values, without labels that are empty."""
+    return asdict(
+        example, dict_factory=lambda items: {key: item for key, item in items if (key, item) != ("label", "")}
+    )
+
+
 def about(written: Written) -> str:
     """What is known of a completion: its answer, its spurious steps."""
     judged = [step.wrong for step in written.steps]
     facts = [f"answer {written.answer}"] if written.answer is not None else []
     if written.right is not None and None in judged:
         facts.append("steps not judged")
-    elif written.right and any(judged):
-        facts.append(f"{sum(map(bool, judged))} spurious steps")
+    elif written.right and (spurious := sum(step.flawed for step in written.steps)):
+        facts.append(f"{spurious} spurious steps")
     return "; ".join([*facts, *([written.note] if written.note else [])])
 
 
 def marks(step: Step) -> str:
-    """What is known of a step: Q, advantage, weight, whether it is wrong, whether it is the first pit."""
+    """What is known of a step: Q, advantage, weight, what is amiss with it, whether it is the first pit."""
     found = [f"Q {step.q:.2f}"] if step.q is not None else []
     found += [f"weight {step.weight:.2f}"] if step.weight is not None else []
     found += [f"A {step.advantage:+.2f}"] if step.advantage is not None else []
-    found += ["wrong step"] if step.wrong else []
+    found += [step.label or "wrong step"] if step.flawed else []
     return ", ".join([*found, *(["<- first pit"] if step.pit else [])])
 
 
@@ -86,7 +99,10 @@ class Reader:
     def written(self, who: str, problem: Problem, text: str, right: bool | None = None, note: str = "") -> Written:
         """A completion from its text; right: its reward, by default that of an exact verifier."""
         check = family_of(self.settings).check(self.settings, problem, text)
-        steps = tuple(Step(step.text, None if step.correct is None else not step.correct) for step in check.steps)
+        steps = tuple(
+            Step(step.text, None if step.correct is None else not step.correct, label=step.label)
+            for step in check.steps
+        )
         return Written(who, steps, check.reward == 1.0 if right is None else right, check.answer, note)
 
     def ends(self, tokens: Sequence[int]) -> list[int]:
@@ -214,7 +230,8 @@ def _valued(reader: Reader, problem: Problem, row: Mapping[Hashable, Any], rule:
     steps = []
     for place, (text, q) in enumerate(zip(texts, q_values, strict=True)):
         advantage = None if q is None or before is None else q - before
-        steps.append(Step(text, judged.steps[place].wrong if alike else None, q, advantage, place == pit))
+        wrong, label = (judged.steps[place].wrong, judged.steps[place].label) if alike else (None, "")
+        steps.append(Step(text, wrong, q, advantage, place == pit, label=label))
         before = q
     note = f"chance from the bare prompt {row['prompt_value']:.2f}"
     return Written(f"sample {row['sample']}", tuple(steps), right, judged.answer, note)

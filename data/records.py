@@ -34,10 +34,18 @@ class StepCheck:
     text: str  # the step's words, its separator included: the texts of all steps join to the completion
     procedure_ok: bool | None  # the step is one that the procedure allows where it stands
     fact_ok: bool | None  # the fact it states is true; a step that states none has no wrong fact
+    needed: bool = True  # the answer depends on it; a family in which every allowed step is needed leaves this out
+    label: str = ""  # what is amiss with it, in words, where the family tells more than the three fields above
 
     @property
     def correct(self) -> bool | None:
+        """Whether it is right, needed or not."""
         return None if self.procedure_ok is None or self.fact_ok is None else self.procedure_ok and self.fact_ok
+
+    @property
+    def spurious(self) -> bool | None:
+        """Whether it is wrong or not needed; what a right answer does not come from."""
+        return None if self.correct is None else not (self.correct and self.needed)
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,10 @@ class Check:
 
     @property
     def spurious_steps(self) -> int | None:
-        """Wrong steps in a completion whose answer is right; 0 when the answer is wrong."""
-        return self.wrong_steps if self.reward == 1.0 or not self.steps_are_judged else 0
+        """Wrong and unneeded steps in a completion whose answer is right; 0 when the answer is wrong."""
+        if not self.steps_are_judged:
+            return None
+        return sum(bool(step.spurious) for step in self.steps) if self.reward == 1.0 else 0
 
     @property
     def error_kind(self) -> ErrorKind:

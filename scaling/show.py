@@ -9,7 +9,6 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -87,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> int:
         what = "example" if arguments.problem is None else f"problem {arguments.problem!r}"
         raise ConfigError(f"{title}: there is no {what}.")
     if arguments.json:
-        print(json.dumps([asdict(example) for example in shown], ensure_ascii=False, indent=1))
+        print(json.dumps([readable.as_json(example) for example in shown], ensure_ascii=False, indent=1))
     elif arguments.html is not None:
         _write(arguments.html, gallery(title, shown))
     else:
@@ -188,7 +187,7 @@ def as_text(example: Example) -> Text:
             text.append(" right" if written.right else " wrong", "green" if written.right else "red")
         text.append(f"  {about(written)}\n", "dim")
         for step in written.steps:
-            text.append("    ").append(step.text.strip() or "(blank)", "red" if step.wrong else "")
+            text.append("    ").append(step.text.strip() or "(blank)", "red" if step.flawed else "")
             text.append(f"   {marks(step)}\n" if marks(step) else "\n", "yellow" if step.pit else "dim")
     return text
 
@@ -215,7 +214,7 @@ table { border-collapse: collapse; } td { padding: .1rem .6rem; text-align: righ
 {% set verdict = "" if written.right is none else "right" if written.right else "wrong" %}
 <section><b>{{ written.who }}</b> <span class="{{ verdict }}">{{ verdict }}</span> <small>{{ about(written) }}</small>
 {% for step in written.steps %}
-<pre class="{{ "wrong" if step.wrong }} {{ "pit" if step.pit }}">
+<pre class="{{ "wrong" if step.flawed }} {{ "pit" if step.pit }}">
 {{- step.text.strip() }} <small>{{ marks(step) }}</small></pre>
 {% endfor %}
 </section>

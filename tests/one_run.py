@@ -11,7 +11,7 @@ from scaling.planning import recipes
 from scaling.stage import Stage, in_order
 
 ALGORITHMS = tuple(algorithm_names())
-FAMILIES = ("modular_sum", "star_graph")
+FAMILIES = ("modular_sum", "star_graph", "ledger")
 
 
 def cell_of(algorithm: str, family: str = "modular_sum") -> Cell:

@@ -10,8 +10,8 @@ from analysis.api import OutcomesError, fit_table
 from analysis.tables.ceilings import ceilings_of
 from analysis.tables.outcomes import from_table
 from analysis.verdicts.study import analyse
-from data.problems import fact_count, modular_sum
-from scaling.config.problems import ModularSum
+from data.problems import fact_count, ledger, ledger_count, modular_sum
+from scaling.config.problems import Ledger, ModularSum
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
 
@@ -52,6 +52,44 @@ def test_four_operands_leave_a_factor_between_one_and_the_twelve_sums_over_three
 
 def test_flawed_teachers_have_no_ceiling():
     assert fact_count.ceiling(ModularSum(flaw_rate=0.1), (64,)) == {}
+
+
+def test_all_orders_of_a_ledgers_sum_add_each_term_to_each_set_of_the_others():
+    """1, 2, 4 and 8 have a different sum for every set: 22 facts of four terms, of which an order adds three."""
+    for terms, reachable in (([1, 2, 4, 8], 22), ([1, 2, 4, 8, 16], 65)):
+        sums, rng = [np.array([terms])], np.random.default_rng(0)
+        every = set(ledger_count.of_all_orders(sums, 97)[0].tolist())
+        assert len(every) == reachable == len(terms) * 2 ** (len(terms) - 1) - len(terms) * (len(terms) + 1) // 2
+        one = ledger_count.of_one_order([np.repeat(sums[0], 2000, axis=0)], 97, rng)
+        assert one.shape == (2000, len(terms) - 1) and set(one.ravel().tolist()) == every
+
+
+def test_the_facts_counted_of_a_ledger_are_those_that_its_solutions_state():
+    config, rng = Ledger(modulus=97, unneeded=()), np.random.default_rng(0)
+    stated = []
+    for _ in range(60):
+        problem = ledger.draw(config, rng)
+        found = set()
+        for _ in range(200):
+            steps = ledger.solve(config, problem, rng).split(" ; ")[:-1]
+            found |= {frozenset(map(int, step.split()[-6:-2:3])) for step in steps}
+        stated.append(len(found))
+    own, _ = ledger_count.drawn(config, 4000, rng)
+    counted = [len(set(row)) for row in ledger_count.of_all_orders(own, 97).tolist()]
+    assert np.mean(stated) == pytest.approx(np.mean(counted), abs=4 * np.std(counted) / np.sqrt(len(stated)))
+    shown = ledger_count.of_one_order(own, 97, rng)
+    assert shown.shape == (4000, 7) and 10 < np.mean(counted) / 7 < 87 / 7
+
+
+def test_a_ledger_leaves_a_factor_of_about_its_reachable_over_its_shown_facts():
+    found = ledger_count.ceiling(Ledger(num_test=500), (32, 64))
+    assert sorted(found) == [32, 64]
+    assert all(8.0 < m <= 16.0 for m in found.values())
+
+
+@pytest.mark.parametrize("changes", [{"flaw_rate": 0.1}, {"unneeded_rate": 0.1}])
+def test_a_ledger_whose_teacher_shows_more_or_less_than_a_solution_has_no_ceiling(changes):
+    assert ledger_count.ceiling(Ledger(**changes), (64,)) == {}
 
 
 @pytest.mark.parametrize(("name", "known"), [("quickstart", True), ("paper_star_graph", False)])

@@ -13,10 +13,10 @@ from tiny_chain import PROBLEMS, SETTINGS, TOKENIZER, Chain
 from algorithms.step_rft import num_wrong_kept
 from data import evaluation
 from data.evaluation import describe
-from data.problems import modular_sum, star_graph
+from data.problems import ledger, modular_sum, star_graph
 from data.records import Check, Problem, StepCheck, load_problems
 from data.sets import problem_sets
-from scaling.config.problems import StarGraph, problems_of
+from scaling.config.problems import Ledger, StarGraph, problems_of
 from scaling.config.sweep import Cell
 from scaling.model.policy import load_policy
 from scaling.model.sampling import row_keys, sample
@@ -249,3 +249,20 @@ def test_only_a_base_policy_that_read_web_text_has_misconceptions_and_only_descr
     assert plain == recipes.evaluation(Cell.of(**{"evaluation": {"describe": False}}), 0)
     random = recipes.evaluation(Cell.of(**{"evaluation": {"describe": True}, "policy": {"base": "random"}}), 0)
     assert "web_seed" not in random.config
+
+
+def test_steps_that_the_answer_does_not_need_are_described_and_spurious_in_right_completions():
+    settings = Ledger(modulus=23)
+    prompt = "Ana has 7 . Bo has 12 . Cy is Ana plus Bo . Gus is Bo plus Ana . how many has Cy ?"
+    aside, right = "Gus : Bo 12 plus Ana 7 = {} ; ", "Cy : Ana 7 plus Bo 12 = 19 ; # 19"
+    found = [
+        ledger.check(settings, Problem(prompt, "19"), text)
+        for text in (aside.format(19) + right, aside.format(3) + right, right)
+    ]
+    numbers = describe(settings, found, 3)
+    assert {name: numbers[name] for name in ("unneeded_fraction", "spurious_fraction", "wrong_fact_fraction")} == {
+        "unneeded_fraction": 2 / 8,
+        "spurious_fraction": 2 / 3,
+        "wrong_fact_fraction": 1 / 8,
+    }
+    assert "unneeded_fraction" not in describe(settings, found[2:], 1)

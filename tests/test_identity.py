@@ -75,12 +75,14 @@ ENTERS = {
     "problems.num_validation": {"problems"},
     "problems.num_test": {"problems"},
     "problems.web_confidence": {"pretrain"},
+    "problems.web_unneeded": {"pretrain"},
     "checkpoint.among": set(),  # the last is kept
     "distill.teacher_updates": {"oracle"},
     "policy.base": {"pretrain"},  # an oracle is always trained
     "problems.zipf_exponent": {"oracle", "problems", "teacher"},
     "problems.flaw_rate": {"teacher"},
     "problems.flaws": {"teacher"},
+    "problems.unneeded_rate": {"teacher"},
     "problems.held_out_seed": {"problems"},
 }
 SECTION_ENTERS = {

@@ -9,6 +9,7 @@ from data.records import Check, Problem, StepCheck, read_jsonl, read_problems, w
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 ROWS = st.lists(st.dictionaries(st.text(), VALUES | st.lists(VALUES)))
 RIGHT, WRONG_FACT, WRONG_FORM = StepCheck("a", True, True), StepCheck("b", True, False), StepCheck("c", False, True)
+UNNEEDED = StepCheck("d", True, True, needed=False, label="unneeded")
 
 
 @settings(deadline=None)  # a slow disk is no error
@@ -63,10 +64,21 @@ def test_a_wrong_step_is_spurious_only_where_the_answer_is_right():
     assert (Check(0.0, "7", steps).num_wrong_facts, Check(0.0, "7", steps).num_procedure_errors) == (1, 1)
 
 
+def test_a_step_that_is_not_needed_is_right_and_spurious_before_a_right_answer():
+    steps = (RIGHT, UNNEEDED, WRONG_FACT, StepCheck("e", True, False, needed=False))
+    assert [step.correct for step in steps] == [True, True, False, False]
+    assert [step.spurious for step in steps] == [False, True, True, True]
+    assert (Check(1.0, "6", steps).spurious_steps, Check(1.0, "6", steps).wrong_steps) == (3, 2)
+    assert Check(0.0, "7", steps).spurious_steps == 0
+    unjudged = StepCheck("f", None, None)
+    assert unjudged.spurious is None and Check(1.0, "6", (unjudged, UNNEEDED)).spurious_steps is None
+
+
 @pytest.mark.parametrize(
     ("answer", "steps", "kind"),
     [
         ("6", (RIGHT,), "none"),
+        ("6", (RIGHT, UNNEEDED), "none"),
         ("6", (RIGHT, WRONG_FACT), "fact"),
         ("6", (WRONG_FORM, WRONG_FACT), "procedure"),
         (None, (RIGHT,), "procedure"),

@@ -12,7 +12,7 @@ import yaml
 from scaling import sweep as command
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
-# A star graph's policy has nothing to learn from before its base policy was trained for minutes.
+# A star graph's policy has nothing to learn from before its base policy was trained for minutes, a ledger's for hours.
 NAMES = sorted(file.stem for file in SWEEPS.glob("*.yaml") if "family: modular_sum" in file.read_text())
 IN_CI = ("paper_collapse", "paper_critical_steps", "paper_learners")  # between them they have every kind of stage
 SMALL = {"epochs": 1, "iterations": 1, "num_updates": 2, "teacher_updates": 2, "num_test": 8, "num_validation": 4}

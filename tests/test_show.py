@@ -12,8 +12,10 @@ from algorithms import awr, kto, rft, step_rft
 from data import readable
 from data.readable import Reader
 from data.records import Problem, write_jsonl
+from data.tokens.tokenizer import for_problems
 from scaling import chat, export, show
 from scaling.api import load_policy
+from scaling.config.problems import Ledger
 from scaling.config.section import plain
 
 READER = Reader(SETTINGS, TOKENIZER)
@@ -46,6 +48,29 @@ def test_rollouts_show_wrong_steps_of_right_answers(inputs):
     assert lucky.right and [step.wrong for step in lucky.steps] == [True, True, False]
     assert "2 spurious steps" in show.as_text(first).plain
     assert second.problem == "1" and "spurious" not in show.as_text(second).plain
+
+
+STORY = {  # a ledger with a right step that is not needed, one that is not ready, and a wrong fact
+    "prompt": "Ana has 3 . Bo has 4 . Di is Ana plus Bo . Cy is Di plus Ana . Gus is Bo plus Ana . how many has Cy ?",
+    "answer": "3",
+    "completion": "Gus : Bo 4 plus Ana 3 = 0 ; Cy : Ana 3 plus Di 0 = 3 ; Di : Ana 3 plus Bo 4 = 1 ; # 3",
+}
+
+
+def test_a_ledgers_steps_have_their_labels_in_the_terminal_on_the_page_and_in_json(tmp_path):
+    write_jsonl(tmp_path / "synthetic.jsonl", [STORY])
+    settings = Ledger(modulus=7)
+    (example,) = readable.solutions(Reader(settings, for_problems(settings)), tmp_path)
+    (written,) = example.completions
+    labels = ["unneeded", "not ready", "wrong fact", ""]
+    assert [step.label for step in written.steps] == labels
+    assert [step.wrong for step in written.steps] == [False, True, True, False]
+    shown, page = show.as_text(example).plain, show.gallery("a ledger", [example])
+    assert "3 spurious steps" in shown and page.count('class="wrong') == 3
+    for step in written.steps[:-1]:
+        assert f"{step.text}   {step.label}\n" in shown and f"<small>{step.label}</small>" in page
+    rows = readable.as_json(example)["completions"][0]["steps"]
+    assert [row.get("label", "") for row in rows] == labels and "label" not in rows[-1]
 
 
 def test_values_stand_beside_their_steps_with_the_advantage_and_the_first_pit(inputs, tmp_path):

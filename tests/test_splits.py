@@ -8,14 +8,15 @@ import pytest
 from data.problems.families import family_of
 from data.records import Problem
 from data.sets.splits import held_out, pool_size, split_of, stream
-from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.problems import Ledger, ModularSum, StarGraph
 
 SUMS = ModularSum(modulus=59, zipf_exponent=1.0)
 MIXED = SUMS.model_copy(update={"held_out_seed": 4})
 CONFIGS = [SUMS, ModularSum(modulus=11, operands=3, zipf_exponent=0.0), StarGraph(path_length=3, num_nodes=12), MIXED]
+CONFIGS.append(Ledger(modulus=23))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["zipf", "small", "star", "mixed"])
+@pytest.mark.parametrize("config", CONFIGS, ids=["zipf", "small", "star", "mixed", "ledger"])
 def test_no_stream_meets_the_validation_or_test_problems(config):
     sized = config.model_copy(update={"num_validation": 60, "num_test": 60})
     fixed = {problem.prompt for problems in held_out(sized).values() for problem in problems}

@@ -22,7 +22,11 @@ from tiny_chain import (
 from algorithms import step_rft
 from algorithms.sft import nll
 from algorithms.step_rft import step_mask
-from data.records import read_jsonl
+from data import verifier
+from data.records import read_jsonl, write_jsonl
+from data.tokens.tokenizer import for_problems
+from scaling.config.problems import Ledger
+from scaling.config.section import plain
 from scaling.training.batching import masked_sequences
 
 RIGHT = SYNTHETIC[0]["completion"]  # steps end after 6, 11 and 14 tokens
@@ -154,3 +158,24 @@ def test_mixing_d_syn_in_learns_all_its_tokens(chain, artifacts, tmp_path):
 def test_no_step_to_learn_and_no_d_syn_is_an_error_with_its_cure(artifacts, tmp_path):
     with pytest.raises(ValueError, match=r"no step has an advantage above min_advantage.*lower\s+step_rft"):
         train(tmp_path / "out", artifacts, 0.25, include_synthetic=False)
+
+
+def test_a_right_step_that_is_not_needed_is_spurious_and_not_wrong_where_it_is_learned(tmp_path):
+    settings = Ledger(modulus=7)
+    tokenizer = for_problems(settings)
+    prompt = "Ana has 3 . Bo has 4 . Cy is Ana plus Bo . Gus is Bo plus Ana . how many has Cy ?"
+    tokens = tokenizer.encode_completion("Gus : Bo 4 plus Ana 3 = 0 ; Cy : Ana 3 plus Bo 4 = 0 ; # 0")
+    inputs = {name: tmp_path / name for name in ("synthetic", "rollouts", "verification", "step_values")}
+    for folder in inputs.values():
+        folder.mkdir()
+    write_jsonl(inputs["synthetic"] / "synthetic.jsonl", [{"prompt": prompt, "answer": "0"}])
+    rollout = pd.DataFrame({"problem": [0], "sample": [0], "tokens": [tokens], "logp": [-1.0]})
+    rollout.to_parquet(inputs["rollouts"] / "rollouts.parquet")
+    verifier.run({"problems": plain(settings)}, inputs, inputs["verification"])
+    assert pd.read_parquet(inputs["verification"] / "verification.parquet")["spurious_steps"].tolist() == [1]
+    valued = {"problem": [0], "sample": [0], "reward": [1.0], "step_ends": [[10, 20, 23]]}
+    values = pd.DataFrame({**valued, "q_values": [[0.5, 0.75, 1.0]], "prompt_value": [0.25]})
+    values.to_parquet(inputs["step_values"] / "step_values.parquet")
+    config = {"problems": plain(settings), "good_steps": {"min_advantage": 0.0}}
+    numbers = step_rft.select_steps(config, inputs, tmp_path)
+    assert (numbers["num_learned_steps"], numbers["num_wrong_steps"], numbers["num_spurious_steps"]) == (3, 0, 1)

@@ -9,7 +9,7 @@ from tiny_chain import split_steps
 from data.problems.families import family_of
 from data.tokens.steps import step_ends
 from data.tokens.tokenizer import EOS, for_problems
-from scaling.config.problems import ModularSum, StarGraph
+from scaling.config.problems import Ledger, ModularSum, StarGraph
 
 SEPARATOR = 7
 TOKENS = st.lists(st.sampled_from([0, 1, EOS, 3, 4, SEPARATOR]), max_size=30)
@@ -48,16 +48,19 @@ def test_steps_join_to_the_completion_and_none_is_empty(tokens, separator):
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.sampled_from([ModularSum(modulus=7, operands=3), StarGraph(path_length=3)]), st.data())
+@given(st.sampled_from([ModularSum(modulus=7, operands=3), StarGraph(path_length=3), Ledger(modulus=7)]), st.data())
 def test_the_verifier_and_the_splitter_cut_at_the_same_words(config, data):
     """Verdicts and step values of one completion are compared step by step."""
     family, tokenizer = family_of(config), for_problems(config)
     words = data.draw(
-        st.lists(st.sampled_from(["1", "2", "=", *{"modular_sum": ";#", "star_graph": "|/"}[config.family]]))
+        st.lists(
+            st.sampled_from(["1", "2", "=", *{"modular_sum": ";#", "star_graph": "|/", "ledger": ";#"}[config.family]])
+        )
     )
     problem = {
         "modular_sum": _problem("1 2 3 ?", "6"),
         "star_graph": _problem("1 2 | 2 3 | 1 4 | 4 5 / 1 3 =", "1 2 3"),
+        "ledger": _problem("Ana has 1 . Bo has 2 . Cy is Ana plus Bo . how many has Cy ?", "3"),
     }
     check = family.check(config, problem[config.family], " ".join(words))
     separator = family.step_separator(config)

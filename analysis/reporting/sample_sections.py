@@ -96,7 +96,7 @@ def _sample(written: Written) -> Sample:
     mark = "" if written.right is None else "right" if written.right else "wrong"
     title = ", ".join(part for part in (label(written.who), mark, about(written)) if part)
     lines = (
-        Line(step.text.strip(), marks(step), "pit" if step.pit else "wrong" if step.wrong else "")
+        Line(step.text.strip(), marks(step), "pit" if step.pit else "wrong" if step.flawed else "")
         for step in written.steps
     )
     return Sample(title, tuple(lines), mark)

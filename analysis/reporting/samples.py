@@ -6,7 +6,7 @@ which a report is drawn again. They show one seed, at the data size that most al
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def samples_in_folder(folder: Path) -> Samples:
 
 def write_samples(samples: Samples, directory: Path) -> None:
     """Write samples.json and training.csv; no files without samples."""
-    groups = {name: [asdict(example) for example in getattr(samples, name)] for name in _GROUPS}
+    groups = {name: [readable.as_json(example) for example in getattr(samples, name)] for name in _GROUPS}
     if any(groups.values()):
         text = json.dumps({"where": samples.where, **groups}, ensure_ascii=False, indent=1)
         (directory / FILE).write_text(text + "\n", encoding="utf-8")

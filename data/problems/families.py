@@ -13,7 +13,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from data.problems import modular_sum, star_graph, text_problems  # noqa: F401  (for digests, which follow imports)
+from data.problems import ledger, modular_sum, star_graph, text_problems  # noqa: F401  (for digests, which follow imports)
 from data.records import Check, Problem
 from scaling.config.errors import ConfigError
 from scaling.config.problems import DrawnProblems, Problems, family_named

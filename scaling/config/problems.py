@@ -65,6 +65,50 @@ class StarGraph(DrawnProblems):
         return self
 
 
+class Ledger(DrawnProblems):
+    """Sums of what people have, modulo a number and in words; some of the sums do not help with the question."""
+
+    family: Literal["ledger"] = "ledger"
+    modulus: Annotated[int, Field(ge=5, le=97)] = 59
+    names: Annotated[int, Field(ge=4, le=40)] = 24  # that people are given
+    known: Annotated[int, Field(ge=2, le=12)] = 6  # people whose number is in the prompt
+    # Terms of each sum that the answer needs, the one asked for first; each of the others is a term of the one before.
+    needed: Annotated[tuple[Annotated[int, Field(ge=2, le=7)], ...], Field(strict=False, min_length=1)] = (5, 4)
+    unneeded: Annotated[tuple[Annotated[int, Field(ge=2, le=7)], ...], Field(strict=False)] = (4, 2)  # of the others
+    flaw_rate: Fraction = 0.0  # share of teacher solutions with a pair of cancelling wrong steps
+    flaws: Literal["random", "systematic"] = "random"  # systematic: always the same wrong sums
+    unneeded_rate: Fraction = 0.0  # share of teacher solutions with right steps that the answer does not need
+    web_confidence: Annotated[tuple[Positive, Positive], Field(strict=False)] = (3.0, 1.0)  # Beta law of c_ab
+    web_unneeded: Fraction = 0.25  # chance that web text works out a sum that the answer does not need
+
+    @model_validator(mode="after")
+    def _sums_have_their_terms(self) -> "Ledger":
+        others = [*(terms - 1 for terms in self.needed[:-1]), self.needed[-1], *self.unneeded]
+        if max(others) > self.known:
+            raise ValueError(
+                f"known is {self.known}, but a sum of needed = {list(self.needed)} and unneeded = {list(self.unneeded)}"
+                f" adds the numbers of {max(others)} people; raise known."
+            )
+        people = self.known + len(self.needed) + len(self.unneeded)
+        if self.names < people:
+            raise ValueError(f"names is {self.names}, but a problem has {people} people; raise names.")
+        return self
+
+    @model_validator(mode="after")
+    def _flaws_have_steps(self) -> "Ledger":
+        if self.flaw_rate > 0.0 and self.needed == (2,):
+            raise ValueError(
+                f"flaw_rate is {self.flaw_rate}, but with needed = [2] a solution has one sum and nothing to cancel a"
+                " wrong one; use more terms or flaw_rate: 0."
+            )
+        if self.unneeded_rate > 0.0 and not self.unneeded:
+            raise ValueError(
+                f"unneeded_rate is {self.unneeded_rate}, but unneeded is empty, so no step is unneeded; name sums in"
+                " unneeded or leave unneeded_rate out."
+            )
+        return self
+
+
 ProblemsInLanguage = Annotated[Gsm8k | Math | Jsonl, Field(discriminator="family")]  # rows of a set
 Problems = DrawnProblems | ProblemsInLanguage
 _IN_LANGUAGE: TypeAdapter[ProblemsInLanguage] = TypeAdapter(ProblemsInLanguage)
@@ -89,6 +133,7 @@ _REGISTRY = Registry(
     (
         ProblemFamily(ModularSum, "data.problems.modular_sum", "data.problems.fact_count"),
         ProblemFamily(StarGraph, "data.problems.star_graph"),
+        ProblemFamily(Ledger, "data.problems.ledger", "data.problems.ledger_count"),
         ProblemFamily(Gsm8k, "data.problems.text_problems"),
         ProblemFamily(Math, "data.problems.text_problems"),
         ProblemFamily(Jsonl, "data.problems.text_problems"),

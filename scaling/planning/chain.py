@@ -18,7 +18,7 @@ from scaling.config.teacher import how_it_is_asked, what_is_written
 from scaling.config.text_problems import TextProblems
 from scaling.config.training import Sft
 from scaling.paths import from_current, is_path
-from scaling.planning.set_stages import answering, holding_out, judging, problem_source, teaching
+from scaling.planning.set_stages import TEACHERS, answering, holding_out, judging, problem_source, teaching
 from scaling.pretrained.hub import content_digest
 from scaling.stage import Stage
 
@@ -42,7 +42,7 @@ def base_policy(cell: Cell) -> Stage:
             policy, place = policy.model_copy(update={"hf": _content(path)}), {"checkpoint": str(path)}
         source = part(policy, {"hf", "revision", "prompt_template", "compute_dtype"})
         return Stage("pretrain", {"policy": source}, slug=name.rstrip("/").rpartition("/")[2], execution=place)
-    unseen = {"zipf_exponent", "flaw_rate", "flaws", "num_validation", "num_test", "held_out_seed"}
+    unseen = {"zipf_exponent", *TEACHERS, "num_validation", "num_test", "held_out_seed"}
     config = {
         "problems": plain(cell.problems, unseen),
         "policy": part(cell.policy, {"size", "base", "compute_dtype"}),
@@ -65,7 +65,7 @@ def oracle(cell: Cell, settings: Distill) -> Stage:
     updates = {"num_updates": settings.teacher_updates or cell.pretrain.num_updates}
     problems = {key: value for key, value in judging(cell.problems).items() if key != "flaws"}
     config = {
-        "problems": problems | ({"flaw_rate": 0.0} if "flaw_rate" in problems else {}),
+        "problems": problems | {key: 0.0 for key in TEACHERS if key in problems},
         "policy": part(cell.policy, {"size", "compute_dtype"}) | changes,
         "pretrain": plain(cell.pretrain) | updates,
     }

@@ -94,7 +94,8 @@ def check_set(cell: Cell, problems: ProblemsInLanguage) -> None:
     if cell.policy.hf is None:
         raise ConfigError(
             f"problems.family is {problems.family!r}, a set in plain language, but policy.hf is not set; name a"
-            " pretrained policy, such as policy: {hf: Qwen/Qwen2.5-0.5B}, or use the family modular_sum or star_graph."
+            " pretrained policy, such as policy: {hf: Qwen/Qwen2.5-0.5B}, or use the family modular_sum, ledger or"
+            " star_graph."
         )
     if isinstance(problems, Jsonl) and problems.path is None:
         raise ConfigError("problems.family is 'jsonl', but problems.path is not set; name the file of your rows.")

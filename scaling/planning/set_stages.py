@@ -17,8 +17,10 @@ from scaling.stage import Stage
 _ANSWERING = ("family", "answer_forms", "grader", "verifier")
 _READING = (*_ANSWERING, "calculator_marks", "prompt_key", "answer_key", "solution_key")
 _HUB = ("hub", "subset", "revision")
-# Of families with a law; the sizes of the held-out sets do not affect training.
-_UNSEEN = {"num_validation", "num_test", "held_out_seed", "web_confidence"}
+# Of families with a law: what its teacher's solutions alone depend on, and what the base policy's text alone does.
+TEACHERS = ("flaw_rate", "flaws", "unneeded_rate")
+_WEB = {"web_confidence", "web_unneeded"}
+_UNSEEN = {"num_validation", "num_test", "held_out_seed", *_WEB}  # sizes of held-out sets do not affect training
 
 
 def answering(problems: Problems) -> dict[str, object]:
@@ -50,7 +52,7 @@ def teaching(problems: Problems) -> dict[str, object]:
 def holding_out(problems: Problems) -> dict[str, object]:
     """The settings that decide the validation and test problems."""
     if not isinstance(problems, TextProblems):
-        return plain(problems, {"flaw_rate", "flaws", "web_confidence"})
+        return plain(problems, {*TEACHERS, *_WEB})
     return _only(problems, ("family", "instruction", "num_validation", "num_test"))
 
 
