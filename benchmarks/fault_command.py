@@ -20,8 +20,8 @@ import numpy as np
 from scaling import sweep
 from scaling.engine import lease
 from scaling.engine import run as engine_run
+from scaling.engine.artifact import PARTIAL
 from scaling.engine.inline import InlinePool
-from scaling.engine.store import PARTIAL
 from scaling.kinds import kind_names
 
 RUNNERS = dict.fromkeys(kind_names(), "benchmarks.fault_command:run")

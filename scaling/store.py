@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from scaling.config.errors import ConfigError
-from scaling.engine.artifact import RECORD
+from scaling.engine.artifact import PARTIAL, RECORD
 from scaling.engine.results_dir import store_at
 from scaling.engine.store import Store
 from scaling.planning.plan import plan
@@ -32,16 +32,20 @@ EXIT_DAMAGED, EXIT_USAGE = 1, 2
 
 @dataclass(frozen=True)
 class Kept:
-    """An artifact as a reader asks about it."""
+    """An artifact, or the checkpoints of an unfinished stage, as a reader asks about it."""
 
     folder: epath.Path
     num_bytes: int
-    committed_at: float | None  # seconds since 1970; None for one that is not whole
+    written_at: float | None  # seconds since 1970; None for an artifact that is not whole
     sweeps: tuple[str, ...]  # those of the command line that need it
 
     @property
-    def kind(self) -> str:
-        return str(self.folder.parent.name)
+    def is_unfinished(self) -> bool:
+        return str(self.folder.name).startswith(PARTIAL)
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,20 +75,20 @@ def verify(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def list_artifacts(store: Store, arguments: argparse.Namespace) -> int:
-    """Print a line for each artifact: its size, when it was made, and which of the sweeps need it."""
+    """Print a line for each artifact and unfinished stage: its size, when it was written, which sweeps need it."""
     for one in _kept(store, arguments):
         used = ", ".join(one.sweeps) or ("-" if arguments.sweeps else "")
-        made = "not whole" if one.committed_at is None else f"{datetime.fromtimestamp(one.committed_at):%Y-%m-%d %H:%M}"
-        print(f"{decimal(one.num_bytes):>9}  {made:16}  {one.kind}/{one.folder.name}  {used}".rstrip())
+        made = "not whole" if one.written_at is None else f"{datetime.fromtimestamp(one.written_at):%Y-%m-%d %H:%M}"
+        print(f"{decimal(one.num_bytes):>9}  {made:16}  {one.name}  {used}".rstrip())
     return 0
 
 
 def size(store: Store, arguments: argparse.Namespace) -> int:
-    """Print what each kind of stage takes, and what each of the sweeps needs."""
+    """Print what each kind of stage takes, what unfinished stages take, and what each of the sweeps needs."""
     kept = list(_kept(store, arguments))
     by_kind, by_sweep = defaultdict[str, list[Kept]](list), defaultdict[str, list[Kept]](list)
     for one in kept:
-        by_kind[one.kind].append(one)
+        by_kind["unfinished" if one.is_unfinished else one.folder.parent.name].append(one)
         for sweep in one.sweeps:
             by_sweep[sweep].append(one)
     table = Table("", "artifacts", "size", box=None)
@@ -95,25 +99,31 @@ def size(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def gc(store: Store, arguments: argparse.Namespace) -> int:
-    """Print the artifacts that none of the sweeps needs; with --delete, delete them.
+    """Print the artifacts and unfinished stages that none of the sweeps needs; with --delete, delete them.
 
-    What is younger than --days is kept, since a sweep that is not named here may be making it, and what is not whole,
-    since that is for `verify`.
+    What is younger than --days is kept, since a sweep that is not named here may be making it; so are stages that run,
+    and what is not whole, since that is for `verify`.
     """
     if not arguments.sweeps:
         raise ConfigError("gc keeps what sweeps need: name their files, such as gc results/store sweeps/*.yaml.")
     latest = time.time() - 86400 * arguments.days
-    unused = [one for one in _kept(store, arguments) if not one.sweeps and (one.committed_at or math.inf) < latest]
+    unused = [one for one in _kept(store, arguments) if not one.sweeps and (one.written_at or math.inf) < latest]
     for one in unused:
-        print(f"{decimal(one.num_bytes):>9}  {one.kind}/{one.folder.name}")
-        if arguments.delete:
+        print(f"{decimal(one.num_bytes):>9}  {one.name}")
+        if arguments.delete and one.is_unfinished:
+            store.discard(one.folder)
+        elif arguments.delete:
             (one.folder / RECORD).unlink(missing_ok=True)  # first: an interruption leaves nothing that looks whole
             one.folder.rmtree()
     total = decimal(sum(one.num_bytes for one in unused))
+    unfinished = sum(one.is_unfinished for one in unused)
+    what = f"{len(unused) - unfinished} artifacts" + (
+        f" and {unfinished} unfinished stage{'s' * (unfinished > 1)}" if unfinished else ""
+    )
     if arguments.delete:
-        print(f"{len(unused)} artifacts deleted, {total}.")
+        print(f"{what} deleted, {total}.")
     else:
-        print(f"{len(unused)} artifacts, {total}, are needed by no sweep named here. --delete deletes them.")
+        print(f"{what}, {total}, are needed by no sweep named here. --delete deletes them.")
     return 0
 
 
@@ -125,6 +135,9 @@ def _kept(store: Store, arguments: argparse.Namespace) -> Iterator[Kept]:
         else:
             num_bytes = sum(described["bytes"] for described in record["files"].values())
             yield Kept(folder, num_bytes, record["committed_at"], needed.get(digest, ()))
+    for folder, digest in store.unfinished():
+        num_bytes, written_at = store.extent(folder)
+        yield Kept(folder, num_bytes, written_at, needed.get(digest, ()))
 
 
 def _needed(store: Store, files: Sequence[Path]) -> Mapping[str, tuple[str, ...]]:

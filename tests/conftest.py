@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import tempfile
+import uuid
 import warnings
 from pathlib import Path
 
@@ -86,3 +87,75 @@ def toys(monkeypatch):
     from toy_sweep import Toys
 
     return Toys(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """A server of S3 on this machine."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def s3_store(s3_endpoint, monkeypatch, move):
+    """A store in a bucket of its own; processes that are started find the server, too."""
+    import boto3
+    from etils.epath import backend
+
+    from scaling.engine.store import Store
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    move()
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    yield Store(f"s3://{bucket}/store")
+    backend.fsspec_backend._get_filesystem.cache_clear()
+
+
+@pytest.fixture
+def move(monkeypatch, tmp_path):
+    """Moves this process to another node, as far as scratch folders go."""
+    nodes = iter(range(10**6))
+
+    def moved():
+        scratch = tmp_path / f"node-{next(nodes)}"
+        scratch.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", os.fspath(scratch))
+
+    return moved
+
+
+@pytest.fixture
+def memory_bucket(monkeypatch):
+    """A bucket in this process's memory, as scaling.copies sees it; returns a folder of it and the file system."""
+    import fsspec
+    from etils import epath
+
+    files = fsspec.filesystem("memory")
+    monkeypatch.setattr("scaling.copies.file_system", lambda place: files)
+    place = epath.Path(f"/{uuid.uuid4().hex}")
+    yield place, files
+    if files.exists(os.fspath(place)):
+        files.rm(os.fspath(place), recursive=True)
+
+
+@pytest.fixture
+def prompt(monkeypatch):
+    """Copies are made before training goes on: a kill within this process ends no thread."""
+    from scaling.copies import Copies
+
+    send = Copies.send
+
+    def sent(self, *what):
+        send(self, *what)
+        self.wait()
+
+    monkeypatch.setattr(Copies, "send", sent)

@@ -1,6 +1,7 @@
 """The best of a training run's policies: which snapshots there are, that a kill changes none, and which one is kept."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from data import best_checkpoint, evaluation
 from data.records import read_jsonl
 from data.sets import problem_sets
 from scaling.config.sweep import Cell
+from scaling.copies import copying_to
 from scaling.kinds import kind_of, loaded
 from scaling.model.policy import PARAMS_FILE, load_policy, passed_on
 from scaling.planning import recipes
@@ -109,6 +111,29 @@ def test_a_killed_stage_ends_with_the_snapshots_of_the_unbroken_one(chain, tmp_p
     for update, folder in best_checkpoint.policies_of(chain["trained"]).items():
         found = best_checkpoint.policies_of(out)[update]
         assert (found / PARAMS_FILE).read_bytes() == (folder / PARAMS_FILE).read_bytes(), update
+
+
+def test_a_stage_that_goes_on_on_another_node_has_the_snapshots_from_before(
+    chain, tmp_path, monkeypatch, memory_bucket, prompt
+):
+    looking_every(monkeypatch, 100)
+    real = loop.settings_at
+    with copying_to(memory_bucket[0]):
+        for node, at in (("one", 12), ("two", 100)):
+            (tmp_path / node).mkdir()
+            with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+
+                def dies(*arguments, at=at):
+                    if arguments[-1] == at:
+                        raise KeyboardInterrupt
+                    return real(*arguments)
+
+                patch.setattr(loop, "settings_at", dies)
+                train(chain, tmp_path / node)
+    found, expected = (best_checkpoint.policies_of(out) for out in (tmp_path / "two", chain["trained"]))
+    assert found.keys() == expected.keys()
+    for update, folder in expected.items():
+        assert (found[update] / PARAMS_FILE).read_bytes() == (folder / PARAMS_FILE).read_bytes(), update
 
 
 def test_snapshots_survive_a_kill_after_the_last_of_them(chain, tmp_path):

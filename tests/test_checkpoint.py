@@ -65,6 +65,17 @@ def test_params_optimizer_state_and_update_index_come_back_bit_for_bit(state, tm
     assert int(found.update_index) == 7
 
 
+def test_the_parts_of_a_process_come_back_bit_for_bit(state, tmp_path):
+    narrow = state.replace(params=jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state.params))
+    for number, whole in enumerate((state, narrow)):
+        path = tmp_path / str(number) / "parts"
+        checkpoint._write_parts(whole, path)
+        found = checkpoint._read_parts(jax.tree.map(jnp.zeros_like, whole), path)
+        for ours, theirs in zip(jax.tree.leaves(whole), jax.tree.leaves(found), strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_newest_checkpoint_is_restored_and_the_only_one_kept(state, tmp_path):
     save(tmp_path, state, 7)
     save(tmp_path, state.replace(update_index=jnp.int32(12)), 12)

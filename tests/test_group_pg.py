@@ -13,6 +13,7 @@ from tiny_chain import PROBLEMS, Chain
 from algorithms import group_pg, on_policy
 from algorithms.group_pg import advantages, loss_of, policy_loss, token_weights
 from data.records import read_jsonl
+from scaling.copies import copying_to
 from scaling.model import sampling
 from scaling.model.flops import forward_flops, sampling_flops, training_flops
 from scaling.model.policy import load_policy
@@ -367,3 +368,22 @@ def test_samples_that_a_checkpoint_holds_are_not_drawn_again(chain, tmp_path, mo
     monkeypatch.setattr(group_pg, "draw", lambda *of: drawn.append(of[2]) or real(*of))
     train(chain, tmp_path, **SETTINGS)
     assert drawn == [2, 3]
+
+
+def test_a_killed_stage_goes_on_on_another_node_with_the_samples_of_its_copy(
+    chain, unbroken, tmp_path, monkeypatch, memory_bucket, prompt
+):
+    looking_every(monkeypatch, 100)  # each look brings a checkpoint
+    expected, numbers = unbroken
+    drawn = []
+    real = group_pg.draw
+    monkeypatch.setattr(group_pg, "draw", lambda *of: drawn.append(of[2]) or real(*of))
+    with copying_to(memory_bucket[0]):
+        for node, moment in enumerate((4, 6)):
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+                killing(patch, group_pg, moment)
+                train(chain, tmp_path / str(node), **SETTINGS)
+        assert train(chain, tmp_path / "last", **SETTINGS) == numbers
+    assert drawn == [0, 1, 2, 3]
+    for name in BYTES:
+        assert (tmp_path / "last" / name).read_bytes() == (expected / name).read_bytes(), name

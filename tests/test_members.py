@@ -84,3 +84,20 @@ def test_a_killed_pair_continues_at_its_checkpoint_and_both_use_one(folders):
     # The second process wrote no line of the updates before the kill again: it, too, continued in the middle.
     second = (folders["killed"] / "reference/1/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in second] == list(range(1, 9))
+
+
+def test_a_killed_pair_goes_on_on_other_nodes_from_the_parts_that_each_had_copied(
+    folders, s3_store, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PLACE", os.fspath(s3_store.root))
+    assert start(tmp_path / "one", 2, "5") == [9, 9]
+    assert start(tmp_path / "two", 2) == [0, 0]
+    for index in (0, 1):
+        first, second = ((tmp_path / node / f"reference/{index}/metrics.jsonl").read_text() for node in ("one", "two"))
+        assert [json.loads(line)["update"] for line in first.splitlines()] == list(range(1, 6))
+        assert second.startswith(first) and second.count("\n") == 8  # came from the bucket
+        assert facts(tmp_path / "two", index) == facts(folders["two"], index)
+    for stage in ("reference", "dpo"):
+        expected = flat(load_policy(folders["two"] / stage / "0").params)
+        for key, leaf in flat(load_policy(tmp_path / "two" / stage / "0").params).items():
+            np.testing.assert_array_equal(leaf, expected[key], err_msg=key)

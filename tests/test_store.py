@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
@@ -216,33 +215,6 @@ def test_a_stage_killed_before_its_commit_leaves_no_artifact(store):
 
 
 # On an object store
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint():
-    server = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    running = server.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def s3_store(s3_endpoint, monkeypatch, tmp_path):
-    import boto3
-    from etils.epath import backend
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path))
-    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
-    yield Store(f"s3://{bucket}/store")
-    backend.fsspec_backend._get_filesystem.cache_clear()
 
 
 @pytest.mark.slow

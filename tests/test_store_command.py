@@ -10,6 +10,7 @@ from scaling import store as command
 from scaling.engine.store import Store
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
+from scaling.stage import Stage
 
 
 @pytest.fixture
@@ -90,3 +91,25 @@ def test_gc_without_sweeps_would_delete_everything_and_is_refused(shared, capsys
     store, _ = shared
     assert run("gc", store.root, "--days", "0", "--delete") == 2
     assert "name their files" in capsys.readouterr().err and len(list(store.every())) == 6
+
+
+def test_unfinished_stages_are_counted_and_gc_deletes_those_that_no_sweep_needs_and_that_do_not_run(shared, capsys):
+    store, (one, two) = shared
+    needed = next(stage for stage in plan(load_sweep(one), store.numbers).stages if stage.kind == "sft")
+    stages = [needed, Stage("sft", {"seed": 7}), Stage("sft", {"seed": 8})]
+    for stage in stages:
+        checkpoints = store.work_dir(stage) / "checkpoints"
+        checkpoints.mkdir()
+        (checkpoints / "7").write_bytes(bytes(1000))
+    for stage in stages[:2]:
+        store.leave(stage)
+    assert run("size", store.root, one, two) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert rows["unfinished"] == ["3", "3.0", "kB"] and rows["one"] == ["5", "1.4", "kB"]
+    assert run("gc", store.root, one, two, "--delete") == 0  # all are younger than a day
+    assert "0 artifacts deleted" in capsys.readouterr().out
+    assert run("gc", store.root, one, two, "--days", "0", "--delete") == 0
+    out = capsys.readouterr().out
+    assert f"sft/.partial-{stages[1].digest}" in out and "0 artifacts and 1 unfinished stage deleted" in out
+    assert {digest for _, digest in store.unfinished()} == {stages[0].digest, stages[2].digest}  # the last one runs
+    store.leave(stages[2])

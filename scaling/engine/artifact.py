@@ -24,6 +24,7 @@ from scaling.stage import DIGEST_LENGTH, Stage
 
 RECORD = "record.json"
 SEAL = "sha256"  # the record's last key
+PARTIAL = ".partial-"  # prefix of the name of a folder with the work of an unfinished stage
 _SEAL_MARK = f',\n "{SEAL}": '
 NOT_KINDS = ("quarantine", "failures", "leases", "compile_cache")  # folders of a store that hold no artifacts
 
@@ -87,15 +88,25 @@ def changed_file(files: Path, record: Mapping[str, Any]) -> str | None:
 
 def every_folder(root: epath.Path) -> Iterator[tuple[epath.Path, str]]:
     """Every folder of a store with an artifact's name, whole or not, with the digest in that name."""
+    for folder in _folders_of_kinds(root):
+        digest = _digest_of(folder.name)
+        if re.fullmatch(rf"[0-9a-f]{{{DIGEST_LENGTH}}}", digest) and folder.is_dir():
+            yield folder, digest
+
+
+def unfinished_folders(root: epath.Path) -> Iterator[tuple[epath.Path, str]]:
+    """Every folder with the work of an unfinished stage, and the digest of the stage."""
+    for folder in _folders_of_kinds(root):
+        if folder.name.startswith(PARTIAL):
+            yield folder, folder.name.removeprefix(PARTIAL)
+
+
+def _folders_of_kinds(root: epath.Path) -> Iterator[epath.Path]:
     if not root.exists():
         return
     for kind in sorted(root.iterdir(), key=lambda entry: entry.name):
-        if kind.name.startswith(".") or kind.name in NOT_KINDS or not kind.is_dir():
-            continue
-        for folder in sorted(kind.iterdir(), key=lambda entry: entry.name):
-            digest = _digest_of(folder.name)
-            if re.fullmatch(rf"[0-9a-f]{{{DIGEST_LENGTH}}}", digest) and folder.is_dir():
-                yield folder, digest
+        if not kind.name.startswith(".") and kind.name not in NOT_KINDS and kind.is_dir():
+            yield from sorted(kind.iterdir(), key=lambda entry: entry.name)
 
 
 def _lists_files(record: object) -> bool:

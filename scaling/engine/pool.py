@@ -85,11 +85,6 @@ class RayPool:
         self._shapes = {
             name: shape(amounts, meshes.get(name, {}), hosts.get(name, 1)) for name, amounts in resources.items()
         }
-        if not self._store.is_local and any(wanted.hosts > 1 for wanted in self._shapes.values()):
-            raise ConfigError(
-                f"resources.hosts asks for several hosts, but the store is {self._store.root}; the hosts of a stage"
-                " write its checkpoints together, so the store must be a folder that all of them see."
-            )
         self._session = Session(address)
         self._runners = dict(runners)
         self._memory = memory

@@ -4,8 +4,10 @@ In: a root (any path etils.epath opens) and, read-only, a folder of shipped arti
 artifacts of stages, at `<kind>/<slug>-<digest>`; the slug is a readable name, only the digest is identity. A stage
 writes into a work directory; `commit` adds record.json and makes the artifact appear: by rename on a local store. gs://
 and s3:// have no rename: there the files are uploaded under a unique name and record.json, written last, points at
-them, so two writers cannot mix their files. Broken artifacts are never found. `checked` is for readers of an artifact:
-it compares contents with the record. Broken or damaged artifacts are moved to `<root>/quarantine` and made again.
+them, so two writers cannot mix their files. The work directory is on the node then; copies of its checkpoints are at
+`<kind>/.partial-<digest>` of the bucket until the commit (scaling.copies). Broken artifacts are never found. `checked`
+is for readers of an artifact: it compares contents with the record. Broken or damaged artifacts are moved to
+`<root>/quarantine` and made again.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +26,10 @@ from typing import Any
 
 from etils import epath
 
+from scaling.copies import file_system
 from scaling.engine import failures
 from scaling.engine.artifact import (
+    PARTIAL,
     RECORD,
     Artifact,
     changed_file,
@@ -35,6 +40,7 @@ from scaling.engine.artifact import (
     inspect,
     is_local,
     record_text,
+    unfinished_folders,
 )
 from scaling.filelock import FileLock, is_locked
 from scaling.stage import CHECKPOINTS, Stage, StageError
@@ -44,7 +50,6 @@ logger = logging.getLogger(__name__)
 LOG = "log.txt"
 WORK_LOCK = ".lock"
 WORK_LOCK_TIMEOUT_SECONDS = 10.0  # a worker whose driver was killed dies within seconds
-PARTIAL = ".partial-"  # prefix of a work directory's name
 
 
 class Store:
@@ -127,9 +132,7 @@ class Store:
     def refresh(self) -> None:
         """Forget cached listings of an object store, so that later writes of others are seen."""
         if not self.is_local:
-            from etils.epath import backend
-
-            backend.fsspec_backend.fs(self.root).invalidate_cache()
+            file_system(self.root).invalidate_cache()
 
     def local(self, path: str | os.PathLike[str]) -> Path:
         """An artifact as a local folder a stage can read; from an object store it is downloaded once per node."""
@@ -174,26 +177,57 @@ class Store:
         parent = Path(self.root) if self.is_local else self._scratch()
         return parent / stage.kind / f"{PARTIAL}{stage.digest}"
 
+    def copies_at(self, stage: Stage) -> epath.Path | None:
+        """Where the work of the unfinished stage is copied to, for other nodes; None if they see the work directory."""
+        return None if self.is_local else self.root / stage.kind / f"{PARTIAL}{stage.digest}"
+
+    def drop_copies(self, stage: Stage) -> None:
+        """Remove them."""
+        if (copies := self.copies_at(stage)) is not None:
+            self.refresh()
+            copies.rmtree(missing_ok=True)
+
     def is_busy(self, stage: Stage) -> bool:
         """Whether another process has the stage's work directory locked, as far as this node can see."""
         return stage.digest not in self._locks and is_locked(self.partial(stage) / WORK_LOCK)
 
     def clear_litter(self) -> int:
-        """Remove useless work directories of killed sweeps; returns how many.
+        """Remove useless work of killed sweeps; returns of how many stages.
 
-        Kept are those that are locked, and those with checkpoints of a stage that is not stored yet.
+        Kept are work directories that are locked, and checkpoints of a stage that is not stored yet.
         """
-        if not self.is_local or not Path(self.root).exists():
-            return 0
         removed = 0
-        for folder in Path(self.root).glob(f"*/{PARTIAL}*"):
-            stored = any(folder.parent.glob(f"*{folder.name.removeprefix(PARTIAL)}/{RECORD}"))
-            if not stored and any((folder / CHECKPOINTS).glob("*")):
-                continue
-            with suppress(OSError), FileLock.acquire(folder / WORK_LOCK, 0.0):  # else it is locked, or another user's
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += not folder.exists()
+        for folder, digest in self.unfinished():
+            stored = any(folder.parent.glob(f"*{digest}/{RECORD}"))
+            useful = not self.is_local or any((folder / CHECKPOINTS).glob("*"))
+            removed += (stored or not useful) and self.discard(folder)
         return removed
+
+    def unfinished(self) -> Iterator[tuple[epath.Path, str]]:
+        """The work of unfinished stages in the root: the folder of each, with the digest of the stage."""
+        yield from unfinished_folders(self.root)
+
+    def extent(self, folder: epath.Path) -> tuple[int, float]:
+        """The bytes of an unfinished stage, and when it was last written to; now, if it runs or has no file."""
+        files, num_bytes = file_system(folder), 0
+        files.invalidate_cache()
+        written_at = [time.time()] if self.is_local and is_locked(Path(folder) / WORK_LOCK) else [0.0]
+        try:
+            for name, entry in files.find(os.fspath(folder), detail=True).items():
+                num_bytes += entry["size"]
+                written_at.append(files.modified(name).timestamp())
+        except FileNotFoundError:  # removed since it was listed: the stage runs
+            written_at.clear()
+        return num_bytes, max(written_at, default=0.0) or time.time()
+
+    def discard(self, folder: epath.Path) -> bool:
+        """Remove the work of an unfinished stage; returns False if a process has it locked, or another user owns it."""
+        if not self.is_local:
+            folder.rmtree(missing_ok=True)
+            return True
+        with suppress(OSError), FileLock.acquire(Path(folder) / WORK_LOCK, 0.0):
+            shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
 
     def partial_log(self, stage: Stage) -> str:
         """The log of a killed attempt, if it was on this node or on a local store; may be empty."""
@@ -249,6 +283,7 @@ class Store:
         committed = self.record(stage)
         if committed is None:
             raise StageError(stage.name, "its artifact was damaged right after it was made; check the disk.")
+        self.drop_copies(stage)
         return committed
 
     def adopt(self, stage: Stage) -> None:

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from scaling.config.memory import Memory
+from scaling.copies import copying_to
 from scaling.engine.jax_environment import pin, require_accelerator
 from scaling.engine.provenance import PROJECT, provenance
 from scaling.engine.store import LOG, Store
@@ -193,12 +194,14 @@ def run_stage(
             inputs = _inputs(stage, store)
             if isinstance(inputs, Spoiled):
                 return inputs
-            with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh):
+            copying = copying_to(store.copies_at(stage))
+            with _logging_to(work_dir / LOG), using_memory(memory), on_devices(mesh), copying:
                 record = _run(stage, inputs, runners, work_dir)
             # They may be damaged since they were checked, perhaps before they were read. Unchanged files are not read.
             present = [parent for parent in stage.inputs.values() if store.find(parent) is not None]
             if changed := tuple(parent for parent in present if store.checked(parent) is None):
                 shutil.rmtree(work_dir / CHECKPOINTS, ignore_errors=True)
+                store.drop_copies(stage)
                 return Spoiled(changed, damaged=True)
             own = work_dir / PROVENANCE_FILE
             stated = json.loads(own.read_text(encoding="utf-8")) if own.exists() else {}
@@ -220,16 +223,18 @@ def follow_stage(
 ) -> Outcome:
     """The same stage in another process of a group: it computes its share; its files are discarded.
 
-    Checkpoints are written together, so they are those of the work directory that the first process has.
+    Checkpoints are written together, so they are those of the work directory that the first process has; with a store
+    in a bucket each process writes and copies its parts.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="scaling-member-") as scratch:
             out = Path(scratch)
-            (out / CHECKPOINTS).symlink_to(store.partial(stage) / CHECKPOINTS)
+            if store.is_local:
+                (out / CHECKPOINTS).symlink_to(store.partial(stage) / CHECKPOINTS)
             inputs = _inputs(stage, store)
             if isinstance(inputs, Spoiled):
                 return inputs
-            with using_memory(memory), on_devices(mesh):
+            with using_memory(memory), on_devices(mesh), copying_to(store.copies_at(stage)):
                 return Done(_run(stage, inputs, runners, out))
     except (Exception, SystemExit) as error:  # the worker's edge, as above
         if sign := loss_of_a_member(error):

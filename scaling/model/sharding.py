@@ -192,13 +192,22 @@ def platform() -> str:
     return jax.default_backend() if mesh.empty else str(mesh.devices.flat[0].platform)
 
 
-def value_of_first(fact: bool) -> bool:
-    """The fact as the first process sees it: all processes must do the same, and clocks differ."""
+def value_of_first(value: int) -> int:
+    """A number, or whether something is so, as the first process sees it: all must do the same, and clocks differ."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
+
+
+def true_for_all(fact: bool) -> bool:
+    """Whether every process says so."""
     if jax.process_count() == 1:
         return fact
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(fact)))
+    return bool(multihost_utils.process_allgather(np.asarray(fact)).all())
 
 
 def _ambient_axes() -> Mapping[str, int]:
