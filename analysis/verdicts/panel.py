@@ -126,7 +126,8 @@ def equivalence(study: Study, margin: float) -> str:
         low, high, what = one.low, one.high, f"the ratio is {one.estimate:.2f} ({one.low:.2f} to {one.high:.2f})"
     elif limits and not any(bound is None or math.isnan(bound) for both in limits for bound in both):
         low, high = min(float(low or 0.0) for low, _ in limits), max(float(high or 0.0) for _, high in limits)
-        what = f"the ratio lies between {low:.2f} and {high:.2f} at all sizes at once"
+        ends = [f"at least {low:.2f}"] * (low > 0.0) + [f"at most {high:.2f}"] * math.isfinite(high)
+        what = f"the ratio is {' and '.join(ends) or 'open'} at all sizes at once"
     else:
         return f"{pair}: cannot be said, since no ratio is given at any size."
     if 1 / margin <= low and high <= margin:
