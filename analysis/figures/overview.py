@@ -4,6 +4,7 @@ In: a `Study`. Out: matplotlib figures and the numbers in them as tables. A plot
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from PIL import Image
 
 from analysis.figures.looks import Look
 from analysis.figures.style import (
@@ -356,7 +358,12 @@ def draw_multipliers(axes: Axes, study: Study, shown: Sequence[str] | None = Non
 def save(figure: Figure, path: Path) -> None:
     """Write PNG, SVG and PDF, without time stamps."""
     with styled():
-        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+        drawn = BytesIO()
+        figure.savefig(drawn, metadata={"Software": None})
+        picture = Image.open(drawn)
+        # A palette takes a third of the bytes of full colours, and a report holds all of its pictures.
+        palette = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        palette.save(path.with_suffix(".png"), optimize=True, dpi=picture.info["dpi"])
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
 

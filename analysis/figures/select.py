@@ -13,33 +13,53 @@ from matplotlib.patches import Rectangle
 from analysis.figures.style import OWN, WIDTH, Place, pictures, styled, wrapped
 from analysis.tables.printing import label, settings_text
 
-_CELL, _MARGIN = 0.34, 0.9  # inches: a row, and what stands around the rows
-_ROW_LETTERS = 22
+_CELL, _MARGIN, _WIDTH = 0.34, 0.9, 3.2  # inches: a row, what stands around the rows, and a map
+_MOST_IN_A_ROW = 3
+_ROW_LETTERS, _TITLE_LETTERS = 22, 36
 _DARK = 0.6  # of the scale; on cells darker than this, text is white
 
 
 def select_figure(choices: pd.DataFrame, place: Place = OWN) -> Figure | None:
-    """None if no algorithm had two finished candidates. Blue: above the best of the column; framed: chosen."""
-    grids = {name: grid for name, part in choices.groupby("algorithm", sort=False) if (grid := _grid(part)) is not None}
+    """None if no algorithm had two finished candidates. Blue: above the best of the column; framed: chosen.
+
+    An algorithm has a map for each of its other settings; a title has what differs between them.
+    """
+    grids = {
+        f"{label(str(name))}{at}": grid
+        for name, part in choices.groupby("algorithm", sort=False)
+        for at, of_settings in _by_settings(part)
+        if (grid := _grid(of_settings)) is not None
+    }
     if not grids:
         return None
     with styled():
-        tallest = max(len(grid.index) for grid in grids.values())
-        figure, row = pictures(len(grids), (max(WIDTH, 3.2 * len(grids)), _MARGIN + _CELL * tallest), place)
+        height = _MARGIN + _CELL * max(len(grid.index) for grid in grids.values())
+        width = max(WIDTH, _WIDTH * min(len(grids), _MOST_IN_A_ROW))
+        figure, row = pictures(len(grids), (width, height), place, least_width=min(_WIDTH, width), row_share=1.0)
         most = max(float(_above_best(grid).max()) for grid in grids.values())
-        for axes, (name, grid) in zip(row, grids.items(), strict=True):
+        for axes, (title, grid) in zip(row, grids.items(), strict=True):
             _draw(axes, grid, most or 1.0)
-            axes.set_title(label(str(name)), fontsize=8)
+            axes.set_title(wrapped(title, _TITLE_LETTERS), fontsize=8)
         return figure
+
+
+def _by_settings(choices: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The choices of one algorithm at each of its other settings, behind what differs between these."""
+    ats = choices["at"].fillna("")
+    parts = {at: str(at).split(", ") for at in ats.unique()}
+    common = set.intersection(*map(set, parts.values()))
+    return [
+        ("".join(f", {part}" for part in parts[at] if part not in common), choices[ats == at]) for at in ats.unique()
+    ]
 
 
 def _grid(choices: pd.DataFrame) -> pd.DataFrame | None:
     """Rows of settings and columns of sizes, each with error, standard_error and chosen; None without a comparison."""
-    known = choices.dropna(subset=["validation_error"]).assign(at=choices["at"].fillna(""))
-    rows = known.set_index(["settings", "at", "data_size"])
+    known = choices.dropna(subset=["validation_error"])
+    rows = known.set_index(["settings", "data_size"])
     if known["settings"].nunique() < 2 or rows.index.has_duplicates:
         return None
-    grid = rows[["validation_error", "standard_error", "chosen"]].unstack(["at", "data_size"])
+    grid = rows[["validation_error", "standard_error", "chosen"]].unstack("data_size")
     return grid.reindex(list(dict.fromkeys(known["settings"])))
 
 
@@ -63,9 +83,8 @@ def _draw(axes: Axes, grid: pd.DataFrame, most: float) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)
         if chosen[row, column] is True or chosen[row, column] == 1:
             axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, linewidth=1.2))
-    places = grid["validation_error"].columns  # (axis values, data size)
-    columns = [f"{size:,}" + (f"\n{wrapped(at, _ROW_LETTERS)}" if at else "") for at, size in places]
-    axes.set_xticks(range(len(columns)), columns)
+    sizes = grid["validation_error"].columns
+    axes.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
     names = [settings_text(str(settings).split(", ")) for settings in grid.index]
     axes.set_yticks(range(len(names)), [wrapped(name, _ROW_LETTERS) for name in names])
     axes.tick_params(length=0, labelsize=6)

@@ -92,18 +92,24 @@ def blank(height: float = HEIGHT, place: Place = OWN) -> tuple[Figure, Axes]:
 
 
 def pictures(
-    number: int, size: tuple[float, float], place: Place = OWN, sharey: bool = False
+    number: int,
+    size: tuple[float, float],
+    place: Place = OWN,
+    sharey: bool = False,
+    least_width: float = _LEAST_WIDTH,
+    row_share: float = 0.75,
 ) -> tuple[Figure, Sequence[Axes]]:
     """A figure with `number` pairs of axes, in rows as its width allows. size: width and height of one row in inches.
 
-    The width is that of the place, or else what the user asks for, or else that of `size`.
+    The width is that of the place, or else what the user asks for, or else that of `size`. least_width: of axes, in
+    inches; row_share: the height of each of several rows, relative to that of one.
     """
     if not place.axes:
         width = place.size[0] if place.size else current().width or size[0]
-        columns = min(number, max(1, int(width / _LEAST_WIDTH)))
+        columns = min(number, max(1, int(width / least_width)))
         rows = math.ceil(number / columns)
-        height = size[1] * (min(max(columns * width / (number * size[0]), _LEAST_HEIGHT), 1.1) if rows == 1 else 0.75)
-        figure = ShownFigure(figsize=place.size or (width, rows * height), layout="constrained")
+        share = min(max(columns * width / (number * size[0]), _LEAST_HEIGHT), 1.1) if rows == 1 else row_share
+        figure = ShownFigure(figsize=place.size or (width, rows * share * size[1]), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
         for axes in grid.flat[number:]:
             axes.remove()

@@ -41,17 +41,28 @@ def trend_sections(table: pd.DataFrame, directory: Path) -> list[Section]:
     for trend in TRENDS:
         of_trend = table[table["trend"] == trend.name]
         for panel, part in of_trend.groupby("panel", sort=False):
-            file = f"figures/{trend.name}{figure_suffix(str(panel))}.png"
-            save(trend_figure(trend, part), directory / file)
             title = f"{trend.title}{f', {panel}' if panel else ''}"
-            measures = ", ".join(_shown(trend, part).values()).capitalize()
-            caption = (
-                f"{measures} against {trend.axis}. Means over up to {part['num_runs'].max()} seeds; bars: 95 % t"
-                " interval over seeds, where there are three or more."
-            )
-            shown = _text_table(trend, part)
-            parts.append(Section(title, figures=(picture(directory, file, caption),), tables=(shown,)))
+            figures = []
+            if len(moving := _moving(part)):
+                file = f"figures/{trend.name}{figure_suffix(str(panel))}.png"
+                save(trend_figure(trend, moving), directory / file)
+                measures = ", ".join(_shown(trend, moving).values()).capitalize()
+                caption = (
+                    f"{measures} against {trend.axis}. Means over up to {part['num_runs'].max()} seeds; bars: 95 % t"
+                    " interval over seeds, where there are three or more."
+                )
+                figures.append(picture(directory, file, caption))
+            parts.append(Section(title, figures=tuple(figures), tables=(_text_table(trend, part),)))
     return parts
+
+
+def _moving(table: pd.DataFrame) -> pd.DataFrame:
+    """The algorithms that stand at several places of the axis, with SFT, where they start; empty without any."""
+    learners = table[table["algorithm"] != "sft"]
+    moving = learners[learners.groupby(["algorithm", "data_size"])["at"].transform("nunique") > 1]
+    return (
+        table[(table["algorithm"] == "sft") | table["algorithm"].isin(moving["algorithm"])] if len(moving) else moving
+    )
 
 
 def trend_figure(trend: Trend, table: pd.DataFrame, place: Place = OWN) -> Figure:
