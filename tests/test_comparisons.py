@@ -7,6 +7,7 @@ import pytest
 from planted import SIZES, planted
 
 from analysis.fit import main
+from analysis.multipliers.estimates import RatioAt
 from analysis.page.parts import Parts
 from analysis.page.rendering import escaped
 from analysis.page.wording import SWEEP
@@ -97,38 +98,57 @@ def test_pairs_of_a_sweep_are_checked_before_it_runs(pair, message, tmp_path):
 )
 def test_equal_means_that_the_whole_interval_is_within_the_margin(low, high, word):
     one = SimpleNamespace(estimate=(low * high) ** 0.5, low=low, high=high)
-    outcomes = SimpleNamespace(algorithms=["awr", "step_dpo"])
-    study = SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: one, multipliers=[])
-    sentence = equivalence(study, 1.25)
+    sentence = equivalence(company(), pair(one), 1.25)
     assert sentence.startswith("Per-step DPO and AWR within 1/1.25 to 1.25: ") and f": {word}, the ratio" in sentence
-    study.overall = lambda name: None
-    assert "cannot be said" in equivalence(study, 1.25)
 
 
 @pytest.mark.parametrize(
     ("limits", "verdict"),
     [
-        ([(0.4, 0.6), (1.6, 2.4)], "UNDECIDED, the ratio is at least 0.40 and at most 2.40"),  # their mean is 1
-        ([(0.9, 1.1), (1.0, float("inf"))], "UNDECIDED, the ratio is at least 0.90 at"),  # one size is open above
-        ([(0.0, 0.9), (0.2, 1.0)], "UNDECIDED, the ratio is at most 1.00 at"),
-        ([(0.0, 1.1), (1.0, float("inf"))], "UNDECIDED, the ratio is open at"),
-        ([(0.9, 1.1), (0.85, 1.2)], "EQUAL, the ratio is at least 0.85 and at most 1.20"),
-        ([(1.3, 1.8), (1.5, 2.5)], "DIFFERENT, the ratio is at least 1.30 and at most 2.50"),
+        (
+            [(0.4, 0.6), (1.6, 2.4)],
+            "DIFFERENT, the ratio is 0.49 (0.40 to 0.60) at D = 64 and 1.96 (1.60 to 2.40) at D",
+        ),
+        ([(0.9, 1.1), (1.0, 1.3)], "UNDECIDED, the ratio is 0.99 (0.90 to 1.10) at D = 64"),
+        ([(0.9, 1.1), (1.3, 1.8)], "DIFFERENT, the ratio is"),  # at one size
+        ([(0.9, 1.1), (0.85, 1.2)], "EQUAL, the ratio is"),
+        ([(0.9, 1.1)], "cannot be said, since at D = 128 the range of SFT does not give both"),
+        ([], "cannot be said, since at D = 64 and 128 the range of SFT does not give both"),
     ],
 )
-def test_without_one_number_the_limits_at_all_sizes_decide(limits, verdict):
-    points = [SimpleNamespace(kind="pointwise", low_at_once=low, high_at_once=high) for low, high in limits]
-    mean = SimpleNamespace(kind="mean", estimate=1.0, low=0.95, high=1.05)
-    outcomes = SimpleNamespace(algorithms=["awr", "step_dpo"])
-    study = SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: None, multipliers=[*points, mean])
-    assert f": {verdict}" in equivalence(study, 1.25)
+def test_without_one_number_the_ratios_at_all_sizes_decide(limits, verdict):
+    points = [
+        RatioAt(size, (low * high) ** 0.5, low, high) for size, (low, high) in zip((64, 128), limits, strict=False)
+    ]
+    assert f": {verdict}" in equivalence(company(points), pair(None), 1.25)
+    assert "no data size in common" in equivalence(company(points), pair(None, awr=(256,)), 1.25)
+
+
+def pair(one, awr=(64, 128)):
+    sizes = {"awr": awr, "step_dpo": (64, 128)}
+    outcomes = SimpleNamespace(algorithms=list(sizes), sizes_of=sizes.get)
+    return SimpleNamespace(outcomes=outcomes, reference="awr", overall=lambda name: one)
+
+
+def company(points=()):
+    return SimpleNamespace(study=SimpleNamespace(reference="sft", ratios_at_sizes=lambda *names: points))
+
+
+def test_ratios_at_sizes_hold_the_planted_ratio_at_every_size():
+    found = planted({"sft": 1.0, "rft": 2.0, "step_dpo": 4.0, "awr": 2.0}, WIDE, num_problems=300, seed=3)
+    inner = found["data_size"].isin(SIZES[1:-1])
+    study = analyse(from_table(found[(found["algorithm"] == "sft") | inner]), "sft", {}, 400, 0)
+    for one, other, truth in (("step_dpo", "rft", 2.0), ("rft", "step_dpo", 0.5), ("awr", "rft", 1.0)):
+        points = study.ratios_at_sizes(one, other)
+        assert [point.data_size for point in points] == list(SIZES[1:-1])  # equal curves are not cut at their ends
+        assert all(0 < point.low <= truth <= point.high < 8 * truth for point in points)
 
 
 def test_a_report_says_whether_compared_algorithms_are_equal(table, tmp_path):
     question = Question("sft", {}, 200, 0, compare=(("step_dpo", "rft"),), equal_within=1.25)
     panel = analysed(from_table(table), question)
     (section,) = (one for one in study_sections("", panel, tmp_path, SWEEP, Parts()) if "compared" in one.title)
-    assert section.bullets[-1] == equivalence(panel.comparisons[0], 1.25)
+    assert section.bullets[-1] == equivalence(panel, panel.comparisons[0], 1.25)
 
 
 def test_text_is_escaped_for_latex():

@@ -38,6 +38,16 @@ class Multiplier:
 
 
 @dataclass(frozen=True)
+class RatioAt:
+    """m of one algorithm over m of another at a data size, with limits that hold at all their sizes at once."""
+
+    data_size: int
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Difference:
     """Paired difference in error between an algorithm and the reference, over the sizes that both have."""
 
@@ -82,6 +92,29 @@ def pointwise(
         if (mean := mean_in_range(sizes.values())) is not None:
             found.append(Multiplier(algorithm, "mean", None, *mean, 0.0, 0.0, at_least=mean[1], extrapolation=1.0))
     return found
+
+
+def ratios_at_sizes(
+    outcomes: Cells,
+    names: tuple[str, str, str],
+    draws: np.ndarray,
+    falling: Callable[[np.ndarray], np.ndarray] = non_increasing,
+    flat: Collection[int] = (),
+) -> tuple[RatioAt, ...]:
+    """Ratios of two algorithms' point-wise multipliers, paired in every draw; no size beyond the reference's range.
+
+    names: the reference, the numerator and the denominator; draws, falling and flat as for `pointwise`. Against a third
+    curve, since of two curves over the same sizes each ends where the other would have to be read.
+    """
+    curve = falling_curve(outcomes, names[0], draws, falling)
+    above, below = (_at_sizes(outcomes, name, draws, curve, flat) for name in names[1:])
+    sizes = [size for size in above if size in below and above[size].in_range and below[size].in_range]
+    found = []
+    for size in sizes:
+        estimate = above[size].estimate - below[size].estimate
+        limits = percentile_interval(above[size].within - below[size].within, 1 - (1 - LEVEL) / len(sizes))
+        found.append(RatioAt(size, *map(float, np.exp([estimate, *limits]))))
+    return tuple(found)
 
 
 def slope_without_form(

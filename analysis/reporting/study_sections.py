@@ -171,7 +171,7 @@ def _comparisons(name: str, panel: Panel) -> list[Section]:
         return []
     bullets = [verdict.sentence for study in panel.comparisons for verdict in study.verdicts]
     if panel.equal_within is not None:
-        bullets += [equivalence(study, panel.equal_within) for study in panel.comparisons]
+        bullets += [equivalence(panel, study, panel.equal_within) for study in panel.comparisons]
     tables = tuple(_by_size(Panel(study)) for study in panel.comparisons if study.multipliers)
     return [Section(f"Algorithms compared with each other{_of(name)}", bullets=tuple(bullets), tables=tables)]
 

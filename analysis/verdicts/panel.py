@@ -4,7 +4,6 @@ In: a `Study`, or outcomes and the question that they answer; the error without 
 `Panel`, from which files, figures and reports are made.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from analysis.tables.selection import Moves
 from analysis.verdicts.compute import FLOPS, ComputeMultiplier, Costs, compute_multipliers
 from analysis.verdicts.equal_error import EqualError, equal_errors
 from analysis.verdicts.evidence import BOUNDS, REJECTED
+from analysis.verdicts.judge import listed
 from analysis.verdicts.study import Study, analyse
 
 
@@ -112,29 +112,33 @@ def check_sense(study: Study) -> None:
         )
 
 
-def equivalence(study: Study, margin: float) -> str:
-    """Whether two algorithms, the study's reference and one other, are equal within a margin: a sentence.
+def equivalence(panel: Panel, pair: Study, margin: float) -> str:
+    """Whether two algorithms, the pair's reference and one other, are equal within a margin: a sentence.
 
-    If no single number describes the ratio, its limits for all sizes at once decide; with censored ones it is open.
+    One number for all sizes decides if there is one. Else the ratios at every size do, of multipliers against the
+    panel's reference: equal means at all sizes at once, different at one at least.
     """
-    (name,) = (one for one in study.outcomes.algorithms if one != study.reference)
-    pair = f"{label(name)} and {label(study.reference)} within 1/{margin:g} to {margin:g}"
-    one = study.overall(name)
-    points = [item for item in study.multipliers if item.kind == "pointwise"]
-    limits = [(item.low_at_once, item.high_at_once) for item in points]
+    (name,) = (one for one in pair.outcomes.algorithms if one != pair.reference)
+    of = f"{label(name)} and {label(pair.reference)} within 1/{margin:g} to {margin:g}"
+    sizes = set(pair.outcomes.sizes_of(name)) & set(pair.outcomes.sizes_of(pair.reference))
+    one = pair.overall(name)
     if one is not None:
-        low, high, what = one.low, one.high, f"the ratio is {one.estimate:.2f} ({one.low:.2f} to {one.high:.2f})"
-    elif limits and not any(bound is None or math.isnan(bound) for both in limits for bound in both):
-        low, high = min(float(low or 0.0) for low, _ in limits), max(float(high or 0.0) for _, high in limits)
-        ends = [f"at least {low:.2f}"] * (low > 0.0) + [f"at most {high:.2f}"] * math.isfinite(high)
-        what = f"the ratio is {' and '.join(ends) or 'open'} at all sizes at once"
+        found, what = ((one.low, one.high),), f"the ratio is {one.estimate:.2f} ({one.low:.2f} to {one.high:.2f})"
+    elif not sizes:
+        return f"{of}: cannot be said, since they have no data size in common."
     else:
-        return f"{pair}: cannot be said, since no ratio is given at any size."
-    if 1 / margin <= low and high <= margin:
-        return f"{pair}: EQUAL, {what}, wholly within the margin."
-    if low > margin or high < 1 / margin:
-        return f"{pair}: DIFFERENT, {what}, wholly outside of the margin."
-    return f"{pair}: UNDECIDED, {what}, which crosses the margin."
+        points = panel.study.ratios_at_sizes(name, pair.reference)
+        if beyond := sorted(sizes - {point.data_size for point in points}):
+            reference, where = label(panel.study.reference), listed([f"{size:,}" for size in beyond])
+            return f"{of}: cannot be said, since at D = {where} the range of {reference} does not give both."
+        found = tuple((point.low, point.high) for point in points)
+        ratios = [f"{at.estimate:.2f} ({at.low:.2f} to {at.high:.2f}) at D = {at.data_size:,}" for at in points]
+        what = f"the ratio is {listed(ratios)}, with 95 % limits for all sizes at once"
+    if all(1 / margin <= low and high <= margin for low, high in found):
+        return f"{of}: EQUAL, {what}, wholly within the margin."
+    if any(low > margin or high < 1 / margin for low, high in found):
+        return f"{of}: DIFFERENT, {what}, {'wholly' if len(found) == 1 else 'at a size wholly'} outside of the margin."
+    return f"{of}: UNDECIDED, {what}, which crosses the margin."
 
 
 def compared(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:

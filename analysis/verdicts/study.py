@@ -23,10 +23,12 @@ from analysis.multipliers.estimates import (
     MIN_FALL,
     Difference,
     Multiplier,
+    RatioAt,
     differences,
     flat_sizes,
     interval_of_errors,
     pointwise,
+    ratios_at_sizes,
     rise_after_best,
     slope_without_form,
 )
@@ -107,6 +109,13 @@ class Study:
             ratio(a.algorithm, b.algorithm, (a.log_m[0], b.log_m[0]), (a.log_m[1], b.log_m[1]))
             for a, b in combinations(given, 2)
         )
+
+    def ratios_at_sizes(self, numerator: str, denominator: str) -> tuple[RatioAt, ...]:
+        """The ratio of two algorithms' multipliers at each size that the reference's range has."""
+        if self.refusal is not None or self.draws is None:
+            return ()
+        falling, names = running_minimum if self.best_so_far else non_increasing, (numerator, denominator)
+        return ratios_at_sizes(self.outcomes, (self.reference, *names), self.draws, falling, self.flat)
 
     @cached_property
     def noise_over_luck(self) -> float:
