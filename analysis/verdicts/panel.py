@@ -122,6 +122,7 @@ def equivalence(panel: Panel, pair: Study, margin: float) -> str:
     of = f"{label(name)} and {label(pair.reference)} within 1/{margin:g} to {margin:g}"
     sizes = set(pair.outcomes.sizes_of(name)) & set(pair.outcomes.sizes_of(pair.reference))
     one = pair.overall(name)
+    found: tuple[tuple[float, float], ...]
     if one is not None:
         found, what = ((one.low, one.high),), f"the ratio is {one.estimate:.2f} ({one.low:.2f} to {one.high:.2f})"
     elif not sizes:
