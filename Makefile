@@ -34,8 +34,8 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
 
 # What is stored is not run again, so this continues after an interruption; a sweep with failed stages stops it.
-PAPER = paper_flaws paper_verifier paper_learners paper_on_policy paper_theorem paper_scaling paper_controls paper_limits \
-	paper_traces paper_critical_steps paper_collapse paper_star_graph paper_pretraining paper_confirmation model_scaling
+PAPER = paper_flaws paper_verifier paper_learners paper_on_policy paper_theorem paper_losses paper_scaling paper_controls \
+	paper_limits paper_traces paper_critical_steps paper_collapse paper_star_graph paper_pretraining paper_confirmation model_scaling
 paper: $(VENV)/installed
 	set -e; for name in $(PAPER); do echo "== sweeps/$$name.yaml"; $(BIN)/python -m scaling.sweep sweeps/$$name.yaml; done
 

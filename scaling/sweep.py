@@ -19,6 +19,7 @@ from rich.console import Console
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from analysis.reporting.report_files import report_output
+from analysis.tables.runs import names_without_use
 from scaling import tracking
 from scaling.config.errors import ConfigError
 from scaling.config.resources import Resources
@@ -336,7 +337,8 @@ def _rates(current: Plan, store: Store) -> dict[str, float]:
 
 def _warnings(sweep: Sweep, current: Plan, arguments: argparse.Namespace) -> list[str]:
     """About the design of a whole sweep; that a part of one shows less is known."""
-    return [] if arguments.only else [f"warning: {line}" for line in design_warnings(sweep, current)]
+    found = [] if arguments.only else [*design_warnings(sweep, current), *names_without_use(sweep, current)]
+    return [f"warning: {line}" for line in found]
 
 
 def _reasons(to_run: Sequence[Stage], store: Store, has_run: bool) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from analysis.tables.runs import names_without_use
 from scaling import sweep as command
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
@@ -84,3 +85,29 @@ def test_answers_in_words_need_a_package_that_may_be_absent(tmp_path, monkeypatc
     monkeypatch.setattr("scaling.planning.warnings.find_spec", lambda name: installed)
     found = warnings_of(tmp_path, problems={"family": "jsonl", "path": "rows.jsonl"}, policy={"hf": "tiny/none"})
     assert len([line for line in found if "math-verify" in line and "'.[problems]'" in line]) == number
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"analysis": {"compare": [["rft, max_positives=4", "dpo"]]}}, []),
+        ({"labels": {"rft": "ours", "rft, max_positives=4": "RFT-4", "max_positives=2": "two"}}, []),
+        (
+            {"analysis": {"compare": [["rft, max_positives=3", "dpo"], ["dpo", "rft, max_positives=3"]]}},
+            [
+                "analysis.compare names 'rft, max_positives=3'",
+                "no effect",
+                "'rft, max_positives=2'; 'rft, max_positives=4'",
+            ],
+        ),
+        ({"labels": {"max_positives=3": "three"}}, ["labels names 'max_positives=3'", "'rft, max_positives=2'; 'rft, max_positives=4'"]),
+    ],
+)
+def test_names_by_which_no_run_is_called_have_no_effect(tmp_path, changes, parts):
+    path = tmp_path / "sweep.yaml"
+    grid = [*GOOD["grid"], {"algorithm": ["rft"], "data_size": [64, 128], "rft.max_positives": [2, 4]}]
+    grid[0] = {"algorithm": ["sft", "dpo"], "data_size": [64, 128]}
+    path.write_text(yaml.safe_dump(GOOD | {"grid": grid, "analysis": {}} | changes))
+    found = load_sweep(path)
+    lines = names_without_use(found, plan(found, lambda stage: None))
+    assert len(lines) == bool(parts) and all(part in lines[0] for part in parts)

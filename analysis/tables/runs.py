@@ -129,6 +129,23 @@ def label_of(run: Run, keys: tuple[str, ...]) -> str:
     return ", ".join([run.cell.algorithm, *settings])
 
 
+def names_without_use(sweep: Sweep, plan: Plan) -> list[str]:
+    """A sentence for each name under analysis.compare and labels by which no run is called."""
+    keys = label_axes(sweep, plan)
+    names = list(dict.fromkeys(label_of(run, keys[run.cell.algorithm]) for run in plan.runs))
+    parts = {part for name in names for part in name.split(", ")}
+    compared = dict.fromkeys(name for pair in sweep.analysis.compare for name in pair)
+    found = []
+    for where, name in [*(("analysis.compare", one) for one in compared), *(("labels", one) for one in sweep.labels)]:
+        is_used = any(one == name or one.startswith(f"{name},") for one in names)
+        if not is_used and (where != "labels" or name not in parts):
+            algorithm = name.partition(",")[0]
+            of = [one for one in names if one.partition(",")[0] == algorithm] or names
+            called = "; ".join(f"'{one}'" for one in of)
+            found.append(f"{where} names {name!r}, by which no run is called, so it has no effect; there are {called}.")
+    return found
+
+
 def choices_table(plan: Plan, errors_of: Callable[[Candidate], Sequence[float]]) -> pd.DataFrame:
     """One row per candidate: its settings, its mean validation error with its noise, whether it was chosen.
 
