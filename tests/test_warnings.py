@@ -100,7 +100,10 @@ def test_answers_in_words_need_a_package_that_may_be_absent(tmp_path, monkeypatc
                 "'rft, max_positives=2'; 'rft, max_positives=4'",
             ],
         ),
-        ({"labels": {"max_positives=3": "three"}}, ["labels names 'max_positives=3'", "'rft, max_positives=2'; 'rft, max_positives=4'"]),
+        (
+            {"labels": {"max_positives=3": "three"}},
+            ["labels names 'max_positives=3'", "'rft, max_positives=2'; 'rft, max_positives=4'"],
+        ),
     ],
 )
 def test_names_by_which_no_run_is_called_have_no_effect(tmp_path, changes, parts):
