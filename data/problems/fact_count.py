@@ -7,7 +7,7 @@ four operands; all orders of its steps together show twelve. So a learner of all
 that learn the sums of their problems and no rule: it takes a + b and b + a for two facts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +18,8 @@ from scaling.config.problems import ModularSum
 _NUM_STREAMS = 20  # of test and training problems
 _BATCH, _FEWEST_NEW = 4096, 20  # problems drawn at once; with fewer new ones among them no more are sought
 _MOST_OPERANDS = 6  # whose orders are counted: there are (operands - 1)! of them
-_REACH = 8  # the largest multiplier looked for
+_REACH = 8  # the largest multiplier looked for, a power of 2
+FactNumbers = tuple[np.ndarray, np.ndarray, np.ndarray]  # int64 [N, F] each: numbers of facts, as a modulus + b
 
 
 @lru_cache
@@ -30,8 +31,19 @@ def ceiling(problems: ModularSum, sizes: tuple[int, ...], seed: int = 0) -> Mapp
     """
     if problems.flaw_rate > 0 or problems.operands > _MOST_OPERANDS:
         return {}
-    grid = sorted({size * factor for size in sizes for factor in (1, 2, 4, _REACH)})
-    one, every = count(problems, grid, seed)
+    return ceiling_of(lambda grid: count(problems, grid, seed), sizes, _REACH)
+
+
+def ceiling_of(
+    count: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]], sizes: Sequence[int], reach: int
+) -> dict[int, float]:
+    """The multipliers between a family's two counted errors at growing sizes, where they are not above reach.
+
+    reach: a power of 2.
+    """
+    factors = [2**power for power in range(reach.bit_length())]
+    grid = sorted({size * factor for size in sizes for factor in factors})
+    one, every = count(grid)
     found = zip(grid, horizontal_distance(grid, one, every), strict=True)
     return {size: m for size, m in found if m is not None and size in sizes}
 
@@ -43,17 +55,36 @@ def count(problems: ModularSum, sizes: Sequence[int], seed: int = 0) -> tuple[np
     """
     modulus = problems.modulus
     in_text = (web_facts(problems, seed).confidence >= 0.5).ravel()
-    errors = np.zeros((2, len(sizes)))
-    for stream in range(_NUM_STREAMS):
-        rng = np.random.default_rng([seed, stream])
+
+    def in_stream(rng: np.random.Generator) -> FactNumbers:
         test = _different(problems, rng, problems.num_test, set())
         needed = of_one_order(test, modulus, rng)
         shown = _different(problems, rng, max(sizes), set(map(tuple, test.tolist())))
-        for row, facts in enumerate((of_one_order(shown, modulus, rng), of_all_orders(shown, modulus))):
+        return needed, of_one_order(shown, modulus, rng), of_all_orders(shown, modulus)
+
+    return errors_by_facts(in_text, sizes, in_stream, _NUM_STREAMS, seed)
+
+
+def errors_by_facts(
+    in_text: np.ndarray,
+    sizes: Sequence[int],
+    in_stream: Callable[[np.random.Generator], FactNumbers],
+    num_streams: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (float64 [len(sizes)]) of those who know what the text has right and what their first problems show.
+
+    in_text: bool, one for each fact; in_stream: the facts that each test problem needs, and those that each training
+    problem shows to either learner, drawn anew.
+    """
+    errors = np.zeros((2, len(sizes)))
+    for stream in range(num_streams):
+        needed, *shown = in_stream(np.random.default_rng([seed, stream]))
+        for row, facts in enumerate(shown):
             known = in_text.copy()
             for index, (first, last) in enumerate(zip((0, *sizes), sizes, strict=False)):
                 known[facts[first:last]] = True
-                errors[row, index] += (~known[needed]).any(axis=1).mean() / _NUM_STREAMS
+                errors[row, index] += (~known[needed]).any(axis=1).mean() / num_streams
     return errors[0], errors[1]
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from data.problems.fact_count import horizontal_distance
+from data.problems.fact_count import FactNumbers, ceiling_of, errors_by_facts
 from data.problems.ledger import web_facts
 from scaling.config.problems import Ledger
 
@@ -30,10 +30,7 @@ def ceiling(problems: Ledger, sizes: tuple[int, ...], seed: int = 0) -> Mapping[
     """
     if problems.flaw_rate > 0 or problems.unneeded_rate > 0:
         return {}
-    factors = 2 ** np.arange(_REACH.bit_length())
-    grid = sorted({int(size * factor) for size in sizes for factor in factors})
-    found = zip(grid, horizontal_distance(grid, *count(problems, grid, seed)), strict=True)
-    return {size: m for size, m in found if m is not None and size in sizes}
+    return ceiling_of(lambda grid: count(problems, grid, seed), sizes, _REACH)
 
 
 def count(problems: Ledger, sizes: Sequence[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,17 +40,13 @@ def count(problems: Ledger, sizes: Sequence[int], seed: int = 0) -> tuple[np.nda
     """
     modulus = problems.modulus
     in_text = (web_facts(problems, seed).confidence >= 0.5).ravel()
-    errors = np.zeros((2, len(sizes)))
-    for stream in range(_NUM_STREAMS):
-        rng = np.random.default_rng([seed, stream])
+
+    def in_stream(rng: np.random.Generator) -> FactNumbers:
         needed = of_one_order(drawn(problems, problems.num_test, rng)[0], modulus, rng)
         own, aside = drawn(problems, max(sizes), rng)
-        for row, facts in enumerate((of_one_order(own, modulus, rng), of_all_orders([*own, *aside], modulus))):
-            known = in_text.copy()
-            for index, (first, last) in enumerate(zip((0, *sizes), sizes, strict=False)):
-                known[facts[first:last]] = True
-                errors[row, index] += (~known[needed]).any(axis=1).mean() / _NUM_STREAMS
-    return errors[0], errors[1]
+        return needed, of_one_order(own, modulus, rng), of_all_orders([*own, *aside], modulus)
+
+    return errors_by_facts(in_text, sizes, in_stream, _NUM_STREAMS, seed)
 
 
 def drawn(problems: Ledger, number: int, rng: np.random.Generator) -> tuple[Sums, Sums]:
