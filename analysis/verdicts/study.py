@@ -5,7 +5,7 @@ algorithm is analysed with the reference alone. The same input and seed give the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -83,6 +83,11 @@ class Study:
         """Whether the reference's running minimum is used, because more data made it worse."""
         return any(item.algorithm == self.reference for item in self.inversions)
 
+    @property
+    def falling(self) -> Callable[[np.ndarray], np.ndarray]:
+        """How the reference's errors are made to fall with data where no form is used."""
+        return running_minimum if self.best_so_far else non_increasing
+
     def described(self, algorithm: str) -> Model | None:
         """The joint fit of an algorithm, if one number is given for all its sizes."""
         return self.models.get(algorithm) if self.overall(algorithm) is not None else None
@@ -114,8 +119,8 @@ class Study:
         """The ratio of two algorithms' multipliers at each size that the reference's range has."""
         if self.refusal is not None or self.draws is None:
             return ()
-        falling, names = running_minimum if self.best_so_far else non_increasing, (numerator, denominator)
-        return ratios_at_sizes(self.outcomes, (self.reference, *names), self.draws, falling, self.flat)
+        names = (self.reference, numerator, denominator)
+        return ratios_at_sizes(self.outcomes, names, self.draws, self.falling, self.flat)
 
     @cached_property
     def noise_over_luck(self) -> float:
@@ -276,8 +281,7 @@ def _evidence(
     )
     if model is None:
         return known
-    falling = running_minimum if study.best_so_far else non_increasing
-    found = slope_without_form(outcomes, (reference, algorithm), study.draws, falling, study.flat)
+    found = slope_without_form(outcomes, (reference, algorithm), study.draws, study.falling, study.flat)
     return _with_model(known, model, (0.0, 0.0) if found is None else found[1:])
 
 
