@@ -7,6 +7,7 @@ bounds it. Nothing runs. The compiler comes with the extra `tpu`.
 
 import argparse
 import importlib.util
+import json
 import multiprocessing
 import os
 import sys
@@ -14,13 +15,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import scaling.origins  # noqa: F401  (first, since it says why the others cannot be imported)
 from scaling.config.errors import ConfigError
 from scaling.config.resources import Hardware
 from scaling.config.sweep import Sweep
 from scaling.engine.jax_environment import ACCELERATOR, pin
+from scaling.files import replace_text
 from scaling.planning.plan import plan
 from scaling.planning.sweep_file import load_sweep
 from scaling.plugins import add_imports, load_plugins
@@ -59,32 +61,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 "memory.attention is 'cudnn', which a TPU does not have; give --set memory.attention=xla or einsum."
             )
+        if arguments.json is not None and not arguments.json.parent.is_dir():
+            raise ConfigError(f"--json {arguments.json}: {arguments.json.parent} is no folder; make it first.")
         if importlib.util.find_spec("libtpu") is None:
             raise ConfigError("the TPU compiler is not installed; install the extra tpu: pip install '.[tpu]'.")
         os.environ.update(ENVIRONMENT)  # before jax is imported, here and in the processes
         pin(os.environ)
-        return compile_sweep(sweep, slices(sweep, arguments.topology), arguments.layers, arguments.processes)
+        said = compile_sweep(sweep, slices(sweep, arguments.topology), arguments.layers, arguments.processes)
+        if arguments.json is not None:
+            replace_text(arguments.json, json.dumps([verdict.row for verdict in said], indent=1) + "\n")
+        return 0 if all(verdict.fits for verdict in said) else EXIT_FULL
     except (ConfigError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
 
 
-def compile_sweep(sweep: Sweep, hardware: Iterable[Hardware], layers: int | None, processes: int) -> int:
-    """Compile for each slice, and print a line for each call as it is done."""
+def compile_sweep(sweep: Sweep, hardware: Iterable[Hardware], layers: Sequence[int], processes: int) -> "list[Verdict]":
+    """Compile for each slice, and print a line for each call as it is done. layers: none for as many as there are."""
     from scaling.lowering import compile_for
 
-    full = False
+    verdicts = []
     spawning = multiprocessing.get_context("spawn")  # a fork would take over jax's threads
     with ProcessPoolExecutor(processes, spawning) as pool:
         for one in hardware:
-            calls = distinct(sweep, one, layers)
+            calls: dict[Program, tuple[str, ...]] = {}
+            for number in layers or (None,):
+                calls |= distinct(sweep, one, number)
             print(f"{one.name}: {len(calls)} calls for {one.topology}, of {one.memory_gib_per_device:g} GiB a device")
             found = pool.map(compile_for, calls, [one.topology] * len(calls))
             for (program, kinds), compiled in zip(calls.items(), found, strict=True):
-                said = Verdict(program, compiled, one)
-                full |= not said.fits
-                print(f"  {', '.join(kinds)}: {said.line}", flush=True)
-    return EXIT_FULL if full else 0
+                verdicts.append(Verdict(program, kinds, compiled, one))
+                print(f"  {verdicts[-1].line}", flush=True)
+    return verdicts
 
 
 def slices(sweep: Sweep, topology: str | None) -> list[Hardware]:
@@ -129,6 +137,7 @@ class Verdict:
     """A compiled call against the memory of a device."""
 
     program: Program
+    kinds: tuple[str, ...]  # of the stages that make it
     compiled: "Compiled"
     hardware: Hardware
 
@@ -153,6 +162,34 @@ class Verdict:
         return self.needed - self.hardware.memory_gib_per_device * GIB
 
     @property
+    def planned(self) -> float:
+        """Bytes on a device by the arithmetic of `--plan`."""
+        return sum(self.program.memory.values())
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What a program reads of it; sizes in bytes of one device."""
+        program, compiled = self.program, self.compiled
+        return {
+            "hardware": self.hardware.name,
+            "topology": self.hardware.topology,
+            "kinds": list(self.kinds),
+            "work": program.work,
+            "mesh": program.axes,
+            "layers": program.shape.num_layers,
+            "rows": program.rows,
+            "tokens": program.length + program.new_tokens,
+            "arguments": compiled.arguments,
+            "temporary": compiled.temporary,
+            "beside": self.beside,
+            "needed": self.needed,
+            "planned": self.planned,
+            "refused": compiled.refused is not None,
+            "fits": self.fits,
+            "compile_seconds": compiled.seconds,
+        }
+
+    @property
     def line(self) -> str:
         """What is said of it."""
         program, compiled, work = self.program, self.compiled, load(self.program)
@@ -169,9 +206,9 @@ class Verdict:
         seconds = sorted(work.seconds(self.hardware).items(), key=lambda bound: -bound[1])
         bounds = ", ".join(f"{by} {least:.3g} s" for by, least in seconds)
         return (
-            f"{program.work}, {program.shape.num_layers} layers, {rows}: {_gib(self.needed)} a device ({parts}),"
-            f" {fits}; {work.flops:.2g} FLOPs and {work.bytes:.2g} bytes a device, bound by {bounds}; compiled in"
-            f" {compiled.seconds:.0f} s"
+            f"{', '.join(self.kinds)}: {program.work}, {program.shape.num_layers} layers, {rows}: {_gib(self.needed)} a"
+            f" device ({parts}; the plan: {_gib(self.planned)}), {fits}; {work.flops:.2g} FLOPs and {work.bytes:.2g}"
+            f" bytes a device, bound by {bounds}; compiled in {compiled.seconds:.0f} s"
         )
 
 
@@ -193,10 +230,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--topology", metavar="NAME", help="a slice such as v5e:4x4; without it, those of resources.hardware"
     )
-    parser.add_argument("--layers", type=_count, metavar="N", help="so many of the decoder's layers, for a quick look")
+    parser.add_argument(
+        "--layers",
+        type=_count,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="so many of the decoder's layers, for a quick look",
+    )
     parser.add_argument(
         "--processes", type=_count, default=1, metavar="N", help="that compile side by side; 1 unless given"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what is said of each call there as well")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for scaling.sweep")
     add_imports(parser)
     return parser

@@ -78,12 +78,15 @@ def test_a_call_is_judged_with_what_is_in_memory_beside_it():
     program = Program("training", SHAPE, (1, 8, 1), rows=8, length=64, batch=8)
     beside = sum(program.memory[part] for part in ("start policy", "AdamW moments"))
     gib = 2.0**30
-    fits = Verdict(program, Compiled(6 * gib, 16 * gib - beside - 6 * gib, 1.0), EIGHT)
+    fits = Verdict(program, ("sft",), Compiled(6 * gib, 16 * gib - beside - 6 * gib, 1.0), EIGHT)
     assert fits.excess == pytest.approx(0.0, abs=1.0) and "8 x 64 tokens" in fits.line
-    full = Verdict(program, Compiled(6 * gib, 12 * gib, 1.0), EIGHT)
+    full = Verdict(program, ("sft",), Compiled(6 * gib, 12 * gib, 1.0), EIGHT)
     assert full.excess == beside + 2 * gib and "does not fit by 2." in full.line
-    refused = Verdict(program, Compiled(0.0, 0.0, 1.0, refused=24 * gib), EIGHT)
+    refused = Verdict(program, ("sft",), Compiled(0.0, 0.0, 1.0, refused=24 * gib), EIGHT)
     assert refused.needed == 24 * gib + beside and "refused by the compiler" in refused.line
+    planned = sum(program.memory.values())
+    assert full.row["planned"] == planned and f"the plan: {planned / gib:.1f} GiB" in full.line
+    assert (full.row["needed"], full.row["fits"], full.row["layers"]) == (18 * gib + beside, False, 4)
 
 
 def test_the_bounds_of_a_call_by_hand():
