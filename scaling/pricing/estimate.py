@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from scaling.config.policy import DEFAULT_TEMPLATE
 from scaling.config.resources import Resources
@@ -34,7 +34,9 @@ def cost_table(
     """
     hardware = resources.hardware
     time_on = f"time on {hardware[0].name}" if hardware else "worker time"
-    table = Table("kind", "distinct", "stored", "to run", "training FLOPs", "generation FLOPs", time_on, box=None)
+    headers = ("distinct", "stored", "to run", "training FLOPs", "generation FLOPs")
+    kind, time = Column("kind", no_wrap=True), Column(time_on, no_wrap=True)  # in 80 columns the headers wrap instead
+    table = Table(kind, *headers, time, box=None, pad_edge=False)
     distinct, have = (Counter(stage.kind for stage in stages) for stages in (planned, stored))
     for kind in kind_names():
         if not distinct[kind]:
