@@ -115,8 +115,25 @@ def as_table(kind: type[Any], records: Iterable[Any]) -> pd.DataFrame:
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
     """The report as Markdown; figures are links."""
-    text = _environment(autoescape=False).get_template("report.md.j2").render(title=title, sections=sections)
+    environment = _environment(autoescape=False)
+    environment.filters |= {"cell": _markdown_cell, "line": _one_line, "fence": _fence}
+    text = environment.get_template("report.md.j2").render(title=title, sections=sections)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _markdown_cell(text: str) -> str:
+    """A problem of several lines, or with a bar in it, would end the table's row."""
+    return text.strip().replace("|", r"\|").replace("\n", "<br>")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fence(group: Group) -> str:
+    """More backticks than a policy writes in a row."""
+    written = (run for sample in group.samples for line in sample.lines for run in re.findall("`+", line.text))
+    return "`" * max(3, 1 + max(map(len, written), default=0))
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
@@ -155,4 +172,4 @@ def _tabular(title: str, table: TextTable) -> str:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return " & ".join(map(escaped, cells)) + r" \\"
+    return " & ".join(escaped(_one_line(cell)) for cell in cells) + r" \\"  # an empty line may not stand in a cell

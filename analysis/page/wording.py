@@ -62,4 +62,5 @@ def pairing(outcomes: Cells) -> dict[str, str]:
 def sample_size(outcomes: Cells) -> str:
     """n, seeds and missing runs."""
     missing = f", {outcomes.num_missing} runs missing" if outcomes.num_missing else ""
-    return f"n = {outcomes.num_problems:,} test problems, {len(outcomes.seeds)} seeds{missing}"
+    count = len(outcomes.seeds)
+    return f"n = {outcomes.num_problems:,} test problems, {count} {'seed' if count == 1 else 'seeds'}{missing}"
