@@ -31,7 +31,7 @@ def test_every_block_runs(name, tmp_path):
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": os.fspath(ROOT)}
     where = ROOT if path.suffix == ".md" else path.parent  # Jupyter starts a notebook in its folder
     command = [sys.executable, "-W", "error", os.fspath(script)]
-    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
 
 

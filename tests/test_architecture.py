@@ -183,7 +183,7 @@ def test_importing_planning_and_analysis_leaves_jax_and_ray_out_of_the_process()
         f"import importlib, sys\nfor name in {[*PLANNING, *ANALYSIS]!r}:\n    importlib.import_module(name)\n"
         f"    heavy = {HEAVY!r} & set(sys.modules)\n    assert not heavy, (name, heavy)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr
 
 

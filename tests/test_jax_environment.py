@@ -151,7 +151,7 @@ def params_under(variables: dict[str, str], folder: Path, *options: str) -> tupl
     environment = {name: value for name, value in os.environ.items() if name not in CHANGES_RESULTS}
     command = [sys.executable, "-c", WITHOUT_REPORT, file, *options]
     done = subprocess.run(
-        command, cwd=ROOT, env={**environment, **variables}, capture_output=True, text=True, timeout=400, check=False
+        command, cwd=ROOT, env={**environment, **variables}, capture_output=True, text=True, timeout=3000, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = (folder / "store/sft").glob("*/record.json")

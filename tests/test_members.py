@@ -35,7 +35,7 @@ def start(folder: Path, size: int, *more: str) -> list[int]:
         for index in range(size)
     ]
     try:
-        return [process.wait(timeout=240) for process in started]
+        return [process.wait(timeout=3000) for process in started]
     finally:
         for process in started:
             process.kill()

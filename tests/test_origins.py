@@ -46,7 +46,7 @@ def test_a_command_says_which_file_hides_which_package(tmp_path, command):
     environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", command, "--help"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1 and str(path) in done.stderr

@@ -171,4 +171,4 @@ def test_what_holds_no_policy_is_an_error(ran, tmp_path):
 
 def test_importing_it_brings_no_jax():
     code = "import sys, scaling.api; assert not {'jax', 'ray', 'flax'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=3000)

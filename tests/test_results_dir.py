@@ -49,7 +49,7 @@ def test_a_bucket_without_credentials_is_one_clear_error(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | hidden
     # In a process of its own: fsspec keeps a file system without credentials for the rest of the process.
     command = [sys.executable, "-m", "scaling.sweep", os.fspath(file), "--plan"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 2
     assert "store is s3://bucket/store, which cannot be read: Unable to locate credentials." in done.stderr
     assert "Traceback" not in done.stderr

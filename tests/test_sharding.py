@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
     for name in (ONE, *MESHES):
         command = [sys.executable, "-W", "error", os.fspath(TESTS / "sharded_run.py"), os.fspath(folder), name]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3000)
         assert done.returncode == 0, done.stderr
     return folder
 

@@ -164,7 +164,7 @@ def test_a_signal_ends_the_process_with_its_exit_status_and_leaves_no_half_artif
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
                 break
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=3000)
     finally:
         process.kill()
     assert process.returncode == 128 + stop, errors

@@ -94,7 +94,7 @@ def test_another_process_waits_for_the_lock_which_ends_with_its_holder(tmp_path)
         )
         time.sleep(1.0)
         assert child.poll() is None
-    assert child.communicate(timeout=20)[0] == "in\n"
+    assert child.communicate(timeout=3000)[0] == "in\n"
 
 
 def test_fields_of_a_line_are_those_that_docs_name():

@@ -51,7 +51,7 @@ def served(tmp_path_factory):
         yield f"http://127.0.0.1:{port}/v1", model
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=300)
 
 
 def test_its_replies_are_read_counted_and_kept_and_judged_to_be_of_no_use(served, tmp_path):

@@ -38,7 +38,7 @@ def half_done(tmp_path):
 
 
 def get(address, **headers):
-    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as reply:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=3000) as reply:
         return reply.read().decode(), reply.headers
 
 
@@ -104,7 +104,7 @@ def test_a_browser_shows_it(half_done):
     sweep, store, _ = half_done
     with watch.watched(sweep, store, 0, lambda: "3 done / 1 running") as address:
         arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom", address]
-        found = subprocess.run(["chromium", *arguments], capture_output=True, text=True, timeout=300, check=True)
+        found = subprocess.run(["chromium", *arguments], capture_output=True, text=True, timeout=3000, check=True)
     assert (
         "3 done / 1 running" in found.stdout and "<polyline" in found.stdout and "Reading the store" not in found.stdout
     )

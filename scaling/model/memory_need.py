@@ -48,11 +48,14 @@ def training_memory(
     """
     held = FLOAT32 * params_on_device(config, axes)
     trained = held if lora is None else FLOAT32 * adapter_params(config, lora)
-    activations = rows * length * _activations(config, axes, length, remat)
+    tokens = rows * length
+    activations = tokens * _activations(config, axes, length, remat)
     tiled = _is_large(config, axes) and not whole_logits
     # Logits, their softmax, and the gradients of both; of a tile the first two.
     arrays, words = (2, min(TILE, config.vocab_size)) if tiled else (4, config.vocab_size)
-    logits = arrays * FLOAT32 * rows * length * words * share("vocab", config, axes)
+    logits = arrays * FLOAT32 * tokens * words * share("vocab", config, axes)
+    if tiled and remat:  # they are made when nothing but the layers' inputs is kept
+        logits = max(0.0, logits - activations + tokens * config.num_layers * _bytes(config) * config.width)
     unsummed = _unsummed(config, axes) if lora is None and not _is_large(config, axes) else 0.0
     return {
         # The policy that training starts from stays in memory: DPO's reference, what adapters add to, or a copy.
@@ -115,7 +118,7 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
     return {
         "params": FLOAT32 * params_on_device(config, axes),
         "gathered params": _gathered(config, axes),
-        **({"params as computed with": _stacked(config, axes)} if large else {}),
+        **({"params as computed with": 2 * _stacked(config, axes)} if large else {}),  # cast, and stacked
         "activations": activations,
         "logits": max(0.0, logits - activations),  # they are made after the last layer's activations are freed
     }
@@ -140,7 +143,7 @@ def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, rema
     ffn = config.ffn_width * share("ffn", config, axes)
     layer = size * (8 * config.width + heads * config.head_width + 3 * kv_width + 5 * ffn)
     layer += 3 * _logits(config, heads, length)  # attention logits, weights and a gradient
-    ends = _logits(config, heads, length) + FLOAT32 * 4 * config.width
+    ends = FLOAT32 * 4 * config.width + (0.0 if _is_large(config, axes) else _logits(config, heads, length))
     if config.attention == CUDNN:
         layer += FLOAT32 * heads  # the logarithm of each softmax's sum
         ends += 2 * size * length  # the mask of packed rows, which all layers share, and its gradient
@@ -152,10 +155,13 @@ def _activations(config: ModelConfig, axes: Mapping[str, int], length: int, rema
 def _forward_activations(config: ModelConfig, axes: Mapping[str, int], length: int) -> float:
     """Bytes per token that a forward pass holds at once."""
     heads = config.num_heads * share("heads", config, axes)
-    working = 3.5 * config.ffn_width * share("ffn", config, axes) + 2 * heads * config.head_width
-    arrays = 2 if config.attention == XLA else 1
+    large = _is_large(config, axes)
+    ffn = (5.5 if large else 3.5) * config.ffn_width * share("ffn", config, axes)
+    working = ffn + 2 * heads * config.head_width
+    arrays = 2 if config.attention == XLA or large else 1
     mask = _bytes(config) * length if config.attention == CUDNN else 0.0  # of left-padded or packed rows
-    return _bytes(config) * working + arrays * _logits(config, heads, length) + mask
+    stream = (_bytes(config) + FLOAT32) * config.width if large else 0.0  # and its norm, which no device has a share of
+    return _bytes(config) * working + arrays * _logits(config, heads, length) + mask + stream
 
 
 def _logits(config: ModelConfig, heads: float, length: int) -> float:
