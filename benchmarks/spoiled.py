@@ -1,10 +1,11 @@
 """What spoiled positives do to multipliers: `python -m benchmarks.spoiled`, for the page results/README.md.
 
 In: results/shipped/paper_flaws, the axis of a flawed teacher, and results/shipped/paper_verifier, that of a verifier
-that accepts wrong answers. Out: results/spoiled.csv and results/figures/spoiled.svg and .png. With a flawed teacher
-m = q g: m is read off SFT's curve on flawed solutions, g off that on exact ones, and q, what exact solutions would have
-saved, is their ratio. All are point-wise, from one bootstrap of runs and test problems, so that ratios are paired. The
-column `counted` is what `benchmarks.beliefs` predicted without training.
+that accepts wrong answers, one round each; results/shipped/paper_rounds has four rounds on both axes. Out:
+results/spoiled.csv and results/figures/spoiled.svg and .png. With a flawed teacher m = q g: m is read off SFT's curve
+on flawed solutions, g off that on exact ones, and q, what exact solutions would have saved, is their ratio. All are
+point-wise, from one bootstrap of runs and test problems, so that ratios are paired. The column `counted` is what
+`benchmarks.beliefs` predicted without training.
 """
 
 import argparse
@@ -55,8 +56,12 @@ class Read:
 
 
 def read(folder: Path, axis: str, num_draws: int, seed: int) -> tuple[Read, pd.DataFrame]:
-    """A sweep's outcomes with arms named by `arm`, and its runs."""
+    """A sweep's outcomes with arms named by `arm`, and its runs. Of a sweep with both axes, those on `axis` alone."""
     runs = read_table(folder / "runs.csv")
+    if axis == FLAW and CLASSES in runs:
+        runs = runs[runs[CLASSES].isna()]
+    if axis == CLASSES and FLAW in runs:
+        runs = runs[runs[FLAW] == 0]
     runs = runs.assign(
         panel=runs["panel"].fillna(""),
         rounds=runs.get("rounds", 1),
@@ -142,29 +147,34 @@ def spurious(runs: pd.DataFrame) -> dict[float | None, float]:
 
 
 def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, data_size: int) -> Figure:
-    """Left: m, q and g by the share of spurious steps. Right: m and its ratio by that of spurious positives."""
+    """Left: m, q and g by the share of spurious steps. Right: m and its ratio by that of spurious positives in one
+    round. A row of panels for each number of rounds."""
+    at_size = table[table["data_size"] == data_size]
+    all_rounds = sorted(at_size["rounds"].unique())
+    colours = {name: look.colour for name, look in looks(("sft", *NAMES), "sft").items()}
     with styled():
-        figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        at_size = table[(table["data_size"] == data_size) & (table["rounds"] == 1)]
-        of_flaws = at_size[at_size["axis"] == FLAW].assign(x=lambda rows: 2 * rows["level"] / (operands - 1))
-        colours = {name: look.colour for name, look in looks(("sft", *NAMES), "sft").items()}
-        for place, name in enumerate(NAMES):
-            _line(left, of_flaws, name, "m", colours[name], "-", f"m of {NAMES[name]}", place)
-            _line(left, of_flaws, name, "g", colours[name], "--", f"g of {NAMES[name]}", place)
-        _line(left, of_flaws, "rft", "q", "#777777", ":", "q, what exact solutions would save")
-        left.set_xlabel("share of the teacher's steps that are spurious")
-        left.set_ylabel("times the problems that SFT needs")
-        left.set_title(f"flawed teacher, D = {data_size}, one round", fontsize=8)
-        of_verifiers = at_size[at_size["axis"] == CLASSES]
-        x = [shares[None if pd.isna(level) else float(level)] for level in of_verifiers["level"]]
-        of_verifiers = of_verifiers.assign(x=x)
-        for place, name in enumerate(NAMES):
-            _line(right, of_verifiers, name, "m", colours[name], "-", f"m of {NAMES[name]}", place)
-        _line(right, of_verifiers, "", "m_step / m_rft", "#000000", "--", "per-step DPO over RFT", 2)
-        right.set_xlabel("share of RFT's positives with a spurious step")
-        right.set_title(f"verifier that accepts wrong answers, D = {data_size}, one round", fontsize=8)
-        for axes in (left, right):
+        figure = Figure(figsize=(2 * WIDTH, len(all_rounds) * HEIGHT), layout="constrained")
+        panels = figure.subplots(len(all_rounds), 2, squeeze=False, sharex="col", sharey="col")
+        for rounds, (left, right) in zip(all_rounds, panels, strict=True):
+            said = f"D = {data_size}, {'one round' if rounds == 1 else f'{rounds} rounds'}"
+            here = at_size[at_size["rounds"] == rounds]
+            of_flaws = here[here["axis"] == FLAW].assign(x=lambda rows: 2 * rows["level"] / (operands - 1))
+            for place, name in enumerate(NAMES):
+                _line(left, of_flaws, name, "m", colours[name], "-", f"m of {NAMES[name]}", place)
+                _line(left, of_flaws, name, "g", colours[name], "--", f"g of {NAMES[name]}", place)
+            _line(left, of_flaws, "rft", "q", "#777777", ":", "q, what exact solutions would save")
+            left.set_ylabel("times the problems that SFT needs")
+            left.set_title(f"flawed teacher, {said}", fontsize=8)
+            of_verifiers = here[here["axis"] == CLASSES]
+            x = [shares[None if pd.isna(level) else float(level)] for level in of_verifiers["level"]]
+            of_verifiers = of_verifiers.assign(x=x)
+            for place, name in enumerate(NAMES):
+                _line(right, of_verifiers, name, "m", colours[name], "-", f"m of {NAMES[name]}", place)
+            _line(right, of_verifiers, "", "m_step / m_rft", "#000000", "--", "per-step DPO over RFT", 2)
+            right.set_title(f"verifier that accepts wrong answers, {said}", fontsize=8)
+        panels[-1, 0].set_xlabel("share of the teacher's steps that are spurious")
+        panels[-1, 1].set_xlabel("share of RFT's positives with a spurious step")
+        for axes in panels.flat:
             _finish(axes)
     return figure
 
@@ -209,9 +219,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-size", type=int, default=256, help="of the figure (%(default)s)")
     arguments = parser.parse_args(argv)
-    of_flaws, flaw_runs = read(arguments.results / "paper_flaws", FLAW, arguments.draws, arguments.seed)
-    of_verifiers, runs = read(arguments.results / "paper_verifier", CLASSES, arguments.draws, arguments.seed)
-    rows = [*multipliers(of_flaws, flaw_runs, FLAW), *multipliers(of_verifiers, runs, CLASSES)]
+    sources = [("paper_flaws", FLAW), ("paper_verifier", CLASSES), ("paper_rounds", FLAW), ("paper_rounds", CLASSES)]
+    found = {
+        (name, axis): read(arguments.results / name, axis, arguments.draws, arguments.seed)
+        for name, axis in sources
+        if (arguments.results / name).exists()
+    }
+    rows = [row for (_, axis), (outcomes, runs) in found.items() for row in multipliers(outcomes, runs, axis)]
+    runs = found["paper_verifier", CLASSES][1]
     keys = ["axis", "level", "quantity", "algorithm", "rounds", "data_size"]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(keys, na_position="first", ignore_index=True)
     table["counted"] = counted(json.loads(BELIEFS.read_text(encoding="utf-8")), table)

@@ -84,6 +84,24 @@ def test_the_command_writes_its_table_and_figure(tmp_path):
     assert (tmp_path / "figures" / "spoiled.png").stat().st_size > 10_000
 
 
+def test_of_a_sweep_with_both_axes_each_row_is_read_on_its_own(tmp_path):
+    planted(tmp_path)
+    cells = [("sft", None, None, size, error(size)) for size in (64, 256, 1024, 4096)]
+    cells += [(name, level, 1, 256, error(512)) for name in ("rft", "step_dpo") for level in (None, 3.0)]
+    write(tmp_path / "paper_verifier", CLASSES, cells)
+    cells = [("sft", 0.0, None, size, error(size)) for size in (64, 256, 1024, 4096)]
+    cells += [("sft", 0.5, None, size, error(size / Q)) for size in (64, 256, 1024, 4096)]
+    cells += [("rft", 0.5, 4, 256, error(256 * 3)), ("rft", 0.0, 4, 256, error(256 * 0.5))]
+    path = write(tmp_path / "paper_rounds", FLAW, cells) / "runs.csv"
+    runs = pd.read_csv(path)
+    runs[CLASSES] = np.where((runs[FLAW] == 0) & (runs["rounds"] == 4), 3.0, np.nan)
+    runs.to_csv(path, index=False)
+    main(["--results", str(tmp_path), "--out", str(tmp_path), "--draws", "100"])
+    table = pd.read_csv(tmp_path / "spoiled.csv")
+    later = table[(table["rounds"] == 4) & (table["quantity"] == "m")].set_index(["axis", "level"])["estimate"]
+    assert dict(later) == pytest.approx({(FLAW, 0.5): 3.0 * Q, (CLASSES, 3.0): 0.5}, rel=0.05)
+
+
 def test_every_interval_of_the_page_is_in_its_table():
     table = pd.read_csv(RESULTS / "spoiled.csv")
     known = {tuple(map(number, row)) for row in table[["estimate", "low", "high"]].itertuples(index=False)}
