@@ -1,6 +1,7 @@
 """Compiling for TPUs that are not here: which calls there are, what is said of them, and the TPU compiler itself."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -119,6 +120,19 @@ def test_a_slice_is_the_sweeps_or_the_one_asked_for(path):
         slices(sweep, "h100:8")
     with pytest.raises(ConfigError, match=r"no entry of resources\.hardware has a topology"):
         slices(load_sweep(path, ["resources.hardware=[]"]), None)
+
+
+def test_the_plans_memory_is_within_a_tenth_of_the_tpu_compilers_at_full_depth():
+    sweep = load_sweep(ROOT / "sweeps" / "gsm8k_7b.yaml")
+    rows = json.loads((ROOT / "benchmarks" / "results" / "tpu.json").read_text(encoding="utf-8"))
+    deep = [row for row in rows if row["layers"] == 30]
+    assert {row["work"] for row in deep} == {"training", "training on pairs", "sampling", "scoring"}
+    for row in deep:
+        (hardware,) = slices(sweep, row["topology"])
+        calls = distinct(sweep, hardware)
+        (program,) = (one for one, kinds in calls.items() if [*kinds] == row["kinds"] and one.work == row["work"])
+        assert (program.rows, program.length + program.new_tokens) == (row["rows"], row["tokens"])
+        assert sum(program.memory.values()) == pytest.approx(row["needed"], rel=0.1)
 
 
 @pytest.mark.skipif(HAS_COMPILER, reason="the extra tpu is installed")
