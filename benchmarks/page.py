@@ -43,7 +43,7 @@ BOUNDS: Mapping[tuple[str, str], str] = {
     **{(work, size): _TRAINING_LARGE for work in ("sft", "dpo") for size in ("s", "m")},
 }
 NOT_MEASURED = "Not measured yet: run `make bench`."
-NOT_COMPILED = "Not compiled yet: run `make tpu-compile TPU='--json benchmarks/results/tpu.json'`, then `python -m benchmarks.page`."
+NOT_COMPILED = "Not compiled yet: run `make tpu-compile TPU='--json benchmarks/results/tpu.json'`."
 NOT_COUNTED = "Not counted yet: run `python -m benchmarks.filler TRAIN.jsonl POLICY`, then `python -m benchmarks.page`."
 HEAD = """# Performance
 

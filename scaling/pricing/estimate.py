@@ -35,8 +35,10 @@ def cost_table(
     hardware = resources.hardware
     time_on = f"time on {hardware[0].name}" if hardware else "worker time"
     headers = ("distinct", "stored", "to run", "training FLOPs", "generation FLOPs")
-    kind, time = Column("kind", no_wrap=True), Column(time_on, no_wrap=True)  # in 80 columns the headers wrap instead
-    table = Table(kind, *headers, time, box=None, pad_edge=False)
+    first, last = (
+        Column(header, no_wrap=True) for header in ("kind", time_on)
+    )  # in 80 columns the headers wrap instead
+    table = Table(first, *headers, last, box=None, pad_edge=False)
     distinct, have = (Counter(stage.kind for stage in stages) for stages in (planned, stored))
     for kind in kind_names():
         if not distinct[kind]:
