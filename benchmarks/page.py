@@ -155,12 +155,13 @@ def _compiled(found: Sequence[Mapping]) -> str:
     head = (
         "Every distinct call of `sweeps/gsm8k_7b.yaml` (7B, bfloat16, `memory.remat: layers`), compiled for slices that"
         " are not here. GiB of one device: arguments and temporaries by the compiler's account, what is in memory"
-        " beside the call, and what the arithmetic of `--plan` says of all three (aim: within a tenth). Seconds of"
-        " compiling, with other work on both cores. The plan's factors were fitted to v5e:4x4, without its step values;"
-        " v5p:2x2x1 is held out."
+        " beside the call, and what the arithmetic of `--plan` says of all three (aim at full depth: within a tenth)."
+        " Seconds of compiling, with other work on both cores. The factors of the plan's arithmetic come from this"
+        " table: those of scoring from both slices, all others from v5e:4x4 without its step values, so that the"
+        " other rows are held out."
     )
     command = "`python -m scaling.compile sweeps/gsm8k_7b.yaml --layers 4 30 --json FILE`"
-    return "\n".join([head, "", *lines, "", f"{command}, of which four layers were compiled for v5e:4x4 alone."])
+    return "\n".join([head, "", *lines, "", f"{command}; four layers were compiled for v5e:4x4 alone."])
 
 
 def _packing(found: Mapping) -> str:

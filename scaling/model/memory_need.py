@@ -8,9 +8,10 @@ One prediction is too low by more, up to 2.6 times the cache: sampling with a si
 devices, whose cache XLA on CPU keeps in two layouts. An accelerator's own needs (its context, its library's workspaces,
 fragmentation) are not included.
 
-A checkpoint's vocabulary in bfloat16 or on several devices is counted as the TPU compiler treats it (docs/cluster.md):
-one layer's params are gathered at a time, a tile of the vocabulary is computed at a time, and scanned layers are
-copied.
+A checkpoint's vocabulary in bfloat16 or on several devices is counted as the TPU compiler treats it: params are
+gathered by the layer, the vocabulary is computed by the tile, and an update copies scanned layers. The factors are
+those that bring the sums within a tenth of what that compiler says at 30 layers, on two slices
+(benchmarks/results/tpu.json; the table is in docs/performance.md).
 """
 
 from collections.abc import Mapping
@@ -117,8 +118,8 @@ def scoring_memory(config: ModelConfig, axes: Mapping[str, int], rows: int, leng
     logits = 2 * FLOAT32 * tokens * words * share("vocab", config, axes)  # and their log-softmax
     return {
         "params": FLOAT32 * params_on_device(config, axes),
-        "gathered params": _gathered(config, axes),
-        **({"params as computed with": 2 * _stacked(config, axes)} if large else {}),  # cast, and stacked
+        # Of scanned layers, three are gathered ahead of the one that is computed.
+        "gathered params": (4 if large and config.num_layers >= SCANNED else 1) * _gathered(config, axes),
         "activations": activations,
         "logits": max(0.0, logits - activations),  # they are made after the last layer's activations are freed
     }
