@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 
 help:
 	@echo "make quickstart   set up .venv, run sweeps/quickstart.yaml, write results/quickstart/report.html"
-	@echo "make paper        set up .venv, run the sweeps of the paper's study one after the other: one afternoon on two cores;"
+	@echo "make paper        set up .venv, run the sweeps of the paper's study one after the other: about six hours on two cores;"
 	@echo "                  started again, it goes on where it stopped"
 	@echo "make test         set up .venv, lint, run all tests"
 	@echo "                  (make test EXTRAS=test,hf,problems,oracle: also those that need torch and transformers)"
@@ -34,7 +34,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m scaling.sweep sweeps/quickstart.yaml
 
 # What is stored is not run again, so this continues after an interruption; a sweep with failed stages stops it.
-PAPER = paper_flaws paper_verifier paper_learners paper_on_policy paper_theorem paper_losses paper_scaling paper_controls \
+PAPER = paper_flaws paper_verifier paper_rounds paper_learners paper_on_policy paper_theorem paper_losses paper_scaling paper_controls \
 	paper_limits paper_traces paper_critical_steps paper_collapse paper_star_graph paper_pretraining paper_confirmation model_scaling
 paper: $(VENV)/installed
 	set -e; for name in $(PAPER); do echo "== sweeps/$$name.yaml"; $(BIN)/python -m scaling.sweep sweeps/$$name.yaml; done

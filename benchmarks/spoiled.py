@@ -173,7 +173,7 @@ def draw(table: pd.DataFrame, shares: dict[float | None, float], operands: int, 
             _line(right, of_verifiers, "", "m_step / m_rft", "#000000", "--", "per-step DPO over RFT", 2)
             right.set_title(f"verifier that accepts wrong answers, {said}", fontsize=8)
         panels[-1, 0].set_xlabel("share of the teacher's steps that are spurious")
-        panels[-1, 1].set_xlabel("share of RFT's positives with a spurious step")
+        panels[-1, 1].set_xlabel("share of RFT's positives in one round with a spurious step")
         for axes in panels.flat:
             _finish(axes)
     return figure
