@@ -160,11 +160,11 @@ def test_no_logits_are_counted_for_cudnn():
     kept, none = (replace(LARGE, attention=name) for name in ("einsum", "cudnn"))
     heads, layers, length = 4, 10, 64
     counts = [training_memory(one, ONE_DEVICE, 2, length)["activations"] for one in (kept, none)]
-    logits = (3 * layers + 1) * 4 * heads * length  # bytes for a token
+    logits = 3 * layers * 4 * heads * length  # bytes for a token
     sums_and_mask = layers * 4 * heads + 2 * 2 * length
     assert counts[0] - counts[1] == 2 * length * (logits - sums_and_mask)
     forward = [scoring_memory(one, ONE_DEVICE, 2, length)["activations"] for one in (kept, none)]
-    assert forward[0] - forward[1] == 2 * length * (4 * heads * length - 2 * length)
+    assert forward[0] - forward[1] == 2 * length * (2 * 4 * heads * length - 2 * length)
     assert training_memory(by_xla(LARGE), ONE_DEVICE, 2, length) == training_memory(kept, ONE_DEVICE, 2, length)
 
 

@@ -47,8 +47,8 @@ def study(tmp_path_factory):
 def test_the_pages_plan_prices_both_plug_ins(study):
     _, (shown, *_) = study
     for kind in ("orpo", "shortest", "rft"):
-        assert re.search(rf"^ {kind} +2 +0 +2 ", shown, re.M), shown
-    assert re.search(r"^ orpo .*\d\.\de\+0\d", shown, re.M)
+        assert re.search(rf"^{kind} +2 +0 +2 ", shown, re.M), shown
+    assert re.search(r"^orpo .*\d\.\de\+0\d", shown, re.M)
     assert "pairs" in shown and "dpo/" not in shown
 
 
@@ -101,7 +101,7 @@ def parities(tmp_path_factory):
 @pytest.mark.slow
 def test_the_pages_family_is_planned_priced_run_and_reported(parities):
     folder, (shown, ran, drawn) = parities
-    assert re.search(r"^ pretrain +1 +0 +1 +\d\.\de\+0\d", shown, re.M), shown
+    assert re.search(r"^pretrain +1 +0 +1 +\d\.\de\+0\d", shown, re.M), shown
     assert "Finished in" in ran and "Report: " in drawn
     runs = pd.read_csv(folder / "results/parities/runs.csv")
     assert sorted(runs["algorithm"]) == ["rft", "rft", "sft", "sft"] and runs["error"].between(0, 1).all()
